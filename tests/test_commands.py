@@ -1,0 +1,313 @@
+"The commands as a person meets them: real processes, real folders, the clock."
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+MNIST = "configs/mnist.yaml"
+
+
+def command(*args, cwd=ROOT, **env) -> subprocess.CompletedProcess:
+    "Run a console script of this environment."
+    name, *rest = map(str, args)
+    return subprocess.run([Path(sys.executable).parent / name, *rest], cwd=cwd, capture_output=True, text=True,
+                          env={**os.environ, **env}, timeout=300, stdin=subprocess.DEVNULL)
+
+
+def seconds(*args) -> float:
+    "The best of five, so that a busy machine is not mistaken for a slow command."
+    def once():
+        start = time.perf_counter()
+        assert command(*args).returncode == 0
+        return time.perf_counter() - start
+    return min(once() for _ in range(5))
+
+
+@pytest.fixture(scope="session")
+def main_job(tmp_path_factory):
+    "The main job, as README's first command runs it: (process, seconds, run folder)."
+    runs = tmp_path_factory.mktemp("runs")
+    start = time.perf_counter()
+    done = command("mlkit_train", MNIST, f"runs={runs}")
+    took = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    return done, took, Path(done.stdout.strip().rpartition("run: ")[2])
+
+
+def test_main_job(main_job):
+    done, took, run = main_job
+    info = json.loads((run / "run.json").read_text())
+    assert took <= 60
+    assert "epoch 0:" in done.stderr and "batch/s" in done.stderr           # the bar
+    assert re.search(r"^acc +0\.\d+ +0\.\d+ +0\.\d+$", done.stdout, re.M)   # the table
+    assert info["status"] == "done" and info["metrics"]["test/acc"] >= 0.96
+    assert info["best"]["path"] == "checkpoints/best.ckpt" and info["timings"]["fit"] < took
+    assert len(info["data"]) == 64 and info["device"] and info["versions"]["torch"] == torch.__version__
+    rows = list(csv.DictReader(open(run / "metrics.csv")))
+    assert [int(r["epoch"]) for r in rows] == list(range(8))
+    assert "acc" in (run / "log.txt").read_text() and "\r" not in (run / "log.txt").read_text()
+    assert not list(run.rglob("*.tmp"))
+
+
+def test_checkpoints_hold_plain_data_only(main_job):
+    for name in ("best", "last"):
+        saved = torch.load(main_job[2] / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert "defaults: []" in saved["mlkit_config"] and saved["optimizer_states"] and saved["lr_schedulers"]
+
+
+def test_eval_and_runs(main_job):
+    run = main_job[2]
+    metrics = json.loads((run / "run.json").read_text())["metrics"]
+    done = command("mlkit_eval", run)
+    assert done.returncode == 0 and f"{metrics['test/acc']:.4f}" in done.stdout, done.stderr
+    done = command("mlkit_eval", run, "--stage", "val", "--checkpoint", "best")
+    assert f"{metrics['val/loss']:.4f}" in done.stdout, done.stderr
+    done = command("mlkit_runs", run.parents[1])
+    assert run.name in done.stdout and f"{metrics['test/acc']:.4f}" in done.stdout
+
+
+def test_predict(main_job, tmp_path):
+    from PIL import Image
+    from mlkit.datamodule import SAMPLES, read_idx
+    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for i in range(300): Image.fromarray(images[i]).save(folder / f"{i:03}.png")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "000.png").read_bytes()[:90])
+    done = command("mlkit_predict", main_job[2], folder, "-o", tmp_path / "out.csv")
+    rows = list(csv.DictReader(open(tmp_path / "out.csv")))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert sorted(re.findall(r"notes\.txt|cut\.png", done.stderr)) == ["cut.png", "notes.txt"]
+    assert len(done.stderr.strip().splitlines()) == 2
+    assert [Path(r["file"]).name for r in rows] == [f"{i:03}.png" for i in range(300)]
+    assert sum(r["label"] == str(n) for r, n in zip(rows, labels)) >= 280
+    assert all(0.1 <= float(r["probability"]) <= 1 for r in rows)
+    done = command("mlkit_predict", main_job[2], folder / "000.png")
+    assert done.returncode == 0 and done.stdout.startswith("file,label,probability\n")
+
+
+# -- the same run from a cell and from a shell
+
+CELL = """
+from mlkit.train import train
+runs = [train("configs/mnist.yaml", "trainer.max_epochs=1", "runs={}") for _ in range(2)]
+print("RUNS", *(r.dir for r in runs))
+"""
+
+
+def in_kernel(code: str, cwd: Path) -> str:
+    "Run code in a fresh Jupyter kernel; what it printed."
+    from jupyter_client.manager import start_new_kernel
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(cwd))
+    try:
+        printed, errors = [], []
+        def hook(message):
+            if message["msg_type"] == "stream": printed.append(message["content"]["text"])
+            if message["msg_type"] == "error": errors.append("\n".join(message["content"]["traceback"]))
+        client.execute_interactive(code, output_hook=hook, timeout=240)
+        assert not errors, errors[0]
+        return "".join(printed)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_cell_and_shell_give_the_same_run(tmp_path):
+    printed = in_kernel(CELL.format(tmp_path / "cell"), ROOT / "nbs")  # from another folder, too
+    cells = [Path(o) for o in printed.rpartition("RUNS ")[2].split()]
+    done = command("mlkit_train", MNIST, "trainer.max_epochs=1", f"runs={tmp_path / 'shell'}")
+    shell = Path(done.stdout.strip().rpartition("run: ")[2])
+    assert len(cells) == 2
+    for cell in cells:
+        assert (cell / "metrics.csv").read_bytes() == (shell / "metrics.csv").read_bytes()
+        infos = [json.loads((o / "run.json").read_text()) for o in (cell, shell)]
+        assert infos[0]["metrics"] == infos[1]["metrics"] and infos[0]["data"] == infos[1]["data"]
+        for name in ("best", "last"):
+            a, b = (torch.load(o / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"] for o in (cell, shell))
+            assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+def test_saved_config_gives_the_same_run(main_job, tmp_path):
+    run = main_job[2]
+    done = command("mlkit_train", run / "config.yaml", f"runs={tmp_path}")
+    again = Path(done.stdout.strip().rpartition("run: ")[2])
+    assert (again / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes(), done.stderr
+
+
+# -- quick answers
+
+@pytest.mark.parametrize("args", [["--help"], [MNIST, "--print"], [MNIST, "--explain", "optimizer.lr"]])
+def test_quick_answers(args):
+    assert seconds("mlkit_train", *args) <= 0.3
+
+
+def test_answers_import_no_torch():
+    code = f"""
+import sys
+from mlkit.cli import mlkit_train, mlkit_runs
+for args in (["{MNIST}", "--print"], ["{MNIST}", "--explain", "optimizer.lr"], ["--help"]):
+    try: mlkit_train(args)
+    except SystemExit: pass
+assert not {{"torch", "pytorch_lightning", "pandas", "matplotlib"}} & set(sys.modules), "something heavy was imported"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_table_of_200_runs(main_job, tmp_path):
+    info = (main_job[2] / "run.json").read_text()
+    for i in range(200):
+        folder = tmp_path / "mnist" / f"20260101-{i:06}-abcd"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(info)
+    assert len(command("mlkit_runs", tmp_path).stdout.splitlines()) == 201
+    assert seconds("mlkit_runs", tmp_path) <= 0.6
+
+
+# -- bad input: one line, exit 2, no folder
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def copy_idx(folder: Path) -> Path:
+    from mlkit.datamodule import SAMPLES
+    folder.mkdir()
+    for path in (SAMPLES / "mnist").glob("*.gz"): (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def served(tmp_path):
+    "A local mirror whose files are not what they should be."
+    import functools, http.server, threading
+    folder = copy_idx(tmp_path / "mirror")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *args: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
+    "Kind of mistake -> (arguments, what its one line must say)."
+    cut = copy_idx(tmp_path / "cut")
+    images = cut / "train-images-idx3-ubyte.gz"
+    images.write_bytes(images.read_bytes()[:5000])
+    empty = tmp_path / "pictures"
+    (empty / "cats").mkdir(parents=True)
+    full = ["data.source=full", f"data.root={tmp_path / 'nothing_here'}"]
+    folder = ["defaults: [data: image_folder, model: classifier]", f"data: {{root: {empty}}}",
+              "model: {net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 2}}"]
+    return {
+        "missing file": (["configs/mnits.yaml"], r"^configs/mnits\.yaml: no such config file; did you mean 'mnist\.yaml'\?$"),
+        "broken YAML": ([write(tmp_path / "b.yaml", "trainer:\n  max_epochs: [1, 2\nseed: 3\n")], r"b\.yaml:3:\d+: YAML does not parse: .*2:15"),
+        "unknown key": ([write(tmp_path / "u.yaml", f"defaults: [data: mnist, model: classifier]\ntrainr: {{max_epochs: 3}}\nmodel: {{net: {{_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}}}}\n")],
+                        r"u\.yaml:2:1: trainr: nothing reads this key; did you mean 'trainer'\?"),
+        "unknown argument": ([MNIST, "trainer.max_epoch=3"], r"^command line: trainer\.max_epoch=3: pytorch_lightning\.Trainer has no argument 'max_epoch'; did you mean 'max_epochs'\?$"),
+        "unknown override": ([MNIST, "sede=3"], r"^command line: sede=3: there is no key 'sede'; did you mean 'seed'\?"),
+        "unknown option": ([MNIST, "optimizer=adamm"], r"^command line: optimizer=adamm: group 'optimizer' has no option 'adamm'; did you mean"),
+        "missing argument": ([MNIST, "~model.net.num_classes"], r"^configs/mnist\.yaml:\d+:\d+: model\.net\._target_: mlkit\.nets\.ConvNet needs 'num_classes'"),
+        "target that does not import": ([MNIST, "model.net._target_=mlkit.nets.ConvNett"], r"^command line: model\.net\._target_=mlkit\.nets\.ConvNett: mlkit\.nets has no 'ConvNett'; did you mean 'ConvNet'\?$"),
+        "module that does not exist": ([MNIST, "model.net._target_=mynets.Net"], r"there is no module 'mynets'"),
+        "interpolation": ([MNIST, "model.net.num_classes=${n_classes}"], r"^command line: model\.net\.num_classes=\$\{n_classes\}: .* cannot be resolved"),
+        "truncated IDX": ([MNIST, "data.source=full", f"data.root={cut}"], r"data: .*train-images-idx3-ubyte\.gz: truncated"),
+        "bad checksum": ([MNIST, *full, f"data.mirrors=['{served}']"], r"data: .*(checksum|md5)"),
+        "no network": ([MNIST, *full, "data.mirrors=['http://127.0.0.1:9']"], r"data: .*127\.0\.0\.1:9.*source: sample"),
+        "empty image folder": ([write(tmp_path / "f.yaml", "\n".join(folder))], r"f\.yaml:2:1: data: .*cats"),
+    }
+
+
+KINDS = ["missing file", "broken YAML", "unknown key", "unknown argument", "unknown override",
+    "unknown option", "missing argument", "target that does not import", "module that does not exist", "interpolation",
+    "truncated IDX", "bad checksum", "no network", "empty image folder"]
+
+
+def test_every_kind_is_tried(tmp_path, served): assert list(bad_inputs(tmp_path, served)) == KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input(kind, tmp_path, served):
+    args, says = bad_inputs(tmp_path, served)[kind]
+    runs = tmp_path / "runs"
+    start = time.perf_counter()
+    done = command("mlkit_train", *args, MLKIT_runs=str(runs))
+    lines = [o for o in done.stderr.strip().splitlines()]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and re.search(says, lines[0]), done.stderr
+    assert not done.stdout and not runs.exists()
+    assert time.perf_counter() - start < 40
+
+
+def test_all_problems_at_once():
+    done = command("mlkit_train", MNIST, "trainer.max_epoch=3", "model.net.channels=1", "optimizer.learning_rate=1", "--check")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 3, done.stderr
+
+
+# -- failures and interruptions of a fit
+
+def test_failed_training(tmp_path):
+    done = command("mlkit_train", MNIST, f"runs={tmp_path}", "callbacks.checkpoint.monitor=val/accu")
+    run, = tmp_path.glob("*/*")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "nothing logs the monitored metric 'val/accu'; did you mean 'val/acc'?" in done.stderr.splitlines()[-1]
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert "Traceback" in (run / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_interrupted(tmp_path, signal):
+    import signal as signals
+    process = subprocess.Popen([Path(sys.executable).parent / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.time() + 120
+        while not list(tmp_path.glob("*/*/checkpoints/last.ckpt")) and time.time() < deadline: time.sleep(0.2)
+        process.send_signal(getattr(signals, signal))
+        out, err = process.communicate(timeout=60)
+    finally: process.kill()
+    run, = tmp_path.glob("*/*")
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+    torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+# -- a project of one's own
+
+def test_targets_in_the_users_package_from_anywhere(tmp_path):
+    project = tmp_path / "project"
+    (project / "mine").mkdir(parents=True)
+    (project / "pyproject.toml").touch()
+    (project / "mine" / "__init__.py").touch()
+    net = "class {}(nn.Sequential):\n    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    write(project / "mine" / "nets.py", "from torch import nn\n" + net.format("Dotted"))
+    write(project / "mine" / "more.py", "from torch import nn\nfrom mlkit.build import register\n@register\n" + net.format("Bare"))
+    for target in ("mine.nets.Dotted", "Bare"):
+        config = write(project / "a.yaml", f"defaults: [data: mnist, model: classifier]\nmodel: {{net: {{_target_: {target}}}}}\ntrainer: {{max_epochs: 1}}\n")
+        done = command("mlkit_train", config, "trainer.limit_train_batches=3", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert len(list((project / "runs" / "a").iterdir())) == 2  # runs are kept in the project
+
+
+@pytest.mark.parametrize("debug", ["fast", "overfit", "profile"])
+def test_debug(tmp_path, debug):
+    before = set((ROOT / "runs").glob("*/*"))
+    keep = [f"runs={tmp_path}"] if debug == "profile" else []
+    done = command("mlkit_train", MNIST, f"debug={debug}", *keep)
+    assert done.returncode == 0, done.stderr
+    assert set((ROOT / "runs").glob("*/*")) == before
+    loss = float(re.search(r"^loss +([\d.]+)", done.stdout, re.M)[1])
+    if debug == "overfit": assert loss < 0.05
+    if debug == "profile": assert "run_training_epoch" in next(tmp_path.rglob("fit-profile.txt")).read_text()

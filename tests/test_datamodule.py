@@ -1,0 +1,687 @@
+"What a notebook shows badly: broken files, mirrors that misbehave, ranks, workers and caches."
+import gzip, hashlib, importlib.util, io, os, pickle, time, zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import mlkit.datamodule as dm
+from mlkit.datamodule import (IDX_FILES, MNIST, SAMPLES, ArrayLoader, EpochSampler, ImageFolder, atomic_open,
+                              check_image, decode_image, fetch, read_idx, read_idx_pair, show_images,
+                              stratified_split, write_idx)
+
+
+def line_of(error, *parts):
+    "The error is one line, and says these things."
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 500
+    for part in parts: assert str(part) in text, text
+    return text
+
+
+# IDX files
+
+IMAGES = np.arange(5 * 28 * 28, dtype=np.uint32).reshape(5, 28, 28).astype(np.uint8)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_every_truncation_is_noticed(tmp_path, suffix):
+    path = tmp_path / f"images{suffix}"
+    write_idx(path, IMAGES)
+    raw = path.read_bytes()
+    for n in [0, 1, 2, 3, 4, 9, 12, 15, 16, 17, 30, len(raw) // 2, *(len(raw) - k for k in (9, 8, 4, 1))]:
+        path.write_bytes(raw[:n])
+        with pytest.raises(ValueError) as error: read_idx(path)
+        line_of(error, path, "delete it and fetch it again")
+    path.write_bytes(raw)
+    assert (read_idx(path) == IMAGES).all()
+
+
+def test_truncation_says_how_much_is_missing(tmp_path):
+    path = tmp_path / "images"
+    write_idx(path, IMAGES)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError) as error: read_idx(path)
+    line_of(error, "truncated", f"promises {16 + IMAGES.size:,} bytes", "1,000 came")
+
+
+def test_other_damage(tmp_path):
+    path = tmp_path / "images"
+    write_idx(path, IMAGES)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(ValueError, match="damaged"): read_idx(path)
+    path.write_bytes(b"\x00\x00\x08\x03" + b"\xff" * 12)  # a header that promises more than any memory
+    with pytest.raises(ValueError, match="truncated"): read_idx(path)
+    path.write_bytes(gzip.compress(b"\x00\x00\x07\x01" + bytes(8)))
+    with pytest.raises(ValueError, match="not an IDX file"): read_idx(path)
+    with pytest.raises(OSError): read_idx(tmp_path / "nowhere")
+    for array in (np.zeros(3, np.int64), np.zeros(3, bool), np.uint8(3)):
+        with pytest.raises(ValueError, match="IDX holds"): write_idx(path, np.asarray(array))
+
+
+def test_what_it_is_not_what_it_is_called(tmp_path):
+    write_idx(tmp_path / "a.gz", IMAGES)
+    (tmp_path / "a.gz").rename(tmp_path / "a")
+    write_idx(tmp_path / "b", IMAGES)
+    (tmp_path / "b").rename(tmp_path / "b.gz")
+    assert (read_idx(tmp_path / "a") == IMAGES).all() and (read_idx(tmp_path / "b.gz") == IMAGES).all()
+
+
+def test_equal_arrays_make_equal_files(tmp_path):
+    write_idx(tmp_path / "a.gz", IMAGES)
+    time.sleep(1.1)
+    write_idx(tmp_path / "b.gz", IMAGES)
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
+def test_atomic_open_keeps_the_old_file(tmp_path, stop):
+    path = tmp_path / "new" / "file"
+    with atomic_open(path) as file: file.write(b"old")
+    with pytest.raises(stop):
+        with atomic_open(path) as file:
+            file.write(b"half of the n")
+            raise stop
+    assert path.read_bytes() == b"old" and [o.name for o in path.parent.iterdir()] == ["file"]
+
+
+# The samples
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_samples(name):
+    for (images, labels), n in zip((IDX_FILES[:2], IDX_FILES[2:]), (6000, 1000)):
+        x, y = read_idx_pair(*(SAMPLES / name / f"{o}.gz" for o in (images, labels)))
+        assert x.shape == (n, 28, 28) and set(y) == set(range(10))
+        assert len(np.unique(y[:50])) >= 8  # in a random order
+        for o in (images, labels): assert (SAMPLES / name / f"{o}.gz").read_bytes()[4:8] == bytes(4)  # no time stamp
+    train, test = (read_idx(SAMPLES / name / f"{o}.gz").reshape(-1, 784) for o in (IDX_FILES[0], IDX_FILES[2]))
+    shared = {o.tobytes() for o in train} & {o.tobytes() for o in test}
+    assert len(shared) <= 1
+
+
+def test_samples_are_small_and_documented():
+    assert sum(o.stat().st_size for o in SAMPLES.glob("*/*")) < 5_000_000
+    readme = (SAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(o in readme for o in ("CC BY-SA 3.0", "MIT", "a split of ours", "draw_samples.py"))
+
+
+def test_draw_samples_is_reproducible(tmp_path):
+    script = Path(__file__).parent.parent / "benchmarks/draw_samples.py"
+    spec = importlib.util.spec_from_file_location("draw_samples", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for out in ("a", "b"): module.draw(SAMPLES / "mnist", tmp_path / out, 600, 100)
+    for name in IDX_FILES:
+        assert (tmp_path / "a" / f"{name}.gz").read_bytes() == (tmp_path / "b" / f"{name}.gz").read_bytes()
+    drawn, full = (np.bincount(read_idx(o / f"{IDX_FILES[1]}.gz")) for o in (tmp_path / "a", SAMPLES / "mnist"))
+    assert np.abs(drawn - full / 10).max() < 1
+
+
+@pytest.mark.parametrize("n", [1, 7, 50, 99])
+def test_stratified_split_is_exact(n):
+    labels = np.repeat([3, 5, 9], [50, 30, 20])
+    rest, held = stratified_split(labels, n, seed=1)
+    assert len(held) == n and sorted(torch.cat([rest, held]).tolist()) == list(range(100))
+    assert all(abs((labels[held] == c).sum() - k * n / 100) < 1 for c, k in ((3, 50), (5, 30), (9, 20)))
+    assert n in (1, 99) or held.tolist() != stratified_split(labels, n, seed=2)[1].tolist()
+
+
+# Shuffling and loading
+
+def test_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = EpochSampler(500, seed)
+        sampler.set_epoch(epoch)
+        return tuple(sampler)
+    orders = {(s, e): order(s, e) for s in range(4) for e in range(4)}
+    assert len(set(orders.values())) == 16
+    state = torch.get_rng_state()
+    assert orders[2, 3] == order(2, 3) and torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("n,world,batch_size", [(100, 2, 8), (101, 3, 8), (257, 2, 128), (7, 4, 2), (3, 2, 64)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share(monkeypatch, n, world, batch_size, shuffle):
+    shares, batches = [], []
+    for rank in range(world):
+        monkeypatch.setattr(dm, "_world", lambda: (world, rank))
+        loader = ArrayLoader(torch.arange(n), batch_size, shuffle, seed=3)
+        loader.sampler.set_epoch(1)
+        got = list(loader)
+        assert len(got) == len(loader) and all(0 < len(b) <= batch_size for b in got)
+        shares.append(torch.cat(got).tolist())
+        batches.append(len(got))
+        assert len(list(EpochSampler(n, shuffle=shuffle))) == -(-n // world)  # as torch's DataLoader would be served
+    served = sorted(sum(shares, []))
+    assert len(set(batches)) == 1
+    assert sorted(set(served)) == list(range(n))
+    if shuffle: assert {len(s) for s in shares} == {-(-n // world)}
+    else: assert served == list(range(n))  # no image counts twice
+
+
+def test_array_loader_shapes():
+    x, y = torch.arange(10), {"a": torch.arange(10) * 2, "b": (torch.arange(10) * 3,)}
+    loader = ArrayLoader((x, y), 4, drop_last=True, rows=torch.tensor([9, 8, 7, 6, 5]))
+    (xb, yb), = list(loader)
+    assert len(loader) == 1 and xb.tolist() == [9, 8, 7, 6] and yb["b"][0].tolist() == [27, 24, 21, 18]
+    loader = ArrayLoader(x, 4, transform=lambda b: -b)
+    assert [len(b) for b in loader] == [4, 4, 2] and next(iter(loader)).tolist() == [0, -1, -2, -3]
+    with pytest.raises(ValueError, match="one length"): ArrayLoader((x, {"a": x[:3]}), 4)
+    assert next(iter(ArrayLoader(torch.zeros(10, 2, device="meta"), 4))).device.type == "meta"  # gathered where it lies
+
+
+def test_memory_speed():
+    x, y = torch.zeros(60000, 1, 28, 28, dtype=torch.uint8), torch.zeros(60000, dtype=torch.int64)
+    normalize = dm.Normalize((0.1307,), (0.3081,))
+    loader, times = ArrayLoader((x, y), 128, True, transform=lambda b: (normalize(b[0]), b[1])), []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in loader: pass
+        times.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    assert min(times) < 0.3  # about 0.03 s on an idle core
+
+
+# Fetching
+
+class Mirror:
+    "A local server; `faults` maps the first part of a path to what goes wrong there."
+    def __init__(self, files):
+        self.files, self.asked, self.release = files, [], Event()
+        mirror = self
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args): pass
+            def do_GET(self): mirror.answer(self, *self.path.strip("/").split("/"))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request, fault, name):
+        self.asked.append(fault)
+        data = self.files[name]
+        if fault == "silent": return self.release.wait(10)
+        if fault == "missing": return request.send_error(404)
+        if fault == "flaky" and self.asked.count("flaky") == 1: return request.send_error(503)
+        if fault == "changed": data = data[:-1] + bytes([data[-1] ^ 1])
+        if fault == "garbage": return request.wfile.write(b"\x00\x01 this is not HTTP \r\n\r\n")
+        request.send_response(200)
+        if fault != "unsized": request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data[:len(data) // 2] if fault in ("broken", "unsized") else data)
+
+
+@pytest.fixture
+def mirror():
+    mirror = Mirror({"file": bytes(range(256)) * 1000})
+    yield mirror
+    mirror.release.set()
+    mirror.server.shutdown()
+
+
+def fetch_from(mirror, folder, *faults, seconds=4.0):
+    return fetch("file", [f"{mirror.url}/{fault}" for fault in faults], folder,
+                 hashlib.md5(mirror.files["file"]).hexdigest(), seconds)
+
+
+@pytest.mark.parametrize("faults", [["fine"], ["flaky"], ["missing", "fine"], ["broken", "changed", "garbage", "fine"],
+                                    ["unsized", "fine"]])
+def test_fetch_gets_it_in_the_end(tmp_path, mirror, faults):
+    path = fetch_from(mirror, tmp_path / "new", *faults)
+    assert path.read_bytes() == mirror.files["file"]
+    assert [o.name for o in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("fault,why", [("missing", "404"), ("broken", "broke after 128,000 of 256,000 bytes"),
+                                       ("changed", "bad checksum"), ("unsized", "bad checksum"), ("garbage", "")])
+def test_fetch_fails_in_one_line_and_leaves_nothing(tmp_path, mirror, fault, why):
+    with pytest.raises(OSError) as error: fetch_from(mirror, tmp_path, fault)
+    line_of(error, "file could not be fetched from", mirror.url, why)
+    assert mirror.asked == [fault] * 2 and not list(tmp_path.iterdir())
+
+
+def test_silent_mirrors_do_not_keep_us_waiting(tmp_path, mirror):
+    start = time.monotonic()
+    with pytest.raises(OSError) as error: fetch_from(mirror, tmp_path, "silent", "silent/..", seconds=0.5)
+    line_of(error, "no answer in 0.5 s")
+    assert time.monotonic() - start < 3 and mirror.asked.count("silent") <= 2
+    assert fetch_from(mirror, tmp_path, "silent", "fine", seconds=0.5).exists()
+
+
+def test_no_network_says_so_soon():
+    "The public mirrors, four seconds each and a pause: never more than fifteen."
+    assert max(len(o["mirrors"]) for o in dm.DATASETS.values()) * 4.0 + 0.5 < 15
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "nonsense://x", "http://127.0.0.1:9"])
+def test_unreachable(tmp_path, url):
+    with pytest.raises(OSError) as error: MNIST(source="full", root=str(tmp_path), mirrors=[url]).prepare_data()
+    line_of(error, "train-images-idx3-ubyte.gz", url, tmp_path, "put the four IDX files", "source: sample")
+
+
+def test_no_mirror_at_all(tmp_path):
+    with pytest.raises(OSError) as error: MNIST(source="full", root=str(tmp_path), mirrors=[]).prepare_data()
+    line_of(error, "no mirror is given", "source: sample")
+
+
+# MNIST
+
+@pytest.fixture
+def full(tmp_path):
+    "A small set in the four files of a full one."
+    for images, labels, n in ((*IDX_FILES[:2], 200), (*IDX_FILES[2:], 50)):
+        write_idx(tmp_path / f"{images}.gz", read_idx(SAMPLES / "mnist" / f"{images}.gz")[:n])
+        write_idx(tmp_path / labels, read_idx(SAMPLES / "mnist" / f"{labels}.gz")[:n])
+    return tmp_path
+
+
+def test_full_from_files_gzipped_or_not(full):
+    data = MNIST(source="full", root=str(full), val_size=20, mirrors=[])
+    data.prepare_data()
+    assert {k: len(v) for k, v in data.rows.items()} == {"train": 180, "val": 20, "test": 50}
+    y = torch.cat([y for _, y in data.test_dataloader()])
+    assert y.tolist() == read_idx(full / IDX_FILES[3]).tolist()
+
+
+def test_full_fetches_only_what_is_missing(full, monkeypatch):
+    name = f"{IDX_FILES[2]}.gz"
+    mirror = Mirror({name: (full / name).read_bytes()})
+    monkeypatch.setitem(dm.DATASETS["mnist"], "md5", [hashlib.md5(mirror.files[name]).hexdigest()] * 4)
+    (full / name).unlink()
+    MNIST(source="full", root=str(full), mirrors=[f"{mirror.url}/fine/"]).prepare_data()
+    assert mirror.asked == ["fine"] and (full / name).read_bytes() == mirror.files[name]
+    mirror.server.shutdown()
+
+
+def test_full_with_a_bad_checksum(full):
+    name = f"{IDX_FILES[0]}.gz"
+    mirror = Mirror({name: (full / name).read_bytes()})
+    (full / name).unlink()
+    with pytest.raises(OSError) as error: MNIST(source="full", root=str(full), mirrors=[f"{mirror.url}/fine"]).setup()
+    line_of(error, name, "bad checksum", "source: sample")
+    assert not (full / name).exists()
+    mirror.server.shutdown()
+
+
+def test_full_with_wrong_files(full):
+    def error_of():
+        with pytest.raises(ValueError) as error: MNIST(source="full", root=str(full), mirrors=[]).prepare_data()
+        return error
+    images, labels = full / f"{IDX_FILES[0]}.gz", full / IDX_FILES[1]
+    x, y = read_idx(images), read_idx(labels)
+    write_idx(labels, y + 3)
+    line_of(error_of(), labels, "labels from 0 to 9")
+    write_idx(labels, y[:-1])
+    line_of(error_of(), images, labels, "200 images", "199 labels")
+    write_idx(labels, y)
+    write_idx(images, x[:, :14])
+    line_of(error_of(), images, "(200, 14, 28)")
+    write_idx(images, y)
+    line_of(error_of(), images, "images (N, H, W) of type uint8 are expected")
+    images.write_bytes(images.read_bytes()[:50])
+    line_of(error_of(), images, "truncated")
+
+
+def test_bad_arguments():
+    for kwargs in (dict(name="emnist"), dict(source="half"), dict(val_size=0), dict(val_size=1.0), dict(val_size=6000)):
+        with pytest.raises(ValueError) as error: MNIST(**kwargs).prepare_data()
+        line_of(error, *kwargs)
+    with pytest.raises(ValueError, match="mode='CMYK'"): ImageFolder("x", mode="CMYK")
+
+
+def test_read_image_of_any_kind(tmp_path):
+    data = MNIST()
+    data.setup()
+    pixels = data.images[5, 0].numpy()
+    expected = data.normalize(data.images[5])
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "rgb.png")
+    Image.fromarray(pixels).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    for name in ("rgb", "palette", "sixteen"): assert data.read_image(tmp_path / f"{name}.png").equal(expected), name
+    Image.fromarray(pixels.repeat(4, 0).repeat(4, 1)).save(tmp_path / "big.jpg", quality=95)
+    assert (data.read_image(tmp_path / "big.jpg") - expected).abs().mean() < 0.2
+    with pytest.raises(FileNotFoundError) as error: data.read_image(tmp_path / "nowhere.png")
+    line_of(error, "nowhere.png")
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(ValueError) as error: data.read_image(tmp_path / "text.png")
+    line_of(error, "text.png", "not an image")
+
+
+# ImageFolder
+
+def picture(i, size=(20, 30), mode="RGB"):
+    rng = np.random.default_rng(i)
+    return Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).convert(mode)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "Two classes, 12 images each, of several kinds."
+    for c in "ab":
+        (tmp_path / "train" / c).mkdir(parents=True)
+        for i in range(12):
+            name = f"{i:02}" + (".png", ".jpg", ".JPEG", ".PNG")[i % 4]
+            picture(i + ord(c) * 100, mode="L" if i == 4 else "RGB").save(tmp_path / "train" / c / name)
+    (tmp_path / "train/a/.hidden.png").write_text("not looked at")
+    (tmp_path / "train/a/notes.txt").write_text("not looked at")
+    (tmp_path / "train/.ipynb_checkpoints").mkdir()
+    return tmp_path
+
+
+def make(folder, **kwargs): return ImageFolder(str(folder), **(dict(size=(16, 24), batch_size=5, val_size=4) | kwargs))
+
+
+def epoch_of(data, epoch=0):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first, second):
+    return len(first) == len(second) and all(a.equal(c) and b.equal(d) for (a, b), (c, d) in zip(first, second))
+
+
+def test_folder(folder):
+    data = make(folder)
+    data.prepare_data()
+    assert data.classes == ["a", "b"] and data.in_shape == (3, 16, 24)
+    assert {k: len(v) for k, v in data.rows.items()} == {"train": 16, "val": 4, "test": 4}
+    x, y = next(iter(data.val_dataloader()))
+    assert x.shape == (4, 3, 16, 24) and x.dtype == torch.float32 and y.dtype == torch.int64
+    assert -1 <= x.min() < -0.5 and 0.5 < x.max() <= 1
+    assert x[0].equal(data.read_image(data.paths[data.rows["val"][0]]))
+    assert make(folder, mode="L").in_shape == (1, 16, 24)
+
+
+def test_folder_mean_and_std_by_channel(folder):
+    plain, own = make(folder, mean=0.0, std=1.0), make(folder, mean=[0.1, 0.2, 0.3], std=(1, 2, 4))
+    path = folder / "train/a/00.png"
+    mean, std = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1), torch.tensor([1, 2, 4]).view(3, 1, 1)
+    assert torch.allclose(own.read_image(path), (plain.read_image(path) - mean) / std, atol=1e-6)
+
+
+def test_classes_directly_in_the_root(folder):
+    flat, nested = make(folder / "train"), make(folder)
+    assert flat.classes == nested.classes and same(epoch_of(flat), epoch_of(nested))
+
+
+def test_folders_of_their_own(folder):
+    for split in ("val", "test"):
+        (folder / split / "b").mkdir(parents=True)
+        picture(7).save(folder / split / "b" / f"{split}.png")
+    data = make(folder)
+    data.prepare_data()
+    assert {k: len(v) for k, v in data.rows.items()} == {"train": 24, "val": 1, "test": 1}
+    assert [Path(data.paths[data.rows[k][0]]).name for k in ("val", "test")] == ["val.png", "test.png"]
+    assert next(iter(data.test_dataloader()))[1].tolist() == [1]
+
+
+def test_folder_errors(folder):
+    def error_of(root, kind=ValueError):
+        with pytest.raises(kind) as error: make(root).prepare_data()
+        return error
+    line_of(error_of(folder / "nowhere", FileNotFoundError), folder / "nowhere", "no such folder")
+    line_of(error_of(folder / "train/a"), folder / "train/a", "no class folder")
+    (folder / "val/c").mkdir(parents=True)
+    line_of(error_of(folder), folder / "val/c", "empty")
+    picture(1).save(folder / "val/c/1.png")
+    line_of(error_of(folder), folder / "val/c", "a class that")
+    (folder / "val/c").rename(folder / "val/b")
+    make(folder).prepare_data()
+    (folder / "train").rename(folder / "training")
+    line_of(error_of(folder), folder, "no folder train")
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_broken_images_are_named_before_training(folder, cache):
+    cache = str(folder / "cache") if cache else False
+    for name, data in {"00.png": b"text", "01.jpg": (folder / "train/a/01.jpg").read_bytes()[:-30],
+                       "03.PNG": (folder / "train/a/03.PNG").read_bytes()[:-30], "02.JPEG": b""}.items():
+        path = folder / "train/a" / name
+        good = path.read_bytes()
+        path.write_bytes(data)
+        with pytest.raises(ValueError) as error: make(folder, cache=cache).prepare_data()
+        line_of(error, path, "not an image")
+        path.write_bytes(good)
+    make(folder, cache=cache).prepare_data()
+
+
+def test_check_image_agrees_with_decoding(tmp_path):
+    "Cut anywhere or changed anywhere, what decoding could not read, the quick check finds."
+    for name in ("a.png", "a.jpg", "a.gif"):
+        buffer = io.BytesIO()
+        picture(3, (64, 64)).save(buffer, {"png": "PNG", "jpg": "JPEG", "gif": "GIF"}[name[2:]])
+        data, path = buffer.getvalue(), tmp_path / name
+        for n in [0, 5, 20, 100, len(data) // 3, len(data) // 2, len(data) - 12, len(data) - 2]:
+            path.write_bytes(data[:n])
+            try: decode_image(path, "RGB", (64, 64))
+            except ValueError:
+                with pytest.raises(ValueError): check_image(path)
+        rng = np.random.default_rng(0)
+        for _ in range(100):
+            changed = bytearray(data)
+            for at in rng.integers(0, min(len(data), 800), 3): changed[at] = rng.integers(256)
+            path.write_bytes(changed)
+            try: decode_image(path, "RGB", (64, 64))
+            except ValueError:
+                with pytest.raises(ValueError): check_image(path)
+        path.write_bytes(data + b"\xff\xda trailing")  # whole all the same
+        assert len(check_image(path)) == 64
+
+
+def test_exif_orientation(tmp_path):
+    image = Image.new("L", (40, 20))
+    image.paste(255, (0, 0, 10, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: to be shown a quarter clockwise
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    pixels = decode_image(tmp_path / "turned.jpg", "L", (40, 20))[0]
+    assert pixels[:8].float().mean() > 240 and pixels[12:].float().mean() < 15
+
+
+@pytest.mark.parametrize("kwargs", [dict(num_workers=2), dict(cache="cache"), dict(cache="cache", num_workers=2)])
+def test_workers_and_cache_serve_the_same(folder, kwargs):
+    if "cache" in kwargs: kwargs["cache"] = str(folder / kwargs["cache"])
+    plain, other = make(folder), make(folder, **kwargs)
+    for epoch in (0, 1): assert same(epoch_of(plain, epoch), epoch_of(other, epoch))
+    assert not same(epoch_of(plain, 0), epoch_of(plain, 1))
+    assert plain.fingerprint() == other.fingerprint()
+
+
+def test_workers_leave_the_random_state_alone(folder):
+    data, state = make(folder, num_workers=1), torch.get_rng_state()
+    epoch_of(data)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_fingerprint(folder, tmp_path_factory):
+    import shutil
+    first = make(folder).fingerprint()
+    assert first == make(folder).fingerprint() and len(first) == 64
+    copy = tmp_path_factory.mktemp("copy") / "elsewhere"
+    shutil.copytree(folder, copy)
+    assert make(copy).fingerprint() == first  # names count, places and dates do not
+    assert make(folder, seed=1).fingerprint() != first
+    assert make(folder, size=(8, 8)).fingerprint() != first
+    (copy / "train/a/00.png").rename(copy / "train/b/zz.png")
+    assert make(copy).fingerprint() != first
+
+
+# The cache
+
+@pytest.fixture
+def cached(folder, monkeypatch):
+    "Make a module with a cache; `decoded` counts the images that were decoded."
+    decoded = []
+    real = dm.decode_image
+    monkeypatch.setattr(dm, "decode_image", lambda *args: decoded.append(args) or real(*args))
+    def open_it(**kwargs):
+        decoded.clear()
+        data = make(folder, cache=str(folder / "cache"), **kwargs)
+        data.prepare_data()
+        return data, len(decoded)
+    return open_it
+
+
+def test_a_cache_is_filled_once(cached, folder):
+    assert cached()[1] == 24
+    data, decoded = cached()
+    assert decoded == 0 and isinstance(data.train_dataloader(), ArrayLoader)
+    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == [".json", ".npy"]
+    assert cached(seed=5, batch_size=3)[1] == 0  # neither changes the pixels
+    assert cached(mode="L")[1] == 24 and cached(size=(8, 8))[1] == 24 and cached()[1] == 0
+
+
+@pytest.mark.parametrize("change", ["add", "touch", "remove", "rename"])
+def test_a_stale_cache_is_rebuilt(cached, folder, change):
+    cached()
+    path = folder / "train/a/00.png"
+    if change == "add": picture(99).save(folder / "train/b/99.png")
+    if change == "touch": os.utime(path, ns=(1, 1))
+    if change == "remove": path.unlink()
+    if change == "rename": path.rename(folder / "train/a/0x.png")
+    data, decoded = cached()
+    assert decoded == len(data.images) == {"add": 25, "remove": 23}.get(change, 24)
+    assert len(list((folder / "cache").iterdir())) == 2  # in place of the old one
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped", "garbage"])
+def test_a_damaged_cache_is_rebuilt(cached, folder, suffix, damage):
+    first, _ = cached()
+    images = first.images.clone()
+    path = first._cache_path().with_suffix(suffix)
+    data = bytearray(path.read_bytes())
+    path.unlink()  # not in place: the first module still has the old one mapped
+    if damage == "empty": path.write_bytes(b"")
+    if damage == "cut": path.write_bytes(data[:len(data) // 2])
+    if damage == "garbage": path.write_bytes(b"[1, 2]")
+    if damage == "flipped":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    second, decoded = cached()
+    assert decoded == 24 and second.images.equal(images) and cached()[1] == 0
+
+
+def test_a_kill_while_writing_leaves_the_old_cache(cached, folder, monkeypatch):
+    first, _ = cached()
+    note = first._cache_path().with_suffix(".json").read_text()
+    os.utime(folder / "train/a/00.png", ns=(1, 1))
+    def killed(*args): raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(zlib, "crc32", killed)
+        with pytest.raises(KeyboardInterrupt): cached()
+    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == [".json", ".npy"]
+    assert first._cache_path().with_suffix(".json").read_text() == note
+
+
+def test_writing_to_a_batch_does_not_reach_the_cache(cached):
+    data, _ = cached()
+    before = data.images[0].clone()
+    data.images[0] = 0
+    assert cached()[0].images[0].equal(before)
+
+
+def test_a_cache_that_cannot_be_written(folder):
+    (folder / "file").write_text("in the way")
+    with pytest.raises(OSError) as error: make(folder, cache=str(folder / "file/cache")).prepare_data()
+    line_of(error, folder / "file")
+
+
+def test_without_a_folder_things_go_to_the_users_cache(folder, full, tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    make(folder, cache=True).prepare_data()
+    assert sorted(o.suffix for o in (home / ".cache/mlkit").iterdir()) == [".json", ".npy"]
+    mirror = Mirror({f"{name}.gz": gzip.compress(dm._unzip(o, o.read_bytes())[0], mtime=0)
+                     for name in IDX_FILES for o in full.glob(f"{name}*")})
+    md5 = [hashlib.md5(mirror.files[f"{name}.gz"]).hexdigest() for name in IDX_FILES]
+    monkeypatch.setitem(dm.DATASETS["mnist"], "md5", md5)
+    MNIST(source="full", mirrors=[f"{mirror.url}/fine"]).prepare_data()
+    assert sorted(o.name for o in (home / ".cache/mlkit/mnist").iterdir()) == sorted(f"{o}.gz" for o in IDX_FILES)
+    mirror.server.shutdown()
+
+
+# With Lightning
+
+class Tiny(pl.LightningModule):
+    def __init__(self, n):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(n, 4))
+        self.seen = []
+
+    def training_step(self, batch, i):
+        self.seen.append((self.current_epoch, *batch[1].tolist()))
+        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1] % 4)
+
+    def validation_step(self, batch, i): self.net(batch[0])
+    test_step = validation_step
+    def predict_step(self, batch, i): return batch[1]
+    def configure_optimizers(self): return torch.optim.SGD(self.parameters(), 0.01)
+
+
+def trainer(**kwargs):
+    return pl.Trainer(**(dict(max_epochs=2, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                              enable_progress_bar=False, enable_model_summary=False) | kwargs))
+
+
+@pytest.mark.parametrize("kind", ["mnist", "files", "cache"])
+def test_fit_test_predict(folder, kind):
+    def make_it():
+        if kind == "mnist": return MNIST(batch_size=500)
+        return make(folder, cache=str(folder / "cache") if kind == "cache" else False)
+    data = make_it()
+    first, again = Tiny(int(np.prod(data.in_shape))), Tiny(int(np.prod(data.in_shape)))
+    trainer().fit(first, data)
+    trainer().test(first, data)
+    predicted = torch.cat(trainer().predict(first, data))
+    assert predicted.equal(data.targets[data.rows["test"]])
+    trainer().fit(again, make_it())
+    assert first.seen == again.seen  # twice in one process
+    epochs = [[o[1:] for o in first.seen if o[0] == e] for e in (0, 1)]
+    assert epochs[0] != epochs[1] and sorted(sum(epochs[0], ())) == sorted(sum(epochs[1], ()))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["mnist", "files"])
+def test_overfitting_sees_the_same_batches(folder, kind):
+    data = MNIST(batch_size=50) if kind == "mnist" else make(folder)
+    net = Tiny(int(np.prod(data.in_shape)))
+    trainer(overfit_batches=1).fit(net, data)
+    assert [o[1:] for o in net.seen][:1] == [o[1:] for o in net.seen][1:]
+
+
+def test_modules_can_be_sent_to_another_process(folder):
+    for data in (MNIST(), make(folder), make(folder, cache=str(folder / "cache"))):
+        data.setup()
+        again = pickle.loads(pickle.dumps(data))
+        assert again.fingerprint() == data.fingerprint() and same(epoch_of(again), epoch_of(data))
+
+
+def test_loader_is_torchs_own_without_a_cache(folder):
+    loader = make(folder, num_workers=1).train_dataloader()
+    assert isinstance(loader, DataLoader) and isinstance(loader.sampler, EpochSampler)
+
+
+# Pictures
+
+def test_show_images_and_batch(folder, tmp_path):
+    figure = show_images([torch.randn(3, 8, 8) * 3, np.zeros((8, 8))], [1, "two"], ["red", "green"], ncols=1)
+    assert [ax.get_title() for ax in figure.axes] == ["1", "two"] and len(figure.axes) == 2
+    assert figure.axes[0].title.get_color() == "red"
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn.shape == (8, 8, 3) and drawn.min() >= 0 and drawn.max() <= 1
+    for data in (MNIST("fashion_mnist"), make(folder), make(folder, cache=str(folder / "cache"))):
+        figure = data.show_batch(6)
+        titles = [ax.get_title() for ax in figure.axes if ax.images]
+        expected = torch.cat([y for _, y in epoch_of(data)])[:6]
+        assert titles == [data.classes[t] for t in expected]  # what training sees first
+        figure.savefig(tmp_path / "batch.png")
