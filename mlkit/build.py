@@ -64,8 +64,8 @@ def register(obj: Callable | None = None, *, name: str | None = None):
 def _registered(name: str, root: Path | None):
     if name not in _registry and root and (module := _module_that_registers(name, root)): _import(module, name)
     if name in _registry: return _registry[name]
-    raise TargetError(f"'{name}' is not registered{did_you_mean(name, _registry)}; give a dotted path, or put "
-                      f"@register from mlkit.build on its definition")
+    way = did_you_mean(name, _registry) or "; give a dotted path, or put mlkit.build's @register on its definition"
+    raise TargetError(f"'{name}' is not registered{way}")
 
 
 def _module_that_registers(name: str, root: Path) -> str | None:
@@ -168,8 +168,8 @@ def _check_parts(data: dict) -> Iterator[tuple[Keys, str]]:
     uses = re.findall(r"\$\{[^}]*", " ".join(v for _, v in _walk(data) if isinstance(v, str)))
     for key in data:
         if key not in KNOWN and not any(re.search(rf"\b{re.escape(str(key))}\b", o) for o in uses):
-            yield (key,), (f"nothing reads this key{did_you_mean(str(key), KNOWN)}; "
-                           "values of your own go under 'extra'")
+            way = did_you_mean(str(key), KNOWN) or "; values of your own go under 'extra'"
+            yield (key,), f"nothing reads this key{way}"
 
 # %% ../nbs/01_build.ipynb #83520f17
 def check(

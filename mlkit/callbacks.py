@@ -110,7 +110,7 @@ class NotebookFace:
             bar = f"<p>{escape(self.what)} <progress {size}></progress> {took}</p>"
         tr = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells) + "</tr>"
         rows = "".join([tr(self.rows[0], "th"), *(tr(r.values(), "td") for r in self.rows)]) if self.rows else ""
-        html = HTML(f"<table>{rows}</table>{bar}")
+        html = HTML((f"<table>{rows}</table>" if rows else "") + bar)
         if self.shown: self.shown.update(html)
         else: self.shown = display(html, display_id=True)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Keys', 'Origin', 'Problem', 'Problems', 'ConfigError', 'config_error', 'did_you_mean', 'one_line', 'Source',
            'parse_yaml', 'Link', 'Config', 'merge_into', 'links_of', 'own_path', 'origin_of', 'find_root',
-           'packaged_configs', 'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default',
+           'packaged_configs', 'show_path', 'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default',
            'parse_defaults', 'wrap', 'expand', 'Override', 'parse_override', 'apply_override', 'env_overrides',
            'compose', 'load_config', 'Explanation', 'explain']
 
@@ -278,7 +278,7 @@ def packaged_configs() -> Path:
     return Path(find_spec("mlkit").origin).parent / "configs"
 
 
-def _show_path(path: Path) -> str:
+def show_path(path: Path) -> str:
     "A file's name as a person here would type it; mlkit's own configs by their name within the package."
     if path.is_relative_to(packaged_configs()): return path.relative_to(packaged_configs()).as_posix()
     return min(os.path.relpath(path), str(path), key=len)
@@ -336,11 +336,11 @@ def read_config_file(path: str | Path) -> ConfigFile:
     try: text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = did_you_mean(path.name, [o.name for o in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
-        raise config_error(Origin(_show_path(path)), "", f"no such config file{near}") from None
+        raise config_error(Origin(show_path(path)), "", f"no such config file{near}") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise config_error(Origin(_show_path(path)), "", f"cannot be read as a config: {e}") from None
+        raise config_error(Origin(show_path(path)), "", f"cannot be read as a config: {e}") from None
     header = _PACKAGE.match(text)
-    return as_config_file(parse_yaml(text, _show_path(path)), _show_path(path), header and header[1])
+    return as_config_file(parse_yaml(text, show_path(path)), show_path(path), header and header[1])
 
 # %% ../nbs/00_config.ipynb #0dfaa129
 @dataclass(frozen=True)

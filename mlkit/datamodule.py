@@ -431,7 +431,7 @@ def _download(
     digest = hashlib.md5(usedforsecurity=False)
     with _ask(url, seconds) as answer, atomic_open(path) as file:
         total = int(answer.headers.get("Content-Length") or 0)
-        with tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name) as bar:
+        with tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name, delay=1, leave=False) as bar:
             while chunk := answer.read(1 << 16):
                 file.write(chunk)
                 digest.update(chunk)

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from omegaconf import DictConfig, OmegaConf
 
 from . import __version__
-from .config import config_error, find_root, load_config, one_line, origin_of
+from .config import config_error, find_root, load_config, one_line, origin_of, show_path
 
 # %% ../nbs/05_run.ipynb #acfa4969
 @contextmanager
@@ -210,7 +210,7 @@ def recording(
             story = "".join(traceback.format_exception(e))
             log.write(story)
             if run.status == "failed":
-                kept = f"; the traceback is in {run.dir / 'log.txt'}" if run.kept else f"\n{story}"
+                kept = f"; the traceback is in {show_path(run.dir / 'log.txt')}" if run.kept else f"\n{story}"
                 print(f"training failed: {one_line(e)}{kept}", file=stderr)
             e.run = run  # the caller may ask whether this has been said
             raise
@@ -236,6 +236,7 @@ def plot_history(
     for column in history.columns:
         stage, _, name = column.partition("/")
         if stage in COLORS and stage != "test" and name: panels.setdefault(name, []).append(stage)
+    for stages in panels.values(): stages.sort(key=list(COLORS).index)
     fig = new_figure(figsize=(4.5 * max(len(panels), 1), 3), layout="constrained")
     for i, (name, stages) in enumerate(panels.items(), 1):
         ax = fig.add_subplot(1, len(panels), i, title=name, xlabel="epoch")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['prepare', 'quiet_lightning', 'build_all', 'make_trainer', 'load_weights', 'test_best', 'train', 'removed_if_not_kept',
-           'fingerprint', 'shown', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
+           'fingerprint', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
 
 # %% ../nbs/07_train.ipynb #a6e2244c
 import logging, shutil, warnings
@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .build import build, check, problem
 from .callbacks import Checkpoint, CSVLogger, Progress
-from .config import ConfigError, load_config
+from .config import ConfigError, load_config, show_path
 from .run import Run, new_run, plot_history, recording, text_table
 
 # %% ../nbs/07_train.ipynb #0d2ecae7
@@ -106,7 +106,7 @@ def train(
         run.update(metrics=metrics, best=best)
         run.model, run.datamodule = model.eval(), datamodule
         plot_history(run.history, best and best["epoch"]).savefig(run.dir / "plots" / "curves.png", dpi=120)
-        print("", metrics_table(metrics), "", f"run: {shown(run.dir) if run.kept else 'not kept'}", sep="\n")
+        print("", metrics_table(metrics), "", f"run: {show_path(run.dir) if run.kept else 'not kept'}", sep="\n")
     return run
 
 # %% ../nbs/07_train.ipynb #30559f6e
@@ -121,11 +121,6 @@ def removed_if_not_kept(run: Run):
 def fingerprint(datamodule) -> str | None:
     "What identifies the data, where the datamodule can tell."
     return datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None
-
-
-def shown(path: Path) -> str:
-    "A path as a person here would type it."
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 # %% ../nbs/07_train.ipynb #47c034bf
 def metrics_table(
