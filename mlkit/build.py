@@ -165,6 +165,7 @@ def _check_parts(data: dict) -> Iterator[tuple[Keys, str]]:
         elif isinstance(node, dict) and "_target_" not in node: yield (part,), f"needs a _target_: {what}"
         elif not isinstance(node, dict) and "${" not in str(node):
             yield (part,), f"must be {what}, a mapping with a _target_, not {node!r}"
+    if not isinstance(data.get("seed", 0), int): yield ("seed",), f"must be a whole number, not {data['seed']!r}"
     uses = re.findall(r"\$\{[^}]*", " ".join(v for _, v in _walk(data) if isinstance(v, str)))
     for key in data:
         if key not in KNOWN and not any(re.search(rf"\b{re.escape(str(key))}\b", o) for o in uses):
@@ -192,7 +193,7 @@ def problem(cfg: DictConfig, path: Keys, message: str) -> Problem:
 
 def project_of(cfg: DictConfig) -> Path:
     "The project that a config belongs to. It joins `sys.path`, so that targets in its own packages are found."
-    root = getattr(cfg._get_root(), "_project", None) or find_root()
+    root = getattr(cfg._get_root(), "_project", None) or find_root()  # a plain DictConfig belongs to none
     for folder in (str(root), str(root / "src")):
         if folder not in sys.path and Path(folder).is_dir(): sys.path.insert(0, folder)
     return root

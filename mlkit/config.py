@@ -173,12 +173,12 @@ class Config(DictConfig):
     def __init__(self,
         content=None,          # nested dicts and lists
         links: dict[Keys, list[Link]] | None = None,  # of each path, oldest first
-        root: Path | None = None,  # the project's folder
+        root: Path | None = None,  # the project's folder; None: the one around the current folder
         **kwargs,              # DictConfig's own
     ):
         super().__init__(content if content is not None else {}, **kwargs)
         self.__dict__["_links"] = links or {}
-        self.__dict__["_project"] = root
+        self.__dict__["_project"] = root or find_root()
 
     def __deepcopy__(self, memo):
         res = super().__deepcopy__(memo)
@@ -576,7 +576,7 @@ def load_config(
     *overrides: str,  # 'trainer.max_epochs=3', 'optimizer=sgd', '+tags=[a]', '~logger'
 ) -> Config:
     "Compose a config from all its layers. A `ConfigError` says, one line a problem, what is wrong and where."
-    if isinstance(config, DictConfig): return _changed(config, map(parse_override, overrides))
+    if isinstance(config, Config): return _changed(config, map(parse_override, overrides))
     file, folder = _read(config)
     root = find_root(folder)
     search = SearchPath.around(folder, root)
@@ -591,6 +591,7 @@ def load_config(
 
 def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
     "A config file and its folder. A relative path is looked for here, then in the project."
+    if isinstance(config, DictConfig): config = OmegaConf.to_container(config, resolve=False)
     if isinstance(config, Mapping):
         return as_config_file(_source_of(dict(config), Origin("notebook")), "notebook"), Path.cwd()
     path = Path(config)
@@ -598,17 +599,14 @@ def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
     return read_config_file(path), path.absolute().parent
 
 
-def _changed(cfg: DictConfig, changes) -> Config:
+def _changed(cfg: Config, changes: Iterable[Override]) -> Config:
     "A copy of a composed config with some values changed."
-    data = OmegaConf.to_container(cfg, resolve=False)
-    links = {k: list(v) for k, v in getattr(cfg, "_links", {}).items()}
-    root = getattr(cfg, "_project", None) or find_root()
+    data, links = OmegaConf.to_container(cfg, resolve=False), copy.deepcopy(cfg)._links
     for o in changes:
-        if _is_choice(o, SearchPath.around(root, root)):
-            raise config_error(o.origin, o.key, "a group is chosen when the file is loaded: "
-                                                       f"load_config(file, '{o.key}={o.value}')")
+        if _is_choice(o, SearchPath.around(cfg._project, cfg._project)):
+            raise config_error(o.origin, o.key, f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         apply_override(data, links, o)
-    return Config(data, links, root)
+    return Config(data, links, cfg._project)
 
 # %% ../nbs/00_config.ipynb #e3adda28
 class Explanation(list):
@@ -648,15 +646,17 @@ def explain(
             near = did_you_mean(str(k), data) if isinstance(data, dict) else ""
             raise config_error(origin_of(cfg, path[:n]), key, f"there is no such key{near}") from None
     rows = Explanation()
-    for p in _leaves(data, path):
-        chain = [(".".join(map(str, p)), l.value, l.origin) for l in reversed(links_of(cfg, p))]
-        rows += chain if p == path else chain[:1]
+    for p, value in _leaves(data, path):
+        winner, *covered = reversed(links_of(cfg, p))
+        name = ".".join(map(str, p))
+        rows.append((name, value, winner.origin))
+        if p == path: rows += [(name, l.value, l.origin) for l in covered]
     return rows
 
 
-def _leaves(data, path: Keys) -> Iterator[Keys]:
-    "The paths of the values below a path; a list counts as one, unless it has mappings in it."
+def _leaves(data, path: Keys) -> Iterator[tuple[Keys, Any]]:
+    "The values below a path; a list counts as one, unless it has mappings in it."
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    if not inner or isinstance(data, list) and not any(isinstance(o, dict) for o in data): yield path
+    if not inner or isinstance(data, list) and not any(isinstance(o, dict) for o in data): yield path, data
     else:
         for k, v in inner: yield from _leaves(v, (*path, k))

@@ -156,9 +156,9 @@ def new_run(
     cfg: DictConfig,  # from `load_config`; `cfg.runs` is the folder of all runs, None for one that is not kept
 ) -> Run:
     "Make the folder of a new run: config.yaml, run.json, code.patch. Status `running`."
-    if not re.fullmatch(r"\w[\w.-]*", str(cfg.name)):
+    if not re.fullmatch(r"\w[\w.-]*", str(cfg.get("name"))):
         raise config_error(origin_of(cfg, ("name",)), "name",
-                           f"becomes a folder: use letters, digits, '.', '_' and '-', not {cfg.name!r}")
+                           f"becomes a folder: use letters, digits, '.', '_' and '-', not {cfg.get('name')!r}")
     root = getattr(cfg, "_project", None) or find_root()
     parent = (Path(tempfile.mkdtemp()) if cfg.get("runs") is None else root / cfg.runs) / cfg.name
     parent.mkdir(parents=True, exist_ok=True)

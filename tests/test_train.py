@@ -1,0 +1,230 @@
+"Training in one process: people's own modules, several heads, every packaged option, folders that must not appear."
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from mlkit.build import check, register
+from mlkit.config import ConfigError, load_config, packaged_configs
+from mlkit.model import LitModel
+from mlkit.nets import MLP
+from mlkit.run import Run, list_runs
+from mlkit.train import evaluate, load_run, predict, train
+
+MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
+SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
+         "callbacks.progress=null"]
+
+
+def short(tmp_path, *overrides, config=MNIST) -> Run: return train(config, *SHORT, f"runs={tmp_path}", *overrides)
+
+
+# -- modules that know nothing of mlkit
+
+class PlainData(pl.LightningDataModule):
+    "Shuffled by torch's own DataLoader; no test set."
+    def __init__(self, n: int = 64):
+        super().__init__()
+        self.n = n
+
+    def loader(self, seed, **kwargs):
+        x = torch.randn(self.n, 4, generator=torch.Generator().manual_seed(seed))
+        return DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16, **kwargs)
+
+    def train_dataloader(self): return self.loader(0, shuffle=True)
+    def val_dataloader(self): return self.loader(1)
+
+
+class PlainModule(pl.LightningModule):
+    "Logs by step, under names of its own, and steps its optimizer itself."
+    def __init__(self, lr: float = 0.1):
+        super().__init__()
+        self.layer, self.lr, self.automatic_optimization = nn.Linear(4, 1), lr, False
+
+    def training_step(self, batch, i):
+        loss = F.mse_loss(self.layer(batch[0]), batch[1])
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("loss", loss)
+
+    def validation_step(self, batch, i): self.log("val_mse", F.mse_loss(self.layer(batch[0]), batch[1]))
+    def configure_optimizers(self): return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+def plain(tmp_path, **more) -> dict:
+    here = __name__.rpartition(".")[2]
+    return dict(name="plain", runs=str(tmp_path), data=dict(_target_=f"{here}.PlainData"), model=dict(_target_=f"{here}.PlainModule"),
+                trainer=dict(max_epochs=3, log_every_n_steps=2), callbacks=dict(progress=None, checkpoint=dict(monitor="val_mse")), **more)
+
+
+@pytest.fixture(autouse=True)
+def tests_are_importable(monkeypatch): monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def test_plain_lightning_modules_work_as_they_are(tmp_path):
+    run, again = train(plain(tmp_path)), train(plain(tmp_path))
+    assert run.status == "done" and run.metrics["val_mse"] < 1 and not any(k.startswith("test") for k in run.metrics)
+    assert list(run.history["epoch"]) == sorted(run.history["epoch"]) and "loss" in run.history
+    assert run.history.equals(again.history)
+    weights = again.model.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in run.model.state_dict().items())
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+    "With a step that is far too large the first epoch is the best one; the run's figures and weights must be its own."
+    config = plain(tmp_path)
+    config["model"]["lr"] = 0.9
+    run = train(config)
+    values = run.history["val_mse"].dropna()
+    assert run.info["best"]["value"] == values.min() == run.metrics["val_mse"]
+    assert run.info["best"]["epoch"] == run.history["epoch"][values.idxmin()]
+    assert evaluate(run, stage="val")["val_mse"] == pytest.approx(values.min(), rel=1e-6)
+
+
+# -- several heads, through a config
+
+@register
+class DigitAndParity(LitModel):
+    def step(self, batch):
+        x, digit = batch
+        return super().step((x, dict(digit=digit, even=1 - digit % 2)))
+
+
+def test_several_heads(tmp_path):
+    acc = dict(_target_="mlkit.model.accuracy", _partial_=True)
+    f1 = dict(_target_="torchmetrics.F1Score", task="multiclass", num_classes=10, average="macro")
+    config = dict(
+        name="heads", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=2), callbacks=dict(progress=None),
+        model=dict(_target_="DigitAndParity", optimizer="${optimizer}",
+                   net=dict(_target_="mlkit.nets.Heads", heads=dict(digit=10, even=2),
+                            backbone=dict(_target_="mlkit.nets.MLP", in_shape=784, num_classes=0, hidden=[64])),
+                   loss=dict(digit=dict(_target_="torch.nn.CrossEntropyLoss", label_smoothing=0.1), even=dict(_target_="torch.nn.CrossEntropyLoss")),
+                   metrics=dict(digit=dict(acc=acc, f1=f1), even=dict(acc=acc))))
+    run = train(config)
+    assert {"val/digit/acc", "val/even/acc", "val/digit/f1", "test/even/loss", "train/loss"} <= set(run.metrics)
+    assert run.metrics["test/digit/acc"] > 0.8 and run.metrics["test/even/acc"] > 0.8
+    assert run.metrics["val/loss"] == pytest.approx(run.metrics["val/digit/loss"] + run.metrics["val/even/loss"], rel=1e-5)
+    assert run.metrics["test/digit/f1"] != run.metrics["test/digit/acc"]
+
+
+# -- every packaged option is usable
+
+@pytest.mark.parametrize("choice", [f"{p.parent.name}={p.stem}" for p in sorted(packaged_configs().glob("*/*.yaml"))
+                                    if p.parent.name in ("optimizer", "scheduler", "callbacks")] + ["trainer=cpu", "data=fashion_mnist"])
+def test_packaged_options_train(tmp_path, choice):
+    run = short(tmp_path, choice)
+    assert run.status == "done" and run.metrics["test/loss"] > 0
+
+
+@pytest.mark.parametrize("path", sorted(packaged_configs().glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}={p.stem}")
+def test_packaged_options_have_no_problems(path):
+    more = ["data.root=somewhere"] if path.stem == "image_folder" else []
+    overrides = [f"{path.parent.name}={path.stem}", *more]
+    if path.stem == "classifier": overrides.append("++model.net={_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}")
+    assert not check(load_config(MNIST, *overrides))
+
+
+def test_schedulers_know_the_length_of_the_run(tmp_path):
+    run = short(tmp_path, "trainer.max_epochs=2")
+    saved = torch.load(run.checkpoint("last"), weights_only=True)["lr_schedulers"][0]
+    assert saved["total_steps"] == 6 and saved["last_epoch"] == 6
+    run = short(tmp_path, "scheduler=plateau", "trainer.max_epochs=2")
+    conf = run.model.trainer.lr_scheduler_configs[0]
+    assert (conf.interval, conf.monitor, conf.scheduler.last_epoch) == ("epoch", "val/loss", 2)
+
+
+def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
+    plain, compiled = (LitModel(MLP(784, 10, hidden=[8]), compile=c) for c in (False, True))
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    assert compiled.net._compiled_call_impl is not None
+
+
+# -- an image folder, trained and used again
+
+def test_image_folder(tmp_path):
+    from PIL import Image
+    from mlkit.datamodule import SAMPLES, read_idx
+    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
+    for i in range(600):
+        folder = tmp_path / "digits" / ("three" if labels[i] == 3 else "other")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i]).save(folder / f"{i}.png")
+    run = train(dict(
+        name="three", runs=str(tmp_path / "runs"), defaults=[dict(data="image_folder"), dict(model="classifier")],
+        data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28], cache=True),
+        model=dict(net=dict(_target_="mlkit.nets.ConvNet", in_channels=1, num_classes=2)), optimizer=dict(lr=0.01),
+        trainer=dict(max_epochs=4), callbacks=dict(progress=None)))
+    assert run.metrics["test/acc"] > 0.85
+    found = predict(run.dir, tmp_path / "digits" / "three").table
+    assert set(found["label"]) <= {"three", "other"} and (found["label"] == "three").mean() > 0.5
+
+
+# -- runs that are loaded, changed, not kept
+
+def test_loaded_weights_are_the_trained_ones(tmp_path):
+    run = short(tmp_path)
+    loaded = load_run(run.dir, checkpoint="last")
+    assert not loaded.model.training
+    weights = run.model.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in loaded.model.state_dict().items())
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'bset' \(there are: best, last\)"): load_run(run.dir, checkpoint="bset")
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
+    import pickle
+    run = short(tmp_path)
+    class Evil:
+        def __reduce__(self): return (Path(tmp_path / "executed").touch, ())
+    torch.save(dict(state_dict=Evil()), run.checkpoint("best"))
+    with pytest.raises(pickle.UnpicklingError): load_run(run.dir)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_assigned_values_are_trained_with(tmp_path):
+    cfg = load_config(MNIST, *SHORT, f"runs={tmp_path}")
+    before = copy.deepcopy(cfg)
+    cfg.model.net.widths = [4, 4]
+    run = train(cfg)
+    assert run.cfg.model.net.widths == [4, 4] and run.model.net.num_features == 4
+    assert "widths" not in before.model.net
+    assert train(OmegaConf.create(OmegaConf.to_container(cfg))).metrics == run.metrics  # a plain DictConfig will do
+
+
+@pytest.mark.parametrize("overrides, says", [
+    (["trainer.accelerator=tpu"], "pytorch_lightning.Trainer could not be built"),
+    (["model.net.widths=[]"], "widths is empty"),
+    (["name=a/b"], "becomes a folder"),
+    (["seed=abc"], "must be a whole number"),
+    (["data.val_size=1000000"], "val_size=1000000"),
+    (["~model"], "a run needs a LightningModule here"),
+])
+def test_what_cannot_be_built_leaves_no_folder(tmp_path, overrides, says):
+    with pytest.raises(ConfigError, match=says) as e: short(tmp_path / "runs", *overrides)
+    assert len(str(e.value).splitlines()) == 1
+    assert not list((tmp_path / "runs").rglob("run.json"))
+
+
+def test_runs_are_listed_newest_first_and_damaged_ones_are_named(tmp_path, capsys):
+    runs = [short(tmp_path) for _ in range(2)]
+    (runs[0].dir / "run.json").write_text("{")
+    assert [r.dir for r in list_runs(tmp_path)] == [runs[1].dir]
+    assert "run.json: is damaged" in capsys.readouterr().err
+
+
+def test_training_leaves_python_as_it_was(tmp_path):
+    import logging, sys
+    before = sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level
+    short(tmp_path)
+    with pytest.raises(ValueError, match="nothing logs"): short(tmp_path, "callbacks.checkpoint.monitor=nothing")
+    assert before == (sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level)
+    statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
+    assert statuses == ["done", "failed"]
