@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Keys', 'Origin', 'Problem', 'Problems', 'ConfigError', 'config_error', 'did_you_mean', 'one_line', 'Source',
-           'parse_yaml', 'Link', 'Config', 'merge_into', 'links_of', 'own_path', 'origin_of', 'find_root',
+           'parse_yaml', 'find_root', 'Link', 'Config', 'merge_into', 'links_of', 'own_path', 'origin_of',
            'packaged_configs', 'show_path', 'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default',
            'parse_defaults', 'wrap', 'expand', 'Override', 'parse_override', 'apply_override', 'env_overrides',
            'compose', 'load_config', 'Explanation', 'explain']
@@ -160,6 +160,16 @@ def parse_yaml(
     except yaml.YAMLError as e:
         raise config_error(Origin(name), "", f"YAML does not parse: {' '.join(str(e).split())}") from None
 
+# %% ../nbs/00_config.ipynb #0e90b504
+def find_root(
+    start: str | Path = ".",  # a file or folder
+) -> Path:                    # the project's folder; the current folder where there is no project
+    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
+    start = Path(start).absolute()
+    for folder in [start, *start.parents]:
+        if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
+    return Path.cwd()
+
 # %% ../nbs/00_config.ipynb #a13acec6
 @dataclass(frozen=True)
 class Link:
@@ -262,16 +272,6 @@ def origin_of(
     return Origin("notebook")
 
 # %% ../nbs/00_config.ipynb #4d4a0942
-def find_root(
-    start: str | Path = ".",  # a file or folder
-) -> Path:                    # the project's folder; the current folder where there is no project
-    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
-    start = Path(start).absolute()
-    for folder in [start, *start.parents]:
-        if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
-    return Path.cwd()
-
-
 def packaged_configs() -> Path:
     "The folder of the configs that come with mlkit."
     from importlib.util import find_spec
