@@ -206,6 +206,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.monitor, self.mode = monitor, mode
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.validated = False  # in this epoch
 
     def state_dict(self) -> dict[str, Any]: return dict(best_value=self.best_value, best_epoch=self.best_epoch)
     def load_state_dict(self, state: dict[str, Any]): vars(self).update(state)
@@ -225,6 +226,7 @@ def improved(self: Checkpoint,
 ) -> bool:
     "Is this epoch the best so far? A `ValueError` where the monitored metric is not among `metrics`."
     if self.monitor is None: return True
+    if not self.validated and self.monitor.startswith("val"): return False
     if self.monitor not in metrics:
         raise ValueError(f"checkpoint: nothing logs the monitored metric '{self.monitor}'"
                          f"{did_you_mean(self.monitor, metrics)} (logged: {', '.join(sorted(metrics)) or 'nothing'}); "
@@ -237,8 +239,13 @@ def improved(self: Checkpoint,
 
 
 @patch
+def on_validation_end(self: Checkpoint, trainer, pl_module): self.validated = True
+
+
+@patch
 def on_train_epoch_end(self: Checkpoint, trainer, pl_module):
     best = self.improved(trainer.callback_metrics)
+    self.validated = False
     if best: self.best_epoch = trainer.current_epoch
     with _on_rank_zero(trainer, self.dir / "last.ckpt") as path: trainer.save_checkpoint(path)
     if best and trainer.is_global_zero:

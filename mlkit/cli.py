@@ -15,13 +15,11 @@ def _run(command: Callable[[], int | None]) -> int:
     from mlkit.config import ConfigError
     try: return command() or 0
     except ConfigError as e: return _say(e, 2)
-    except FileNotFoundError as e:
-        if hasattr(e, "run"): return 1
-        return _say(e, 2)
     except KeyboardInterrupt: return _say("interrupted", 130)
     except BrokenPipeError: return 0  # the reader has seen enough: mlkit_runs | head
     except Exception as e:
         if hasattr(e, "run"): return 1  # a failed training; `recording` has said why
+        if isinstance(e, (OSError, ValueError)): return _say(" ".join(str(e).split()), 2)
         raise
 
 

@@ -278,8 +278,9 @@ def packaged_configs() -> Path:
     return Path(find_spec("mlkit").origin).parent / "configs"
 
 
-def show_path(path: Path) -> str:
+def show_path(path: str | Path) -> str:
     "A file's name as a person here would type it; mlkit's own configs by their name within the package."
+    path = Path(path)
     if path.is_relative_to(packaged_configs()): return path.relative_to(packaged_configs()).as_posix()
     return min(os.path.relpath(path), str(path), key=len)
 

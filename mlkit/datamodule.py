@@ -416,7 +416,8 @@ def _ask(
         except (OSError, HTTPException, ValueError) as error: box.put(error)
     Thread(target=work, daemon=True).start()
     try: answer = box.get(timeout=seconds)
-    except Empty: raise TimeoutError(f"no answer in {seconds:g} s") from None
+    except Empty: answer = TimeoutError()
+    if isinstance(getattr(answer, "reason", answer), TimeoutError): raise TimeoutError(f"no answer in {seconds:g} s")
     if isinstance(answer, Exception): raise answer
     return answer
 

@@ -90,6 +90,18 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path):
     assert evaluate(run, stage="val")["val_mse"] == pytest.approx(values.min(), rel=1e-6)
 
 
+def test_epochs_without_validation_are_not_judged(tmp_path):
+    run = short(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
+    assert run.info["best"]["epoch"] == 1
+    run = short(tmp_path, "+trainer.max_steps=2", "trainer.limit_train_batches=5")  # ends before the first validation
+    assert run.status == "done" and run.info["best"] is None and "test/acc" in run.metrics
+
+
+def test_evaluate_without_data_says_so(tmp_path):
+    run = train(plain(tmp_path))
+    with pytest.raises(ValueError, match="PlainData has no test_dataloader"): evaluate(run)
+
+
 # -- several heads, through a config
 
 @register
@@ -180,12 +192,12 @@ def test_loaded_weights_are_the_trained_ones(tmp_path):
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
-    import pickle
     run = short(tmp_path)
     class Evil:
         def __reduce__(self): return (Path(tmp_path / "executed").touch, ())
     torch.save(dict(state_dict=Evil()), run.checkpoint("best"))
-    with pytest.raises(pickle.UnpicklingError): load_run(run.dir)
+    with pytest.raises(ValueError, match="best.ckpt: its weights cannot be loaded") as e: load_run(run.dir)
+    assert len(str(e.value).splitlines()) == 1
     assert not (tmp_path / "executed").exists()
 
 
