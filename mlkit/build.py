@@ -166,7 +166,9 @@ def _check_parts(data: dict) -> Iterator[tuple[Keys, str]]:
         elif isinstance(node, dict) and "_target_" not in node: yield (part,), f"needs a _target_: {what}"
         elif not isinstance(node, dict) and "${" not in str(node):
             yield (part,), f"must be {what}, a mapping with a _target_, not {node!r}"
-    for key in set(OURS) & set(data.get("trainer") or ()): yield ("trainer", key), f"is set by mlkit; say it with '{OURS[key]}'"
+    trainer = data.get("trainer")
+    for key in [o for o in OURS if isinstance(trainer, dict) and o in trainer]:
+        yield ("trainer", key), f"is set by mlkit; say it with '{OURS[key]}'"
     if not isinstance(data.get("seed", 0), int): yield ("seed",), f"must be a whole number, not {data['seed']!r}"
     uses = re.findall(r"\$\{[^}]*", " ".join(v for _, v in _walk(data) if isinstance(v, str)))
     for key in data:

@@ -20,6 +20,7 @@ from typing import Any, Iterable, Iterator, Mapping
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 # %% ../nbs/00_config.ipynb #35dc85db
 @dataclass(frozen=True)
@@ -103,10 +104,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         for ch, rs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
+        seen, wrong = set(), lambda what, key: yaml.constructor.ConstructorError(None, None, what, key.start_mark)
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:null":
+                raise wrong("a key must be a word or a number", key)
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+                raise wrong(f"key '{key.value}' is given twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -159,6 +162,8 @@ def parse_yaml(
         raise config_error(*_yaml_problem(e, name)) from None
     except yaml.YAMLError as e:
         raise config_error(Origin(name), "", f"YAML does not parse: {' '.join(str(e).split())}") from None
+    except RecursionError:
+        raise config_error(Origin(name), "", "YAML does not parse: an alias (*) that contains itself") from None
 
 # %% ../nbs/00_config.ipynb #0e90b504
 def find_root(
@@ -304,8 +309,8 @@ class SearchPath:
         for o in self.folders:
             if (path := o / group / f"{option.removesuffix('.yaml')}.yaml").is_file(): return path
         there = self.options(group)
-        raise config_error(origin, group, f"group '{group}' has no option '{option}'{did_you_mean(option, there)} "
-                                          f"(there are: {', '.join(there) or 'none'})")
+        what = f"group '{group}' has no option '{option}'" if group else f"there is no config '{option}.yaml' beside it"
+        raise config_error(origin, group, f"{what}{did_you_mean(option, there)} (there are: {', '.join(there) or 'none'})")
 
 # %% ../nbs/00_config.ipynb #7412a52f
 _PACKAGE = re.compile(r"\A(?:\s*#[^\n]*\n)*?\s*#\s*@package\s+([\w.]+)")
@@ -583,11 +588,11 @@ def load_config(
     search = SearchPath.around(folder, root)
     changes = [*env_overrides(root), *map(parse_override, overrides)]
     choices = {o.key: _group_default(o.key, o.value, o.origin) for o in changes if _is_choice(o, search)}
-    data, links = {}, {}
+    data, links = {}, {(): [Link(Origin(file.name), None)]}
     for src in compose(file, search, choices): merge_into(data, links, src)
     for o in changes:
         if not _is_choice(o, search): apply_override(data, links, o)
-    return Config(data, links, root)
+    return _config(data, links, root)
 
 
 def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
@@ -607,7 +612,30 @@ def _changed(cfg: Config, changes: Iterable[Override]) -> Config:
         if _is_choice(o, SearchPath.around(cfg._project, cfg._project)):
             raise config_error(o.origin, o.key, f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         apply_override(data, links, o)
-    return Config(data, links, cfg._project)
+    return _config(data, links, cfg._project)
+
+# %% ../nbs/00_config.ipynb #50057308
+def _config(data: dict, links: dict, root: Path) -> Config:
+    try: return Config(data, links, root)
+    except OmegaConfBaseException:
+        problems = [Problem(links[p][-1].origin, ".".join(map(str, p)), f"{v} is no interpolation: write ${{name}}, or "
+                            "\\${ for the characters themselves") for p, v in _leaves(data, ()) if _is_refused(v)]
+        if not problems: raise
+        raise ConfigError(*problems) from None
+
+
+def _is_refused(value) -> bool:
+    try: OmegaConf.create([value])
+    except OmegaConfBaseException: return True
+    return False
+
+
+def _leaves(data, path: Keys) -> Iterator[tuple[Keys, Any]]:
+    "The values below a path; a list counts as one, unless it has mappings in it."
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    if not inner or isinstance(data, list) and not any(isinstance(o, dict) for o in data): yield path, data
+    else:
+        for k, v in inner: yield from _leaves(v, (*path, k))
 
 # %% ../nbs/00_config.ipynb #e3adda28
 class Explanation(list):
@@ -653,11 +681,3 @@ def explain(
         rows.append((name, value, winner.origin))
         if p == path: rows += [(name, l.value, l.origin) for l in covered]
     return rows
-
-
-def _leaves(data, path: Keys) -> Iterator[tuple[Keys, Any]]:
-    "The values below a path; a list counts as one, unless it has mappings in it."
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    if not inner or isinstance(data, list) and not any(isinstance(o, dict) for o in data): yield path, data
-    else:
-        for k, v in inner: yield from _leaves(v, (*path, k))
