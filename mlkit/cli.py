@@ -6,21 +6,30 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_runs']
 
 # %% ../nbs/10_cli.ipynb #d768bf6c
-import argparse, sys
+import argparse, os, signal, sys, threading
 from typing import Callable, Sequence
 
 # %% ../nbs/10_cli.ipynb #2bac15f0
 def _run(command: Callable[[], int | None]) -> int:
     "Call a command and turn its exceptions into exit codes."
     from mlkit.config import ConfigError
-    try: return command() or 0
+    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except ConfigError as e: return _say(e, 2)
     except KeyboardInterrupt: return _say("interrupted", 130)
-    except BrokenPipeError: return 0  # the reader has seen enough: mlkit_runs | head
     except Exception as e:
+        if isinstance(e, BrokenPipeError) and not hasattr(e, "run"):  # the reader has seen enough: mlkit_runs | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if hasattr(e, "run"): return 1  # a failed training; `recording` has said why
         if isinstance(e, (OSError, ValueError)): return _say(" ".join(str(e).split()), 2)
         raise
+
+
+def _terminate(signum, frame): raise KeyboardInterrupt("terminated")
 
 
 def _say(message, code: int) -> int:
@@ -36,7 +45,7 @@ def mlkit_train(
         mlkit_train configs/mnist.yaml                             train
         mlkit_train configs/mnist.yaml trainer.max_epochs=1        change a value
         mlkit_train configs/mnist.yaml optimizer=sgd               pick another option of a group
-        mlkit_train configs/mnist.yaml +extra.note=hi ~scheduler   add a key, take one away
+        mlkit_train configs/mnist.yaml +extra.note=hi '~scheduler' add a key, take one away
         mlkit_train configs/mnist.yaml --explain optimizer.lr      who set this?""")
     p.add_argument("config", metavar="CFG", help="a YAML file")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
@@ -112,7 +121,10 @@ def mlkit_predict(
 
 
 def _predict(args) -> int:
+    from pathlib import Path
     run = _find_run(args.run)
+    if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
+        return _say(f"{args.out}: not a file in a folder that exists", 2)
     from mlkit.run import write_text
     from mlkit.train import predict
     found = predict(run, args.files, checkpoint=args.checkpoint)

@@ -14,6 +14,7 @@ import copy, os, re, traceback
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from html import escape
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
@@ -72,9 +73,9 @@ def config_error(origin: Origin, key: str, message: str) -> ConfigError:
 
 # %% ../nbs/00_config.ipynb #99cbbfad
 def did_you_mean(
-    word: str,   # what was written
-    known,       # the names that would have been right
-) -> str:        # "; did you mean 'max_epochs'?", or '' where nothing is near
+    word: str,             # what was written
+    known: Iterable[str],  # the names that would have been right
+) -> str:  # "; did you mean 'max_epochs'?", or '' where nothing is near
     "A suggestion to end an error message with."
     near = get_close_matches(word, [str(o) for o in known], n=1, cutoff=0.6 if len(word) > 3 else 0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
@@ -105,12 +106,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
     def construct_mapping(self, node, deep=False):
         seen, wrong = set(), lambda what, key: yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-        for key, _ in node.value:
+        for key, _ in () if hasattr(node, "checked") else node.value:  # merging (<<) changes a node in place
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:null":
                 raise wrong("a key must be a word or a number", key)
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise wrong(f"key '{key.value}' is given twice", key)
             seen.add(key.value)
+        node.checked = True
         return super().construct_mapping(node, deep=deep)
 
 
@@ -164,16 +166,18 @@ def parse_yaml(
         raise config_error(Origin(name), "", f"YAML does not parse: {' '.join(str(e).split())}") from None
     except RecursionError:
         raise config_error(Origin(name), "", "YAML does not parse: an alias (*) that contains itself") from None
+    except ValueError as e:  # a number of thousands of digits, a date that does not exist
+        raise config_error(Origin(name), "", f"YAML does not parse: {' '.join(str(e).split())}") from None
 
 # %% ../nbs/00_config.ipynb #0e90b504
 def find_root(
     start: str | Path = ".",  # a file or folder
-) -> Path:                    # the project's folder; the current folder where there is no project
+) -> Path:                    # the project's folder; the one around the current folder, or that, if there is none
     "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
-    start = Path(start).absolute()
-    for folder in [start, *start.parents]:
+    start, here = Path(start).absolute(), Path.cwd()
+    for folder in [start, *start.parents, here, *here.parents]:
         if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
-    return Path.cwd()
+    return here
 
 # %% ../nbs/00_config.ipynb #a13acec6
 @dataclass(frozen=True)
@@ -279,8 +283,7 @@ def origin_of(
 # %% ../nbs/00_config.ipynb #4d4a0942
 def packaged_configs() -> Path:
     "The folder of the configs that come with mlkit."
-    from importlib.util import find_spec
-    return Path(find_spec("mlkit").origin).parent / "configs"
+    return Path(import_module("mlkit.config").__file__).parent / "configs"
 
 
 def show_path(path: str | Path) -> str:
@@ -299,7 +302,7 @@ class SearchPath:
     def around(cls, folder: Path, root: Path):
         return cls(tuple(dict.fromkeys((folder.absolute(), root / "configs", packaged_configs()))))
 
-    def is_group(self, name: str) -> bool: return any((o / name).is_dir() for o in self.folders)
+    def is_group(self, name: str) -> bool: return bool(self.options(name))
 
     def options(self, group: str) -> list[str]:
         return sorted({p.stem for o in self.folders for p in (o / group).glob("*.yaml")})
@@ -310,7 +313,8 @@ class SearchPath:
             if (path := o / group / f"{option.removesuffix('.yaml')}.yaml").is_file(): return path
         there = self.options(group)
         what = f"group '{group}' has no option '{option}'" if group else f"there is no config '{option}.yaml' beside it"
-        raise config_error(origin, group, f"{what}{did_you_mean(option, there)} (there are: {', '.join(there) or 'none'})")
+        known = f"{did_you_mean(option, there)} (there are: {', '.join(there) or 'none'})"
+        raise config_error(origin, group, what + known)
 
 # %% ../nbs/00_config.ipynb #7412a52f
 _PACKAGE = re.compile(r"\A(?:\s*#[^\n]*\n)*?\s*#\s*@package\s+([\w.]+)")
@@ -339,7 +343,7 @@ def as_config_file(src: Source, name: str, package: str | None = None) -> Config
 def read_config_file(path: str | Path) -> ConfigFile:
     "Read one YAML file. A `ConfigError` says what is wrong with it, in one line."
     path = Path(path)
-    try: text = path.read_text(encoding="utf-8")
+    try: text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = did_you_mean(path.name, [o.name for o in path.parent.glob("*.yaml")]) if path.parent.is_dir() else ""
         raise config_error(Origin(show_path(path)), "", f"no such config file{near}") from None
@@ -408,10 +412,11 @@ def expand(
 
 def _expand_options(entry: Default, group: str, parent: Keys, search, choices, above) -> Iterator[Source]:
     for option in entry.options:
-        try: picked = read_config_file(search.find(group, option, entry.origin))
+        try: found = search.find(group, option, entry.origin)
         except ConfigError:
             if entry.optional: continue
             raise
+        picked = read_config_file(found)
         below = tuple(o for o in entry.group.split("/") if o)
         package = {None: parent + below, "_group_": parent + below, "_global_": ()}.get(
             picked.package, tuple((picked.package or "").split(".")))
@@ -427,7 +432,12 @@ class Override:
     origin: Origin
 
     @property
-    def path(self) -> Keys: return tuple(int(o) if o.isdigit() else o for o in self.key.split("."))
+    def path(self) -> Keys: return _path(self.key)
+
+
+def _path(key: str) -> Keys:
+    "'callbacks.0.mode' -> ('callbacks', 0, 'mode')"
+    return tuple(int(o) if re.fullmatch(r"0|[1-9][0-9]*", o) else o for o in key.split(".")) if key else ()
 
 
 def parse_override(
@@ -436,10 +446,11 @@ def parse_override(
 ) -> Override:
     "Read one override. A `ConfigError` names what cannot be read."
     origin = origin or Origin("command line", text=text)
-    m = re.fullmatch(r"(~|\+{0,2})([\w./-]+?)(?:=(.*))?", text, re.S)
+    m = re.fullmatch(r"(~|\+{0,2})([\w-]+(?:[./][\w-]+)*)(?:=(.*))?", text, re.S)
     if not m or (m[3] is None and m[1] != "~"):
         raise config_error(origin, text, "is not an override: write key=value, +key=value, group=option or ~key")
-    try: value = "" if m[3] == "" else parse_yaml(m[3] or "", "value").data
+    plain = m[3] is not None and (m[3] == "" or "#" in m[3] and m[3][0] not in "\"'[{")  # no comments on a command line
+    try: value = m[3] if plain else parse_yaml(m[3] or "", "value").data
     except ConfigError as e:
         raise config_error(origin, m[2], f"the value does not parse: {e.problems[0].message}; quote it?") from None
     return Override(m[1], m[2], value, origin)
@@ -517,13 +528,15 @@ def env_overrides(
     return found
 
 
-def _dotenv(root: Path | None) -> dict[str, tuple[str, int]]:
+def _dotenv(root: Path) -> dict[str, tuple[str, int]]:
     "The entries of the project's `.env`: name -> (value, line)."
-    path = (root or Path.cwd()) / ".env"
+    path = root / ".env"
     if not path.is_file(): return {}
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
-    text = path.read_text(encoding="utf-8")
+    try: text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise config_error(Origin(show_path(path)), "", f"cannot be read: {e}") from None
     values = dotenv_values(stream=StringIO(text))
     entries = [b for b in parse_stream(StringIO(text)) if values.get(b.key) is not None]
     return {b.key: (values[b.key], b.original.line) for b in entries}
@@ -535,7 +548,7 @@ _MISSING = object()
 def _env(name, default=_MISSING, *, _root_):
     "`${oc.env:NAME,default}`: the process first, then the `.env` of the project that the config belongs to."
     if name in os.environ: return os.environ[name]
-    if entry := _dotenv(getattr(_root_, "_project", None)).get(name): return entry[0]
+    if isinstance(_root_, Config) and (entry := _dotenv(_root_._project).get(name)): return entry[0]
     if default is not _MISSING: return default if default is None else str(default)
     raise KeyError(f"'{name}' is neither in the environment nor in .env")
 
@@ -556,7 +569,8 @@ def compose(
 
 def _layers(file: ConfigFile, search: SearchPath, choices: dict[str, Default]) -> Iterator[Source]:
     "The packaged defaults, less the groups that the file names itself; the file's name; the file and its groups."
-    mine = frozenset(o.group for o in parse_defaults(file) if o != "_self_")
+    spelt_out = [k for k, v in file.source.data.items() if isinstance(v, dict) and "_target_" in v]
+    mine = frozenset([*(o.group for o in parse_defaults(file) if o != "_self_"), *spelt_out])
     yield from expand(read_config_file(packaged_configs() / "default.yaml"), search, choices, skip=mine)
     yield Source(dict(name=Path(file.name).stem), {("name",): Origin(file.name)})
     yield from expand(file, search, choices)
@@ -586,7 +600,7 @@ def load_config(
     file, folder = _read(config)
     root = find_root(folder)
     search = SearchPath.around(folder, root)
-    changes = [*env_overrides(root), *map(parse_override, overrides)]
+    changes = [*(env_overrides(root) if file.defaults != [] else ()), *map(parse_override, overrides)]
     choices = {o.key: _group_default(o.key, o.value, o.origin) for o in changes if _is_choice(o, search)}
     data, links = {}, {(): [Link(Origin(file.name), None)]}
     for src in compose(file, search, choices): merge_into(data, links, src)
@@ -618,10 +632,15 @@ def _changed(cfg: Config, changes: Iterable[Override]) -> Config:
 def _config(data: dict, links: dict, root: Path) -> Config:
     try: return Config(data, links, root)
     except OmegaConfBaseException:
-        problems = [Problem(links[p][-1].origin, ".".join(map(str, p)), f"{v} is no interpolation: write ${{name}}, or "
-                            "\\${ for the characters themselves") for p, v in _leaves(data, ()) if _is_refused(v)]
+        problems = [Problem(links[p][-1].origin, ".".join(map(str, p)), _why_refused(v))
+                    for p, v in _leaves(data, ()) if _is_refused(v)]
         if not problems: raise
         raise ConfigError(*problems) from None
+
+
+def _why_refused(value) -> str:
+    if not isinstance(value, str): return f"a config cannot hold {value!r}, a {type(value).__name__}"
+    return f"{value} is no interpolation: write ${{name}}, or \\${{ for the characters themselves"
 
 
 def _is_refused(value) -> bool:
@@ -667,7 +686,7 @@ def explain(
     key: str = "",  # 'trainer.max_epochs'; a mapping stands for all its keys, and '' for the whole config
 ) -> Explanation:
     "Who set this? Every value that a key had, the one that counts first. A `ConfigError` where there is no such key."
-    path = tuple(int(o) if o.isdigit() else o for o in key.split(".")) if key else ()
+    path = _path(key)
     data = OmegaConf.to_container(cfg, resolve=False)
     for n, k in enumerate(path):
         try: data = data[k]

@@ -190,7 +190,7 @@ class Normalize:
         self.scale, self.shift = (1 / (255 * std)).float(), (-mean / std).float()
 
     def __call__(self, x: Tensor) -> Tensor:  # (..., C, H, W) uint8 -> the same shape, float32
-        return x.float().mul_(self.scale).add_(self.shift)
+        return x.float().mul_(self.scale.to(x.device)).add_(self.shift.to(x.device))
 
 # %% ../nbs/02_datamodule.ipynb #d0170073
 class EpochSampler(DistributedSampler):
@@ -612,11 +612,15 @@ class ImageFolder(ImageData):
 # %% ../nbs/02_datamodule.ipynb #830275ec
 @patch
 def _split(self: ImageFolder, targets: Tensor) -> dict[str, Tensor]:
-    "The rows of train, val and test; the files are listed in the order of the splits on disk."
+    "The rows of train, val and test, in the order of the splits on disk. A ValueError where none are left to train on."
     sizes = {split: len(files) for split, files in self._listing[1].items()}
     rows = dict(zip(sizes, torch.arange(len(targets)).split(list(sizes.values()))))
-    for split in [o for o in ("val", "test") if o not in rows]:
-        rest, held = stratified_split(targets[rows["train"]], held_out(sizes["train"], self.val_size), self.seed)
+    missing = [o for o in ("val", "test") if o not in rows]
+    k = held_out(sizes["train"], self.val_size) if missing else 0
+    if k * len(missing) >= sizes["train"]:
+        raise ValueError(f"val_size={self.val_size}: {' and '.join(missing)} of {k:,} images each leave none to train on")
+    for split in missing:
+        rest, held = stratified_split(targets[rows["train"]], k, self.seed)
         rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
     return rows
 

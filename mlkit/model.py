@@ -6,7 +6,7 @@
 __all__ = ['Means', 'accuracy', 'HeadsLoss', 'lengths_wanted', 'scheduler_config', 'LitModel']
 
 # %% ../nbs/04_model.ipynb #c589e686
-import inspect
+import functools, inspect
 from typing import Any, Callable, Iterable, Mapping
 
 import pytorch_lightning as pl
@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 # %% ../nbs/04_model.ipynb #8fa1c502
 class Means:
@@ -24,11 +24,11 @@ class Means:
     def reset(self): self.sums, self.n = {}, 0
 
     def add(self,
-        values: Mapping[str, Tensor],  # scalars, each the mean over a batch
+        values: Mapping[str, Tensor | float],  # scalars, each the mean over a batch
         n: int,                        # how many samples the batch has
     ):
         for name, v in values.items():
-            v = v.detach() * n
+            v = torch.as_tensor(v).detach().float() * n  # a sum in half precision would stop growing
             self.sums[name] = self.sums[name] + v if name in self.sums else v
         self.n += n
 
@@ -36,7 +36,8 @@ class Means:
         reduce: Callable[[Tensor], Tensor] = lambda t: t,  # sums a (k+1,) tensor over processes
     ) -> dict[str, Tensor]:  # scalars
         if not self.sums: return {}
-        sums = torch.stack([v.float() for v in self.sums.values()])
+        device = next(iter(self.sums.values())).device
+        sums = torch.stack([v.to(device) for v in self.sums.values()])
         *sums, n = reduce(torch.cat([sums, sums.new_tensor([self.n])]))
         return {name: v / n for name, v in zip(self.sums, sums)}
 
@@ -45,8 +46,12 @@ def accuracy(
     logits: Tensor,  # (B, C) or (B, C, ...)
     target: Tensor,  # (B,) or (B, ...), class numbers
 ) -> Tensor:         # scalar in [0, 1]
-    "The share of samples whose largest logit is the target's."
-    return (logits.argmax(1) == target).float().mean()
+    "The share of samples whose largest logit is the target's. A `ValueError` where the shapes do not fit."
+    pred = logits.argmax(1)
+    if logits.shape[1] < 2 or pred.shape != target.shape:
+        raise ValueError("accuracy wants logits (B, C, ...) of two classes or more, and target (B, ...), "
+                         f"got {tuple(logits.shape)} and {tuple(target.shape)}")
+    return (pred == target).float().mean()
 
 # %% ../nbs/04_model.ipynb #1b1aa7bf
 class HeadsLoss(nn.Module):
@@ -58,14 +63,15 @@ class HeadsLoss(nn.Module):
         super().__init__()
         self.losses = losses if callable(losses) else dict(losses)
         self.weights = dict(weights or {})
-        each = [self.losses] if callable(losses) else self.losses.values()
+        each = () if callable(losses) else losses.values()  # one loss that is a module is registered already
         self.to_move = nn.ModuleList(o for o in each if isinstance(o, nn.Module))  # class weights follow the device
 
     def forward(self,
         logits: Mapping[str, Tensor],  # head -> (B, C)
         target: Mapping[str, Tensor],  # head -> (B,)
     ) -> dict[str, Tensor]:  # 'loss', the sum, and '<head>/loss'
-        "A `KeyError` names a head that has no target or no loss."
+        "A `KeyError` names a head without a target or a loss, a `ValueError` a weight without a head."
+        if unknown := set(self.weights) - set(logits): raise ValueError(f"weights of heads that are not there: {unknown}")
         each = {h: (self.losses if callable(self.losses) else self.losses[h])(logits[h], target[h]) for h in logits}
         total = sum(self.weights.get(h, 1.0) * v for h, v in each.items())
         return {"loss": total, **{f"{h}/loss": v for h, v in each.items()}}
@@ -110,8 +116,8 @@ class LitModel(pl.LightningModule):
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
         self.means = {stage: Means() for stage in ("train", "val", "test")}
         flat = _flatten(metrics or {})
-        self.functions = {k: m for k, m in flat.items() if not isinstance(m, Metric)}
-        kept = {k: m for k, m in flat.items() if isinstance(m, Metric)}
+        self.functions = {k: m for k, m in flat.items() if not isinstance(m, (Metric, MetricCollection))}
+        kept = {k: m for k, m in flat.items() if isinstance(m, (Metric, MetricCollection))}
         self.metrics = nn.ModuleDict({f"{stage}_": nn.ModuleDict({k: m.clone() for k, m in kept.items()})
                                       for stage in self.means})  # 'train_', for a ModuleDict has a method called train
         if compile: self.net.compile()
@@ -131,7 +137,8 @@ def _flatten(metrics: Mapping, prefix: str = "") -> dict[str, Any]:
     "`{head: {name: metric}}` becomes `{'head/name': metric}`."
     flat = {}
     for name, m in metrics.items():
-        flat.update(_flatten(m, f"{prefix}{name}/") if isinstance(m, Mapping) else {prefix + name: m})
+        nested = isinstance(m, Mapping) and not isinstance(m, MetricCollection)
+        flat.update(_flatten(m, f"{prefix}{name}/") if nested else {prefix + name: m})
     return flat
 
 # %% ../nbs/04_model.ipynb #f3b89f2f
@@ -153,19 +160,23 @@ def _head(name: str, preds, target):
 
 
 def _batch_size(batch) -> int:
-    "The length of the first tensor in a batch."
-    while not isinstance(batch, Tensor): batch = next(iter(batch.values())) if isinstance(batch, Mapping) else batch[0]
-    return len(batch)
+    "The length of the first tensor in a batch that is not a scalar. A `ValueError` where there is none."
+    nest = [batch]
+    while nest:
+        o = nest.pop(0)
+        if isinstance(o, Tensor) and o.ndim: return len(o)
+        if isinstance(o, (Mapping, list, tuple)): nest = [*(o.values() if isinstance(o, Mapping) else o), *nest]
+    raise ValueError(f"a batch without a tensor, a {type(batch).__name__}: nobody can tell how many samples it has")
 
 # %% ../nbs/04_model.ipynb #e746d3be
 @patch
 def training_step(self: LitModel, batch, batch_idx: int) -> Tensor: return self._shared_step(batch, "train")
 @patch
-def validation_step(self: LitModel, batch, batch_idx: int): self._shared_step(batch, "val")
+def validation_step(self: LitModel, batch, batch_idx: int, dataloader_idx: int = 0): self._shared_step(batch, "val")
 @patch
-def test_step(self: LitModel, batch, batch_idx: int): self._shared_step(batch, "test")
+def test_step(self: LitModel, batch, batch_idx: int, dataloader_idx: int = 0): self._shared_step(batch, "test")
 @patch
-def predict_step(self: LitModel, batch, batch_idx: int = 0):
+def predict_step(self: LitModel, batch, batch_idx: int = 0, dataloader_idx: int = 0):
     "The net's output for `(x, ...)` or for `x` alone: logits (B, n), or a dict of them by head."
     return self(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
@@ -210,7 +221,10 @@ def on_test_epoch_end(self: LitModel): self._log_epoch("test")
 # %% ../nbs/04_model.ipynb #fd633507
 @patch
 def configure_optimizers(self: LitModel):
-    optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+    make, trainer = self.optimizer, self.trainer
+    clipped = trainer.gradient_clip_val and "mixed" in str(trainer.precision)
+    if clipped and getattr(make, "keywords", {}).get("fused"): make = functools.partial(make, fused=False)
+    optimizer = make([p for p in self.parameters() if p.requires_grad])
     if self.scheduler is None: return optimizer
-    conf = scheduler_config(self.scheduler, optimizer, self.trainer.estimated_stepping_batches, self.trainer.max_epochs)
+    conf = scheduler_config(self.scheduler, optimizer, trainer.estimated_stepping_batches, trainer.max_epochs)
     return dict(optimizer=optimizer, lr_scheduler=conf)

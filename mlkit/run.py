@@ -27,13 +27,16 @@ def atomic(
     path: str | Path,  # where the file goes
 ):                     # yields the temporary `Path` to write to
     "Write a file whole or not at all. If the body fails, the old file stays and the temporary one goes."
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link keeps pointing to the file
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.exists() and not path.is_file(): tmp = path  # a pipe or /dev/stdout takes what comes
     try:
         yield tmp
+        if tmp == path: return
         with open(tmp, "rb+") as f: os.fsync(f.fileno())
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        if tmp != path: tmp.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str):
@@ -46,22 +49,27 @@ PATCH_LIMIT = 2**20  # bytes; an untracked file larger than this is not part of 
 
 def code_state(
     root: Path,  # the project
+    runs: Path | None = None,  # the folder of all runs
 ) -> tuple[dict, bytes]:  # (commit, dirty, files left out), and the patch
     "The commit of the project's working tree and what it has beyond it. No git, or no commit yet: `commit` is None."
-    def git(*args, **env):
-        return subprocess.run(["git", "-C", str(root), *args],
-                              capture_output=True, check=True, env={**os.environ, **env}).stdout
+    def git(*args, stdin: bytes = b"", **env):
+        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, check=True, input=stdin,
+                              env={**os.environ, **env}).stdout
     try: commit = git("rev-parse", "HEAD").decode().strip()
     except (OSError, subprocess.CalledProcessError): return dict(commit=None, dirty=None, left_out=[]), b""
     top = Path(git("rev-parse", "--show-toplevel").decode().strip())
-    new = [o for o in git("ls-files", "--others", "--exclude-standard", "-z", "--full-name").decode().split("\0") if o]
+    secret = [":(top)", ":(top,exclude,glob)**/.env", ":(top,exclude,glob)**/.env.*"]
+    new = git("ls-files", "--others", "--exclude-standard", "-z", "--full-name", "--", *secret).decode().split("\0")
+    new = [o for o in new if o and not (runs and (top / o).is_relative_to(runs))]
     small = [o for o in new if (top / o).is_file() and (top / o).stat().st_size <= PATCH_LIMIT]
     with tempfile.TemporaryDirectory() as tmp:
         index = Path(tmp) / "index"
         own = Path(git("rev-parse", "--absolute-git-dir").decode().strip()) / "index"
         if own.exists(): shutil.copy(own, index)
-        if small: git("-C", str(top), "add", "--intent-to-add", "--", *small, GIT_INDEX_FILE=str(index))
-        patch = git("-C", str(top), "diff", "--binary", "HEAD", GIT_INDEX_FILE=str(index))
+        if small: git("-C", str(top), "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul",
+                      stdin="\0".join(small).encode(), GIT_INDEX_FILE=str(index), GIT_LITERAL_PATHSPECS="1")
+        plain = ["--binary", "--no-ext-diff", "--no-textconv", "--no-color"]  # whatever the user's git is set to
+        patch = git("-C", str(top), "diff", *plain, "HEAD", "--", *secret, GIT_INDEX_FILE=str(index))
     return dict(commit=commit, dirty=bool(patch), left_out=sorted(set(new) - set(small))), patch
 
 # %% ../nbs/05_run.ipynb #20ce6bb1
@@ -70,6 +78,7 @@ class _Log(io.TextIOBase):
     def __init__(self, path: Path): self.file, self.line = open(path, "a", encoding="utf-8"), ""
 
     def write(self, text: str) -> int:
+        if self.file.closed: return len(text)  # somebody kept the stream: the log is over
         *whole, self.line = (self.line + text).split("\n")
         for line in whole: self.file.write(self._seen(line) + "\n")
         self.line = self.line[self.line.rfind("\r") + 1:] if not self.line.endswith("\r") else self.line
@@ -87,11 +96,14 @@ class _Log(io.TextIOBase):
 
 class _Tee:
     "A stream that also writes to a log; in all else it is the stream."
-    def __init__(self, stream, log: _Log): self._stream, self._log = stream, log
+    def __init__(self, stream, log: _Log): self._stream, self.log = stream, log
     def __getattr__(self, name): return getattr(self._stream, name)
     def write(self, text):
-        self._log.write(text)
-        return self._stream.write(text)
+        self.log.write(text)
+        try: return self._stream.write(text)
+        except BrokenPipeError:  # `mlkit_train … | head`: nobody reads any more, but the training goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return len(text)
 
 
 @contextmanager
@@ -114,10 +126,12 @@ class Run:
     ):
         "A `FileNotFoundError` where the folder holds no run."
         self.dir = Path(dir)
-        self.model = self.datamodule = None  # the live objects, where this process has them
+        self.model = self.datamodule = self.last_history = None  # what this process has of it, beside the folder
         try: self.info: dict[str, Any] = json.loads((self.dir / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError: raise FileNotFoundError(f"{self.dir}: no run here (there is no run.json)") from None
         except ValueError as e: raise ValueError(f"{self.dir / 'run.json'}: is damaged: {e}") from None
+        if not isinstance(self.info, dict) or not {"name", "status", "metrics", "config"} <= set(self.info):
+            raise ValueError(f"{self.dir / 'run.json'}: is damaged: it does not describe a run")
 
     def update(self, **changes):
         "Change entries of `run.json`."
@@ -142,7 +156,8 @@ class Run:
     def checkpoint(self,
         which: str = "best",  # 'best', 'last', or a path
     ) -> Path:
-        "A checkpoint's file. A `FileNotFoundError` says which there are."
+        "A checkpoint's file; the last where none was judged the best. A `FileNotFoundError` says which there are."
+        if which == "best" and not self.info.get("best"): which = "last"
         for path in (self.dir / "checkpoints" / f"{which}.ckpt", Path(which)):
             if path.is_file(): return path
         there = ", ".join(sorted(p.stem for p in (self.dir / "checkpoints").glob("*.ckpt"))) or "none"
@@ -162,13 +177,13 @@ def new_run(
     root = getattr(cfg, "_project", None) or find_root()
     parent = (Path(tempfile.mkdtemp()) if cfg.get("runs") is None else root / cfg.runs) / cfg.name
     parent.mkdir(parents=True, exist_ok=True)
+    git, diff = code_state(root, root / (cfg.get("runs") or "runs"))
     while True:
         dir = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: dir.mkdir()
         except FileExistsError: continue
         break
     for sub in ("checkpoints", "plots"): (dir / sub).mkdir()
-    git, diff = code_state(root)
     if diff:
         with atomic(dir / "code.patch") as tmp: tmp.write_bytes(diff)
     write_text(dir / "config.yaml", config_text(cfg))
@@ -262,8 +277,8 @@ def new_figure(**kwargs):
 # %% ../nbs/05_run.ipynb #8cda790d
 @patch(as_prop=True)
 def history(self: Run):
-    "`metrics.csv` as a DataFrame."
-    return read_history(self)
+    "`metrics.csv` as a DataFrame; of a run that was not kept, what it was."
+    return read_history(self) if self.dir.exists() else self.last_history
 
 
 @patch

@@ -36,7 +36,7 @@ class Answers:
 
 @torch.inference_mode()
 def answers(
-    model: pl.LightningModule,           # gives a logit a class, from `predict_step`
+    model: pl.LightningModule,           # called with x, gives one logit per class
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
     stage: Literal["val", "test"] = "test",
 ) -> Answers:
@@ -45,10 +45,11 @@ def answers(
     datamodule.setup("fit" if stage == "val" else stage)
     loader, was_training = getattr(datamodule, f"{stage}_dataloader")(), model.training
     model.eval()
-    found = [(x, model.predict_step((x.to(model.device), y), i), y) for i, (x, y) in enumerate(loader)]
-    model.train(was_training)
+    try: found = [(x, model(x.to(model.device)), y) for x, y in loader]
+    finally: model.train(was_training)
+    if not isinstance(found[0][1], Tensor) or found[0][1].ndim != 2:
+        raise ValueError("wants a model that gives logits of shape (N, classes), not several heads or another shape")
     x, logits, target = (torch.cat(o).cpu() for o in zip(*found))
-    if logits.ndim != 2: raise ValueError(f"wants logits of shape (N, classes), got {tuple(logits.shape)}")
     return Answers(x, logits.float(), target, list(getattr(datamodule, "classes", range(logits.shape[1]))))
 
 # %% ../nbs/09_show.ipynb #02c3209e

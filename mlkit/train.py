@@ -30,7 +30,8 @@ from .run import Run, new_run, plot_history, recording, text_table
 def prepare(datamodule: pl.LightningDataModule, cfg: DictConfig):
     "Fetch and inspect the data. A `ConfigError` says what is wrong with it, at the config's `data`."
     try: datamodule.prepare_data()
-    except (OSError, ValueError) as e: raise ConfigError(problem(cfg, ("data",), " ".join(str(e).split()))) from e
+    except (OSError, ValueError, RuntimeError) as e:
+        raise ConfigError(problem(cfg, ("data",), " ".join(str(e).split()))) from e
 
 # %% ../nbs/07_train.ipynb #631cd320
 @contextmanager
@@ -79,13 +80,14 @@ def measure_best(trainer: pl.Trainer, model, datamodule, run: Run) -> tuple[dict
     "Load the best weights, test them, and give all their metrics and what is known of their checkpoint."
     keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoint)), None)
     rows = next(o for o in trainer.loggers if isinstance(o, CSVLogger)).rows
-    best = None
+    best, epoch = None, rows[-1]["epoch"] if rows else None
     if keeper and keeper.best_epoch is not None:
         best = dict(epoch=keeper.best_epoch, monitor=keeper.monitor, value=keeper.best_value,
                     path="checkpoints/best.ckpt")
-        rows = [r for r in rows if r["epoch"] == keeper.best_epoch]
-        load_weights(model, run.checkpoint("best"))
-    metrics = {k: v for row in rows[-1:] for k, v in sorted(row.items(), key=stage_order) if k not in ("epoch", "step")}
+        epoch = best["epoch"]
+        load_weights(model, run.dir / best["path"])
+    figures = {k: v for r in rows if r["epoch"] == epoch for k, v in r.items() if k not in ("epoch", "step")}
+    metrics = dict(sorted(figures.items(), key=stage_order))
     if is_overridden("test_dataloader", datamodule) and is_overridden("test_step", model):
         for tested in trainer.test(model, datamodule=datamodule, verbose=False): metrics.update(tested)
     return metrics, best
@@ -109,7 +111,7 @@ def train(
         with run.timed("fit"): trainer.fit(model, datamodule=datamodule)
         with run.timed("test"): metrics, best = measure_best(trainer, model, datamodule, run)
         run.update(metrics=metrics, best=best)
-        run.model, run.datamodule = model.eval(), datamodule
+        run.model, run.datamodule, run.last_history = model.eval(), datamodule, run.history
         plot_history(run.history, best and best["epoch"]).savefig(run.dir / "plots" / "curves.png", dpi=120)
         print("", metrics_table(metrics), "", f"run: {show_path(run.dir) if run.kept else 'not kept'}", sep="\n")
     return run
@@ -119,8 +121,10 @@ def begin(cfg: DictConfig, callbacks: list, loggers: list) -> tuple[Run, pl.Trai
     "A run's folder and the trainer that writes to it. If the trainer cannot be made, the folder goes again."
     run = new_run(cfg)
     try:
-        return run, make_trainer(cfg, callbacks, logger=[CSVLogger(run.dir), *loggers], default_root_dir=run.dir)
-    except ConfigError:
+        trainer = make_trainer(cfg, callbacks, logger=[CSVLogger(run.dir), *loggers], default_root_dir=run.dir)
+        if trainer.world_size == 1: return run, trainer
+        raise ConfigError(problem(cfg, ("trainer", "devices"), "a run trains on one device so far; set it to 1"))
+    except BaseException:
         shutil.rmtree(run.dir if run.kept else run.dir.parents[1])
         raise
 
@@ -160,7 +164,9 @@ def load_run(
     cfg = load_config(run.dir / "config.yaml", *overrides)
     if problems := check(cfg): raise ConfigError(*problems)
     run = Run(run.dir)
-    run.model, run.datamodule = load_weights(build(cfg.model), run.checkpoint(checkpoint)).eval(), build(cfg.data)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does, so that a random split is the same
+    run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
     run.loaded_cfg = cfg
     return run
 
@@ -172,14 +178,16 @@ def evaluate(
     checkpoint: str = "best",  # 'best', 'last', or a path
 ) -> dict[str, float]:         # 'test/loss', 'test/acc', …
     "Measure a run's weights again. A `ConfigError` where the data is not usable, a `ValueError` where there is none."
+    if stage not in ("test", "val"): raise ValueError(f"stage is 'test' or 'val', not {stage!r}")
     run = load_run(run, *overrides, checkpoint=checkpoint)
     if not is_overridden(f"{stage}_dataloader", run.datamodule):
         raise ValueError(f"{type(run.datamodule).__name__} has no {stage}_dataloader, so there is nothing to measure")
     prepare(run.datamodule, run.loaded_cfg)
     with quiet_lightning():
-        trainer = make_trainer(run.loaded_cfg, callbacks=[Progress()])
+        trainer = make_trainer(run.loaded_cfg, callbacks=[Progress()], default_root_dir=run.dir)
         go = dict(test=trainer.test, val=trainer.validate)[stage]
-        return go(run.model, datamodule=run.datamodule, verbose=False)[0]
+        results = go(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
+    return {k: v for measured in results for k, v in measured.items()}
 
 # %% ../nbs/07_train.ipynb #037f4af2
 @dataclass
@@ -193,7 +201,7 @@ class Predictions:
 
 def predict(
     run: Run | str | Path,  # a run, or its folder
-    inputs,                 # a folder, a file, or a list of files
+    inputs: str | Path | list[str | Path],  # a folder, a file, or a list of them
     *overrides: str,        # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
     batch_size: int = 256,  # images
@@ -203,16 +211,15 @@ def predict(
     if not hasattr(run.datamodule, "read_image"):
         raise ValueError(f"{type(run.datamodule).__name__} reads no files: it needs a read_image(path) -> (C, H, W)")
     rows, problems, ready = [], [], []
-    files = _files(inputs)
-    for i, file in enumerate(files):
+    for file in _files(inputs):
         try: ready.append((file, run.datamodule.read_image(file)))
         except (ValueError, OSError) as e: problems.append(" ".join(str(e).split()))
-        if ready and (len(ready) == batch_size or i == len(files) - 1):
+        if len(ready) == batch_size:
             rows += _predict_batch(run, *zip(*ready))
             ready = []
     if ready: rows += _predict_batch(run, *zip(*ready))
     import pandas as pd
-    return Predictions(pd.DataFrame(rows), problems)
+    return Predictions(pd.DataFrame(rows, columns=None if rows else ["file", "label", "probability"]), problems)
 
 # %% ../nbs/07_train.ipynb #b2815ca6
 def _files(inputs) -> list[Path]:

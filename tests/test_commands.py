@@ -311,3 +311,46 @@ def test_debug(tmp_path, debug):
     loss = float(re.search(r"^loss +([\d.]+)", done.stdout, re.M)[1])
     if debug == "overfit": assert loss < 0.05
     if debug == "profile": assert "run_training_epoch" in next(tmp_path.rglob("fit-profile.txt")).read_text()
+
+
+def test_training_goes_on_when_nobody_reads(tmp_path):
+    done = subprocess.run(["bash", "-c", f"'{Path(sys.executable).parent}/mlkit_train' {MNIST} trainer.max_epochs=1 runs={tmp_path} "
+                           "2>/dev/null | head -1; echo code ${PIPESTATUS[0]}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("code 0\n"), done.stdout
+    run, = tmp_path.glob("*/*")
+    assert json.loads((run / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize("after", [0.05, 0.6, 1.5])
+def test_terminated_while_starting(tmp_path, after):
+    "Before Python runs our code, SIGTERM is the system's; from then on it is 130."
+    import signal as signals
+    process = subprocess.Popen([Path(sys.executable).parent / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    process.send_signal(signals.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in ((130, -signals.SIGTERM) if after < 0.1 else (130,)), err
+    assert "Traceback" not in err
+    assert {json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json")} <= {"interrupted"}
+
+
+def test_secrets_and_runs_are_not_in_the_patch(tmp_path):
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    write(tmp_path / "a.yaml", "defaults: [data: mnist, model: classifier]\nextra: {token: '${oc.env:TOKEN}'}\n"
+          "model: {net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}}\n")
+    write(tmp_path / ".env", "TOKEN=hush-hush\n")
+    for args in (["init", "-q"], ["add", "a.yaml"], ["commit", "-qm", "first"]): subprocess.run([*git, *args], check=True)
+    write(tmp_path / "new.py", "x = 1\n")
+    for _ in range(2):
+        assert command("mlkit_train", "a.yaml", "trainer.max_epochs=1", "trainer.limit_train_batches=2", cwd=tmp_path).returncode == 0
+    first, second = sorted(tmp_path.glob("runs/*/*/code.patch"))
+    assert first.read_bytes() == second.read_bytes() and b"new.py" in first.read_bytes()
+    for path in (tmp_path / "runs").rglob("*"):
+        if path.is_file(): assert b"hush-hush" not in path.read_bytes(), path
+
+
+def test_predict_says_at_once_where_it_cannot_write(main_job, tmp_path):
+    for out in (tmp_path / "nowhere" / "out.csv", tmp_path):
+        done = command("mlkit_predict", main_job[2], tmp_path, "-o", out)
+        assert done.returncode == 2 and done.stderr == f"{out}: not a file in a folder that exists\n"

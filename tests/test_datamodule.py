@@ -255,6 +255,15 @@ def test_silent_mirrors_do_not_keep_us_waiting(tmp_path, mirror):
     assert fetch_from(mirror, tmp_path, "silent", "fine", seconds=0.5).exists()
 
 
+def test_splits_that_leave_nothing_to_train_on(tmp_path):
+    from PIL import Image
+    for i in range(20):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), i).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    with pytest.raises(ValueError, match="val and test of 10 images each leave none to train on"):
+        dm.ImageFolder(str(tmp_path), val_size=0.5).setup()
+
+
 def test_no_network_says_so_soon():
     "The public mirrors, four seconds each and a pause: never more than fifteen."
     assert max(len(o["mirrors"]) for o in dm.DATASETS.values()) * 4.0 + 0.5 < 15

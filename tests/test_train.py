@@ -28,6 +28,21 @@ def short(tmp_path, *overrides, config=MNIST) -> Run: return train(config, *SHOR
 
 # -- modules that know nothing of mlkit
 
+class SavesItsNet(LitModel):
+    "As the Lightning + Hydra template does: everything becomes a hyperparameter, the net too."
+    def __init__(self, net: nn.Module, width: int = 3):
+        super().__init__(net)
+        self.save_hyperparameters()
+
+
+def test_hyperparameters_that_are_no_plain_data_are_left_out(tmp_path):
+    here = __name__.rpartition(".")[2]
+    run = train(dict(name="a", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=1, limit_train_batches=2),
+                     model=dict(_target_=f"{here}.SavesItsNet", net=dict(_target_="mlkit.nets.MLP", in_shape=784, num_classes=10))))
+    assert torch.load(run.checkpoint("best"), weights_only=True)["hyper_parameters"] == {"width": 3}
+    assert isinstance(run.model.hparams.net, nn.Module)
+
+
 class PlainData(pl.LightningDataModule):
     "Shuffled by torch's own DataLoader; no test set."
     def __init__(self, n: int = 64):
@@ -40,6 +55,16 @@ class PlainData(pl.LightningDataModule):
 
     def train_dataloader(self): return self.loader(0, shuffle=True)
     def val_dataloader(self): return self.loader(1)
+
+
+class RandomSplit(PlainData):
+    "Splits as tutorials do: at random, in `setup`, with no generator of its own."
+    def setup(self, stage):
+        x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        self.parts = torch.utils.data.random_split(TensorDataset(x, x.sum(1, keepdim=True)), [32, 32])
+
+    def train_dataloader(self): return DataLoader(self.parts[0], batch_size=16)
+    def val_dataloader(self): return DataLoader(self.parts[1], batch_size=16)
 
 
 class PlainModule(pl.LightningModule):
@@ -95,6 +120,41 @@ def test_epochs_without_validation_are_not_judged(tmp_path):
     assert run.info["best"]["epoch"] == 1
     run = short(tmp_path, "+trainer.max_steps=2", "trainer.limit_train_batches=5")  # ends before the first validation
     assert run.status == "done" and run.info["best"] is None and "test/acc" in run.metrics
+    assert evaluate(run)["test/acc"] == run.metrics["test/acc"]  # with its last weights, as there are no best ones
+
+
+def test_a_random_split_is_the_same_when_a_run_is_evaluated(tmp_path):
+    config = plain(tmp_path)
+    config["data"]["_target_"] = config["data"]["_target_"].replace("PlainData", "RandomSplit")
+    run = train(config)
+    assert evaluate(run, stage="val") == evaluate(run, stage="val") == {"val_mse": pytest.approx(run.metrics["val_mse"])}
+
+
+def test_the_environment_does_not_change_what_a_run_was(tmp_path, monkeypatch):
+    run = short(tmp_path)
+    monkeypatch.setenv("MLKIT_seed", "7")
+    assert load_config(MNIST).seed == 7 and run.cfg.seed == 42
+
+
+def test_an_optimizer_that_is_spelt_out_inherits_nothing():
+    cfg = load_config(dict(optimizer=dict(_target_="torch.optim.RMSprop", _partial_=True, lr=0.1)))
+    assert cfg.optimizer == dict(_target_="torch.optim.RMSprop", _partial_=True, lr=0.1)
+
+
+def test_clipping_with_mixed_precision(tmp_path):
+    assert short(tmp_path, "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5").status == "done"
+
+
+def test_a_runs_folder_is_no_group(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config(dict(name="a"), "runs=/somewhere").runs == "/somewhere"
+
+
+def test_batches_with_strings_in_front(tmp_path):
+    from mlkit.model import _batch_size
+    assert _batch_size({"file": ["a.png", "b.png"], "scale": torch.tensor(1.0), "x": torch.zeros(2, 3)}) == 2
+    with pytest.raises(ValueError, match="a batch without a tensor"): _batch_size(["a", 1])
 
 
 def test_evaluate_without_data_says_so(tmp_path):
@@ -172,7 +232,7 @@ def test_image_folder(tmp_path):
         Image.fromarray(images[i]).save(folder / f"{i}.png")
     run = train(dict(
         name="three", runs=str(tmp_path / "runs"), defaults=[dict(data="image_folder"), dict(model="classifier")],
-        data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28], cache=True),
+        data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28], cache=str(tmp_path / "cache")),
         model=dict(net=dict(_target_="mlkit.nets.ConvNet", in_channels=1, num_classes=2)), optimizer=dict(lr=0.01),
         trainer=dict(max_epochs=4), callbacks=dict(progress=None)))
     assert run.metrics["test/acc"] > 0.85
@@ -218,6 +278,13 @@ def test_assigned_values_are_trained_with(tmp_path):
     (["seed=abc"], "must be a whole number"),
     (["data.val_size=1000000"], "val_size=1000000"),
     (["~model"], "a run needs a LightningModule here"),
+    (["~seed", "data.seed=1"], "must be a whole number"),
+    (["seed=-1"], "must be a whole number"),
+    (["+lr=0.1"], "nothing reads this key"),
+    (["+callbacks.x=3"], "must be a mapping with a _target_"),
+    (["callbacks.checkpoint.mode=minimum"], "mode is 'min' or 'max', not 'minimum'"),
+    (["trainer.fast_dev_run=true"], "say it with 'debug=fast'"),
+    (["trainer.accelerator=cpu", "trainer.devices=2"], "trains on one device so far"),
 ])
 def test_what_cannot_be_built_leaves_no_folder(tmp_path, overrides, says):
     with pytest.raises(ConfigError, match=says) as e: short(tmp_path / "runs", *overrides)
