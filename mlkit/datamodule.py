@@ -618,7 +618,7 @@ def _split(self: ImageFolder, targets: Tensor) -> dict[str, Tensor]:
     missing = [o for o in ("val", "test") if o not in rows]
     k = held_out(sizes["train"], self.val_size) if missing else 0
     if k * len(missing) >= sizes["train"]:
-        raise ValueError(f"val_size={self.val_size}: {' and '.join(missing)} of {k:,} images each leave none to train on")
+        raise ValueError(f"val_size={self.val_size}: {' and '.join(missing)} of {k:,} images each leave none for train")
     for split in missing:
         rest, held = stratified_split(targets[rows["train"]], k, self.seed)
         rows["train"], rows[split] = rows["train"][rest], rows["train"][held]

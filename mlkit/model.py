@@ -71,7 +71,7 @@ class HeadsLoss(nn.Module):
         target: Mapping[str, Tensor],  # head -> (B,)
     ) -> dict[str, Tensor]:  # 'loss', the sum, and '<head>/loss'
         "A `KeyError` names a head without a target or a loss, a `ValueError` a weight without a head."
-        if unknown := set(self.weights) - set(logits): raise ValueError(f"weights of heads that are not there: {unknown}")
+        if lost := set(self.weights) - set(logits): raise ValueError(f"weights of heads that are not there: {lost}")
         each = {h: (self.losses if callable(self.losses) else self.losses[h])(logits[h], target[h]) for h in logits}
         total = sum(self.weights.get(h, 1.0) * v for h, v in each.items())
         return {"loss": total, **{f"{h}/loss": v for h, v in each.items()}}

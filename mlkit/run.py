@@ -138,13 +138,6 @@ class Run:
         self.info.update(changes)
         write_text(self.dir / "run.json", json.dumps(self.info, indent=1, default=str))
 
-    @contextmanager
-    def timed(self, what: str):
-        "Note in `run.json` how many seconds something took."
-        start = time.perf_counter()
-        yield
-        self.update(timings={**self.info.get("timings", {}), what: round(time.perf_counter() - start, 3)})
-
     id = property(lambda self: f"{self.dir.parent.name}/{self.dir.name}")
     name = property(lambda self: self.info["name"])
     kept = property(lambda self: self.info["config"].get("runs") is not None, doc="not with `runs: null`")
@@ -165,6 +158,15 @@ class Run:
 
     def __repr__(self):
         return f"{self.id}  {self.status}  " + "  ".join(f"{k} {v:.4f}" for k, v in self.metrics.items())
+
+# %% ../nbs/05_run.ipynb #664bb993
+@patch
+@contextmanager
+def timed(self: Run, what: str):
+    "Note in `run.json` how many seconds something took."
+    start = time.perf_counter()
+    yield
+    self.update(timings={**self.info.get("timings", {}), what: round(time.perf_counter() - start, 3)})
 
 # %% ../nbs/05_run.ipynb #fac902b8
 def new_run(

@@ -260,7 +260,7 @@ def test_splits_that_leave_nothing_to_train_on(tmp_path):
     for i in range(20):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         Image.new("L", (8, 8), i).save(tmp_path / "ab"[i % 2] / f"{i}.png")
-    with pytest.raises(ValueError, match="val and test of 10 images each leave none to train on"):
+    with pytest.raises(ValueError, match="val and test of 10 images each leave none for train"):
         dm.ImageFolder(str(tmp_path), val_size=0.5).setup()
 
 
