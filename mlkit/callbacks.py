@@ -241,7 +241,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     def setup(self, trainer, pl_module, stage: str):
         self.dir = Path(trainer.default_root_dir) / "checkpoints"
-        trainer.strategy.checkpoint_io = PlainCheckpointIO()
+        strategy = trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO: strategy.checkpoint_io = PlainCheckpointIO()
         if stage == "fit" and trainer.is_global_zero: self.dir.mkdir(parents=True, exist_ok=True)
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]):

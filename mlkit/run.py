@@ -100,10 +100,15 @@ class _Tee:
     def __getattr__(self, name): return getattr(self._stream, name)
     def write(self, text):
         self.log.write(text)
-        try: return self._stream.write(text)
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self): self._try(self._stream.flush)
+
+    def _try(self, do, *args):
+        try: do(*args)
         except BrokenPipeError:  # `mlkit_train … | head`: nobody reads any more, but the training goes on
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            return len(text)
 
 
 @contextmanager
