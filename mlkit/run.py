@@ -93,7 +93,7 @@ class _Log(io.TextIOBase):
         if self.line: self.write("\n")
         self.file.close()
 
-
+# %% ../nbs/05_run.ipynb #bcf21d43
 class _Tee:
     "A stream that also writes to a log; in all else it is the stream."
     def __init__(self, stream, log: _Log): self._stream, self.log = stream, log
