@@ -177,7 +177,8 @@ def _check_parts(data: dict) -> Iterator[tuple[Keys, str]]:
 OURS = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
             enable_checkpointing="callbacks.checkpoint", fast_dev_run="debug=fast")
 SHAPES = dict(seed=(int, "a whole number from 0 to 4294967295"), runs=((str, type(None)), "a folder, or null"),
-              tags=(list, "a list of words"), extra=(dict, "a mapping"), name=(str, "a word"))
+              tags=((list, type(None)), "a list of words"), extra=((dict, type(None)), "a mapping"),
+              name=(str, "a word"))
 
 
 def _check_shapes(data: dict) -> Iterator[tuple[Keys, str]]:

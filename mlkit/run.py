@@ -155,7 +155,7 @@ class Run:
         which: str = "best",  # 'best', 'last', or a path
     ) -> Path:
         "A checkpoint's file; the last where none was judged the best. A `FileNotFoundError` says which there are."
-        if which == "best" and not self.info.get("best"): which = "last"
+        if which == "best" and not (self.dir / "checkpoints" / "best.ckpt").is_file(): which = "last"
         for path in (self.dir / "checkpoints" / f"{which}.ckpt", Path(which)):
             if path.is_file(): return path
         there = ", ".join(sorted(p.stem for p in (self.dir / "checkpoints").glob("*.ckpt"))) or "none"

@@ -160,10 +160,9 @@ def load_run(
     checkpoint: str = "best",  # 'best', 'last', or a path
 ) -> Run:  # with `.model`, in eval mode on the CPU, and `.datamodule`
     "Load a run's model and data. A `FileNotFoundError` where there is no run or no such checkpoint."
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run.dir if isinstance(run, Run) else run)
     cfg = load_config(run.dir / "config.yaml", *overrides)
     if problems := check(cfg): raise ConfigError(*problems)
-    run = Run(run.dir)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does, so that a random split is the same
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()

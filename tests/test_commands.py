@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlkit.run import Run
+
 ROOT = Path(__file__).parents[1]
 MNIST = "configs/mnist.yaml"
 
@@ -282,6 +284,7 @@ def test_interrupted(tmp_path, signal):
     assert "Traceback" not in err
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert Run(run).checkpoint("best").name == "best.ckpt"  # what is on the disk counts, though the run has no end
 
 
 # -- a project of one's own

@@ -145,6 +145,10 @@ def test_clipping_with_mixed_precision(tmp_path):
     assert short(tmp_path, "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5").status == "done"
 
 
+def test_lists_and_mappings_may_be_left_empty():
+    assert not check(load_config(MNIST, "tags=null", "extra=null"))
+
+
 def test_a_runs_folder_is_no_group(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
