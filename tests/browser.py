@@ -23,10 +23,10 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 LOOK = """(async () => {
   const pictures = [...document.images];
   for (const p of pictures) p.loading = 'eager';
-  await Promise.all(pictures.map(p => p.decode().catch(() => {})));
+  const decoded = await Promise.all(pictures.map(p => p.decode().then(() => true, () => false)));
   await document.fonts.ready;
   return {
-    images: pictures.map(p => ({src: (p.currentSrc || p.src || p.outerHTML).slice(0, 200), ok: p.complete && p.naturalWidth > 0})),
+    images: pictures.map((p, i) => ({src: (p.currentSrc || p.src || p.outerHTML).slice(0, 200), ok: decoded[i] && p.complete && p.naturalWidth > 0})),
     links: [...document.querySelectorAll('a[href]')].map(a => a.href),
     anchors: [...document.querySelectorAll('[id], a[name]')].map(e => e.id || e.name),
   };
