@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .build import build, check, register
+from .build import build, register
+from .check import check
 from .callbacks import Checkpoint, CSVLogger, Progress, SameBatches
-from .config import Config, ConfigError, explain, load_config
+from .config import Config, explain, load_config
+from .source import ConfigError
 from .datamodule import MNIST, ArrayLoader, EpochSampler, ImageFolder, show_images
 from .model import HeadsLoss, LitModel, accuracy
 from .nets import MLP, ConvNet, Heads, ResNet, UNet

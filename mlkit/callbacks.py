@@ -22,7 +22,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from .config import did_you_mean
+from .source import did_you_mean
 from .run import atomic
 
 # %% ../nbs/06_callbacks.ipynb #24b92b1d

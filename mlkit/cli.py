@@ -12,7 +12,7 @@ from typing import Callable, Sequence
 # %% ../nbs/10_cli.ipynb #2bac15f0
 def _run(command: Callable[[], int | None]) -> int:
     "Call a command and turn its exceptions into exit codes."
-    from mlkit.config import ConfigError
+    from mlkit.source import ConfigError
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, _terminate)
     try:
         code = command() or 0
@@ -64,7 +64,7 @@ def _train(args) -> int | None:
         print(OmegaConf.to_yaml(cfg), end="")
     elif args.explain is not None: print(explain(cfg, args.explain))
     elif args.check:
-        from mlkit.build import check
+        from mlkit.check import check
         problems = check(cfg)
         return _say(problems, 2) if problems else print("no problems")
     else:
@@ -80,7 +80,7 @@ def _parser(name: str, what: str, examples: str = "") -> argparse.ArgumentParser
 # %% ../nbs/10_cli.ipynb #207f787e
 def _find_run(text: str):
     from pathlib import Path
-    from mlkit.config import find_root
+    from mlkit.source import find_root
     from mlkit.run import Run
     for folder in (Path(text), Path("runs") / text, find_root() / "runs" / text):
         if (folder / "run.json").is_file(): return Run(folder)
@@ -149,6 +149,6 @@ def mlkit_runs(
 
 
 def _runs(args):
-    from mlkit.config import find_root
+    from mlkit.source import find_root
     from mlkit.run import list_runs, runs_table
     print(runs_table(list_runs(args.dir or find_root() / "runs"), args.metrics))

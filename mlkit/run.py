@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from omegaconf import DictConfig, OmegaConf
 
 from . import __version__
-from .config import config_error, find_root, load_config, one_line, origin_of, show_path
+from .config import load_config, origin_of
+from .source import config_error, find_root, one_line, show_path
 
 # %% ../nbs/05_run.ipynb #acfa4969
 @contextmanager

@@ -21,9 +21,11 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .build import build, check, problem
+from .build import build
+from .check import check
 from .callbacks import Checkpoint, CSVLogger, Progress, stage_order
-from .config import ConfigError, load_config, one_line, show_path
+from .config import load_config, problem
+from .source import ConfigError, one_line, show_path
 from .run import Run, new_run, plot_history, recording, text_table
 
 # %% ../nbs/07_train.ipynb #0d2ecae7

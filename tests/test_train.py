@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.build import check, register
-from mlkit.config import ConfigError, load_config, packaged_configs
+from mlkit.build import register
+from mlkit.check import check
+from mlkit.config import load_config
+from mlkit.source import ConfigError, packaged_configs
 from mlkit.model import LitModel
 from mlkit.nets import MLP
 from mlkit.run import Run, list_runs

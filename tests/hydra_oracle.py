@@ -1,0 +1,47 @@
+"""What Hydra makes of a list of cases. It runs in an environment of its own, since Hydra wants an older OmegaConf.
+
+stdin: a JSON list of [folder, config name, overrides]; stdout: a JSON list of {"lines": …} or {"error": …}, one for each.
+With `--time N`: the seconds of N rounds of each case, {"seconds": […]}, after a round to warm up.
+"""
+import json
+import sys
+import time
+import warnings
+
+
+def lines(data, path: str = "") -> list[str]:
+    "Plain data as one line a leaf, in order: 'a.b[0] = 1.0'. The types show: 1, 1.0, True and '1' differ."
+    if not isinstance(data, (dict, list)) or not data: return [f"{path} = {data!r}"]
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    name = lambda k: f"[{k}]" if isinstance(data, list) else f"{path and '.'}{k if isinstance(k, str) else repr(k)}"
+    return [o for k, v in items for o in lines(v, path + name(k))]
+
+
+def compose(folder: str, name: str, overrides: list[str]) -> dict:
+    "One case: the config's lines, or how Hydra refuses it."
+    import hydra
+    from omegaconf import OmegaConf
+    try:
+        with hydra.initialize_config_dir(folder, version_base="1.3"):
+            return {"lines": lines(OmegaConf.to_container(hydra.compose(name, overrides), resolve=False))}
+    except Exception as e:  # its own errors, and the plain ones that it lets through: AssertionError, RecursionError …
+        return {"error": f"{type(e).__name__}: {(str(e).strip() or str(e.__cause__)).splitlines()[0]}"}
+
+
+def seconds(rounds: int, folder: str, name: str, overrides: list[str]) -> dict:
+    "The time of each `hydra.compose`."
+    import hydra
+    took = []
+    with hydra.initialize_config_dir(folder, version_base="1.3"):
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            hydra.compose(name, overrides)
+            took.append(time.perf_counter() - start)
+    return {"seconds": took[1:]}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # a list without `_self_` is what some cases are about
+    timed = sys.argv[1:2] == ["--time"]
+    answers = [seconds(int(sys.argv[2]), *case) if timed else compose(*case) for case in json.load(sys.stdin)]
+    json.dump(answers, sys.stdout)

@@ -1,0 +1,1017 @@
+"""A corpus of config mistakes, made by class from configs that are right, each with the place that must be named.
+
+Every mistake exits with 2 and is told in one line that begins with its place; there is no traceback and no run folder.
+And the other way round: configs that are right pass, and really build.
+"""
+import contextlib
+import inspect
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from pydoc import locate
+from typing import Iterator
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from mlkit.build import build
+from mlkit.check import check
+from mlkit.cli import mlkit_train
+from mlkit.config import load_config
+from mlkit.source import packaged_configs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# -- a project with classes and functions of its own
+
+CODE = {"pyproject.toml": "", "there.txt": "one\ntwo\n", "ours/__init__.py": "", "ours/parts.py": '''
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Callable, Literal, Mapping, Optional, Sequence, Union
+
+import pytorch_lightning as pl
+import torch
+from pydantic import BaseModel, DirectoryPath, Field, FilePath, PositiveInt, validate_call
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from mlkit.build import register
+from mlkit.model import LitModel
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+@dataclass
+class Options:
+    width: int
+    rate: float = 0.1
+    mode: Literal["fast", "slow"] = "fast"
+    level: Literal[1, 2, 3] = 1
+    colour: Colour = Colour.RED
+    folder: Path = Path(".")
+    limit: Optional[int] = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    pair: tuple[int, float] = (1, 2.0)
+    grid: list[list[int]] = field(default_factory=list)
+    names: Sequence[str] = ()
+    kinds: set[str] = frozenset()
+    either: Union[int, list[int]] = 1
+    act: Callable[[Tensor], Tensor] = torch.relu
+    on: bool = True
+    free: Any = None
+
+class Settings(BaseModel):
+    steps: PositiveInt
+    share: float = Field(0.5, ge=0, le=1)
+    label: str = "a"
+
+class MoreSettings(Settings):
+    colour: Colour = Colour.RED
+    tags: list[str] = []
+
+def load(file: FilePath, folder: DirectoryPath | None = None, lines: int = 1) -> str: return Path(file).read_text()
+@validate_call
+def scaled(times: int, by: float = 1.0): return times * by
+def ranged(n: Annotated[int, Field(ge=1, le=9)], name: Annotated[str, "what it is called"] = ""): return n, name
+def painted(colour: Colour | Literal["none"], shade: "float | None" = None): return colour, shade
+def untyped(a, b=1, *, c=None): return a, b, c
+def several(*args: int, sep: str = ","): return sep.join(map(str, args))
+def anything(first: int, **kwargs): return kwargs
+def in_pairs(pairs: list[tuple[str, int]], table: Mapping[str, list[float]] = {}): return pairs, table
+def maker(make: Callable[[int], nn.Module], n: int = 2): return make(n)
+def typed(kind: type[nn.Module] | None = None): return kind
+
+class Encoder(nn.Module):
+    def __init__(self, width: int, depth: int = 1):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(width), *[nn.Linear(width, width)] * depth)
+        self.width = width
+
+    def forward(self, x): return self.layers(x)
+
+    @classmethod
+    def small(cls, depth: int = 1) -> "Encoder": return cls(4, depth)
+
+class WideEncoder(Encoder):
+    "Its __init__ is the parent's."
+
+class Decoder(nn.Module):
+    def __init__(self, width: int, classes: int = 2):
+        super().__init__()
+        self.last = nn.Linear(width, classes)
+
+    def forward(self, x): return self.last(x)
+
+def make_encoder(width: int) -> Encoder: return Encoder(width)
+def make_decoder(width: int) -> Decoder: return Decoder(width)
+
+class Pair(nn.Module):
+    def __init__(self, encoder: Encoder, decoder: Decoder | None = None, act: Callable[[Tensor], Tensor] = torch.relu,
+                 more: Sequence[nn.Module] = (), named: dict[str, nn.Module] | None = None):
+        super().__init__()
+        self.encoder, self.decoder, self.act = encoder, decoder or Decoder(encoder.width), act
+
+    def forward(self, x): return self.decoder(self.act(self.encoder(x)))
+
+@register
+class Tiny(nn.Sequential):
+    def __init__(self, width: int = 2): super().__init__(nn.Flatten(), nn.LazyLinear(width))
+
+class Numbers(Dataset):
+    def __init__(self, n: int): self.n = n
+    def __len__(self): return self.n
+    def __getitem__(self, i): return float(i)
+
+class Toy(pl.LightningDataModule):
+    def __init__(self, n: int, batch_size: int = 8, shares: tuple[float, float] = (0.5, 0.5), seed: int = 0):
+        super().__init__()
+        self.n, self.batch_size = n, batch_size
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(self.n, 4), torch.arange(self.n) % 2), self.batch_size)
+    val_dataloader = train_dataloader
+
+class Task(pl.LightningModule):
+    "What it logs is its own affair."
+    def __init__(self, net: nn.Module, lr: float = 0.1):
+        super().__init__()
+        self.net, self.lr = net, lr
+
+class MyLitModel(LitModel):
+    "Logs more than its parent."
+
+class Says(pl.Callback):
+    "Logs a figure of its own."
+    def __init__(self, name: str = "val/said"): self.name = name
+    def on_validation_epoch_end(self, trainer, pl_module): pl_module.log(self.name, 1.0)
+
+class TwoLosses(nn.Module):
+    def forward(self, logits, target):
+        return {"loss": nn.functional.cross_entropy(logits, target), "size": logits.norm()}
+''', "ours/late.py": '''
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING: from nowhere import Thing
+
+
+class Late(nn.Module):
+    def __init__(self, width: int, thing: Thing | None = None, sizes: tuple[int, ...] = (1,), parent: Late | None = None):
+        super().__init__()
+'''}
+
+# -- configs that are right; `#: int` says what a value's type is
+
+DIGITS = {"main.yaml": """\
+# Packaged groups, and a few keys of one's own.
+defaults:
+  - data: mnist
+  - model: classifier
+  - scheduler: one_cycle
+
+model:
+  net:
+    _target_: mlkit.nets.ConvNet
+    in_channels: 1           #: int
+    num_classes: 10          #: int
+    widths: [8, 16]          #: [int]
+    dropout: 0.1             #: float
+
+data:
+  batch_size: 64             #: int
+  val_size: 0.2              #: number
+  source: sample             #: choice
+  mirrors: [here, there]     #: [str]
+
+optimizer:
+  lr: 0.01                   #: number
+  betas: [0.9, 0.99]         #: [number]
+  fused: true                #: bool?
+
+trainer:
+  max_epochs: 2              #: int?
+  limit_train_batches: 3     #: number?
+  log_every_n_steps: 10      #: int?
+  precision: 32-true         #: choice
+  accumulate_grad_batches: 1 #: int
+  detect_anomaly: false      #: bool
+  gradient_clip_val: 0.5     #: number?
+  enable_model_summary: false #: bool?
+
+callbacks:
+  checkpoint:
+    mode: min                #: choice
+"""}
+
+OWN = {"main.yaml": """\
+# Groups and classes of the project's own.
+defaults:
+  - data: toy
+  - model: pair
+  - optimizer: quick
+  - _self_
+
+trainer:
+  max_steps: 4               #: int
+  inference_mode: true       #: bool
+
+extra:
+  options:
+    _target_: ours.parts.Options
+    width: 3                 #: int
+    rate: 1e-3               #: float
+    mode: slow               #: choice
+    level: 2                 #: choice
+    colour: blue             #: choice
+    folder: some/where       #: path
+    limit: null              #: int?
+    sizes: {a: 1, b: 2}      #: {int}
+    pair: [1, 0.5]           #: [number]
+    grid: [[1, 2], [3]]      #: [[int]]
+    names: [a, b]            #: [str]
+    kinds: [a, b]            #: [str]
+    either: [1, 2]           #: [int]|
+    on: false                #: bool
+  settings:
+    _target_: ours.parts.MoreSettings
+    steps: 3                 #: positive
+    share: 0.25              #: share
+    label: b                 #: str
+    colour: red              #: choice
+  late:
+    _target_: ours.late.Late
+    width: 3                 #: int
+    sizes: [1, 2]            #: [int]
+""", "data/toy.yaml": """\
+_target_: ours.parts.Toy
+n: 32                        #: int
+batch_size: 8                #: int
+shares: [0.5, 0.5]           #: [float]
+seed: ${seed}
+""", "model/pair.yaml": """\
+defaults:
+  - net: pair
+  - _self_
+_target_: mlkit.model.LitModel
+loss:
+  _target_: torch.nn.CrossEntropyLoss
+  label_smoothing: 0.1       #: float
+  reduction: mean            #: str
+optimizer: ${optimizer}
+metrics:
+  acc:
+    _target_: mlkit.model.accuracy
+    _partial_: true
+  f1:
+    _target_: torchmetrics.classification.MulticlassF1Score
+    num_classes: 2           #: int?
+    average: macro           #: choice?
+compile: false               #: bool
+""", "model/net/pair.yaml": """\
+# Of a group within a group.
+_target_: ours.parts.Pair
+encoder:
+  _target_: ours.parts.WideEncoder
+  width: 4                   #: int
+  depth: 2                   #: int
+decoder:
+  _target_: ours.parts.Decoder
+  width: 4                   #: int
+act:
+  _target_: torch.nn.LeakyReLU
+  negative_slope: 0.1        #: float
+""", "optimizer/quick.yaml": """\
+_target_: torch.optim.SGD
+_partial_: true
+lr: 0.1                      #: number
+momentum: 0.9                #: float
+nesterov: true               #: bool
+"""}
+
+WHOLE = {"main.yaml": """\
+# Everything is spelt out.
+defaults: []
+name: whole                  #: str
+seed: 7                      #: seed
+runs: runs                   #: path?
+tags: [a, b]
+extra: {size: 16}
+data:
+  _target_: mlkit.datamodule.MNIST
+  name: mnist                #: choice
+  batch_size: ${extra.size}
+  val_size: 500              #: number
+  seed: ${seed}
+model:
+  _target_: mlkit.model.LitModel
+  net:
+    _target_: torch.nn.Sequential
+    _args_:
+      - _target_: torch.nn.Conv2d
+        in_channels: 1       #: int
+        out_channels: 4      #: int
+        kernel_size: [3, 3]  #: [int]|
+        padding_mode: zeros  #: choice
+        bias: true           #: bool
+      - _target_: torch.nn.Flatten
+      - _target_: torch.nn.Linear
+        _args_: [2704, 16]
+      - _target_: torch.nn.Dropout
+        p: 0.25              #: float
+      - _target_: torch.nn.Linear
+        in_features: 16      #: int
+        out_features: 10     #: int
+  loss:
+    _target_: torch.nn.functional.cross_entropy
+    _partial_: true
+    label_smoothing: 0.1     #: float
+  optimizer:
+    _target_: torch.optim.Adam
+    _partial_: true
+    lr: 1e-3                 #: number
+    eps: 1e-8                #: float
+  scheduler:
+    _target_: torch.optim.lr_scheduler.StepLR
+    _partial_: true
+    step_size: 2             #: int
+    gamma: 0.5               #: float
+trainer:
+  _target_: pytorch_lightning.Trainer
+  accelerator: cpu
+  max_epochs: 1              #: int?
+  min_epochs: 1              #: int?
+  check_val_every_n_epoch: 1 #: int?
+  profiler: simple
+callbacks:
+  checkpoint:
+    _target_: mlkit.callbacks.Checkpoint
+    monitor: val/loss
+logger: {}
+"""}
+
+LAB = {"main.yaml": """\
+# An experiment that reaches everywhere.
+defaults:
+  - data: mnist
+  - model: classifier
+  - experiment: wide
+  - _self_
+
+trainer:
+  max_epochs: 1              #: int?
+""", "experiment/wide.yaml": """\
+# @package _global_
+model:
+  net:
+    _target_: mlkit.nets.MLP
+    in_shape: [1, 28, 28]    #: [int]|
+    num_classes: 10          #: int
+    hidden: [64]             #: [int]
+    dropout: ${extra.dropout}
+    norm:
+      _target_: torch.nn.BatchNorm1d
+      _partial_: true
+      momentum: 0.2          #: float?
+optimizer:
+  weight_decay: 0.1          #: float
+extra:
+  dropout: 0.5
+"""}
+
+WATCHED = {"main.yaml": """\
+# Callbacks, loggers, and a scheduler that looks at a metric.
+defaults:
+  - data: mnist
+  - model: classifier
+  - scheduler: plateau
+  - callbacks: early_stopping
+
+model:
+  net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}
+  metrics:
+    top2:
+      _target_: torchmetrics.classification.MulticlassAccuracy
+      num_classes: 10        #: int?
+      top_k: 2               #: int
+
+scheduler:
+  monitor: val/acc
+  scheduler:
+    mode: max                #: choice
+    factor: 0.5              #: float
+
+callbacks:
+  checkpoint:
+    monitor: val/acc
+    mode: max
+  early_stopping:
+    monitor: val/top2
+    patience: 3              #: int
+    min_delta: 0.01          #: float
+    strict: true             #: bool
+  keeper:
+    _target_: pytorch_lightning.callbacks.ModelCheckpoint
+    monitor: train/loss
+    save_top_k: 2            #: int
+    save_last: link          #: choice?
+  rates:
+    _target_: pytorch_lightning.callbacks.LearningRateMonitor
+    logging_interval: step   #: choice?
+  timer:
+    _target_: pytorch_lightning.callbacks.Timer
+    duration: {hours: 1}     #: {int}|
+
+logger:
+  csv:
+    _target_: pytorch_lightning.loggers.CSVLogger
+    save_dir: logs           #: path
+    flush_logs_every_n_steps: 50 #: int
+"""}
+
+BASES = dict(digits=DIGITS, own=OWN, whole=WHOLE, lab=LAB, watched=WATCHED)
+PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("optimizer",): "torch.optim.AdamW", ("data",): "mlkit.datamodule.MNIST",
+            ("callbacks", "checkpoint"): "mlkit.callbacks.Checkpoint",
+            ("callbacks", "early_stopping"): "pytorch_lightning.callbacks.EarlyStopping",
+            ("scheduler", "scheduler"): "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+
+# -- YAML as text: where its keys and values stand, and how to change one
+
+@dataclass
+class Spot:
+    "A key (of a list: an item): its line and column, and where it and its value begin and end in the text."
+    line: int
+    col: int
+    key: tuple[int, int]
+    value: tuple[int, int]
+
+
+@cache
+def spots(text: str) -> dict[tuple, Spot]:
+    "Every key and item of a YAML text, by its path."
+    found, ends = {}, lambda node: (node.start_mark.index, len(text[:node.end_mark.index].rstrip()))
+    def walk(node, path):
+        for i, pair in enumerate(node.value):
+            key, value = pair if isinstance(node, yaml.MappingNode) else (pair, pair)
+            here = (*path, key.value if key is not value else i)
+            found[here] = Spot(key.start_mark.line + 1, key.start_mark.column + 1, ends(key), ends(value))
+            if not isinstance(value, yaml.ScalarNode): walk(value, here)
+    walk(yaml.compose(text, yaml.SafeLoader), ())
+    return found
+
+
+def splice(text: str, ends: tuple[int, int], new: str) -> str: return text[:ends[0]] + new + text[ends[1]:]
+def set_value(text: str, path: tuple, new: str) -> str: return splice(text, spots(text)[path].value, new)
+def set_key(text: str, path: tuple, new: str) -> str: return splice(text, spots(text)[path].key, new)
+def value_at(text: str, path: tuple) -> str: return text[slice(*spots(text)[path].value)]
+
+
+def starts_line(text: str, path: tuple) -> bool:
+    "Is a key the first thing of its line, and so one of a block?"
+    at = spots(text)[path].key[0]
+    return not text[text.rfind("\n", 0, at) + 1:at].strip()
+
+
+def drop(text: str, path: tuple) -> str:
+    "The text without a key of a block, and all that belongs to it."
+    spot = spots(text)[path]
+    return splice(text, (text.rfind("\n", 0, spot.key[0]) + 1, text.find("\n", spot.value[1]) + 1), "")
+
+
+def add(text: str, path: tuple, line: str) -> str:
+    "The text with one more key, after the first one of the mapping at `path`."
+    first = next(o for p, o in spots(text).items() if p[:-1] == path)
+    if path and value_at(text, path)[0] == "{": return splice(text, (first.value[1],) * 2, f", {line}")
+    end = text.find("\n", first.value[1])
+    return splice(text, (end, end), "\n" + " " * (first.col - 1) + line)
+
+
+def typo(word: str, i: int = 0) -> str:
+    "One slip of a finger: a letter left out or written twice."
+    n = len(word) // 2
+    return [word[:n] + word[n + 1:], word + word[-1], word[:n] + word[n] + word[n:]][1 if len(word) < 4 else i % 3]
+
+
+# -- where a mistake must be reported
+
+def package(file: str, text: str) -> tuple:
+    "Where the keys of a file go."
+    return () if "@package _global_" in text else tuple(file.split("/")[:-1])
+
+
+def place(file: str, text: str, path: tuple, about: tuple | None = None) -> str:
+    "How the line about a key begins; `about`: it is enough if the key that it names begins with that."
+    key = ".".join(map(str, (*package(file, text), *(path if about is None else about))))
+    return entry(file, text, path) + key + (": " if about is None else "")
+
+
+def entry(file: str, text: str, path: tuple) -> str:
+    "As `place`, with any key."
+    return f"{file}:{spots(text)[path].line}:{spots(text)[path].col}: "
+
+
+def places(file: str, text: str, *paths: tuple) -> tuple[str, ...]:
+    "Any of these places is right."
+    return tuple(place(file, text, o, paths[0]) for o in paths if o in spots(text))
+
+
+def node(file: str, text: str, path: tuple) -> tuple[str, ...]:
+    "A node may be named by its own key, or by those of its target."
+    return places(file, text, path, (*path, "_target_"), (*path, "_partial_"))
+
+
+def targets(text: str) -> dict[tuple, str]:
+    "Path of every node with a target -> the target."
+    return {path[:-1]: value_at(text, path) for path in spots(text) if path[-1] == "_target_"}
+
+
+def parameters(target: str) -> list[inspect.Parameter]:
+    return list(inspect.signature(locate(target)).parameters.values())
+
+
+def takes_all(target: str) -> bool: return any(p.kind == p.VAR_KEYWORD for p in parameters(target))
+
+
+# -- the corpus: a function for each class
+
+@dataclass
+class Mistake:
+    files: dict[str, str]                     # of the folder that it is made in
+    at: list[str | tuple[str, ...]]           # for each line of the report: how it begins, or how it may begin
+    args: list[str] = field(default_factory=list)
+    says: tuple[str, ...] = ()                # what the report must have in it
+    config: str = "main.yaml"
+    env: dict[str, str] = field(default_factory=dict)
+    dotenv: str = ""
+
+    def __str__(self):
+        env = "".join(f"{k}={v} " for k, v in self.env.items())
+        edited = [f"--- {f}\n{t}" for f, t in self.files.items() if all(t != base.get(f) for base in BASES.values())]
+        return "\n".join([f"{env}mlkit_train {self.config} {' '.join(self.args)}", *filter(None, [self.dotenv]), *edited])
+
+
+def changed(base: str, file: str, text: str, *at, says=()) -> Mistake:
+    return Mistake({**BASES[base], file: text}, list(at), says=says)
+
+
+def overridden(base: str, *args: str, says=()) -> Mistake:
+    "Each argument is a mistake of its own."
+    return Mistake(BASES[base], [f"command line: {a}: " for a in args], list(args), says)
+
+
+def elsewhere(key: str, value: str, says=()) -> Iterator[Mistake]:
+    "The same mistake on the command line, in the environment, and in `.env`."
+    name = f"MLKIT_{key.replace('.', '__')}"
+    yield overridden("digits", f"{key}={value}", says=says)
+    yield Mistake(DIGITS, [f"environment: {name}={value}: "], says=says, env={name: value})
+    yield Mistake(DIGITS, [f".env:3: {key}: "], says=says, dotenv=f"# ours\nTOKEN=1\n{name}={value}\n")
+
+
+def files() -> list[tuple[str, str, str]]: return [(base, f, text) for base, of in BASES.items() for f, text in of.items()]
+def meant(word: str) -> tuple[str]: return (f"did you mean '{word}'?",)
+
+
+def misspelt_key():
+    for n, (base, file, text) in enumerate(files()):
+        nodes = targets(text) | ({} if base == "whole" or package(file, text) else PACKAGED)
+        keys = [p for p in spots(text) if p[:-1] in nodes and not takes_all(nodes[p[:-1]])
+                and p[-1] not in ("_target_", "_partial_", "_args_", "defaults")]
+        for i, path in enumerate(keys, n):
+            bad = (*path[:-1], typo(path[-1], i))
+            new = set_key(text, path, bad[-1])
+            yield changed(base, file, new, place(file, new, bad), says=meant(path[-1]))
+    for base, key in [("digits", "trainer"), ("digits", "optimizer"), ("digits", "callbacks"), ("own", "extra"),
+                      ("whole", "data"), ("whole", "model"), ("whole", "trainer")]:
+        new = set_key(BASES[base]["main.yaml"], (key,), typo(key))
+        yield changed(base, "main.yaml", new, place("main.yaml", new, (typo(key),)), says=meant(key))
+    for path in [("model", "net"), ("data",), ("callbacks", "checkpoint")]:
+        new = set_key(WHOLE["main.yaml"], (*path, "_target_"), "_taget_")
+        yield changed("whole", "main.yaml", new, places("main.yaml", new, path, (*path, "_taget_")))
+    file = "optimizer/quick.yaml"
+    new = set_key(OWN[file], ("_partial_",), "_partal_")
+    yield changed("own", file, new, place(file, new, ("_partal_",)), says=meant("_partial_"))
+    for head, last in [("trainer", "max_epochs"), ("model.net", "widths"), ("data", "batch_size")]:
+        yield from elsewhere(f"{head}.{typo(last)}", "3", says=meant(last))
+    for arg, right in {"sede=3": "seed", "trainr.max_epochs=3": "trainer", "model.nett.widths=[3]": "net",
+                       "~trainer.max_epoch": "max_epochs", "++optimizer.weight_deca=0.1": "weight_decay",
+                       "callbacks.chekpoint.mode=max": "checkpoint"}.items():
+        yield overridden("digits", arg, says=meant(right))
+
+
+def misspelt_target():
+    for n, (base, file, text) in enumerate(files()):
+        for i, (path, target) in enumerate(targets(text).items()):
+            *module, last = target.split(".")
+            bads = {".".join([*module, typo(last, i)]): last}
+            if i % 2: bads[".".join([module[0], typo(module[1], n), *module[2:], last])] = module[1]
+            for bad, right in bads.items():
+                new = set_value(text, (*path, "_target_"), bad)
+                yield changed(base, file, new, place(file, new, (*path, "_target_")), says=meant(right))
+    for path, bad in {("data",): "mlkti.datamodule.MNIST", ("model", "net"): "torch.nn", ("model", "loss"): "torch.pi",
+                      ("trainer",): "3", ("model", "optimizer"): "torch.optim.Adam()", ("model", "scheduler"): "StepLr",
+                      ("callbacks", "checkpoint"): "null"}.items():
+        new = set_value(WHOLE["main.yaml"], (*path, "_target_"), bad)
+        yield changed("whole", "main.yaml", new, place("main.yaml", new, (*path, "_target_")))
+    yield from elsewhere("model.net._target_", "mlkit.nets.ConvNett", says=meant("ConvNet"))
+    yield overridden("digits", "optimizer._target_=torch.optim.AdmW", says=meant("AdamW"))
+
+
+WRONG = {  # type -> values of other types; those of a list or mapping end up in its last item
+    "int": ["three", "'3'", "3.5", "true", "null", "3.0", "[3]", "{a: 3}"], "bool": ["maybe", "'true'", "null", "[true]"],
+    "float": ["high", "'0.1'", "true", "null", "[0.1]"], "number": ["high", "'0.1'", "true", "{a: 1}"],
+    "str": ["3", "true", "null", "[a]"], "path": ["3", "true", "[a]"], "choice": ["nonesuch", "3.5", "[a]"],
+    "positive": ["0", "-3", "three"], "share": ["1.5", "-0.1", "half"], "seed": ["abc", "-1", "1.5", "null"]}
+
+
+def typed_keys() -> Iterator[tuple]:
+    "Every key whose type is noted beside it: (base, file, text, path, type)."
+    for base, file, text in files():
+        for path, spot in spots(text).items():
+            noted = re.search("#: (.*)", text.split("\n")[spot.line - 1])
+            if noted and starts_line(text, path): yield base, file, text, path, noted[1]
+
+
+def wrong_type():
+    for i, (base, file, text, path, kind) in enumerate(typed_keys()):
+        values = [o for o in WRONG[kind.strip("[{}]|?")] if not (o == "null" and kind.endswith("?"))]
+        if kind[0] in "[{":
+            new = set_value(text, path, re.sub(r"[^\s\[\]]+(?=[]}]+$)", values[i % 2], value_at(text, path)))
+            item = [p for p in spots(new) if p[:len(path)] == path][-1]
+            also = [place(file, new, path, path)] if kind.endswith("|") else []  # a union: which one was meant?
+            yield changed(base, file, new, (place(file, new, item, path), *also))
+            values = ["3.5"]
+        for value in {values[i % len(values)], values[(i + 1) % len(values)]}:
+            new = set_value(text, path, value)
+            yield changed(base, file, new, place(file, new, path))
+    for key, value in {"trainer.max_epochs": "abc", "data.batch_size": "64.0", "model.net.widths": "[8, x]",
+                       "optimizer.lr": "fast"}.items(): yield from elsewhere(key, value)
+    for arg in ["seed=abc", "tags=a", "extra=3", "runs=3", "model.net.norm=3", "optimizer={lr: fast}", "data.batch_size=${name}",
+                "data.batch_size='${seed}0'", "trainer.devices={a: 1}", "trainer.precision=33-true"]: yield overridden("digits", arg)
+    for value in ["64.0", "sixty", "'6'"]:  # what an interpolation leads to
+        new = WHOLE["main.yaml"].replace("{size: 16}", f"{{size: {value}}}")
+        yield changed("whole", "main.yaml", new, tuple(place("main.yaml", new, o) for o in [("data", "batch_size"), ("extra", "size")]))
+    new = add(LAB["main.yaml"], ("trainer",), "devices: [0, one]")
+    yield changed("lab", "main.yaml", new, places("main.yaml", new, ("trainer", "devices"), ("trainer", "devices", 1)))
+    for key, option in {"optimizer": "sgd", "logger": "wandb", "callbacks": "early_stopping", "scheduler": "cosine"}.items():
+        new = LAB["main.yaml"] + f"{key}: {option}\n"  # as if it were an entry of `defaults:`
+        yield changed("lab", "main.yaml", new, place("main.yaml", new, (key,)))
+
+
+def missing_argument():
+    for base, file, text in files():
+        for path, target in targets(text).items():
+            for p in () if (*path, "_partial_") in spots(text) else parameters(target):
+                key = (*path, p.name)
+                if p.default is not p.empty or key not in spots(text) or not starts_line(text, key): continue
+                new = drop(text, key)
+                yield changed(base, file, new, place(file, new, (*path, "_target_")), says=(f"'{p.name}'",))
+    for base, file, path, needs in [("whole", "main.yaml", ("model", "loss"), "target"), ("own", "optimizer/quick.yaml", (), "params"),
+                                    ("own", "model/pair.yaml", ("metrics", "acc"), "logits")]:
+        new = drop(BASES[base][file], (*path, "_partial_"))
+        yield changed(base, file, new, place(file, new, (*path, "_target_")), says=(f"'{needs}'",))
+    linear = ("model", "net", "_args_", 2)
+    new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), "[2704]")
+    yield changed("whole", "main.yaml", new, place("main.yaml", new, (*linear, "_target_")), says=("'out_features'",))
+    at = place("main.yaml", DIGITS["main.yaml"], ("model", "net", "_target_"))
+    for name in ["in_channels", "num_classes"]: yield Mistake(DIGITS, [at], [f"~model.net.{name}"], says=(f"'{name}'",))
+    new = drop(DIGITS["main.yaml"], ("model",))
+    yield changed("digits", "main.yaml", new, in_package("model/classifier.yaml", "net"))
+    yield Mistake(LAB, [in_package("data/image_folder.yaml", "root")], ["data=image_folder"])
+    for part in ["data", "model", "trainer"]:
+        nowhere = (f"main.yaml: {part}: ", f"main.yaml:1:1: {part}: ")
+        yield changed("whole", "main.yaml", drop(WHOLE["main.yaml"], (part,)), nowhere)
+        yield Mistake(WHOLE, [(f"command line: ~{part}: ", *nowhere)], [f"~{part}"])
+    yield overridden("digits", "model.net.in_channels=???")
+
+
+def in_package(file: str, key: str) -> str:
+    "The place of a key in one of mlkit's own files."
+    return place(file, (packaged_configs() / file).read_text(), (key,))
+
+
+def extra_argument():
+    for base, file, text in files():
+        for path, target in targets(text).items():
+            if takes_all(target): continue
+            new = add(text, path, "colour: red")
+            yield changed(base, file, new, place(file, new, (*path, "colour")), says=("'colour'",))
+    linear = ("model", "net", "_args_", 2)
+    for args in ["[2704, 16, true, cpu, null, 6]", "[2704, 16]\n        in_features: 2704"]:
+        new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), args)
+        yield changed("whole", "main.yaml", new, places("main.yaml", new, linear, (*linear, "_args_"), (*linear, "in_features"))[1:])
+    new = add(WHOLE["main.yaml"], ("model", "net"), "_recursive_: false")
+    yield changed("whole", "main.yaml", new, place("main.yaml", new, ("model", "net", "_recursive_")))
+    for key in ["model.net.colour", "trainer.colour"]: yield from elsewhere(key, "red", says=("'colour'",))
+    for arg in ["+optimizer.colour=red", "++model.metrics.acc.colour=red"]: yield overridden("digits", arg, says=("'colour'",))
+
+
+PART = "_target_: ours.parts"
+WRONG_KIND = {  # (base, file, path) -> nodes that make something else than what is asked there
+    ("whole", "main.yaml", ("data",)): [
+        "{_target_: torch.nn.Identity}", "{_target_: torch.optim.SGD, _partial_: true}", "3", "null",
+        "{_target_: mlkit.datamodule.MNIST, _partial_: true}"],
+    ("whole", "main.yaml", ("model",)): [
+        "{_target_: torch.nn.Linear, in_features: 1, out_features: 2}", "{_target_: mlkit.datamodule.MNIST}"],
+    ("whole", "main.yaml", ("model", "net")): [
+        "{_target_: torch.optim.Adam, _partial_: true}", "{_target_: torch.nn.Linear, _partial_: true, in_features: 3}",
+        "torch.nn.Identity", "{_target_: mlkit.datamodule.MNIST}", "3", "{in_channels: 1}", "[1, 2]",
+        "{_target_: mlkit.model.accuracy, _partial_: true}"],
+    ("whole", "main.yaml", ("model", "optimizer")): [
+        "adam", "{lr: 0.1}", "{_target_: torch.nn.Linear, _partial_: true}", "{_target_: mlkit.datamodule.MNIST}",
+        "{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: 1}"],
+    ("whole", "main.yaml", ("model", "loss")): ["cross_entropy", "3", "{_target_: mlkit.datamodule.MNIST}"],
+    ("whole", "main.yaml", ("model", "scheduler")): ["step", "3"],
+    ("whole", "main.yaml", ("trainer",)): [
+        "{_target_: torch.nn.Identity}", "{_target_: pytorch_lightning.Trainer, _partial_: true}", "5", "null"],
+    ("whole", "main.yaml", ("trainer", "profiler")): ["{_target_: torch.nn.Identity}", "3"],
+    ("whole", "main.yaml", ("callbacks", "checkpoint")): [
+        "{_target_: torch.nn.Identity}", "{_target_: mlkit.callbacks.Checkpoint, _partial_: true}", "3", "{monitor: val/loss}",
+        "{_target_: pytorch_lightning.loggers.CSVLogger, save_dir: logs}"],
+    ("watched", "main.yaml", ("logger", "csv")): [
+        "{_target_: pytorch_lightning.callbacks.Timer}", "{_target_: torch.nn.Identity}", "csv"],
+    ("watched", "main.yaml", ("callbacks", "timer")): ["{_target_: torch.optim.SGD, _partial_: true}", "timer"],
+    ("own", "model/net/pair.yaml", ("encoder",)): [
+        f"{{{PART}.Decoder, width: 4}}", "{_target_: torch.nn.Identity}", "{width: 4}", "4", "null",
+        f"{{{PART}.make_decoder, width: 4}}", f"{{{PART}.Encoder, _partial_: true}}"],
+    ("own", "model/net/pair.yaml", ("decoder",)): [f"{{{PART}.Encoder.small}}", f"{{{PART}.make_encoder, width: 4}}"],
+    ("own", "model/net/pair.yaml", ("act",)): ["relu", f"{{{PART}.Options, width: 3}}", f"{{{PART}.Numbers, n: 3}}"],
+    ("own", "model/net/pair.yaml", ("encoder", "width")): ["{_target_: torch.nn.Identity}", f"{{{PART}.make_encoder, width: 4}}"],
+}
+
+
+def wrong_kind():
+    for (base, file, path), nodes in WRONG_KIND.items():
+        for value in nodes:
+            new = set_value(BASES[base][file], path, value)
+            yield changed(base, file, new, node(file, new, path))
+    file, text = "model/net/pair.yaml", OWN["model/net/pair.yaml"]
+    right, wrong = "{_target_: torch.nn.Identity}", f"{{{PART}.Numbers, n: 3}}"
+    for line, path in {f"more: [{right}, {wrong}]": ("more", 1), f"named: {{a: {right}, b: {wrong}}}": ("named", "b")}.items():
+        new = add(text, (), line)
+        yield changed("own", file, new, node(file, new, path))
+    for arg in ["model.net.norm=batch", "model.net.act=relu", "trainer.profiler={_target_: torch.nn.Identity}", "model.metrics=acc"]:
+        yield overridden("digits", arg)
+    new = "_target_: torch.nn.Dropout\n_partial_: true\np: 0.1\n"  # the file is right in itself, but no optimizer
+    asked = place("model/pair.yaml", OWN["model/pair.yaml"], ("optimizer",))
+    yield changed("own", "optimizer/quick.yaml", new, ("optimizer/quick.yaml:1:1: optimizer", asked,
+                                                       entry("main.yaml", OWN["main.yaml"], ("defaults", 2))))
+
+
+def broken_interpolation():
+    for base, file, text in files():
+        for path in spots(text):
+            if not (value := value_at(text, path)).startswith("${"): continue
+            new = set_value(text, path, "${" + typo(value[2:-1]) + "}")
+            yield changed(base, file, new, place(file, new, path))
+    for base, path in [("digits", ("model", "net", "dropout")), ("digits", ("optimizer", "lr")),
+                       ("whole", ("model", "loss", "label_smoothing"))]:
+        for value in ["${nothing}", "${trainer.max_epoch}", "${..nothing}", "${oc.env:NOT_SET_ANYWHERE}", "${nosuch:1}",
+                      "${" + ".".join(path) + "}", "${data.name.x}", "'${trainer.max_epochs'", "'${}'", "'${a b}'", "1${nothing}"]:
+            new = set_value(BASES[base]["main.yaml"], path, value)
+            yield changed(base, "main.yaml", new, place("main.yaml", new, path))
+    path = ("model", "net", "widths")
+    new = set_value(DIGITS["main.yaml"], path, "[8, '${nothing}']")
+    yield changed("digits", "main.yaml", new, places("main.yaml", new, path, (*path, 1)))
+    for base, path, value in [("watched", ("logger", "csv", "save_dir"), "logs/${nme}"), ("whole", ("seed",), "${nothing}")]:
+        new = set_value(BASES[base]["main.yaml"], path, value)
+        yield changed(base, "main.yaml", new, place("main.yaml", new, path))
+    yield from elsewhere("model.net.dropout", "${nothing}")
+    yield from elsewhere("data.batch_size", "${extra.size}")
+    yield overridden("digits", "name=${nothing}")
+
+
+def unknown_option():
+    for base, file, text in files():
+        for path in [p for p in spots(text) if len(p) == 3 and p[0] == "defaults"]:  # ("defaults", 0, "data")
+            option, group = value_at(text, path), path[-1]
+            for new, right in [(set_value(text, path, typo(option)), option), (set_key(text, path, typo(group)), group)]:
+                yield changed(base, file, new, entry(file, new, path[:2]), says=meant(right))
+    for group, option, right in [("optimizer", "adamm", "adam"), ("scheduler", "one_cylce", "one_cycle"), ("debug", "fats", "fast")]:
+        yield from elsewhere(group, option, says=meant(right))
+    for arg in ["optimizer=nonesuch", "trainer/max_epochs=3", "optimizer=", "callbacks=[default, nonesuch]", "callbacks=3"]:
+        yield overridden("digits", arg)
+    for line in ["- [data]", "- 3", "- data: mnist\n    model: classifier", "- nonesuch"]:
+        new = f"defaults:\n  {line}\n  - _self_\n"
+        yield changed("lab", "main.yaml", new, entry("main.yaml", new, ("defaults", 0)))
+
+
+def marks(text: str) -> set[str]:
+    "Where PyYAML stops, be it in Python or in C; nowhere where it reads the text."
+    found = set()
+    for loader in (yaml.SafeLoader, yaml.CSafeLoader):
+        try: yaml.load(text, loader)
+        except yaml.MarkedYAMLError as e: found.add(f"{e.problem_mark.line + 1}:{e.problem_mark.column + 1}")
+    return found
+
+
+def broken_yaml():
+    for base, file, path in [("digits", "main.yaml", ("trainer", "max_epochs")), ("own", "data/toy.yaml", ("n",)),
+                             ("lab", "experiment/wide.yaml", ("extra", "dropout"))]:
+        text, key = BASES[base][file], path[-1]
+        for value in ["[1, 2", "{a: 1", "'1", "1: 2", "*one", "@one", "`1`", "%1", "!one 1", '"\\q"', "]", "[1, 2]]", "- 1"]:
+            new = set_value(text, path, value)
+            yield changed(base, file, new, tuple(f"{file}:{o}: " for o in marks(new)))
+        for bad in [f"\t{key}", f"{key}\nother", f" {key}", f"{key} 1\n{key}"]:
+            if at := marks(new := set_key(text, path, bad)): yield changed(base, file, new, tuple(f"{file}:{o}: " for o in at))
+        new = add(text, path[:-1], f"{key}: 1") if len(path) == 1 else text + f"{path[0]}: 1\n"
+        twice = [e for e in re.finditer(rf"^{path[0]}:", new, re.M)][1].start()
+        yield changed(base, file, new, f"{file}:{new[:twice].count(chr(10)) + 1}:1: ", says=(f"'{path[0]}'",))
+    for new in ["- a\n- b\n", "just a word\n", "3\n"]: yield changed("digits", "main.yaml", new, "main.yaml:1:1: ")
+    yield changed("own", "data/toy.yaml", "- a\n", "data/toy.yaml:1:1: ")
+
+
+def bad_grammar():
+    for arg in ["trainer.max_epochs", "trainer.max_epochs:3", "=3", "+=3", "trainer..max_epochs=3", ".seed=3", "trainer.=3",
+                "+++seed=3", "~", "~~seed", "seed = 3", "a b=3", "trainer.max_epochs=[1,2", "tags={a: 1", "name='abc", 'name="a',
+                "optimizer=[sgd", "optimizer/=sgd", "/=1", "+seed", "seed,name=3", "trainer[max_epochs]=3", "~optimizer.lr=5",
+                "trainer.max_epochs.x=3", "model.optimizer.lr=3", "data.nope.deep=3", "~nothing"]: yield overridden("digits", arg)
+    for name, value in {"MLKIT_trainer__max_epochs": "[1,2", "MLKIT_trainer____max_epochs": "3", "MLKIT_name": "'a"}.items():
+        yield Mistake(DIGITS, [f"environment: {name}={value}: "], env={name: value})
+    yield Mistake(DIGITS, [".env:2: "], dotenv="A=1\nMLKIT_trainer__max_epochs={a: 1\n")
+    yield Mistake(DIGITS, [".env:1: "], dotenv="MLKIT_trainer__=3\n")
+
+
+def missing_file():
+    yield Mistake(DIGITS, ["mian.yaml: "], config="mian.yaml", says=meant("main.yaml"))
+    for config in ["main.yml", "nowhere/main.yaml", "data"]: yield Mistake(OWN, [f"{config}: "], config=config)
+    for base, gone, file, i in [("own", "data/toy.yaml", "main.yaml", 0), ("own", "model/pair.yaml", "main.yaml", 1),
+                                ("own", "optimizer/quick.yaml", "main.yaml", 2), ("own", "model/net/pair.yaml", "model/pair.yaml", 0),
+                                ("lab", "experiment/wide.yaml", "main.yaml", 2)]:
+        at = entry(file, BASES[base][file], ("defaults", i))
+        yield Mistake({f: t for f, t in BASES[base].items() if f != gone}, [at])
+    for args, key in {"file: nowhere.txt": "file", f"file: {__file__}, folder: nowhere": "folder", "file: .": "file",
+                      "file: /nowhere/a.txt, lines: 3": "file", f"file: {__file__}, folder: {__file__}": "folder"}.items():
+        new = LAB["main.yaml"] + f"extra:\n  text: {{{PART}.load, {args}}}\n"
+        yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "text", key)))
+    yield overridden("own", f"+extra.text={{{PART}.load, file: nowhere.txt}}")
+    for root in ["nowhere", "/dev/null/nowhere"]:
+        full = set_value(DIGITS["main.yaml"], ("data",), f"{{source: full, root: {root}, mirrors: []}}")
+        yield changed("digits", "main.yaml", full, places("main.yaml", full, ("data",), ("data", "root")))
+        folder = LAB["main.yaml"].replace("data: mnist", "data: image_folder") + f"data: {{root: {root}}}\n"
+        yield changed("lab", "main.yaml", folder, places("main.yaml", folder, ("data",), ("data", "root")))
+    at = ("command line: data.root=nowhere: ", entry("main.yaml", LAB["main.yaml"], ("defaults", 0)))
+    yield Mistake(LAB, [at], ["data=image_folder", "data.root=nowhere"])
+
+
+def wrong_monitor():
+    text = WATCHED["main.yaml"]
+    for path, pairs in {
+        ("callbacks", "checkpoint", "monitor"): {"val/accu": "val/acc", "val_acc": "val/acc", "vall/acc": "val/acc",
+                                                 "val/los": "val/loss", "acc": "", "val/f1": ""},
+        ("callbacks", "early_stopping", "monitor"): {"val/topp2": "val/top2", "valloss": "val/loss", "bleu": ""},
+        ("callbacks", "keeper", "monitor"): {"train/los": "train/loss", "train_loss": "train/loss", "epoch_loss": ""},
+        ("scheduler", "monitor"): {"val/ac": "val/acc", "val/top": "val/top2", "val/perplexity": ""}}.items():
+        for bad, right in pairs.items():
+            new = set_value(text, path, bad)
+            yield changed("watched", "main.yaml", new, place("main.yaml", new, path), says=meant(right) if right else ())
+    new = set_key(text, ("model", "metrics", "top2"), "top3")
+    yield changed("watched", "main.yaml", new, place("main.yaml", new, ("callbacks", "early_stopping", "monitor")))
+    new = set_value(WHOLE["main.yaml"], ("callbacks", "checkpoint", "monitor"), "val/acc")
+    yield changed("whole", "main.yaml", new, place("main.yaml", new, ("callbacks", "checkpoint", "monitor")))
+    yield from elsewhere("callbacks.checkpoint.monitor", "val/accu", says=meant("val/acc"))
+    for base, group, arg, right in [("digits", ["callbacks=early_stopping"], "callbacks.checkpoint.monitor=val/accu", "val/acc"),
+                                    ("digits", ["scheduler=plateau"], "scheduler.monitor=val/accu", "val/acc"),
+                                    ("own", [], "callbacks.checkpoint.monitor=val/f2", "val/f1")]:
+        yield Mistake(BASES[base], [f"command line: {arg}: "], [*group, arg], says=meant(right))
+
+
+def two_at_once():
+    "Any two of the others: in two files, or in a file and on the command line."
+    def edits(base):  # (file, mistake) of all that are one file's
+        for kind in (misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_monitor):
+            for m in corpus(kind):
+                differ = [f for f, t in m.files.items() if BASES[base].get(f) != t]
+                if m.files.keys() == BASES[base].keys() and len(differ) == 1 and not m.args: yield differ[0], m
+    ours = [[(f, m) for f, m in edits("own") if f in among] for among in (("main.yaml", "data/toy.yaml"), ("model/net/pair.yaml",))]
+    for (_, a), (file, b) in zip(ours[0][::6], ours[1][::3]):
+        yield Mistake({**a.files, file: b.files[file]}, [*a.at, *b.at], says=(*a.says, *b.says))
+    for base, arg in {"digits": "callbacks.checkpoint.monitor=val/accu", "watched": "optimizer.weight_decay=high",
+                      "lab": "data.batch_size=few", "whole": "seed=abc"}.items():
+        for _, m in list(edits(base))[::9]:
+            if arg.split("=")[0] not in str(m.at): yield Mistake(m.files, [*m.at, f"command line: {arg}: "], [arg], says=m.says)
+    yield overridden("digits", "trainer.max_epoch=3", "model.net.channels=1", "optimizer.learning_rate=1", "data.batch_size=few")
+    for args in [("sede=3", "trainr.max_epochs=3"), ("trainer.max_epochs", "=3"), ("optimizer=adamm", "scheduler=nonesuch"),
+                 ("name='a", "sede=3")]: yield overridden("digits", *args)
+    new = LAB["main.yaml"].replace("mnist", "mnits").replace("classifier", "clasifier")
+    yield changed("lab", "main.yaml", new, *(entry("main.yaml", new, ("defaults", i)) for i in (0, 1)))
+
+
+@cache
+def corpus(kind) -> list[Mistake]: return list(kind())
+
+
+KINDS = {f.__name__.replace("_", " "): f for f in (
+    misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_kind, broken_interpolation,
+    unknown_option, broken_yaml, bad_grammar, missing_file, wrong_monitor, two_at_once)}
+
+
+# -- making them
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    "A project's folder, without configs; its package is forgotten afterwards."
+    root = write(tmp_path_factory.mktemp("project"), CODE)
+    before, handler = list(sys.path), signal.getsignal(signal.SIGTERM)
+    sys.path.append(str(root))
+    yield root
+    sys.path[:] = before
+    signal.signal(signal.SIGTERM, handler)
+    for name in [o for o in sys.modules if o.split(".")[0] == "ours"]: del sys.modules[name]
+
+
+def write(folder: Path, texts: dict[str, str]) -> Path:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def complaints(m: Mistake, code, out: str, err: str, root: Path) -> str:
+    "What is wrong with the report of a mistake; '' if nothing is."
+    found, lines = [], err.splitlines()
+    if code != 2: found.append(f"exit code {code}")
+    if "Traceback" in err: found.append("a traceback")
+    if out: found.append("something on stdout")
+    if len(lines) != len(m.at): found.append(f"{len(lines)} lines, not {len(m.at)}")
+    for at in m.at:
+        line = next((o for o in lines if o.startswith(at)), None)
+        if line: lines.remove(line)
+        else: found.append(f"no line begins with {at!r}")
+    found += [f"nothing says {o}" for o in m.says if o not in err]
+    if (root / "runs").exists(): found.append("a run folder")
+    return "; ".join(found) and f"{'; '.join(found)}\n{m}\n=> {err.strip()[:1500]}"
+
+
+def in_process(m: Mistake, folder: Path, root: Path) -> str:
+    "Run the command here. What gets as far as training was not caught."
+    def fit(*args, **kwargs): raise RuntimeError("it trained")
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(pl.Trainer, "fit", fit)
+        for k, v in m.env.items(): patch.setenv(k, v)
+        if m.dotenv: (root / ".env").write_text(m.dotenv)
+        try: code = mlkit_train([m.config, *m.args])
+        except SystemExit as e: code = e.code
+        except Exception as e: code = f"1, after a traceback: {type(e).__name__}: {e}"
+        finally: (root / ".env").unlink(missing_ok=True)
+    found = complaints(m, code, out.getvalue(), err.getvalue(), root)
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    return found
+
+
+def in_a_shell(m: Mistake, folder: Path, root: Path) -> str:
+    command = [Path(sys.executable).parent / "mlkit_train", m.config, *m.args]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **m.env}, timeout=120,
+                          stdin=subprocess.DEVNULL)
+    return complaints(m, done.returncode, done.stdout, done.stderr, root)
+
+
+CAUGHT: dict[str, tuple[int, int]] = {}  # kind -> caught, all
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mistake(kind, project):
+    mistakes = corpus(KINDS[kind])
+    missed = [in_process(m, write(project / kind.replace(" ", "_") / str(i), m.files), project) for i, m in enumerate(mistakes)]
+    missed = list(filter(None, missed))
+    CAUGHT[kind] = len(mistakes) - len(missed), len(mistakes)
+    figure = "{}: caught {} / {}".format(kind, *CAUGHT[kind])
+    print(f"\n{figure}")
+    assert not missed, "\n\n".join([figure, *missed])
+
+
+def test_all_mistakes():
+    caught, total = map(sum, zip(*CAUGHT.values()))
+    print(f"\nmistakes: caught {caught} / {total}")
+    if CAUGHT.keys() == KINDS.keys(): assert total >= 150
+    assert caught == total, CAUGHT
+
+
+def test_mistakes_in_a_shell(project):
+    "One or two of each class, as a person meets them."
+    quick = ("broken yaml", "bad grammar", "unknown option", "missing file")  # those that need no torch
+    some = [(f"{kind}_{i}", m) for kind, f in KINDS.items() for i, m in enumerate(corpus(f))
+            if i in ((0, len(corpus(f)) // 2) if kind in quick else (len(corpus(f)) // 3,)) and not m.dotenv]
+    with ThreadPoolExecutor(2) as pool:
+        missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files), project), some)
+        missed = list(filter(None, missed))
+    print(f"\nin a shell: caught {len(some) - len(missed)} / {len(some)}")
+    assert not missed, "\n\n".join(missed)
+
+
