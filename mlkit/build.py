@@ -13,9 +13,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from .config import load_config, problem, project_of
+from .config import problem, project_of, trust_of
 from .source import ConfigError, Keys, one_line
-from .target import TargetError, locate, register
+from .target import TargetError, locate, register, signature
+from .values import convert, wanted
 
 # %% ../nbs/01_build.ipynb #00ba6c63
 def build(
@@ -28,17 +29,24 @@ def build(
     try: data = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as e:
         raise ConfigError(problem(cfg, (), f"cannot be resolved: {' '.join(str(e).split())}")) from None
-    return _build(data, cfg, (), project_of(cfg), kwargs)
+    return _build(data, cfg, (), kwargs)
 
 
-def _build(data, cfg, path: Keys, root: Path, kwargs: dict):
-    if isinstance(data, list): return [_build(v, cfg, (*path, i), root, {}) for i, v in enumerate(data)]
+def _build(data, cfg, path: Keys, kwargs: dict):
+    if isinstance(data, list): return [_build(v, cfg, (*path, i), {}) for i, v in enumerate(data)]
     if not isinstance(data, dict): return data
-    parts = {k: _build(v, cfg, (*path, k), root, {}) for k, v in data.items()}
-    if "_target_" not in data: return {**parts, **kwargs}
+    parts = {k: _build(v, cfg, (*path, k), {}) for k, v in data.items()}
+    return _call(parts, cfg, path, kwargs) if "_target_" in data else {**parts, **kwargs}
+
+
+def _call(parts: dict, cfg, path: Keys, kwargs: dict):
+    "Call a target with arguments that are built."
     target, args, partial = parts.pop("_target_"), parts.pop("_args_", None) or [], parts.pop("_partial_", False)
     try:
-        obj = locate(target, root)
+        obj = locate(target, project_of(cfg), trust_of(cfg))
+        if sig := signature(obj):
+            args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
+            parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
         return functools.partial(obj, *args, **{**parts, **kwargs}) if partial else obj(*args, **{**parts, **kwargs})
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise

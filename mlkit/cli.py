@@ -46,12 +46,18 @@ def mlkit_train(
         mlkit_train configs/mnist.yaml trainer.max_epochs=1        change a value
         mlkit_train configs/mnist.yaml optimizer=sgd               pick another option of a group
         mlkit_train configs/mnist.yaml +extra.note=hi '~scheduler' add a key, take one away
-        mlkit_train configs/mnist.yaml --explain optimizer.lr      who set this?""")
+        mlkit_train configs/mnist.yaml --explain optimizer.lr      who set this?
+        mlkit_train configs/mnist.yaml --help                      its groups, options and arguments
+        eval "$(mlkit_train --completion bash)"                    complete keys and options; or zsh""")
     p.add_argument("config", metavar="CFG", help="a YAML file")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
     p.add_argument("--print", action="store_true", help="show the composed config, and stop")
     p.add_argument("--explain", nargs="?", const="", metavar="KEY", help="show which file and line set KEY, and stop")
     p.add_argument("--check", action="store_true", help="report all mistakes, build nothing, and stop")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] in (["--completion"], ["--complete"]): return _run(lambda: _complete(*argv))
+    asked = [o for o in argv if o not in ("-h", "--help")]
+    if len(asked) < len(argv) and any(not o.startswith("-") for o in asked): return _run(lambda: _describe(*asked))
     args = p.parse_intermixed_args(argv)
     return _run(lambda: _train(args))
 
@@ -70,6 +76,17 @@ def _train(args) -> int | None:
     else:
         from mlkit.train import train
         train(cfg)
+
+# %% ../nbs/10_cli.ipynb #bc828d82
+def _describe(*words: str):
+    from mlkit.help import describe
+    print(describe(*(o for o in words if not o.startswith("-"))))
+
+
+def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
+    from mlkit.help import SCRIPTS, complete_for
+    if shell not in SCRIPTS: return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
+    print(SCRIPTS[shell] if flag == "--completion" else complete_for(shell, line), end="")
 
 # %% ../nbs/10_cli.ipynb #a2294c5e
 def _parser(name: str, what: str, examples: str = "") -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@
 __all__ = ['Link', 'merge_into', 'Config', 'links_of', 'own_path', 'origin_of', 'problem', 'show_keys', 'project_of', 'trust_of',
            'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default', 'parse_defaults', 'Override',
            'parse_override', 'apply_override', 'wrap', 'Choices', 'expand', 'extended', 'stack', 'settle', 'compose',
-           'env_overrides', 'load_config', 'Table', 'short', 'Explanation', 'explain', 'diff']
+           'search_path', 'env_overrides', 'load_config', 'Table', 'short', 'Explanation', 'explain', 'diff']
 
 # %% ../nbs/00_config.ipynb #734f8e32
 import copy, os, re, sys
@@ -620,6 +620,14 @@ def _compose(file: ConfigFile, folder: Path, root: Path, changes: list[Override]
     cfg = _config(data, links, root, trust, choices.all)
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
+
+
+def search_path(
+    config: str | Path | Mapping,  # as for `load_config`
+) -> SearchPath:
+    "Where the groups of a config are looked for."
+    file, folder = _read(config)
+    return SearchPath.around([o for _, o in extended(file, folder)], find_root(folder))
 
 
 def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:

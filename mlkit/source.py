@@ -282,10 +282,11 @@ def parse_value(
 def find_root(
     start: str | Path = ".",  # a file or folder
 ) -> Path:                    # the project's folder; the one around the current folder, or that, if there is none
-    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
+    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`, and is no run's."
     start, here = Path(start).absolute(), Path.cwd()
     for folder in [start, *start.parents, here, *here.parents]:
-        if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
+        is_project = any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git"))
+        if is_project and not (folder / "run.json").exists(): return folder
     return here
 
 # %% ../nbs/00_source.ipynb #ea64cc6e

@@ -7,14 +7,15 @@ import json
 import sys
 import time
 import warnings
+from keyword import iskeyword
 
 
 def lines(data, path: str = "") -> list[str]:
-    "Plain data as one line a leaf, in order: 'a.b[0] = 1.0'. The types show: 1, 1.0, True and '1' differ."
+    "Plain data as one line a leaf, in order: 'a.b[0] = 1.0'. Types show, of keys too: 1, 1.0, True and '1' differ."
     if not isinstance(data, (dict, list)) or not data: return [f"{path} = {data!r}"]
-    items = data.items() if isinstance(data, dict) else enumerate(data)
-    name = lambda k: f"[{k}]" if isinstance(data, list) else f"{path and '.'}{k if isinstance(k, str) else repr(k)}"
-    return [o for k, v in items for o in lines(v, path + name(k))]
+    if isinstance(data, list): return [o for i, v in enumerate(data) for o in lines(v, f"{path}[{i}]")]
+    word = lambda k: k if isinstance(k, str) and k.isidentifier() and not iskeyword(k) else repr(k)
+    return [o for k, v in data.items() for o in lines(v, f"{path}{path and '.'}{word(k)}")]
 
 
 def compose(folder: str, name: str, overrides: list[str]) -> dict:

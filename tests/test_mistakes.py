@@ -14,6 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from functools import cache
 from pathlib import Path
 from pydoc import locate
@@ -23,18 +24,20 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from mlkit.build import build
 from mlkit.check import check
 from mlkit.cli import mlkit_train
 from mlkit.config import load_config
+from mlkit.model import scheduler_config
 from mlkit.source import packaged_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # -- a project with classes and functions of its own
 
-CODE = {"pyproject.toml": "", "there.txt": "one\ntwo\n", "ours/__init__.py": "", "ours/parts.py": '''
+CODE = {"pyproject.toml": "", "there.txt": "one\ntwo\n", "ours/__init__.py": "", "ours/unseen.py": "def nothing(): pass\n", "ours/parts.py": '''
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -70,7 +73,7 @@ class Options:
     kinds: set[str] = frozenset()
     either: Union[int, list[int]] = 1
     act: Callable[[Tensor], Tensor] = torch.relu
-    on: bool = True
+    shuffle: bool = True
     free: Any = None
 
 class Settings(BaseModel):
@@ -97,7 +100,7 @@ def typed(kind: type[nn.Module] | None = None): return kind
 class Encoder(nn.Module):
     def __init__(self, width: int, depth: int = 1):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(width), *[nn.Linear(width, width)] * depth)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(4, width), *[nn.Linear(width, width)] * depth)
         self.width = width
 
     def forward(self, x): return self.layers(x)
@@ -128,7 +131,7 @@ class Pair(nn.Module):
 
 @register
 class Tiny(nn.Sequential):
-    def __init__(self, width: int = 2): super().__init__(nn.Flatten(), nn.LazyLinear(width))
+    def __init__(self, width: int = 2): super().__init__(nn.Flatten(), nn.Linear(4, width))
 
 class Numbers(Dataset):
     def __init__(self, n: int): self.n = n
@@ -247,7 +250,7 @@ extra:
     names: [a, b]            #: [str]
     kinds: [a, b]            #: [str]
     either: [1, 2]           #: [int]|
-    on: false                #: bool
+    shuffle: false           #: bool
   settings:
     _target_: ours.parts.MoreSettings
     steps: 3                 #: positive
@@ -551,35 +554,38 @@ def takes_all(target: str) -> bool: return any(p.kind == p.VAR_KEYWORD for p in 
 
 @dataclass
 class Mistake:
-    files: dict[str, str]                     # of the folder that it is made in
-    at: list[str | tuple[str, ...]]           # for each line of the report: how it begins, or how it may begin
+    base: str
+    edits: dict[str, str | None]         # file -> its text with the mistake in it; None: the file is not there
+    at: list[str | tuple[str, ...]]      # for each line of the report: how it begins, or how it may begin
     args: list[str] = field(default_factory=list)
-    says: tuple[str, ...] = ()                # what the report must have in it
+    says: tuple[str, ...] = ()           # what the report must have in it
     config: str = "main.yaml"
     env: dict[str, str] = field(default_factory=dict)
     dotenv: str = ""
 
+    def files(self) -> dict[str, str]: return {f: t for f, t in {**BASES[self.base], **self.edits}.items() if t is not None}
+
     def __str__(self):
-        env = "".join(f"{k}={v} " for k, v in self.env.items())
-        edited = [f"--- {f}\n{t}" for f, t in self.files.items() if all(t != base.get(f) for base in BASES.values())]
-        return "\n".join([f"{env}mlkit_train {self.config} {' '.join(self.args)}", *filter(None, [self.dotenv]), *edited])
+        line = " ".join([*(f"{k}={v}" for k, v in self.env.items()), "mlkit_train", self.config, *self.args])
+        diffs = [unified_diff(BASES[self.base].get(f, "").splitlines(), (t or "").splitlines(), f, f"{self.base}/{f}", "", "", 1, "")
+                 for f, t in self.edits.items()]
+        return "\n".join([line, *filter(None, [self.dotenv]), *(o for diff in diffs for o in diff)])
 
 
-def changed(base: str, file: str, text: str, *at, says=()) -> Mistake:
-    return Mistake({**BASES[base], file: text}, list(at), says=says)
+def changed(base: str, file: str, text: str, *at, says=()) -> Mistake: return Mistake(base, {file: text}, list(at), says=says)
 
 
 def overridden(base: str, *args: str, says=()) -> Mistake:
     "Each argument is a mistake of its own."
-    return Mistake(BASES[base], [f"command line: {a}: " for a in args], list(args), says)
+    return Mistake(base, {}, [f"command line: {a}: " for a in args], list(args), says)
 
 
 def elsewhere(key: str, value: str, says=()) -> Iterator[Mistake]:
     "The same mistake on the command line, in the environment, and in `.env`."
     name = f"MLKIT_{key.replace('.', '__')}"
     yield overridden("digits", f"{key}={value}", says=says)
-    yield Mistake(DIGITS, [f"environment: {name}={value}: "], says=says, env={name: value})
-    yield Mistake(DIGITS, [f".env:3: {key}: "], says=says, dotenv=f"# ours\nTOKEN=1\n{name}={value}\n")
+    yield Mistake("digits", {}, [f"environment: {name}={value}: "], says=says, env={name: value})
+    yield Mistake("digits", {}, [f".env:3: {key}"], says=says, dotenv=f"# ours\nTOKEN=1\n{name}={value}\n")
 
 
 def files() -> list[tuple[str, str, str]]: return [(base, f, text) for base, of in BASES.items() for f, text in of.items()]
@@ -618,7 +624,7 @@ def misspelt_target():
         for i, (path, target) in enumerate(targets(text).items()):
             *module, last = target.split(".")
             bads = {".".join([*module, typo(last, i)]): last}
-            if i % 2: bads[".".join([module[0], typo(module[1], n), *module[2:], last])] = module[1]
+            if i % 2 and len(module) > 1: bads[".".join([module[0], typo(module[1], n), *module[2:], last])] = module[1]
             for bad, right in bads.items():
                 new = set_value(text, (*path, "_target_"), bad)
                 yield changed(base, file, new, place(file, new, (*path, "_target_")), says=meant(right))
@@ -627,6 +633,8 @@ def misspelt_target():
                       ("callbacks", "checkpoint"): "null"}.items():
         new = set_value(WHOLE["main.yaml"], (*path, "_target_"), bad)
         yield changed("whole", "main.yaml", new, place("main.yaml", new, (*path, "_target_")))
+    new = LAB["main.yaml"] + "extra: {it: {_target_: ours.unsen.nothing}}\n"
+    yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", "_target_")), says=meant("unseen"))
     yield from elsewhere("model.net._target_", "mlkit.nets.ConvNett", says=meant("ConvNet"))
     yield overridden("digits", "optimizer._target_=torch.optim.AdmW", says=meant("AdamW"))
 
@@ -636,6 +644,24 @@ WRONG = {  # type -> values of other types; those of a list or mapping end up in
     "float": ["high", "'0.1'", "true", "null", "[0.1]"], "number": ["high", "'0.1'", "true", "{a: 1}"],
     "str": ["3", "true", "null", "[a]"], "path": ["3", "true", "[a]"], "choice": ["nonesuch", "3.5", "[a]"],
     "positive": ["0", "-3", "three"], "share": ["1.5", "-0.1", "half"], "seed": ["abc", "-1", "1.5", "null"]}
+
+
+PART = "_target_: ours.parts"
+MORE_WRONG = {  # a target with an argument of the wrong type -> where
+    f"{PART}.ranged, n: 10": ("n",), f"{PART}.ranged, n: 1, name: 3": ("name",), f"{PART}.scaled, times: x": ("times",),
+    f"{PART}.several, _args_: [1, x]": ("_args_", 1), "_target_: torch.nn.Linear, _args_: [four, 2]": ("_args_", 0),
+    f"{PART}.painted, colour: green": ("colour",), f"{PART}.painted, colour: red, shade: dark": ("shade",),
+    f"{PART}.in_pairs, pairs: [[a, 1], [b, x]]": ("pairs", 1, 1), f"{PART}.in_pairs, pairs: [], table: {{a: [1, x]}}": ("table", "a", 1),
+    f"{PART}.anything, first: x, other: 3": ("first",), f"{PART}.load, file: {__file__}, lines: few": ("lines",),
+    f"{PART}.Options, width: 1, pair: [1]": ("pair",), f"{PART}.Options, width: 1, act: 3": ("act",),
+    f"{PART}.Options, width: 1, sizes: [a]": ("sizes",), f"{PART}.Options, width: 1, kinds: {{a: 1}}": ("kinds",),
+    f"{PART}.Options, width: 1, names: {{a: 1}}": ("names",), f"{PART}.Options, width: 1, grid: [[1, 2.5]]": ("grid", 0, 1),
+    f"{PART}.maker, make: 3": ("make",), f"{PART}.Encoder.small, depth: deep": ("depth",), f"{PART}.make_encoder, width: wide": ("width",),
+    f"_target_: torch.utils.data.DataLoader, dataset: {{{PART}.Numbers, n: 4}}, batch_size: few": ("batch_size",),
+    "_target_: torch.optim.lr_scheduler.MultiStepLR, _partial_: true, milestones: [2, x]": ("milestones", 1),
+    "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max_lr: 1, anneal_strategy: cosine": ("anneal_strategy",),
+    "_target_: torch.nn.functional.cross_entropy, _partial_: true, ignore_index: none": ("ignore_index",),
+    "_target_: torchmetrics.functional.accuracy, _partial_: true, task: many": ("task",)}
 
 
 def typed_keys() -> Iterator[tuple]:
@@ -655,7 +681,7 @@ def wrong_type():
             also = [place(file, new, path, path)] if kind.endswith("|") else []  # a union: which one was meant?
             yield changed(base, file, new, (place(file, new, item, path), *also))
             values = ["3.5"]
-        for value in {values[i % len(values)], values[(i + 1) % len(values)]}:
+        for value in dict.fromkeys(values[(i + k) % len(values)] for k in (0, 1)):
             new = set_value(text, path, value)
             yield changed(base, file, new, place(file, new, path))
     for key, value in {"trainer.max_epochs": "abc", "data.batch_size": "64.0", "model.net.widths": "[8, x]",
@@ -665,6 +691,9 @@ def wrong_type():
     for value in ["64.0", "sixty", "'6'"]:  # what an interpolation leads to
         new = WHOLE["main.yaml"].replace("{size: 16}", f"{{size: {value}}}")
         yield changed("whole", "main.yaml", new, tuple(place("main.yaml", new, o) for o in [("data", "batch_size"), ("extra", "size")]))
+    for line, path in MORE_WRONG.items():
+        new = LAB["main.yaml"] + f"extra:\n  it: {{{line}}}\n"
+        yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", *path), ("extra", "it", path[0])))
     new = add(LAB["main.yaml"], ("trainer",), "devices: [0, one]")
     yield changed("lab", "main.yaml", new, places("main.yaml", new, ("trainer", "devices"), ("trainer", "devices", 1)))
     for key, option in {"optimizer": "sgd", "logger": "wandb", "callbacks": "early_stopping", "scheduler": "cosine"}.items():
@@ -688,14 +717,14 @@ def missing_argument():
     new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), "[2704]")
     yield changed("whole", "main.yaml", new, place("main.yaml", new, (*linear, "_target_")), says=("'out_features'",))
     at = place("main.yaml", DIGITS["main.yaml"], ("model", "net", "_target_"))
-    for name in ["in_channels", "num_classes"]: yield Mistake(DIGITS, [at], [f"~model.net.{name}"], says=(f"'{name}'",))
+    for name in ["in_channels", "num_classes"]: yield Mistake("digits", {}, [at], [f"~model.net.{name}"], says=(f"'{name}'",))
     new = drop(DIGITS["main.yaml"], ("model",))
     yield changed("digits", "main.yaml", new, in_package("model/classifier.yaml", "net"))
-    yield Mistake(LAB, [in_package("data/image_folder.yaml", "root")], ["data=image_folder"])
+    yield Mistake("lab", {}, [in_package("data/image_folder.yaml", "root")], ["data=image_folder"])
     for part in ["data", "model", "trainer"]:
         nowhere = (f"main.yaml: {part}: ", f"main.yaml:1:1: {part}: ")
         yield changed("whole", "main.yaml", drop(WHOLE["main.yaml"], (part,)), nowhere)
-        yield Mistake(WHOLE, [(f"command line: ~{part}: ", *nowhere)], [f"~{part}"])
+        yield Mistake("whole", {}, [(f"command line: ~{part}: ", *nowhere)], [f"~{part}"])
     yield overridden("digits", "model.net.in_channels=???")
 
 
@@ -708,8 +737,8 @@ def extra_argument():
     for base, file, text in files():
         for path, target in targets(text).items():
             if takes_all(target): continue
-            new = add(text, path, "colour: red")
-            yield changed(base, file, new, place(file, new, (*path, "colour")), says=("'colour'",))
+            new = add(text, path, "flavour: red")
+            yield changed(base, file, new, place(file, new, (*path, "flavour")), says=("'flavour'",))
     linear = ("model", "net", "_args_", 2)
     for args in ["[2704, 16, true, cpu, null, 6]", "[2704, 16]\n        in_features: 2704"]:
         new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), args)
@@ -720,7 +749,6 @@ def extra_argument():
     for arg in ["+optimizer.colour=red", "++model.metrics.acc.colour=red"]: yield overridden("digits", arg, says=("'colour'",))
 
 
-PART = "_target_: ours.parts"
 WRONG_KIND = {  # (base, file, path) -> nodes that make something else than what is asked there
     ("whole", "main.yaml", ("data",)): [
         "{_target_: torch.nn.Identity}", "{_target_: torch.optim.SGD, _partial_: true}", "3", "null",
@@ -800,7 +828,7 @@ def unknown_option():
         for path in [p for p in spots(text) if len(p) == 3 and p[0] == "defaults"]:  # ("defaults", 0, "data")
             option, group = value_at(text, path), path[-1]
             for new, right in [(set_value(text, path, typo(option)), option), (set_key(text, path, typo(group)), group)]:
-                yield changed(base, file, new, entry(file, new, path[:2]), says=meant(right))
+                yield changed(base, file, new, entry(file, new, path[:2]), says=("did you mean '", f"{right}'?"))
     for group, option, right in [("optimizer", "adamm", "adam"), ("scheduler", "one_cylce", "one_cycle"), ("debug", "fats", "fast")]:
         yield from elsewhere(group, option, says=meant(right))
     for arg in ["optimizer=nonesuch", "trainer/max_epochs=3", "optimizer=", "callbacks=[default, nonesuch]", "callbacks=3"]:
@@ -841,19 +869,19 @@ def bad_grammar():
                 "optimizer=[sgd", "optimizer/=sgd", "/=1", "+seed", "seed,name=3", "trainer[max_epochs]=3", "~optimizer.lr=5",
                 "trainer.max_epochs.x=3", "model.optimizer.lr=3", "data.nope.deep=3", "~nothing"]: yield overridden("digits", arg)
     for name, value in {"MLKIT_trainer__max_epochs": "[1,2", "MLKIT_trainer____max_epochs": "3", "MLKIT_name": "'a"}.items():
-        yield Mistake(DIGITS, [f"environment: {name}={value}: "], env={name: value})
-    yield Mistake(DIGITS, [".env:2: "], dotenv="A=1\nMLKIT_trainer__max_epochs={a: 1\n")
-    yield Mistake(DIGITS, [".env:1: "], dotenv="MLKIT_trainer__=3\n")
+        yield Mistake("digits", {}, [f"environment: {name}={value}: "], env={name: value})
+    yield Mistake("digits", {}, [".env:2: "], dotenv="A=1\nMLKIT_trainer__max_epochs={a: 1\n")
+    yield Mistake("digits", {}, [".env:1: "], dotenv="MLKIT_trainer__=3\n")
 
 
 def missing_file():
-    yield Mistake(DIGITS, ["mian.yaml: "], config="mian.yaml", says=meant("main.yaml"))
-    for config in ["main.yml", "nowhere/main.yaml", "data"]: yield Mistake(OWN, [f"{config}: "], config=config)
+    yield Mistake("digits", {}, ["mian.yaml: "], config="mian.yaml", says=meant("main.yaml"))
+    for config in ["main.yml", "nowhere/main.yaml", "data"]: yield Mistake("own", {}, [f"{config}: "], config=config)
     for base, gone, file, i in [("own", "data/toy.yaml", "main.yaml", 0), ("own", "model/pair.yaml", "main.yaml", 1),
                                 ("own", "optimizer/quick.yaml", "main.yaml", 2), ("own", "model/net/pair.yaml", "model/pair.yaml", 0),
                                 ("lab", "experiment/wide.yaml", "main.yaml", 2)]:
         at = entry(file, BASES[base][file], ("defaults", i))
-        yield Mistake({f: t for f, t in BASES[base].items() if f != gone}, [at])
+        yield Mistake(base, {gone: None}, [at])
     for args, key in {"file: nowhere.txt": "file", f"file: {__file__}, folder: nowhere": "folder", "file: .": "file",
                       "file: /nowhere/a.txt, lines: 3": "file", f"file: {__file__}, folder: {__file__}": "folder"}.items():
         new = LAB["main.yaml"] + f"extra:\n  text: {{{PART}.load, {args}}}\n"
@@ -864,8 +892,8 @@ def missing_file():
         yield changed("digits", "main.yaml", full, places("main.yaml", full, ("data",), ("data", "root")))
         folder = LAB["main.yaml"].replace("data: mnist", "data: image_folder") + f"data: {{root: {root}}}\n"
         yield changed("lab", "main.yaml", folder, places("main.yaml", folder, ("data",), ("data", "root")))
-    at = ("command line: data.root=nowhere: ", entry("main.yaml", LAB["main.yaml"], ("defaults", 0)))
-    yield Mistake(LAB, [at], ["data=image_folder", "data.root=nowhere"])
+    args = ["data=image_folder", "data.root=nowhere"]
+    yield Mistake("lab", {}, [tuple(f"command line: {a}: " for a in args)], args)
 
 
 def wrong_monitor():
@@ -887,23 +915,20 @@ def wrong_monitor():
     for base, group, arg, right in [("digits", ["callbacks=early_stopping"], "callbacks.checkpoint.monitor=val/accu", "val/acc"),
                                     ("digits", ["scheduler=plateau"], "scheduler.monitor=val/accu", "val/acc"),
                                     ("own", [], "callbacks.checkpoint.monitor=val/f2", "val/f1")]:
-        yield Mistake(BASES[base], [f"command line: {arg}: "], [*group, arg], says=meant(right))
+        yield Mistake(base, {}, [f"command line: {arg}: "], [*group, arg], says=meant(right))
 
 
 def two_at_once():
     "Any two of the others: in two files, or in a file and on the command line."
-    def edits(base):  # (file, mistake) of all that are one file's
-        for kind in (misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_monitor):
-            for m in corpus(kind):
-                differ = [f for f, t in m.files.items() if BASES[base].get(f) != t]
-                if m.files.keys() == BASES[base].keys() and len(differ) == 1 and not m.args: yield differ[0], m
-    ours = [[(f, m) for f, m in edits("own") if f in among] for among in (("main.yaml", "data/toy.yaml"), ("model/net/pair.yaml",))]
-    for (_, a), (file, b) in zip(ours[0][::6], ours[1][::3]):
-        yield Mistake({**a.files, file: b.files[file]}, [*a.at, *b.at], says=(*a.says, *b.says))
+    kinds = (misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_monitor)
+    single = [m for kind in kinds for m in corpus(kind) if m.edits and not m.args]
+    inner = [m for m in single if "model/net/pair.yaml" in m.edits]
+    outer = [m for m in single if m.base == "own" and not m.edits.keys() & {"model/net/pair.yaml", "model/pair.yaml"}]
+    for a, b in zip(outer[::6], inner[::3]): yield Mistake("own", a.edits | b.edits, a.at + b.at, says=a.says + b.says)
     for base, arg in {"digits": "callbacks.checkpoint.monitor=val/accu", "watched": "optimizer.weight_decay=high",
                       "lab": "data.batch_size=few", "whole": "seed=abc"}.items():
-        for _, m in list(edits(base))[::9]:
-            if arg.split("=")[0] not in str(m.at): yield Mistake(m.files, [*m.at, f"command line: {arg}: "], [arg], says=m.says)
+        for m in [m for m in single if m.base == base and arg.split("=")[0] not in str(m.at)][::9]:
+            yield Mistake(base, m.edits, [*m.at, f"command line: {arg}: "], [arg], says=m.says)
     yield overridden("digits", "trainer.max_epoch=3", "model.net.channels=1", "optimizer.learning_rate=1", "data.batch_size=few")
     for args in [("sede=3", "trainr.max_epochs=3"), ("trainer.max_epochs", "=3"), ("optimizer=adamm", "scheduler=nonesuch"),
                  ("name='a", "sede=3")]: yield overridden("digits", *args)
@@ -988,7 +1013,7 @@ CAUGHT: dict[str, tuple[int, int]] = {}  # kind -> caught, all
 @pytest.mark.parametrize("kind", KINDS)
 def test_mistake(kind, project):
     mistakes = corpus(KINDS[kind])
-    missed = [in_process(m, write(project / kind.replace(" ", "_") / str(i), m.files), project) for i, m in enumerate(mistakes)]
+    missed = [in_process(m, write(project / kind.replace(" ", "_") / str(i), m.files()), project) for i, m in enumerate(mistakes)]
     missed = list(filter(None, missed))
     CAUGHT[kind] = len(mistakes) - len(missed), len(mistakes)
     figure = "{}: caught {} / {}".format(kind, *CAUGHT[kind])
@@ -997,7 +1022,7 @@ def test_mistake(kind, project):
 
 
 def test_all_mistakes():
-    caught, total = map(sum, zip(*CAUGHT.values()))
+    caught, total = map(sum, zip((0, 0), *CAUGHT.values()))
     print(f"\nmistakes: caught {caught} / {total}")
     if CAUGHT.keys() == KINDS.keys(): assert total >= 150
     assert caught == total, CAUGHT
@@ -1009,9 +1034,222 @@ def test_mistakes_in_a_shell(project):
     some = [(f"{kind}_{i}", m) for kind, f in KINDS.items() for i, m in enumerate(corpus(f))
             if i in ((0, len(corpus(f)) // 2) if kind in quick else (len(corpus(f)) // 3,)) and not m.dotenv]
     with ThreadPoolExecutor(2) as pool:
-        missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files), project), some)
+        missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files()), project), some)
         missed = list(filter(None, missed))
     print(f"\nin a shell: caught {len(some) - len(missed)} / {len(some)}")
     assert not missed, "\n\n".join(missed)
 
 
+# -- no false alarm
+
+RIGHT = """\
+defaults: [data: mnist, model: classifier]
+data: {batch_size: 16}
+model: {net: NET, loss: LOSS, metrics: METRICS}
+optimizer: OPTIMIZER
+scheduler: SCHEDULER
+trainer: TRAINER
+callbacks: CALLBACKS
+logger: LOGGER
+extra: {n: 3, share: 0.5, flag: true, words: [a, b], it: EXTRA}
+"""
+USUAL = dict(net="{_target_: mlkit.nets.MLP, in_shape: 784, num_classes: 10}", loss="{_target_: torch.nn.CrossEntropyLoss}",
+             metrics="{}", optimizer="{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}", scheduler="null",
+             trainer="{accelerator: cpu}", callbacks="{}", logger="{}", extra="null")
+
+
+def each(target: str, *arguments: str, then: str = "") -> list[str]:
+    "Nodes of one target, one for each of some arguments; the part of a target before ':' is in `MODULES`."
+    short, _, name = target.rpartition(":")
+    return [f"{{_target_: {MODULES.get(short, '')}{name}{then}{', ' if o else ''}{o}}}" for o in arguments or ("",)]
+
+
+def partial(target: str, *arguments: str) -> list[str]: return each(target, *arguments, then=", _partial_: true")
+def named(*nodes: list[str]) -> list[str]: return [f"{{it: {o}}}" for some in nodes for o in some]
+
+
+MODULES = dict(nn="torch.nn.", optim="torch.optim.", sched="torch.optim.lr_scheduler.", ours="ours.parts.", data="torch.utils.data.",
+               m="torchmetrics.classification.", mf="torchmetrics.functional.", cb="pytorch_lightning.callbacks.",
+               f="torch.nn.functional.", log="pytorch_lightning.loggers.", nets="mlkit.nets.")
+FLAT, RELU, NUMBERS = "{_target_: torch.nn.Flatten}", "{_target_: torch.nn.ReLU}", f"{{{PART}.Numbers, n: 4}}"
+RECALL, WRITER = each("m:MulticlassRecall", "num_classes: 10")[0], "{_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}"
+TRAINERS = {  # option -> values that are right, by ' | '
+    "precision": "32 | 16-mixed | bf16-mixed | 32-true | '32' | 64-true | bf16 | null", "devices": "auto | 1 | '1'",
+    "strategy": "auto", "limit_train_batches": "0.5 | 3 | 1.0 | null", "limit_val_batches": "0 | 2", "limit_test_batches": "0.1",
+    "overfit_batches": "0.0 | 1", "val_check_interval": "0.5 | 10 | 00:12:00:00 | {minutes: 5}", "check_val_every_n_epoch": "2",
+    "max_time": "00:00:01:00 | {hours: 2, minutes: 3} | null", "max_epochs": "-1 | 3 | null", "min_epochs": "1", "max_steps": "10",
+    "profiler": "simple | advanced | null | {_target_: pytorch_lightning.profilers.AdvancedProfiler, filename: a}",
+    "gradient_clip_val": "0.5 | 1 | null", "gradient_clip_algorithm": "norm | null", "deterministic": "warn | null | false",
+    "benchmark": "null | false", "log_every_n_steps": "1 | 50", "accumulate_grad_batches": "4", "inference_mode": "false",
+    "detect_anomaly": "false", "enable_model_summary": "true | null", "num_sanity_val_steps": "-1 | 0 | 2", "num_nodes": "1",
+    "reload_dataloaders_every_n_epochs": "1", "sync_batchnorm": "false", "use_distributed_sampler": "false",
+    "plugins": f"null | {WRITER} | [{WRITER}]"}
+VALID = {  # where -> nodes that are right there
+    "net": [
+        *each("nn:Conv2d", "in_channels: 1, out_channels: 2, kernel_size: 3", "in_channels: 1, out_channels: 2, kernel_size: [3, 5]",
+              "in_channels: 1, out_channels: 2, kernel_size: 3, padding: same", "_args_: [1, 2, 3], stride: [2, 1], padding: [1, 1]",
+              "_args_: [1, 2, [3, 3]], padding_mode: reflect, bias: false, dtype: null"),
+        *each("nn:MaxPool2d", "kernel_size: 2", "kernel_size: [2, 2], stride: 2", "kernel_size: 2, stride: null, ceil_mode: true"),
+        *each("nn:Linear", "_args_: [4, 2]", "in_features: 4, out_features: 2, bias: false", "_args_: [4], out_features: '${extra.n}'"),
+        *each("nn:BatchNorm2d", "num_features: 3", "num_features: 3, momentum: null, eps: 1e-3", "num_features: 3, momentum: 1"),
+        *each("nn:LayerNorm", "normalized_shape: 4", "normalized_shape: [4, 4], elementwise_affine: false"),
+        *each("nn:TransformerEncoderLayer", "d_model: 8, nhead: 2", "d_model: 8, nhead: 2, activation: gelu, batch_first: true",
+              "d_model: 8, nhead: 2, activation: {_target_: torch.nn.functional.relu, _partial_: true}, dropout: 0"),
+        *each("nn:LSTM", "input_size: 3, hidden_size: 4, num_layers: 2, dropout: 0.1", "_args_: [3, 4]"),
+        *each("nn:Embedding", "num_embeddings: 3, embedding_dim: 2, padding_idx: 0", "_args_: [3, 2], max_norm: 1"),
+        *each("nn:Upsample", "scale_factor: 2", "scale_factor: 2.5, mode: bilinear", "size: [8, 8]"),
+        *each("nn:Sequential", "", f"_args_: [{FLAT}, {{_target_: torch.nn.Linear, _args_: [784, 10]}}, {RELU}]",
+              f"_args_: [{FLAT}, '${{model.net._args_.0}}']"),
+        *each("nn:ModuleList", f"modules: [{FLAT}, {RELU}]"), *each("nn:ModuleDict", f"modules: {{a: {FLAT}}}"),
+        *each("nets:ConvNet", "in_channels: 1, num_classes: 10, widths: [4, 8], norm: null, dropout: 0",
+              "in_channels: 1, num_classes: 10, norm: {_target_: torch.nn.GroupNorm, _partial_: true, num_groups: 4}",
+              "in_channels: 1, num_classes: 10, act: {_target_: torch.nn.LeakyReLU, _partial_: true, negative_slope: 0.2}"),
+        *each("nets:Heads", "backbone: {_target_: mlkit.nets.MLP, in_shape: [1, 28, 28], num_classes: 0}, heads: {a: 3, b: 2}",
+              f"backbone: {FLAT}, heads: 10, num_features: 784, hidden: []"),
+        *each("ours:Pair", f"encoder: {{{PART}.Encoder, width: 4}}, decoder: null",
+              f"encoder: {{{PART}.WideEncoder, width: 4, depth: 2}}, act: {RELU}, more: [{RELU}]",
+              f"encoder: {{{PART}.Encoder.small, depth: 2}}, act: {{_target_: torch.nn.functional.leaky_relu, _partial_: true}}",
+              f"encoder: {{{PART}.make_encoder, width: 4}}, named: {{a: {RELU}, b: {FLAT}}}"),
+        *each("Tiny", "", "width: 3"), *each("ours.late.Late", "width: 3, sizes: [1, 2, 3]", "width: 3, thing: any, parent: null")],
+    "loss": [
+        *each("nn:CrossEntropyLoss", "label_smoothing: 0.1", "label_smoothing: 1, reduction: sum, weight: null",
+              "weight: {_target_: torch.tensor, data: [1.0, 2.0]}"),
+        *each("nn:SmoothL1Loss", "beta: 2"), *each("nn:BCEWithLogitsLoss"), *each("ours:TwoLosses")],
+    "metrics": ["null", *named(
+        each("m:MulticlassAccuracy", "num_classes: 10", "num_classes: 10, top_k: 2, average: micro, sync_on_compute: false"),
+        each("m:MulticlassF1Score", "num_classes: 10, average: none"), each("m:MulticlassRecall", "num_classes: 10, average: null"),
+        each("m:MulticlassConfusionMatrix", "num_classes: 10, normalize: 'true'"), each("m:BinaryAUROC", "thresholds: [0.1, 0.5]"),
+        each("torchmetrics.Accuracy", "task: multiclass, num_classes: 10"), each("torchmetrics.MeanMetric", "", "nan_strategy: 0.0"),
+        each("torchmetrics.MetricCollection", f"metrics: [{RECALL}]", f"metrics: {{r: {RECALL}}}, prefix: a_"),
+        partial("mf:accuracy", "task: multiclass, num_classes: 10"), partial("mlkit.model.accuracy"),
+        partial("mf:classification.multiclass_f1_score", "num_classes: 10, average: macro, ignore_index: 0"),
+        partial("f:cross_entropy", "label_smoothing: 0.1"), ["{a: " + RECALL + "}"])],
+    "optimizer": [
+        *partial("optim:SGD", "lr: 0.1", "lr: 1, momentum: 0.9, nesterov: true", "lr: 1e-1, weight_decay: 0, foreach: null"),
+        *partial("optim:Adam", "", "betas: [0.9, 0.99], eps: 1e-6", "lr: 1e-3, amsgrad: true, fused: true"),
+        *partial("optim:AdamW", "lr: 0.1, betas: [0.0, 0.9]", "maximize: false"), *partial("optim:RMSprop", "alpha: 0.9, centered: true"),
+        *partial("optim:LBFGS", "max_iter: 2, line_search_fn: strong_wolfe", "tolerance_change: 1e-9, max_eval: null"),
+        *partial("optim:Adagrad", "lr_decay: 0"), *partial("optim:NAdam"), *partial("optim:Adadelta", "rho: 0.8")],
+    "scheduler": [
+        *partial("sched:StepLR", "step_size: 3", "step_size: 3, gamma: 1"), *partial("sched:ExponentialLR", "gamma: 0.9"),
+        *partial("sched:MultiStepLR", "milestones: [2, 4], gamma: 0.5"), *partial("sched:ConstantLR", "factor: 1"),
+        *partial("sched:CosineAnnealingLR", "", "T_max: 10, eta_min: 1e-5"),
+        *partial("sched:OneCycleLR", "max_lr: '${optimizer.lr}'", "max_lr: [0.1], pct_start: 0.2, anneal_strategy: linear"),
+        *(f"{{scheduler: {o}, interval: step, frequency: 2, monitor: val/loss}}" for o in
+          partial("sched:ReduceLROnPlateau", "mode: max, patience: 2", "min_lr: [0.1]", "min_lr: 0, threshold_mode: abs"))],
+    "trainer": [f"{{accelerator: cpu, {k}: {v}}}" for k, values in TRAINERS.items() for v in values.split(" | ")],
+    "callbacks": [
+        "null", "{progress: null}", "{checkpoint: {monitor: val/acc, mode: max}, x: null}", *named(["null"],
+        each("cb:EarlyStopping", "monitor: val/loss", "monitor: val/acc, mode: max, patience: 2, min_delta: 0",
+             "monitor: '${callbacks.checkpoint.monitor}', stopping_threshold: 0.1, check_on_train_epoch_end: null"),
+        each("cb:ModelCheckpoint", "monitor: null", "monitor: train/loss, save_top_k: -1, save_last: link, dirpath: logs",
+             "monitor: val/acc, filename: best, every_n_epochs: 2, save_last: true"),
+        each("cb:LearningRateMonitor", "", "logging_interval: step, log_momentum: true"), each("cb:TQDMProgressBar", "refresh_rate: 5"),
+        each("cb:Timer", "duration: 00:00:10:00", "duration: {minutes: 5}, interval: epoch", "duration: null"),
+        each("cb:StochasticWeightAveraging", "swa_lrs: 1e-2", "swa_lrs: [0.1], swa_epoch_start: 3", "swa_lrs: 0.1, device: null"),
+        each("cb:GradientAccumulationScheduler", "scheduling: {0: 1, 4: 2}"), each("cb:ModelSummary", "max_depth: 2"),
+        each("cb:DeviceStatsMonitor", "cpu_stats: null"), each("cb:RichProgressBar", "leave: true"), each("mlkit.callbacks.SameBatches"),
+        each("cb:LambdaCallback", "on_fit_start: {_target_: ours.parts.anything, _partial_: true}", ""), each("ours:Says", "name: a"),
+        each("mlkit.callbacks.Checkpoint", "monitor: null", "monitor: val/acc, mode: max"))],
+    "logger": ["null", *named(each("log:CSVLogger", "save_dir: logs", "save_dir: logs, name: null, version: 3",
+                                   "save_dir: logs, version: a, prefix: ''"), ["null"])],
+    "extra": [
+        "[1, x, {a: null}]", "{deep: {er: [{_target_: torch.nn.ReLU}]}}", "'a ${name} b'", "'${trainer}'",
+        *each("ours:Options", "width: 3", "width: 3, rate: 1", "width: 3, mode: slow, level: 3, colour: blue, folder: /a/b",
+              "width: '${extra.n}', rate: '${extra.share}', names: '${extra.words}', shuffle: '${extra.flag}'",
+              "width: 3, limit: 4, sizes: {}, pair: [1, 2]", "_args_: [3, 0.5]", "width: 3, grid: [], names: [], kinds: [a], either: 4",
+              "width: 3, grid: [[], [1]], either: [4]", f"width: 3, act: {RELU}, free: {{a: [1, x]}}",
+              "width: 3, act: {_target_: torch.sigmoid, _partial_: true}", f"width: 3, act: {{{PART}.anything, _partial_: true, first: 1}}",
+              "width: '${seed}', limit: '${trainer.max_epochs}', mode: \"${oc.env:HOW_FAST,fast}\""),
+        *each("ours:Settings", "steps: 3", "steps: 3, share: 1", "steps: '${extra.n}', label: '${extra.words.0}${extra.n}'"),
+        *each("ours:MoreSettings", "steps: 3, colour: red, tags: [a]"), *each("ours:ranged", "n: 1", "n: 9, name: it"),
+        *each("ours:load", f"file: {__file__}, folder: {ROOT}", f"file: {__file__}"), *partial("ours:load", "", "lines: 2"),
+        *each("ours:scaled", "times: 3", "times: 3, by: 2", "_args_: [3, 0.5]"), *partial("ours:Options"),
+        *each("ours:painted", "colour: red", "colour: none, shade: 1", "colour: blue, shade: null"),
+        *each("ours:untyped", "a: 1", "a: [x], b: {c: 1}, c: '3'", "a: '${extra.n}'"), *each("ours:typed", "", "kind: null"),
+        *each("ours:several", "", "_args_: [1, 2, 3], sep: '-'"), *each("ours:anything", "first: 1", "first: 1, second: x, third: [3]"),
+        *each("ours:in_pairs", "pairs: [[a, 1], [b, 2]]", "pairs: [], table: {a: [1, 2.5], b: []}"),
+        *each("ours:maker", f"make: {{{PART}.Tiny, _partial_: true}}", "make: {_target_: Tiny, _partial_: true}, n: 3",
+              "make: {_target_: torch.nn.Linear, _partial_: true, out_features: 2}"),
+        *each("data:DataLoader", f"dataset: {NUMBERS}, batch_size: 2, shuffle: true", f"dataset: {NUMBERS}, batch_size: null, timeout: 0",
+              f"dataset: {NUMBERS}, num_workers: 0, collate_fn: null, drop_last: false", "dataset: [1, 2, 3], batch_size: 2"),
+        *each("data:TensorDataset", "_args_: [{_target_: torch.ones, _args_: [2]}]"), *each("torch.zeros", "_args_: [2, 3]"),
+        *each("torch.arange", "_args_: [0, 4]"), *each("torch.linspace", "start: 0, end: 1, steps: 5"),
+        *each("torch.nn.init.calculate_gain", "nonlinearity: leaky_relu, param: 0.2")],
+}
+WHOLLY_VALID = {  # name -> edits of a base that leave it right
+    "a model of one's own logs what it likes": ("whole", lambda t: set_value(set_value(t, ("callbacks", "checkpoint", "monitor"), "bleu"), (
+        "model",), f"{{{PART}.Task, net: {FLAT}}}")),
+    "so does a subclass": ("whole", lambda t: t.replace("mlkit.model.LitModel", "ours.parts.MyLitModel").replace("val/loss", "val/more")),
+    "a loss may give more than one figure": ("whole", lambda t: set_value(set_value(
+        t, ("callbacks", "checkpoint", "monitor"), "val/size"), ("model", "loss"), f"{{{PART}.TwoLosses}}")),
+    "a callback may log": ("whole", lambda t: set_value(t, ("callbacks", "checkpoint", "monitor"), "val/said").replace(
+        "callbacks:\n", f"callbacks:\n  says: {{{PART}.Says, name: val/said}}\n")),
+    "heads have metrics of their own": ("whole", lambda t: set_value(t, ("callbacks", "checkpoint", "monitor"), "val/a/acc").replace(
+        "  optimizer:\n", "  metrics: {a: {acc: {_target_: mlkit.model.accuracy, _partial_: true}}}\n  optimizer:\n")),
+    "a collection gives several figures": ("whole", lambda t: set_value(t, ("callbacks", "checkpoint", "monitor"), "val/all/r").replace(
+        "  optimizer:\n", f"  metrics: {{all: {{_target_: torchmetrics.MetricCollection, metrics: {{r: {RECALL}}}}}}}\n  optimizer:\n")),
+    "a vector gives one a class": ("whole", lambda t: set_value(t, ("callbacks", "checkpoint", "monitor"), "val/r/3").replace(
+        "  optimizer:\n", "  metrics: {r: {_target_: torchmetrics.classification.MulticlassRecall, num_classes: 10, average: none}}\n"
+        "  optimizer:\n")),
+    "an optional group that is not there": ("lab", lambda t: t.replace("  - experiment", "  - optional nothing: here\n  - experiment")),
+    "anchors and merges": ("whole", lambda t: t.replace("extra: {size: 16}", "extra: {size: 16, a: &a {lr: 0.1}, b: {<<: *a, n: 1}}")),
+}
+
+
+def build_it(where: str, cfg):
+    "Make what was said to be right."
+    at = dict(net="model.net", loss="model.loss", metrics="model.metrics", extra="extra.it").get(where, where)
+    if where == "trainer": return build(cfg.trainer, logger=False)
+    made = build(OmegaConf.select(cfg, at))
+    if where not in ("optimizer", "scheduler"): return made
+    optimizer = build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(2))])
+    return optimizer if where == "optimizer" else scheduler_config(made, optimizer, 100, 10)
+
+
+@pytest.mark.parametrize("where", VALID)
+def test_no_false_alarm(where, project, monkeypatch):
+    monkeypatch.chdir(project)
+    wrong = []
+    for i, value in enumerate(VALID[where]):
+        text = re.sub("[A-Z]{3,}", lambda m: {**USUAL, where: value}[m[0].lower()], RIGHT)
+        cfg = load_config(write(project, {f"valid/{where}{i}.yaml": text}) / f"valid/{where}{i}.yaml")
+        if problems := check(cfg): wrong.append(f"{value}\n=> {problems}")
+        build_it(where, cfg)
+    print(f"\nvalid {where}: {len(VALID[where]) - len(wrong)} / {len(VALID[where])} pass")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_enough_that_is_valid(): assert sum(map(len, VALID.values())) >= 50
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_bases_are_right(base, project, monkeypatch):
+    monkeypatch.chdir(write(project / "right" / base, BASES[base]))
+    cfg = load_config("main.yaml")
+    assert check(cfg) == []
+    build(cfg.extra)
+    assert mlkit_train(["main.yaml", "debug=fast"]) == 0
+
+
+@pytest.mark.parametrize("name", WHOLLY_VALID)
+def test_no_false_alarm_about(name, project, monkeypatch):
+    base, edit = WHOLLY_VALID[name]
+    monkeypatch.chdir(write(project / "right" / name.replace(" ", "_"), {**BASES[base], "main.yaml": edit(BASES[base]["main.yaml"])}))
+    cfg = load_config("main.yaml")
+    assert check(cfg) == [], check(cfg)
+    build(cfg.model)
+
+
+@pytest.mark.parametrize("recipe", [o.name for o in sorted((ROOT / "configs").glob("*.yaml"))])
+def test_recipes_are_right(recipe): assert check(load_config(ROOT / "configs" / recipe)) == []
+
+
+@pytest.mark.parametrize("option", [f"{o.parent.name}={o.stem}" for o in sorted(packaged_configs().glob("*/*.yaml"))])
+def test_packaged_options_are_right(option, tmp_path):
+    text = RIGHT[:RIGHT.index("data: {")].replace("data: mnist, ", "") + f"model: {{net: {USUAL['net']}}}\n"
+    group, name = option.split("=")
+    blanks = [k for k, v in yaml.safe_load((packaged_configs() / group / f"{name}.yaml").read_text()).items() if v == "???"]
+    given = [f"{group}.{k}={tmp_path}" for k in blanks if group != "model"]
+    cfg = load_config(write(tmp_path, {"a.yaml": text}) / "a.yaml", *[] if group == "data" else ["data=mnist"], option, *given)
+    assert check(cfg) == [], check(cfg)

@@ -1,0 +1,730 @@
+"""Composition against Hydra itself: the same trees, the same overrides, the same config or a refusal.
+
+`hydra_oracle.py` composes every case in an environment of its own, once for all tests here. A tree is written as
+{file without '.yaml': text}; 'config' is the primary one.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from mlkit.check import check
+from mlkit.config import ConfigError, compose, load_config
+from hydra_oracle import lines
+
+HYDRA = "1.3.8"
+ORACLE = Path(__file__).with_name("hydra_oracle.py")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    tree: dict[str, str]
+    overrides: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> Path:
+        "Its files on disk; the primary config's."
+        for file, text in self.tree.items():
+            path = folder / f"{file}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return folder / "config.yaml"
+
+
+def cases(topic: str, tree: dict[str, str], **overrides: str | tuple) -> list[Case]:
+    "Several command lines for one tree."
+    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", tree, (v,) if isinstance(v, str) else tuple(v))
+            for k, v in overrides.items()]
+
+
+def trees(topic: str, common: dict[str, str], **configs: str | tuple) -> list[Case]:
+    "Several primary configs, or (config, *overrides), for one folder of groups."
+    rows = {k: (v,) if isinstance(v, str) else v for k, v in configs.items()}
+    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", {**common, "config": v[0]}, tuple(v[1:]))
+            for k, v in rows.items()]
+
+
+# -- the `defaults:` list
+
+DB = {"db/mysql": "driver: mysql\nport: 3306\nauth: {user: root}",
+      "db/postgres": "driver: postgres\nport: 5432\nauth: {user: pg, tls: true}",
+      "db/sqlite": "driver: sqlite\nfile: app.db", "db/empty": "", "db/words": "# nothing but words\n",
+      "server/apache": "name: apache\nport: 80", "server/nginx": "name: nginx\nport: 8080",
+      "number/1": "n: 1", "dot.ted/a": "n: 1", "da-shed/a": "n: 1", "dot.ted/b.c": "n: 2", "da-shed/b-c": "n: 2",
+      "model/plain": "kind: plain", "model/net/wide": "width: 64",
+      "flat/one": "# @package _global_\nwho: one\nport: 1", "flat/two": "# @package _global_\nwho: two\nport: 2"}
+OURS = "\ndb: {driver: ours, extra: 1}\nwho: us\nport: 0"
+
+LISTS = [
+    *trees("_self_", DB,
+        first="defaults: [_self_, db: mysql]" + OURS,
+        last="defaults: [db: mysql, _self_]" + OURS,
+        absent="defaults: [db: mysql]" + OURS,
+        in_the_middle="defaults: [flat: one, _self_, db: mysql]" + OURS,
+        between_two_of_one_package="defaults: [flat: one, _self_, flat@two: two]" + OURS,
+        alone="defaults: [_self_]" + OURS,
+        no_list="a: 1",
+        empty_list="defaults: []" + OURS,
+        before_an_override="defaults: [db: mysql, _self_, override db: sqlite]" + OURS,
+        after_an_override="defaults: [db: mysql, override db: sqlite, _self_]" + OURS),
+    *trees("options", DB,
+        one="defaults: [db: mysql, server: nginx]",
+        two_groups_keep_the_order_of_the_list="defaults: [server: nginx, db: mysql]",
+        list="defaults: [db: [mysql, sqlite]]",
+        list_the_other_way="defaults: [db: [sqlite, mysql]]",
+        list_of_one="defaults: [db: [mysql]]",
+        empty_list="defaults: [db: []]\na: 1",
+        list_into_a_package="defaults: [db@a.b: [mysql, sqlite]]",
+        absolute_list="defaults: [/db: [mysql, sqlite]]",
+        null="defaults: [db: null, server: nginx]",
+        null_chosen=("defaults: [db: null, server: nginx]", "db=mysql"),
+        null_chosen_with_a_list=("defaults: [db: null]", "db=[mysql,sqlite]"),
+        missing_chosen=("defaults: [db: '???']", "db=mysql"),
+        an_empty_file="defaults: [db: empty]\na: 1",
+        a_file_of_comments="defaults: [db: words]\na: 1",
+        a_number_in_quotes="defaults: [number: '1']",
+        in_a_folder_below="defaults: [model: net/wide]",
+        in_folders_below="defaults: [model: [net/wide, plain]]",
+        in_the_folder_above="defaults: [db: ../server/nginx]",
+        null_twice="defaults: [db: null, db: null]\na: 1",
+        a_list_and_a_word="defaults: [db: mysql, db: [sqlite]]",
+        two_lists="defaults: [db: [mysql], db: [sqlite]]",
+        groups_with_dots_and_dashes="defaults: [dot.ted: a, da-shed: a]",
+        options_with_dots_and_dashes="defaults: [dot.ted: b.c, da-shed: b-c]",
+        with_yaml_suffix="defaults: [db: mysql.yaml, server: nginx]",
+        with_yaml_suffix_chosen=("defaults: [db: mysql.yaml]", "db=sqlite.yaml"),
+        without_a_group="defaults: [db/mysql]",
+        without_a_group_with_suffix="defaults: [db/mysql.yaml]",
+        without_a_group_twice="defaults: [db/mysql, db/sqlite, db/mysql]"),
+    *trees("optional", DB,
+        there="defaults: [optional db: mysql]\na: 1",
+        not_there="defaults: [optional db: oracle]\na: 1",
+        no_such_group="defaults: [optional local: default]\na: 1",
+        one_of_a_list="defaults: [optional db: [mysql, oracle]]",
+        chosen=("defaults: [optional db: oracle]", "db=mysql"),
+        chosen_to_one_that_is_not_there=("defaults: [optional db: mysql]\na: 1", "db=oracle"),
+        null="defaults: [optional db: null]\na: 1",
+        with_package="defaults: [optional db@src: mysql, optional db@dst: oracle]",
+        absolute="defaults: [optional /db: mysql]"),
+]
+
+NET = {"base": "seed: 1\nport: 9", "dir/base": "deep: 2", "dir/sub/leaf": "leaf: 3",
+       "model/plain": "kind: plain\nwidth: 1", "model/net/narrow": "width: 8", "model/net/wide": "width: 64\ndepth: 2",
+       "model/net/cifar_net": "width: 3", "model/net/mnist_net": "width: 1", "model/net/act/relu": "act: relu",
+       "model/net/act/gelu": "act: gelu", "data/mnist": "name: mnist", "data/cifar": "name: cifar",
+       "data_model/mnist_resnet": "patch: 1", "head/linear": "out: 10", "head/mlp": "out: 20\nhidden: 30"}
+ALL = {**DB, **NET}
+
+PACKAGES = [
+    *trees("package", ALL,
+        named="defaults: [db@src: mysql]",
+        two_of_one_option="defaults: [db@src: mysql, db@dst: mysql]\nsrc: {port: 1}",
+        two_of_one_group="defaults: [db@src: mysql, db@dst: sqlite, db: postgres]",
+        deep="defaults: [db@a.b.c: mysql]",
+        _global_="defaults: [db@_global_: mysql]\nport: 1",
+        _global_dot="defaults: [db@_global_.x.y: mysql]",
+        _here_in_the_primary="defaults: [db@_here_: mysql]",
+        _group_="defaults: [db@_group_: mysql]",
+        _group_dot="defaults: [db@_group_.x: mysql]",
+        dot_group_="defaults: [db@x._group_: mysql]",
+        over_a_header="defaults: [flat@f: one]",
+        over_a_header_with_global="defaults: [flat@_global_: one]",
+        of_a_nested_group="defaults: [model/net@net: wide]",
+        of_a_nested_group_at_home="defaults: [model/net: wide, model/net/act: relu]",
+        of_the_group_above="defaults: [model: plain, model/net@model: wide]",
+        an_option_without_group="defaults: [base@b]\na: 1",
+        an_option_without_group_here="defaults: [dir/base@_here_]",
+        an_option_without_group_global="defaults: [dir/base@_global_]",
+        an_option_of_a_folder="defaults: [dir/base, dir/sub/leaf]",
+        absolute_without_group="defaults: [/base, /dir/base]",
+        same_name_as_the_group="defaults: [db@db: mysql]"),
+    *[Case(f"header: {name}", {**ALL, "config": config, "group/option": text}) for name, config, text in [
+        ("global", "defaults: [group: option]", "# @package _global_\nx: 1"),
+        ("group", "defaults: [group: option]", "# @package _group_\nx: 1"),
+        ("a word", "defaults: [group: option]", "# @package other\nx: 1"),
+        ("a path", "defaults: [group: option]", "# @package other.deep\nx: 1"),
+        ("global and a path", "defaults: [group: option]", "# @package _global_.other\nx: 1"),
+        ("without a blank", "defaults: [group: option]", "#@package other\nx: 1"),
+        ("after blank lines", "defaults: [group: option]", "\n\n   # @package other\nx: 1"),
+        ("blanks around", "defaults: [group: option]", "#    @package    other   \nx: 1"),
+        ("after another header", "defaults: [group: option]", "# @author someone\n# @package other\nx: 1"),
+        ("after a comment it counts as one", "defaults: [group: option]", "# about this\n# @package other\nx: 1"),
+        ("after a key it counts as a comment", "defaults: [group: option]", "x: 1\n# @package other\ny: 2"),
+        ("after three dashes it counts as a comment", "defaults: [group: option]", "---\n# @package other\nx: 1"),
+        ("twice, the last counts", "defaults: [group: option]", "# @package one\n# @package two\nx: 1"),
+        ("for a file without keys", "defaults: [group: option]\na: 1", "# @package other\n"),
+        ("for its own list, too", "defaults: [group: option]",
+         "# @package other\ndefaults: [/server: nginx, /db@d: mysql, _self_]\nx: 1"),
+        ("global, for its own list, too", "defaults: [group: option]",
+         "# @package _global_\ndefaults: [/db: mysql, /model/net: wide, _self_]\nx: 1\ndb: {port: 1}"),
+        ("a list of options, each with its own", "defaults: [flat: [one, two], group: option]", "x: 1"),
+        ("not used for a package in the list", "defaults: [group@mine: option]", "# @package other.deep\nx: 1"),
+    ]],
+    Case("header: in the primary", {"config": "# @package top\na: 1"}),
+    Case("header: in the primary, with a list", {**DB, "config": "# @package top\ndefaults: [db: mysql]\na: 1"}),
+    Case("header: in the primary, global", {**DB, "config": "# @package _global_\ndefaults: [db: mysql]\na: 1"}),
+]
+
+# A file in a group with a list of its own: `top/it` is what each row writes.
+NESTED = [
+    Case(f"nested: {name}", {**ALL, "top/other": "o: 1\nw: 1", "top/sub/a": "sub: a", "top/sub/b": "sub: b\nmore: 1",
+                             "config": config, "top/it": text}) for name, config, text in [
+        (name, "defaults: [top: it, _self_]\nz: 1", text) for name, text in {
+            "a group below": "defaults: [sub: a]\nw: 2",
+            "_self_ first": "defaults: [_self_, sub: a]\nsub: {sub: mine}",
+            "_self_ last": "defaults: [sub: a, _self_]\nsub: {sub: mine}",
+            "_self_ absent": "defaults: [sub: a]\nsub: {sub: mine}",
+            "_self_ between": "defaults: [other, _self_, sub@_here_: b]\nw: 2\nsub: mine\nmore: 0",
+            "only a list": "defaults: [sub: a]",
+            "absolute": "defaults: [/db: mysql]\nw: 2",
+            "absolute at a package": "defaults: [/db@src: mysql, /db@dst: mysql]",
+            "absolute, global": "defaults: [/db@_global_: mysql]",
+            "absolute, global and a path": "defaults: [/db@_global_.a.b: mysql]",
+            "absolute, here": "defaults: [/db@_here_: mysql]",
+            "absolute, group": "defaults: [/db@_group_: mysql]",
+            "absolute, deep": "defaults: [/model/net: wide]",
+            "absolute, deep, here": "defaults: [/model/net@_here_: wide]",
+            "absolute list": "defaults: [/db: [mysql, sqlite]]",
+            "here": "defaults: [sub@_here_: b]",
+            "at a package": "defaults: [sub@x.y: b]",
+            "global": "defaults: [sub@_global_: b]",
+            "group": "defaults: [sub@_group_: b]",
+            "a neighbour": "defaults: [other]\nw: 2",
+            "a neighbour under its own keys": "defaults: [other, _self_]\nw: 2",
+            "a neighbour over its own keys": "defaults: [_self_, other]\nw: 2",
+            "a neighbour at a package": "defaults: [other@inner]\nw: 2",
+            "a neighbour by its full path": "defaults: [/top/other@_here_]\nw: 2",
+            "a neighbour by its full path, below itself": "defaults: [/top/other]\nw: 2",
+            "a file of the root": "defaults: [/base]",
+            "a file of the root, global": "defaults: [/base@_global_]",
+            "a file of a folder below": "defaults: [sub/a]",
+            "a file of another folder": "defaults: [/dir/base]",
+            "a list": "defaults: [sub: [a, b]]\nsub: {sub: mine}",
+            "a null": "defaults: [sub: null]\nw: 2",
+            "an optional one": "defaults: [optional sub: none, optional /none: none]\nw: 2",
+            "a global one": "# @package _global_\ndefaults: [/db: mysql, sub: a]\nw: 2",
+            "a global one with its neighbour": "# @package _global_\ndefaults: [other]\nw: 2",
+        }.items()]]
+
+LEVELS = {"config": "defaults: [a: one, _self_]\nend: 1", "a/one": "defaults: [b: one, _self_]\nat: a",
+          "a/b/one": "defaults: [c: one, _self_]\nat: ab", "a/b/c/one": "defaults: [d@side: one, /x: one]\nat: abc",
+          "a/b/c/two": "at: abc2", "a/b/c/d/one": "defaults: [/x@up: two]\nat: abcd", "a/b/c/d/two": "at: abcd2",
+          "x/one": "defaults: [y: one]\nat: x", "x/two": "at: x2", "x/y/one": "at: xy", "x/y/two": "at: xy2"}
+NESTED += cases("levels", LEVELS,
+    as_they_are=(), third="a/b/c=two", fourth_at_its_package="a/b/c/d@a.b.c.side=two",
+    absolute_in_the_third="x@a.b.c.x=two", below_it="x/y@a.b.c.x.y=two", no_third="~a/b/c",
+    value_of_the_fourth="a.b.c.side.at=9", two_at_once=("a/b/c/d@a.b.c.side=two", "x@a.b.c.x=two"))
+
+BASE = {**ALL, "start": "defaults: [db: mysql, server: apache, model: big, _self_]\nlevel: 1",
+        "model/big": "defaults: [base, net: narrow, _self_]\nsize: big",
+        "model/base": "defaults: [net/act: relu]\nkind: base", "model/huge": "defaults: [big, override net: wide]\nsize: huge",
+        "exp/none": "# @package _global_\nlr: 1",
+        "exp/db": "# @package _global_\ndefaults: [override /db: postgres]\nlr: 2\ndb: {port: 7}",
+        "exp/db2": "# @package _global_\ndefaults: [override /db: sqlite]\nlr: 3",
+        "exp/self": "# @package _global_\ndefaults: [_self_, override /db: postgres, override /server: nginx]\nlr: 4",
+        "exp/net": "# @package _global_\ndefaults: [override /model/net: wide, override /model/net/act: gelu]",
+        "exp/child": "# @package _global_\ndefaults: [db, _self_]\nlr: 5",
+        "exp/grandchild": "# @package _global_\ndefaults: [child, override /server: nginx, _self_]\nlr: 6",
+        "exp/rebel": "# @package _global_\ndefaults: [db, override /db: sqlite]",
+        "exp/without": "# @package _global_\ndefaults: [override /db: null, override /server: null]\nlr: 7",
+        "exp/many": "# @package _global_\ndefaults: [override /db: [mysql, sqlite]]",
+        "exp/adds": "# @package _global_\ndefaults: [/head: mlp, override /db: sqlite, _self_]\nlr: 8"}
+
+OVERRIDE = [
+    *trees("override", BASE,
+        in_one_list="defaults: [db: mysql, override db: sqlite]",
+        of_a_file_below="defaults: [start, override db: sqlite]",
+        of_a_file_below_with_slash="defaults: [start, override /db: sqlite]",
+        of_a_nested_group="defaults: [start, override model/net: wide]",
+        of_a_nested_group_in_its_own_folder="defaults: [model: huge]",
+        with_null="defaults: [start, override db: null]",
+        with_a_list="defaults: [start, override db: [mysql, sqlite]]",
+        with_an_empty_list="defaults: [start, override db: []]",
+        of_a_list="defaults: [db: [mysql, sqlite], override db: postgres]",
+        of_a_null="defaults: [db: null, override db: postgres]",
+        of_a_missing_one="defaults: [db: '???', override db: postgres]",
+        with_a_missing_one_chosen=("defaults: [start, override db: '???']", "db=sqlite"),
+        at_a_package="defaults: [db@src: mysql, db@dst: mysql, override db@dst: sqlite]",
+        at_the_global_package="defaults: [db@_global_: mysql, override db@_global_: sqlite]",
+        of_an_optional_one="defaults: [optional db: oracle, override db: mysql]",
+        of_an_optional_one_with_none="defaults: [optional db: mysql, override db: oracle]\na: 1",
+        with_the_word_optional="defaults: [db: mysql, optional override db: sqlite]",
+        twice_the_first_counts="defaults: [start, override db: postgres, override db: sqlite]",
+        command_line_wins=("defaults: [start, override db: postgres]", "db=sqlite"),
+        file_with_nothing_but_overrides="defaults: [start, exp: db]",
+        of_a_group_listed_before_it="defaults: [db: mysql, exp: db]"),
+    *trees("experiment", BASE,
+        none="defaults: [start, exp: none]",
+        over_a_group="defaults: [start, exp: db]",
+        its_keys_lie_over_the_choice="defaults: [start, exp: db, _self_]\ndb: {port: 8}",
+        chosen=("defaults: [start, exp: null]", "exp=db"),
+        appended=("defaults: [start, _self_]\nlr: 0", "+exp=db"),
+        appended_twice_at_two_packages=("defaults: [start, _self_]\nlr: 0", "+exp=db", "+exp@again=none"),
+        self_first="defaults: [start, exp: self]",
+        nested_groups="defaults: [start, exp: net]",
+        of_an_experiment="defaults: [start, exp: child]",
+        of_an_experiment_of_an_experiment="defaults: [start, exp: grandchild]",
+        who_wins_the_outer_one="defaults: [start, exp: rebel]",
+        who_wins_the_primary="defaults: [start, exp: db, override db: sqlite]",
+        who_wins_the_last_of_a_list="defaults: [start, exp: [db, db2]]",
+        who_wins_the_last_of_a_list_again="defaults: [start, exp: [db2, db]]",
+        who_wins_the_command_line=("defaults: [start, exp: db]", "db=mysql"),
+        who_wins_the_command_line_over_all=("defaults: [start, exp: rebel, override db: mysql]", "db=postgres"),
+        who_wins_over_a_value=("defaults: [start, exp: db]", "db.port=1", "lr=9"),
+        turns_groups_off="defaults: [start, exp: without]",
+        takes_many="defaults: [start, exp: many]",
+        adds_a_group="defaults: [start, exp: adds]",
+        adds_a_group_that_is_chosen=("defaults: [start, exp: adds]", "head=linear"),
+        before_self="defaults: [start, exp: db, _self_]\nlr: 0",
+        after_self="defaults: [start, _self_, exp: db]\nlr: 0",
+        two_groups=("defaults: [start, exp: null, exp@_global_.more: none]", "exp=db")),
+    *[Case(f"override: {name}", {**ALL, "config": "defaults: [top: it]", "top/it": text, "top/in": "defaults: [sub: a]",
+                                 "top/sub/a": "s: a", "top/sub/b": "s: b", "top/up": "defaults: [/db: mysql]",
+                                 "top/src": "defaults: [/db@src: mysql]"}) for name, text in {
+        "relative, in its own folder": "defaults: [in, override sub: b]",
+        "absolute, by its package": "defaults: [in, override /top/sub@_global_.top.sub: b]",
+        "what a neighbour lists absolutely": "defaults: [up, override /db: sqlite]",
+        "what a neighbour puts at a package": "defaults: [src, override /db@src: sqlite]",
+        "what a neighbour puts at a package, in full": "defaults: [src, override /db@_global_.top.src: sqlite]",
+    }.items()],
+]
+
+INTERPOLATED = trees("interpolation", {**ALL, "net/a_b": "n: ab", "net/x": "n: x", "up/it": "defaults: [/net: '${db}_x']",
+        "net/mysql_x": "n: mx", "net/sqlite_x": "n: sx", "net/sqlite_apache": "n: sa", "net/mysql_apache": "n: ma",
+        "exp/sq": "# @package _global_\ndefaults: [override /db: sqlite]", "base2": "defaults: [db: mysql]"},
+    of_a_group="defaults: [data: mnist, model/net: '${data}_net']",
+    of_a_group_chosen=("defaults: [data: mnist, model/net: '${data}_net']", "data=cifar"),
+    of_a_group_that_comes_later="defaults: [model/net: '${data}_net', data: mnist]",
+    of_two_groups="defaults: [db: mysql, server: apache, net: '${db}_${server}']",
+    of_two_groups_chosen=("defaults: [db: mysql, server: apache, net: '${db}_${server}']", "db=sqlite"),
+    alone="defaults: [db: mysql, db@other: '${db}']",
+    alone_chosen=("defaults: [db: mysql, db@other: '${db}']", "db=sqlite"),
+    itself_chosen=("defaults: [data: mnist, model/net: '${data}_net']", "model/net=wide"),
+    optional_and_there="defaults: [data: mnist, model: plain, optional data_model: '${data}_resnet']",
+    optional_and_not_there="defaults: [data: cifar, model: plain, optional data_model: '${data}_resnet']",
+    of_a_group_overridden_in_the_list="defaults: [db: mysql, net: '${db}_x', override db: sqlite]",
+    of_a_group_overridden_by_an_experiment="defaults: [db: mysql, exp: sq, net: '${db}_x']",
+    of_a_group_overridden_by_an_experiment_behind="defaults: [db: mysql, net: '${db}_x', exp: sq]",
+    of_a_group_of_a_file_below="defaults: [base2, net: '${db}_x']",
+    in_a_nested_file="defaults: [up: it, db: mysql]",
+    in_a_nested_file_chosen=("defaults: [up: it, db: mysql]", "db=sqlite"),
+    as_a_path="defaults: [db: mysql, 'net/${db}_x']",
+    with_self_after="defaults: [data: mnist, model/net: '${data}_net', _self_]\nmodel: {net: {width: 99}}",
+    with_self_before="defaults: [data: mnist, _self_, model/net: '${data}_net']\nmodel: {net: {width: 99}}",
+    in_an_override="defaults: [db: mysql, net: x, override net: '${db}_x']",
+    at_a_package="defaults: [db: mysql, net@n: '${db}_x']",
+    of_the_environment="defaults: [net: x, 'net@n': '${oc.env:NO_SUCH_NAME,x}']",
+    of_the_environment_as_a_path="defaults: ['${oc.env:NO_SUCH_NAME,db}/mysql']",
+    on_the_command_line=("defaults: [data: mnist, model/net: narrow]", "model/net=${data}_net"),
+    on_the_command_line_appended=("defaults: [data: mnist]", "+model/net=${data}_net", "data=cifar"),
+    with_the_group_deleted=("defaults: [data: mnist, model/net: '${data}_net']", "~model/net"))
+
+# -- merging: what the second file does to the first
+
+MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _self_]\n" + high}) for name, low, high in [
+    ("a mapping over null", "a: null", "a: {x: 1}"), ("null over a mapping", "a: {x: 1}", "a: null"),
+    ("null over a list", "a: [1]", "a: null"), ("a list over null", "a: null", "a: [1]"),
+    ("null over null", "a: null", "a: null"),
+    ("??? over a value", "a: 1", "a: ???"), ("??? over a mapping", "a: {x: 1}", "a: ???"),
+    ("??? over a list", "a: [1]", "a: ???"), ("??? in quotes", "a: 1", "a: '???'"),
+    ("??? within a mapping", "a: {x: 1}", "a: {x: '???', y: '???'}"), ("??? over ???", "a: ???", "a: ???"),
+    ("a value over ???", "a: ???", "a: 1"), ("a mapping over ???", "a: ???", "a: {x: 1}"),
+    ("null over ???", "a: ???", "a: null"), ("??? over null", "a: null", "a: ???"),
+    ("??? over an interpolation", "a: ${b}\nb: 1", "a: ???"),
+    ("mappings", "a: {x: {y: 1, z: 2}}", "a: {x: {y: 3, w: 4}}"),
+    ("an empty mapping over a full one", "a: {x: 1}", "a: {}"), ("a full one over an empty one", "a: {}", "a: {x: 1}"),
+    ("a mapping over a value", "a: 5", "a: {x: 1}"), ("an empty mapping over a value", "a: 5", "a: {}"),
+    ("a value over a mapping", "a: {x: 1}", "a: 5"), ("a value over a list", "a: [1]", "a: 5"),
+    ("a list over a value", "a: 5", "a: [1]"), ("a list over a list", "a: [1, 2]", "a: [3]"),
+    ("an empty list over a list", "a: [1, 2]", "a: []"), ("lists of mappings", "a: [{x: 1}, {y: 2}]", "a: [{z: 1}]"),
+    ("an interpolation over a mapping", "a: {x: 1}\nb: {y: 2}", "a: ${b}"),
+    ("an interpolation over a list", "a: [1]\nb: [2]", "a: ${b}"),
+    ("a mapping over an interpolation of a value", "b: 3\na: ${b}", "a: {x: 1}"),
+    ("a mapping over an interpolation of a mapping", "b: {y: 2}\na: ${b}", "a: {x: 1}"),
+    ("a mapping over an interpolation of a mapping within", "b: {y: {z: 1}}\na: ${b.y}", "a: {x: 1}"),
+    ("a mapping over a relative interpolation", "c: {a: '${.b}', b: {y: 1}}", "c: {a: {x: 1}}"),
+    ("a mapping over two interpolations in a row", "a: ${b}\nb: ${c}\nc: {z: 1}", "a: {x: 1}"),
+    ("a mapping over an interpolation of null", "a: ${b}\nb: null", "a: {x: 1}"),
+    ("a mapping over an interpolation of nothing", "a: ${nope}", "a: {x: 1}"),
+    ("a mapping over a resolver", "a: ${oc.env:NO_SUCH_NAME,1}", "a: {x: 1}"),
+    ("a list over an interpolation of a list", "b: [1]\na: ${b}", "a: [2]"),
+    ("a value over an interpolation", "b: {y: 1}\na: ${b}", "a: x"),
+    ("interpolations stay as they are", "a: ${b}/${c}\nb: ${oc.env:HOME}\nc: ${.b}\nd: '${f:{x: 1}}'", "e: ${a}"),
+    ("an escaped interpolation", "a: \\${b}\nb: '\\\\${c}'", "c: 1"),
+    ("int keys", "1: a\n2: b", "1: c"), ("int keys and their words", "1: a\n'1': b", "1: c"),
+    ("int keys below", "a: {0: x, 1: y}", "a: {1: z, 2: w}"),
+    ("bool and float keys", "true: 1\n1.5: 2", "true: 3\n1.5: 4"),
+    ("dotted keys are words", "a: {b: 1}\na.b: 2", "a.b: 3"),
+    ("an anchor is a copy", "a: &k {x: 1}\nb: *k", "b: {x: 2}"),
+    ("<<", "k: &k {x: 1, y: 2}\na: {<<: *k, y: 3}", "a: {z: 1}"),
+    ("numbers and words of YAML", "a: 1e-3\nb: 1_000\nc: 0x10\nd: 0o17\ne: 017\nf: 1:30\ng: 2024-01-01\nh: yes\n"
+     "i: .inf\nj: .nan\nk: +1\nl: 1.\nm: .5\nn: ~\no: on\np: null\nq: 'null'\nr: 1e3\ns: -.inf\nt: 0b11\nu: 1__0", "z: 1"),
+    ("blocks of text", "a: |\n  two\n  lines\nb: >-\n  folded\n  text\nc: ''", "z: 1"),
+    ("tags", "a: !!str 1\nb: !!float 1\nc: !!int '3'", "z: 1"),
+    ("a byte order mark and dashes", "\ufeff---\na: 1\nb: é", "b: ü"),
+    ("defaults below the top are a key", "a: {defaults: [db: mysql]}", "b: {defaults: 1}"),
+    ("the order of keys", "b: 1\na: {y: 1, x: 2}", "c: 0\na: {x: 3, w: 4, y: 5}\nb: 2")]]
+MERGING += trees("merging", {"g/scalars": "x: 1\ny: [1]", "g/none": ""},
+    own_value_over_a_group="defaults: [g: scalars]\ng: 5", group_over_own_value="defaults: [_self_, g: scalars]\ng: 5",
+    group_over_own_null="defaults: [_self_, g: scalars]\ng: null", own_null_over_a_group="defaults: [g: scalars]\ng: null",
+    empty_group_over_own_value="defaults: [_self_, g: none]\ng: 5",
+    empty_group_over_own_mapping="defaults: [_self_, g: none]\ng: {x: 1}",
+    a_text_is_a_key="text", an_empty_primary="", a_primary_of_comments="# nothing")
+
+# -- Hydra's own node is left aside
+
+OWN = trees("hydra's own", {"hydra/default": "defaults: [override hydra_logging: none]\nrun: {dir: x}", "db/mysql": "port: 1"},
+    a_node="a: 1\nhydra: {run: {dir: x}}", searchpath="a: 1\nhydra: {searchpath: []}",
+    an_override="defaults: [db: mysql, override hydra/job_logging: disabled]\na: 1",
+    two_overrides="defaults: [override hydra/job_logging: disabled, override /hydra/hydra_logging: none, _self_]\na: 1",
+    nothing_but_an_override="defaults: [override hydra/job_logging: disabled]\na: 1",
+    a_group="defaults: [hydra: default, db: mysql]\na: 1")
+
+# -- the command line
+
+SHOP = {**DB, "config": "defaults: [db: mysql, server: apache, _self_]\na: 1\nb: {x: 1, y: {z: 2}}\nc: [1, [2, 3], {k: v}]\n"
+        "n: null\nm: '???'\ni: ${b}\nt: text", "db/nested": "defaults: [auth: plain]\ndriver: n", "db/auth/plain": "how: plain",
+        "db/auth/ldap": "how: ldap", "db/absolute": "defaults: [/server: nginx]\ndriver: a", "more/one": "one: 1",
+        "more/two": "two: 2", "more/flat": "# @package _global_\none: 1", "more/deep/er": "deeper: 1"}
+
+COMMAND = [
+    *cases("key", SHOP,
+        a_value="a=2", a_value_below="b.y.z=3", twice_the_last_counts=("a=2", "a=3"), a_mapping_by_a_value="b=1",
+        a_value_by_a_mapping="a={x: 1}", a_list="c=[9]", a_list_by_a_value="c=9", a_value_by_a_list="a=[1]",
+        null="b=null", over_null="n=1", mapping_over_null="n={x: 1}", over_missing="m=1", missing="b=???",
+        mapping_over_missing="m={x: {y: 1}}", an_interpolation_by_a_value="i=1",
+        an_interpolation_by_a_mapping="i={x: 5}", an_item="c.0=9", an_item_of_an_item="c.1.1=9", a_key_of_an_item="c.2.k=w",
+        a_mapping_over_a_mapping="b={x: 5}", a_mapping_over_a_mapping_deeper="b={y: {z: 9}}",
+        an_empty_mapping_over_a_mapping="b={}", an_empty_mapping_over_a_value="b.x={}",
+        a_mapping_with_an_empty_one="b={y: {}}", in_a_group="db.port=1", in_a_group_mapping="db={port: 1}",
+        a_whole_group_by_an_empty_mapping="db={}", before_its_group=("db.file=x", "db=sqlite"),
+        behind_its_group=("db=sqlite", "db.file=x")),
+    *cases("+key", SHOP,
+        new="+q=1", new_and_deep="+q.w.e=1", new_below="+b.w=1", new_below_a_group="+db.extra=1", new_mapping="+q={a: {b: []}}",
+        where_null_is="+n=1", where_missing_is="+m=1", below_null="+n.x=1", below_a_value="+a.x=1",
+        a_mapping_to_a_mapping="+b={w: 1, y: {v: 3}}", a_list_over_a_list="+c=[9]", a_mapping_over_a_value="+a={x: 1}",
+        a_list_over_a_value="+a=[1]", a_mapping_over_an_interpolation="+i={w: 1}", below_an_interpolation="+i.w=1",
+        then_changed=("+q=1", "q=2"), then_deeper=("+q.w=1", "+q.e=2", "q.w=3"), with_a_dash="+q-w=1", with_a_dollar="+$q=1",
+        with_an_underscore="+_q_=1", with_a_slash="+q/w=1", a_number_below="+b.1=1", empty="+q="),
+    *cases("++key", SHOP,
+        new="++q=1", new_and_deep="++q.w.e=1", there="++a=2", below_a_value="++a.x=1", below_null="++n.x.y=1",
+        a_mapping_to_a_mapping="++b={w: 1}", a_list_over_a_list="++c=[9]", a_value_over_a_mapping="++b=1",
+        below_an_interpolation="++i.x=3", an_item="++c.0=5"),
+    *cases("~key", SHOP,
+        there="~a", below="~b.y.z", the_last_one_leaves_an_empty_mapping=("~b.x", "~b.y"), a_mapping="~b", a_list="~c",
+        an_interpolation="~i", with_its_value="~a=1", with_its_text="~t=text", with_its_mapping="~b={x: 1, y: {z: 2}}",
+        with_its_list="~c=[1, [2, 3], {k: v}]", with_null_is_without="~a=null", of_a_group="~db.port",
+        all_of_a_group=("~db.driver", "~db.port", "~db.auth"), then_new=("~a", "+a=2"), new_then_gone=("+q=1", "~q"),
+        below_an_interpolation="~i.x"),
+    *cases("group", SHOP,
+        another="db=sqlite", in_quotes="db='sqlite'", in_double_quotes='db="sqlite"', the_same="db=mysql",
+        two=("db=sqlite", "server=nginx"), twice_the_last_counts=("db=sqlite", "db=postgres"), a_list="db=[mysql,sqlite]",
+        an_empty_list="db=[]", a_list_then_a_word=("db=[mysql,sqlite]", "db=postgres"), with_suffix="db=sqlite.yaml",
+        an_option_below="db=auth/ldap", an_option_above="db=../server/nginx", cast="db=str(sqlite)",
+        nested="db=nested", nested_with_its_group=("db=nested", "db/auth=ldap"),
+        nested_with_its_group_first=("db/auth=ldap", "db=nested"), nested_without_its_group=("db=nested", "~db/auth"),
+        absolute=("db=absolute", "server=nginx"), absolute_at_its_package=("db=absolute", "server@db.server=apache"),
+        interpolated="+server@x=${server}"),
+    *cases("+group", SHOP,
+        new="+more=one", new_list="+more=[one,two]", new_nested="+more/deep=er", new_at_a_package="+more@q.w=one",
+        new_at_the_root="+more@_global_=one", new_here="+more@_here_=one", new_at_its_group="+more@_group_.x=one",
+        new_global="+more=flat", new_global_at_a_package="+more@q=flat", at_another_package="+db@src=sqlite",
+        two_packages=("+db@src=sqlite", "+db@dst=sqlite"), the_root_dot="+db@_global_.q=sqlite", a_list_to_a_word="+db=[sqlite]",
+        keys_of_it=("+more=one", "more.one=5"), lies_over_the_file=("+more=one", "+more@b=two"), two=("+more=one", "+more/deep=er")),
+    *trees("+group", SHOP,
+        to_no_list=("a: 1\ndb: {port: 0}", "+db=mysql"), to_an_empty_list=("defaults: []\na: 1\ndb: {port: 0}", "+db=mysql"),
+        behind_self=("defaults: [_self_, server: nginx]\ndb: {port: 0}", "+db=mysql"),
+        behind_a_self_at_the_end=("defaults: [server: nginx, _self_]\ndb: {port: 0}", "+db=mysql"),
+        where_a_value_is=("a: 1\ndb: 5", "+db=mysql")),
+    *cases("~group", SHOP,
+        there="~db", with_its_option="~db=mysql", with_null="~db=null", and_chosen=("~db", "db=sqlite"),
+        chosen_and=("db=sqlite", "~db"), and_added_is_away=("~db", "+db=sqlite"), and_a_key=("~db", "~a"), both=("~db", "~server")),
+    *trees("~group", SHOP,
+        own_keys_stay=("defaults: [db: mysql, _self_]\ndb: {port: 9}", "~db"), optional=("defaults: [optional db: nope]", "~db"),
+        null=("defaults: [db: null]", "~db"), missing=("defaults: [db: '???']\na: 1", "~db"),
+        at_a_package=("defaults: [db@src: mysql, db@dst: mysql]", "~db@src")),
+    *trees("group@package", SHOP,
+        one_of_two=("defaults: [db@src: mysql, db@dst: mysql]", "db@src=sqlite"),
+        both=("defaults: [db@src: mysql, db@dst: mysql]", "db@src=sqlite", "db@dst=[postgres,sqlite]"),
+        the_root=("defaults: [db@_global_: mysql]", "db@_global_=sqlite"),
+        here_is_the_root=("defaults: [db@_here_: mysql]", "db@_global_=sqlite"),
+        group_is_its_path=("defaults: [db@_group_.x: mysql]", "db@db.x=sqlite"),
+        the_root_dot_is_left_out=("defaults: [db@_global_.x: mysql]", "db@x=sqlite"),
+        header_does_not_count=("defaults: [flat: one]", "flat=two")),
+]
+
+# -- values, as they stand behind 'a='
+
+VALUES = r"""yes
+on
+True
+TRUE
+tRuE
+false
+null
+NULL
+None
+0x10
+010
+00
+-0
++1
+-1
+1_000
+1__0
+_1
+1.
+.5
+-.5
+1.5
++.5e3
+1e3
+1e-3
+1E+3
+5.e3
+1e
+1_0.5_0
+1e400
+.inf
+inf
+-inf
+INF
+nan
+NaN
+1.2.3
+1a
+1-2
+- 1
+1 2
+1:30
+12:30:45
+2024-01-01
+2024-01-01T10:00:00
+a:b
+a: b
+:
+word
+two words
+two  blanks
+a-b_c
+/data/set
+./data/../set-1.tar.gz
+C:\data
+50%
+a@b.c
+*
+*.py
+a*b?c|d
+a+b
++
+-
+--
+.
+..
+$x
+${b.x}
+${b.x}_${b.y}
+pre_${b.x}/post
+${oc.env:HOME,x}
+${oc.env:HOME,"a b"}
+${.x}
+${b.x} text
+\${b.x}
+a\b
+a\\b
+\\
+\,
+a\,b
+a\=b
+a\:b
+\[x\]
+\{x\}
+\(x\)
+\ x\ 
+x\ 
+it\ is
+'single'
+"double"
+''
+""
+'a,b'
+"a=b"
+' blanks '
+'it\'s'
+"it's"
+'say "x"'
+"say \"x\""
+'a\b'
+'a\\b'
+'a\\'
+'a\\\'b'
+'\n'
+'1'
+"1.5"
+'true'
+'null'
+'[1,2]'
+'{a: 1}'
+'#x'
+'é'
+'???'
+'${b.x}'
+'${b.${a}}'
+'\${b.x}'
+'\\${b.x}'
+'$'
+[]
+[1]
+[1,2,3]
+[ 1 , 2 ]
+[a, b c, d]
+['a,b', "c"]
+[a\,b, c\]]
+[[1, [2]], []]
+[{x: 1}, {y: [2]}]
+[null, true, 1.0, 1, '1', nan, inf]
+[${b.x}, x]
+[a:b, c:d]
+['', a]
+{}
+{x: 1}
+{x:1,y:2}
+{ x : 1 , y : 2 }
+{x: {y: {}}, z: []}
+{x: [1, {y: 2}], z: null}
+{1: 2, 3: 4}
+{true: 1, 1.5: 2}
+{x: 1, x: 2}
+{a b: 1}
+{a.b: 1}
+{a\:b: 1}
+{x: ${b.x}}
+{x: a:b}
+{x: 'a, b'}
+{a-b: 1, _c: 2, $d: 3, /e: 4}
+int(3.9)
+int('3')
+int(3)
+int(true)
+int (3)
+int(value=3)
+int([1.5, '2'])
+int({x: 1.5})
+float(1)
+float('1e-3')
+float([1, 2])
+str(1)
+str(1.0)
+str(true)
+str([1, true])
+str({x: 1})
+str('x')
+bool(0)
+bool(1)
+bool(TRUE)
+bool('false')
+bool([0, 1])
+[int(3.9), str(1)]
+{x: float(1)}
+int(float('3.7'))
+sort([3, 1, 2])
+sort([3, 1, 2], reverse=true)
+sort(3)
+shuffle([1])
+int
+int x
+'int(3)'
+???""".split("\n")
+VALUES += ["", " ", " x ", "\tx\t", "' x '", "'two\nlines'", "a\tb", "'a\tb'", "\\\t", "x" * 5000, "[" * 20 + "]" * 20]
+AB = {"config": "a: 0\nb: {x: 1, y: 2}"}
+VALUE_CASES = [Case(f"value: a={v[:40]}", AB, (f"a={v}",)) for v in VALUES]
+
+
+# -- what Hydra refuses, mlkit refuses in one line
+
+BAD = {**SHOP, "e/plain": "defaults: [override /db: sqlite]", "e/relative": "# @package _global_\ndefaults: [override db: sqlite]",
+       "e/lost": "# @package _global_\ndefaults: [override /nowhere: x]", "e/db": "# @package _global_\ndefaults: [override /db: sqlite]",
+       "e/twice": "# @package _global_\ndefaults: [/db: mysql]", "e/other": "# @package _global_\ndefaults: [/db: sqlite]",
+       "e/order": "# @package _global_\ndefaults: [override /db: sqlite, /server: nginx]", "e/words": "# @package one two\na: 1",
+       "e/nothing": "# @package\na: 1", "e/list": "- 1", "e/number": "5", "e/defaults": "defaults: 5",
+       "e/selves": "defaults: [_self_, _self_]", "e/lonely": "defaults: [/nowhere: x]", "e/twice_a_key": "a: 1\na: 2",
+       "e/yaml": "a: [1", "ring/a": "defaults: [b]", "ring/b": "defaults: [a]", "ring/far": "defaults: [/ring@_here_: far2]",
+       "ring/far2": "defaults: [/ring@_here_: far]", "self": "defaults: [self]", "model/m": "defaults: [/net: '${db}']"}
+
+REFUSED = [
+    *trees("refused", BAD,
+        no_such_option="defaults: [db: oracle]", no_such_group="defaults: [nowhere: x]", no_such_file="defaults: [nowhere]",
+        no_such_option_in_a_list="defaults: [db: [mysql, oracle]]", no_such_option_nested="defaults: [e: lonely]",
+        no_such_option_chosen=("defaults: [db: mysql]", "db=oracle"), no_such_option_added=("a: 1", "+db=oracle"),
+        no_such_option_in_a_chosen_list=("defaults: [db: mysql]", "db=[mysql,oracle]"),
+        not_chosen="defaults: [db: '???']", not_chosen_but_optional="defaults: [optional db: '???']",
+        chosen_as_missing=("defaults: [db: mysql]", "db=???"), a_file_not_chosen="defaults: ['db/???']",
+        the_root_file_in_itself="defaults: [config]", a_file_in_itself="defaults: [self]", a_ring="defaults: [ring: a]",
+        a_wide_ring="defaults: [ring: far]",
+        a_group_twice="defaults: [db: mysql, db: sqlite]", a_group_twice_the_same="defaults: [db: mysql, db: mysql]",
+        a_group_twice_at_a_package="defaults: [db@s: mysql, db@s: sqlite]", a_group_at_its_own_name="defaults: [db: mysql, db@db: mysql]",
+        a_group_twice_below="defaults: [db: mysql, e: twice]", a_group_twice_below_differing="defaults: [db: mysql, e: other]",
+        null_and_an_option="defaults: [db: null, db: mysql]", added_a_second_time=("defaults: [db: mysql]", "+db=sqlite"),
+        added_the_same_again=("defaults: [db: mysql]", "+db=mysql"), added_twice=("a: 1", "+db=mysql", "+db=mysql"),
+        added_at_its_own_package=("defaults: [db: mysql]", "+db@_group_=sqlite"), forced=("a: 1", "++db=mysql"),
+        self_twice="defaults: [_self_, _self_]\na: 1", self_twice_below="defaults: [e: selves]",
+        self_at_a_package="defaults: [_self_@x]\na: 1", self_as_an_option="defaults: [db: _self_]\na: 1",
+        override_of_nothing="defaults: [override db: mysql]", override_of_another="defaults: [db: mysql, override server: nginx]",
+        override_at_another_package="defaults: [db@s: mysql, override db: sqlite]",
+        override_by_an_absolute_name_below="defaults: [db: mysql, e: plain]", override_by_a_relative_name="defaults: [db: mysql, e: relative]",
+        override_of_nothing_below="defaults: [db: mysql, e: lost]", override_before_its_group="defaults: [e: db, db: mysql]",
+        override_then_a_group="defaults: [db: mysql, override db: sqlite, server: nginx]",
+        override_then_a_group_below="defaults: [db: mysql, e: order]", override_in_an_interpolated_file="defaults: [db: mysql, e@f: '${server}', server: a]"
+        if False else "defaults: [db: mysql, server: nginx, 'e@_global_': '${oc.env:NO_SUCH_NAME,db}']",
+        the_word_override_at_a_file="defaults: [override base]", the_word_optional_at_a_file="defaults: [optional base]",
+        defaults_is_null="defaults: null\na: 1", defaults_is_a_mapping="defaults: {db: mysql}", defaults_is_a_word="defaults: db",
+        defaults_is_a_number_below="defaults: [e: defaults]", an_entry_is_a_number="defaults: [1]", an_entry_is_null="defaults: [null]",
+        an_entry_is_a_list="defaults: [[db]]", an_entry_is_empty="defaults: [{}]", an_entry_has_two_keys="defaults: [{db: mysql, server: nginx}]",
+        an_option_is_a_number="defaults: [number: 1]", an_option_is_a_bool="defaults: [db: yes]", an_option_is_a_mapping="defaults: [db: {a: 1}]",
+        an_option_in_a_list_is_a_number="defaults: [number: [1]]", an_option_in_a_list_is_null="defaults: [db: [null]]",
+        interpolation_of_nothing="defaults: [db: '${nowhere}']", interpolation_of_a_key="defaults: [db: '${a}']\na: mysql",
+        interpolation_to_nothing="defaults: [server: nginx, db: '${server}']", interpolation_in_a_list="defaults: [server: nginx, db: ['${server}']]",
+        interpolation_of_a_list="defaults: [server: [nginx], db: '${server}']", interpolation_of_null="defaults: [server: null, db: '${server}_x']",
+        interpolation_of_the_environment="defaults: [db: '${oc.env:NO_SUCH_NAME}']", interpolation_of_a_group="defaults: ['${db}': mysql]",
+        interpolation_below_of_a_later_visited_group="defaults: [db: mysql, model: m]",
+        header_of_two_words="defaults: [e: words]", header_of_none="defaults: [e: nothing]",
+        primary_is_a_list="- 1", group_file_is_a_number="defaults: [e: number]",
+        yaml_is_broken="a: [1", yaml_below_is_broken="defaults: [e: yaml]", a_key_twice="a: 1\na: 2", a_key_twice_below="defaults: [e: twice_a_key]",
+        two_documents="a: 1\n---\nb: 2", tab="\ta: 1", unknown_anchor="a: *x", python_tag="a: !!python/name:os.system x",
+        null_key="null: 1", broken_interpolation="a: ${b", empty_interpolation="a: '${}'",
+        list_over_a_mapping="defaults: [db: mysql, _self_]\ndb: [1]", mapping_over_a_list="defaults: [_self_, db: mysql]\ndb: [1]"),
+    *[Case(f"refused: {' '.join(o)}", SHOP, tuple(o)) for o in [
+        ["q=1"], ["q.w=1"], ["b.q=1"], ["b.q.w=1"], ["a.x=1"], ["n.x=1"], ["db.nope=1"], ["b={w: 1}"], ["b={y: {w: 1}}"], ["i.x=1"],
+        ["c.9=1"], ["+c.3=1"], ["c.x=1"], ["+a=1"], ["+t=x"], ["+b.x=1"], ["+b=1"], ["~q"], ["~b.q"], ["~n"], ["~m"], ["~a=2"], ["~a='1'"],
+        ["~a="], ["~b=1"], ["~c.0"], ["q/w=1"], ["a@b=1"], ["+q@w=1"], ["c[0]=1"], ["-a=1"], ["a"], ["+a"], ["++a"], ["=1"], ["+=1"], ["a.=1"], [".a=1"],
+        ["a..b=1"], ["a b=1"], ["+1=1"], ["+é=1"], ["+b.-1=1"], ["~~a"], ["+~a=1"], ["+++q=1"], [""], [" "], ["--config=x"],
+        ["db=null"], ["db=1"], ["db=true"], ["db="], ["+more=null"], ["+more=1"], ["db/=x"], ["/db=x"], ["db@=sqlite"], ["db@a:b=sqlite"],
+        ["db@x=sqlite"], ["db@db=sqlite"], ["db@_global_=sqlite"], ["server@x=nginx"], ["optional db=x"],
+        ["~db=sqlite"], ["~db@x"], ["~db=[mysql]"], ["~more"], ["db=mysql,sqlite"], ["db=glob(*)"], ["db=choice(mysql,sqlite)"],
+        ["a=1,2"], ["a=[1],[2]"], ["a=choice(1,2)"], ["a=range(1,3)"], ["a=interval(0,1)"], ["a=sort(3,1)"], ["a=shuffle(1,2)"],
+        ["a=tag(t,choice(1,2))"], ["a=glob(*)"], ["a=int(1,2)"], ["a=int(abc)"], ["a=int(null)"], ["a=int()"], ["a=int(1"], ["a=float(x)"],
+        ["a=bool(yes)"], ["a=str(null)"], ["a=foo(1)"], ["a=foo()"], ["a=b(c)d"], ["a=x)"], ["a=(1)"], ["a=["], ["a=]"], ["a=[1,]"], ["a=[,1]"],
+        ["a=[1 2"], ["a=[1]x"], ["a=x[1]"], ["a={"], ["a=}"], ["a={x}"], ["a={x:}"], ["a={:1}"], ["a={x:1,}"], ["a={x:1}y"], ["a={null:1}"],
+        ["a={[1]:2}"], ["a={x:1 y:2}"], ["a='x"], ['a="x'], ["a='x'y"], ["a=x'y'"], ["a='x' 'y'"], ["a='\\'"], ["a=${b"], ["a='${b'"],
+        ["a=${}"], ["a='${}'"], ["a=,"], ["a=1,"], ["a=,1"]]],
+    *[Case(f"refused: {' '.join(o)} ({name})", {**SHOP, "config": config}, tuple(o)) for name, config, o in [
+        ("a package is asked for", "defaults: [db@s: mysql, db@t: mysql]", ["db=sqlite"]),
+        ("the root is asked for", "defaults: [db@_global_: mysql]", ["db=sqlite"]),
+        ("here is no name from outside", "defaults: [db@_here_: mysql]", ["db@_here_=sqlite"]),
+        ("group is no name from outside", "defaults: [db@_group_.x: mysql]", ["db@_group_.x=sqlite"]),
+        ("the root dot is no name from outside", "defaults: [db@_global_.x: mysql]", ["db@_global_.x=sqlite"]),
+        ("a package is asked for", "defaults: [db@s: mysql]", ["~db"]), ("a list is no group", "defaults: [db: [mysql, sqlite]]", ["~db"]),
+        ("a key of a group's name takes an option", "a: 1\ndb: 5", ["db=7"])]],
+]
