@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['partial', 'Path', 'pl', 'torch', 'Tensor', 'nn', 'F', 'build', 'check', 'register', 'Checkpoint', 'CSVLogger',
-           'Progress', 'SameBatches', 'Config', 'ConfigError', 'explain', 'load_config', 'MNIST', 'ArrayLoader',
-           'EpochSampler', 'ImageFolder', 'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP', 'ConvNet', 'Heads',
-           'ResNet', 'UNet', 'Run', 'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'plot_confusion',
-           'show_mistakes', 'evaluate', 'load_run', 'predict', 'train']
+           'Progress', 'SameBatches', 'Config', 'ConfigError', 'compose', 'diff', 'explain', 'load_config', 'MNIST',
+           'ArrayLoader', 'EpochSampler', 'ImageFolder', 'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP',
+           'ConvNet', 'Heads', 'ResNet', 'UNet', 'Run', 'list_runs', 'plot_history', 'answers', 'confusion_matrix',
+           'plot_confusion', 'show_mistakes', 'evaluate', 'load_run', 'predict', 'train']
 
 # %% ../nbs/11_all.ipynb #38997369
 from functools import partial
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from .build import build, register
 from .check import check
 from .callbacks import Checkpoint, CSVLogger, Progress, SameBatches
-from .config import Config, explain, load_config
+from .config import Config, compose, diff, explain, load_config
 from .source import ConfigError
 from .datamodule import MNIST, ArrayLoader, EpochSampler, ImageFolder, show_images
 from .model import HeadsLoss, LitModel, accuracy
@@ -32,7 +32,7 @@ from .train import evaluate, load_run, predict, train
 
 # what `import *` gives (nbdev makes `__all__` of it)
 _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "build", "check", "register", "Checkpoint",
-         "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "explain", "load_config", "MNIST",
-         "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss", "LitModel", "accuracy", "MLP",
+         "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "compose", "diff", "explain",
+         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss", "LitModel", "accuracy", "MLP",
          "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs", "plot_history", "answers", "confusion_matrix",
          "plot_confusion", "show_mistakes", "evaluate", "load_run", "predict", "train"]

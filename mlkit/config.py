@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Link', 'merge_into', 'Config', 'links_of', 'own_path', 'origin_of', 'problem', 'show_keys', 'project_of', 'trust_of',
            'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default', 'parse_defaults', 'Override',
-           'parse_override', 'apply_override', 'wrap', 'Choices', 'expand', 'extended', 'stack', 'settle', 'compose',
-           'search_path', 'env_overrides', 'load_config', 'Table', 'short', 'Explanation', 'explain', 'diff']
+           'keys_of', 'parse_override', 'apply_override', 'wrap', 'Choices', 'expand', 'extended', 'stack', 'settle',
+           'compose', 'search_path', 'env_overrides', 'load_config', 'Table', 'short', 'Explanation', 'explain', 'diff']
 
 # %% ../nbs/00_config.ipynb #734f8e32
 import copy, os, re, sys
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .source import ConfigError, Keys, Origin, Problem, Problems, Source, config_error, did_you_mean, find_root
-from .source import gather, packaged_configs, parse_value, parse_yaml, show_path
+from .source import gather, one_line, packaged_configs, parse_value, parse_yaml, show_path
 
 # %% ../nbs/00_config.ipynb #a13acec6
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class SearchPath:
         raise config_error(origin, group, what + known)
 
 # %% ../nbs/00_config.ipynb #7412a52f
-_PACKAGE = re.compile(r"\A(?:\s*#[^\n]*\n)*?\s*#\s*@package\s+([\w.]+)")
+_PACKAGE = re.compile(r"\A(?:\s*#\s*@[^\n]*\n)*\s*#\s*@package\s+([\w.]+)")  # the first lines; the last one counts
 
 
 @dataclass
@@ -264,7 +264,7 @@ class Default:
         "Where its keys go, as a dotted path: `above` is where those of its file go, `header` its `# @package`."
         package = self.group.replace("/", ".") if self.package is None else self.package
         if self.package is None and header is not None: package = "_global_." + header
-        package = package.replace("_group_", "_global_." + self.path(base).replace("/", "."))
+        if "_group_" in package: package = "_global_." + package.replace("_group_", self.path(base).replace("/", "."))
         full = ".".join(o for o in (above, "" if package == "_here_" else package) if o)
         return full.rpartition("_global_")[2].strip(".")
 
@@ -291,7 +291,7 @@ def parse_defaults(file: ConfigFile) -> list[Default | str]:
 def _default(text: Any, option: Any, origin: Origin, named: bool = True) -> Default:
     *words, target = str(text).split() or [""]
     target, _, package = target.partition("@")
-    group, slash, name = (target, "/", option) if named else target.rpartition("/")
+    group, _, name = (target, "", option) if named else ("", "", target) if "${" in target else target.rpartition("/")
     options = name if isinstance(name, list) else [] if name is None else [name]
     if not (re.fullmatch(r"/?[\w.-]+(/[\w.-]+)*", group) if named else name) or set(words) - {"optional", "override"} \
             or "override" in words and not named or not re.fullmatch(r"[\w.]*", package):
@@ -313,13 +313,25 @@ class Override:
     origin: Origin
     package: str | None = None  # what follows '@'
 
-    @property
-    def path(self) -> Keys: return _path(self.key)
+
+def keys_of(
+    data: Any,  # the plain data that the key is about
+    key: str,   # 'callbacks.0.mode'; '' for the whole
+) -> Keys:      # ('callbacks', 0, 'mode')
+    "A dotted key as a path. A number is an index in a list, and a word in a mapping, unless that has the number."
+    path = []
+    for word in key.split(".") if key else ():
+        number = int(word) if re.fullmatch(r"0|[1-9][0-9]*", word) else word
+        path.append(number if isinstance(data, list) or isinstance(data, dict) and word not in data and number in data else word)
+        data = _item(data, path[-1])
+    return tuple(path)
 
 
-def _path(key: str) -> Keys:
-    "'callbacks.0.mode' -> ('callbacks', 0, 'mode')"
-    return tuple(int(o) if re.fullmatch(r"0|[1-9][0-9]*", o) else o for o in key.split(".")) if key else ()
+def _has(node, key) -> bool:
+    return key in node if isinstance(node, dict) else isinstance(node, list) and isinstance(key, int) and key < len(node)
+
+
+def _item(node, key): return node[key] if _has(node, key) else None
 
 
 def parse_override(
@@ -342,7 +354,7 @@ def apply_override(
     o: Override,
 ):
     "Make one change of a value. A `ConfigError` says why it cannot be made."
-    *above, key = path = o.path
+    *above, key = path = keys_of(data, o.key)
     node, new = data, o.op in ("+", "++")
     for n, k in enumerate(above, 1):
         if not _has(node, k) and not (new and isinstance(node, dict)): raise _no_such_key(o, node, k)
@@ -350,32 +362,26 @@ def apply_override(
             node[k] = {}
             links.setdefault(path[:n], []).append(Link(o.origin, None))
         node = node[k]
-        if not isinstance(node, (dict, list)): raise _not_a_mapping(o, path[:n], node)
+        if not isinstance(node, (dict, list)): raise _not_a_mapping(o, path[:n], path[n:], node)
     if o.op == "~": return _delete(node, key, path, links, o)
     if not _has(node, key) and (isinstance(node, list) or not new and "_target_" not in node):
         raise _no_such_key(o, node, key)
     if o.op == "+=": o = _appended(node, key, o)
-    _set(data, links, node, key, o)
+    _set(data, links, path, o)
 
 
-def _set(data: dict, links: dict, node, key, o: Override):
-    old, src = _item(node, key), _source_of(o.value, o.origin, o.path)
+def _set(data: dict, links: dict, path: Keys, o: Override):
+    node, key = _get(data, path[:-1]), path[-1]
+    old, src = _item(node, key), _source_of(o.value, o.origin, path)
     if o.op == "+" and old not in (None, "???") and not isinstance(o.value, (dict, list)):
         raise config_error(o.origin, o.key, f"there is a value already, {old!r}; {o.key}=… changes it, ++{o.key}=… too")
     if isinstance(o.value, dict) and isinstance(old, dict):
         if o.op == "": _check_keys(o, o.value, old)
-        merge_into(data, links, src, o.path[:-1])
+        merge_into(data, links, src, path[:-1])
     else:
-        _drop_below(links, o.path)
-        _record(o.value, o.path, links, src.origins)
+        _drop_below(links, path)
+        _record(o.value, path, links, src.origins)
         node[key] = o.value
-
-
-def _has(node, key) -> bool:
-    return key in node if isinstance(node, dict) else isinstance(key, int) and key < len(node)
-
-
-def _item(node, key): return node[key] if _has(node, key) else None
 
 # %% ../nbs/00_config.ipynb #a2304255
 def _appended(node, key, o: Override) -> Override:
@@ -416,9 +422,9 @@ def _check_keys(o: Override, new: dict, old: dict):
         if isinstance(v, dict) and isinstance(old[k], dict): _check_keys(o, v, old[k])
 
 
-def _not_a_mapping(o: Override, path: Keys, value) -> ConfigError:
+def _not_a_mapping(o: Override, path: Keys, rest: Keys, value) -> ConfigError:
     to = re.fullmatch(r"\$\{([\w.]+)\}", str(value))
-    way = f"set {to[1]}.{show_keys(o.path[len(path):])}" if to else "give it a value with keys first"
+    way = f"set {to[1]}.{show_keys(rest)}" if to else "give it a value with keys first"
     return config_error(o.origin, o.key, f"'{show_keys(path)}' is {value}, so it has no keys to set; {way}")
 
 
@@ -482,17 +488,21 @@ class _Spot:
 
 def expand(file: ConfigFile, choices: Choices, spot: _Spot = _Spot(), appended: Iterable[Default] = ()) -> list[Source]:
     "The sources that a file and its list stand for, lowest first."
-    entries = [*parse_defaults(file), *appended]
+    entries = [o for o in (*parse_defaults(file), *appended) if o == "_self_" or not _is_hydras(o, spot)]
     spot = replace(spot, files=(*spot.files, file.name))
     gather(lambda o: _want(o, choices, spot), [o for o in entries if o != "_self_" and o.override])
     def sources(o) -> list[Source] | Default:
-        if o == "_self_": return [wrap(file.source, _path(spot.place), spot.picked)]
+        if o == "_self_": return [wrap(file.source, tuple(spot.place.split(".")) if spot.place else (), spot.picked)]
         o = o if o.override else _as_wanted(o, choices, spot)
         return [] if o.override else o if _is_reference(o.option) else _options(o, choices, spot)
     def if_it_waits(o):
         return _options(_looked_up(o, choices), choices, replace(spot, waited=True)) if isinstance(o, Default) else o
     found = gather(if_it_waits, gather(sources, reversed(entries)))
     return [src for part in reversed(found) for src in part]
+
+def _is_hydras(entry: Default, spot: _Spot) -> bool:
+    "Hydra's own settings, `override hydra/job_logging: colorlog`, have no meaning here."
+    return entry.path(spot.base).split("/")[0] == "hydra"
 
 # %% ../nbs/00_config.ipynb #610bcba3
 def _want(entry: Default, choices: Choices, spot: _Spot):
@@ -509,10 +519,14 @@ def _as_wanted(entry: Default, choices: Choices, spot: _Spot) -> Default:
 
 
 def _looked_up(entry: Default, choices: Choices) -> Default:
-    try: return replace(entry, option=OmegaConf.create({**choices.known, "_": entry.option})["_"])
-    except OmegaConfBaseException:
-        known = ", ".join(choices.known) or "none"
-        raise config_error(entry.origin, entry.group, f"{entry.option} leads to no choice (there are: {known})") from None
+    known = {k: v for k, v in choices.known.items() if not isinstance(v, list)}
+    try: option = OmegaConf.create({**known, "_": entry.option})["_"]
+    except OmegaConfBaseException: option = None
+    if not isinstance(option, str):
+        raise config_error(entry.origin, entry.group, f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})")
+    if entry.named: return replace(entry, option=option)
+    group, _, option = option.rpartition("/")
+    return replace(entry, group=group, option=option)
 
 
 def _options(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
@@ -523,8 +537,8 @@ def _options(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
         if gone and gone.value in (None, entry.option): return choices.used.add(key) or []
         if key in choices.taken: return []
     if isinstance(entry.option, list):
-        each = [replace(entry, option=o, named=False) for o in reversed(entry.option)]
-        parts = gather(lambda o: _options(o, choices, spot), each)
+        each = [f"{entry.group}/{o}".rpartition("/") for o in reversed(entry.option)]
+        parts = gather(lambda o: _options(replace(entry, group=o[0], option=o[2], named=False), choices, spot), each)
         return [src for part in reversed(parts) for src in part]
     if entry.named: choices.note(entry, key)
     return [] if entry.option is None else _option(entry, choices, spot)
@@ -543,7 +557,7 @@ def _option(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
     if file.name in spot.files: raise config_error(entry.origin, "defaults", f"a circle: {' -> '.join((*spot.files, file.name))}")
     if file.extends: raise config_error(file.source.origins["extends",], "extends", "is for the file that is run; an option "
                                         "names what it builds on in its 'defaults:' list")
-    if entry.named and file.defaults is None: choices.note_leaf(entry, key)
+    if entry.named and not file.defaults: choices.note_leaf(entry, key)
     return expand(file, choices, _Spot(group, entry.place(spot.base, spot.place, file.package), spot.files,
                                        entry.origin, spot.waited))
 
@@ -576,7 +590,8 @@ def stack(
         spelt_out = {k for s in sources for k, v in s.data.items() if isinstance(v, dict) and "_target_" in v}
         choices.taken, choices.known = choices.taken | choices.known.keys() | spelt_out, {}
         choices.leaves = set()
-        sources = [*expand(file, choices, appended=choices.appended if n == 0 else ()), *sources]
+        place = (file.package or "_global_").removeprefix("_global_").strip(".")
+        sources = [*expand(file, choices, _Spot(place=place), choices.appended if n == 0 else ()), *sources]
     choices.taken = frozenset()
     return sources
 
@@ -590,7 +605,9 @@ def settle(choices: Choices) -> list[Source]:
         if entry.override: raise config_error(entry.origin, key, f"no list has '{key}', so there is nothing to override")
         return _options(entry, choices, _Spot())
     for key, o in choices.removed.items():
-        if key not in choices.used: choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
+        if key in choices.used: continue
+        if o.package is not None: raise config_error(o.origin, key, "no list has that, so there is nothing to take away")
+        choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     left = [o for k, o in choices.wanted.items() if k not in choices.used]
     return [src for part in gather(source, left) for src in part]
 
@@ -616,6 +633,7 @@ def _compose(file: ConfigFile, folder: Path, root: Path, changes: list[Override]
     data, links = {}, {(): [Link(Origin(file.name), None)]}
     if packaged: merge_into(data, links, Source(dict(name=Path(file.name).stem), {("name",): Origin(file.name)}))
     for src in [*found[0], *found[1]]: merge_into(data, links, src)
+    data.pop("hydra", None)  # Hydra's own settings have no meaning here
     problems.each(lambda o: apply_override(data, links, o), choices.values)
     cfg = _config(data, links, root, trust, choices.all)
     if problems: raise ConfigError(*problems, cfg=cfg)
@@ -642,11 +660,10 @@ def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
 # %% ../nbs/00_config.ipynb #50057308
 def _config(data: dict, links: dict, root: Path, trust: Iterable[str], choices: Mapping[str, Any]) -> Config:
     try: return Config(data, links, root, trust, choices)
-    except OmegaConfBaseException:
+    except OmegaConfBaseException as e:
         problems = [Problem(links[p][-1].origin, show_keys(p), _why_refused(v))
                     for p, v in _leaves(data, ()) if _is_refused(v)]
-        if not problems: raise
-        raise ConfigError(*problems) from None
+        raise ConfigError(*problems) if problems else config_error(links[()][0].origin, "", one_line(e)) from None
 
 
 def _why_refused(value) -> str:
@@ -794,7 +811,8 @@ def explain(
     key: str = "",  # 'trainer.max_epochs'; a mapping stands for all its keys, and '' for the whole config
 ) -> Explanation:
     "Who set this? Every value that a key had, the one that counts first. A `ConfigError` where there is no such key."
-    path, data = _path(key), OmegaConf.to_container(cfg, resolve=False)
+    data = OmegaConf.to_container(cfg, resolve=False)
+    path = keys_of(data, key)
     for n, k in enumerate(path):
         try: data = data[k]
         except (KeyError, IndexError, TypeError):

@@ -140,7 +140,10 @@ def test_imports_come_from_lower_floors(path):
     floor = FLOORS.get(Path(path).relative_to("mlkit").parts[0].removesuffix(".py"))
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            package = Path(path).parent.as_posix().replace("/", ".")
+            names = [importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module]
+        else: names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         for name in names:
             parts = name.split(".")
             if parts[0] != "mlkit" or len(parts) == 1: continue
