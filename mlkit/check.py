@@ -8,6 +8,7 @@ __all__ = ['DIRECTIVES', 'PARTS', 'GROUPS', 'KNOWN', 'OURS', 'SHAPES', 'QUIET', 
 # %% ../nbs/01_check.ipynb #5830a977
 import re
 from inspect import Parameter, Signature
+from types import NoneType
 from typing import Any, Iterator
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +27,8 @@ class _View:
     "A config as written (`data`), and as the builder will see it (`value`)."
     def __init__(self, cfg: DictConfig):
         self.cfg, self.data, self.above = cfg, OmegaConf.to_container(cfg, resolve=False), own_path(cfg)
-        self.root, self.trust, self.found, self.partials = project_of(cfg), trust_of(cfg), {}, {}
+        self.root, self.trust, self.found = project_of(cfg), trust_of(cfg), {}
+        self.kinds, self.moved = {}, {}  # what others found wrong with the target, or the value, at a path
 
     def find(self, target: str) -> Any:
         "The class or function that a target names, or the `TargetError`."
@@ -36,12 +38,17 @@ class _View:
         return self.found[key]
 
     def node(self, path: Keys):
+        "The node at a path, on ways through interpolations; None where there is none."
         node = self.cfg
-        for key in path: node = node._dereference_node()._get_node(key)
+        for key in path:
+            node = node._dereference_node()
+            node = node._get_node(key) if OmegaConf.is_config(node) and key in _keys(node) else None
+            if node is None: break
         return node
 
     def value(self, path: Keys) -> Any:
-        node = self.node(path)
+        try: node = self.node(path)
+        except _BROKEN: return Made()
         return None if node is None else self._value(node, ())
 
     def _value(self, node, above: tuple):
@@ -50,11 +57,22 @@ class _View:
         if node._is_missing() or any(o is node for o in above): return Made()
         if not OmegaConf.is_config(node) or node._is_none(): return node._value()
         inside = lambda key: self._value(node._get_node(key), (*above, node))
-        if OmegaConf.is_list(node): return list(map(inside, range(len(node))))
-        if "_target_" not in node.keys(): return {k: inside(k) for k in node.keys()}
-        target, partial = inside("_target_"), "_partial_" in node.keys() and inside("_partial_")
-        obj = self.find(target) if isinstance(target, str) else None
-        return Made(target, produces(obj), partial is True) if callable(obj) else Made()
+        if OmegaConf.is_list(node): return list(map(inside, _keys(node)))
+        if "_target_" not in (keys := _keys(node)): return {k: inside(k) for k in keys}
+        target, partial = inside("_target_"), "_partial_" in keys and inside("_partial_")
+        obj = self.find(target) if isinstance(target, str) and not _odd(keys) else None
+        return Made(target, produces(obj), partial is True) if callable(obj) and isinstance(partial, bool) else Made()
+
+
+def _keys(node) -> list:
+    "The keys of a mapping, the numbers of a list."
+    if node._is_none() or node._is_missing() or node._is_interpolation(): return []
+    return list(node.keys()) if OmegaConf.is_dict(node) else list(range(len(node)))
+
+
+DIRECTIVES = ("_target_", "_args_", "_partial_")  # the keys of a target's node that are not arguments
+_DIRECTIVE = re.compile(r"_\w+_")
+def _odd(node) -> list[str]: return [k for k in node if _DIRECTIVE.fullmatch(str(k)) and k not in DIRECTIVES]
 
 # %% ../nbs/01_check.ipynb #26015b7a
 def _written(view: _View, path: Keys) -> tuple[Keys, Any]:
@@ -75,15 +93,31 @@ def _home(view: _View, path: Keys) -> Keys:
     return home if _written(view, home)[0] == home else path
 
 
+def _refers(view: _View, path: Keys) -> Iterator[Keys]:
+    "The places that a value refers to."
+    raw = _written(view, path)[1]
+    for dots, name in re.findall(r"\$\{(\.*)([\w.]+)\}", raw) if isinstance(raw, str) else ():
+        keys = tuple(int(k) if k.isdigit() else k for k in name.split("."))
+        full = (*(*view.above, *path)[:-len(dots)], *keys) if dots else keys
+        if full[:len(view.above)] == view.above: yield full[len(view.above):]
+
+
+def _is_secret(view: _View, path: Keys, depth: int = 9) -> bool:
+    "Does a value come from the environment?"
+    return "oc.env" in str(_written(view, path)[1]) or depth > 0 and any(
+        _is_secret(view, o, depth - 1) for o in _refers(view, path) if _written(view, o)[0])
+
+
 def _unfit(view: _View, want, path: Keys, who: str) -> Iterator[tuple[Keys, str]]:
     "Why the value at a path is not what `who` wants."
     for o in mismatch(want, view.value(path)):
         (at, raw), home = _written(view, (*path, *o.path)), _home(view, (*path, *o.path))
-        if o.partial_only or (packaged_configs() / origin_of(view.cfg, at).name).is_file(): at = home
-        if isinstance(o.value, Made) and at == home:
-            at = (*home, "_partial_" if o.partial_only and "_partial_" in _written(view, home)[1] else "_target_")
-        message = f"{who} {o.text(f'what {raw} gives') if 'oc.env' in str(raw) else o}"
-        if not o.partial_only or view.partials.setdefault(home, message) == message: yield at, message
+        message = f"{who} {o.text(f'what {raw} gives') if _is_secret(view, at) else o}"
+        ours = (packaged_configs() / origin_of(view.cfg, at).name).is_file()
+        if isinstance(o.value, Made) and (o.partial_only or ours or at == home):
+            view.kinds.setdefault(home, (message, o.partial_only))
+        elif ours: view.moved.setdefault(home, message)
+        else: yield at, message
 
 # %% ../nbs/01_check.ipynb #33b62204
 def _walk(data, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
@@ -104,7 +138,7 @@ def _check_leaves(view: _View) -> Iterator[tuple[Keys, str]]:
         try: view.node(path)._dereference_node()
         except InterpolationToMissingValueError: continue
         except _BROKEN as e:
-            why = " ".join(str(e).split("\n")[0].split())
+            why = re.sub(r'^\w+ raised while resolving interpolation: "?|"$', "", str(e).split("\n")[0])
             lost = re.search(r"key '([\w.]+)' not found", why)
             yield path, f"{raw} cannot be resolved: {why}{did_you_mean(lost[1], names) if lost else ''}"
         else:
@@ -116,29 +150,26 @@ def _leads_to(node, goals: list, seen: list) -> bool:
     "Does a node, or what is in it or is referred to in it, lead to one of the goals?"
     try: node = node._dereference_node()
     except _BROKEN: return False
-    if not OmegaConf.is_config(node) or node._is_none() or any(o is node for o in seen): return False
+    if not OmegaConf.is_config(node) or any(o is node for o in seen): return False
     seen.append(node)
-    inner = range(len(node)) if OmegaConf.is_list(node) else node.keys()
-    return any(o is node for o in goals) or any(_leads_to(node._get_node(k), goals, seen) for k in inner)
+    return any(o is node for o in goals) or any(_leads_to(node._get_node(k), goals, seen) for k in _keys(node))
 
 # %% ../nbs/01_check.ipynb #0a1a342a
-DIRECTIVES = ("_target_", "_args_", "_partial_")  # the keys of a target's node that are not arguments
-_DIRECTIVE = re.compile(r"_\w+_")
-
-
 def _check_target(view: _View, path: Keys, node: dict) -> Iterator[tuple[Keys, str]]:
     "The mistakes of one target's node; the targets below it are not looked at."
-    for key in node:
-        if _DIRECTIVE.fullmatch(str(key)) and key not in DIRECTIVES:
-            yield (*path, key), f"is not one of {', '.join(DIRECTIVES)}{did_you_mean(key, DIRECTIVES)}"
+    for key in _odd(node): yield (*path, key), f"is not one of {', '.join(DIRECTIVES)}{did_you_mean(key, DIRECTIVES)}"
     target, partial = view.value((*path, "_target_")), view.value((*path, "_partial_"))
     if "_partial_" in node and not isinstance(partial, bool | Made):
-        yield (*path, "_partial_"), f"must be true or false, not {partial!r}"
-    if isinstance(target, Made): return
+        yield (*path, "_partial_"), f"must be true or false, not {node['_partial_']!r}"
+    if isinstance(target, Made) and target.unknown: return
     obj = view.find(target)
     if isinstance(obj, TargetError): yield (*path, "_target_"), str(obj)
     elif not callable(obj): yield (*path, "_target_"), f"{target} is a {type(obj).__name__}, which cannot be called"
     elif sig := signature(obj): yield from _check_arguments(view, path, node, target, sig)
+
+
+_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_REST = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def _check_arguments(view: _View, path: Keys, node: dict, target: str, sig: Signature) -> Iterator[tuple[Keys, str]]:
@@ -150,7 +181,7 @@ def _check_arguments(view: _View, path: Keys, node: dict, target: str, sig: Sign
     args = view.value((*path, "_args_")) or []
     if isinstance(args, Made): return
     if not isinstance(args, list):
-        yield (*path, "_args_"), f"must be a list of positional arguments, not {args!r}"
+        yield (*path, "_args_"), f"must be a list of positional arguments, not {node['_args_']!r}"
         return
     known = [k for k in given if k not in lost]
     try: bound = sig.bind_partial(*args, **dict.fromkeys(known)).arguments
@@ -158,13 +189,11 @@ def _check_arguments(view: _View, path: Keys, node: dict, target: str, sig: Sign
     else:
         missing = [repr(p.name) for p in params if p.default is p.empty and p.name not in bound and p.kind not in _REST]
         missing = [o for o in missing if not any(o in near for near in lost.values())]
-        if missing and not node.get("_partial_"):
-            yield (*path, "_target_"), f"{target} needs {', '.join(missing)}, which no key gives"
+        if missing and not node.get("_partial_") and not _odd(node):
+            way = "" if isinstance(view.find(target), type) else ", or `_partial_: true`"
+            yield (*path, "_target_"), f"{target} needs {', '.join(missing)}, which no key gives{way}"
     for key in known: yield from _unfit(view, wanted(sig, key), (*path, key), target)
     for i in range(len(args)): yield from _unfit(view, wanted(sig, i), (*path, "_args_", i), target)
-
-
-_BY_NAME, _REST = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY), (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 # %% ../nbs/01_check.ipynb #f66a7fec
 PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")  # what a run is made of
@@ -172,14 +201,20 @@ GROUPS = dict(callbacks="Callback", logger="loggers.Logger")  # what may be ther
 KNOWN = (*PARTS, *GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
 
 
+def _parts(view: _View, group: str) -> dict:
+    "The parts of a group by name, or by number."
+    parts = view.value((group,))
+    parts = parts if isinstance(parts, dict) else dict(enumerate(parts)) if isinstance(parts, list) else {}
+    return {k: v for k, v in parts.items() if v is not None}
+
+
 def _check_parts(view: _View) -> Iterator[tuple[Keys, str]]:
     for part, kind in PARTS.items():
-        if view.value((part,)) is None: yield (part,), f"a run needs a {kind} here: a mapping with a _target_"
-        else: yield from _check_kind(view, (part,), kind)
+        if view.value((part,)) is not None: yield from _check_kind(view, (part,), kind)
+        elif not any(f"'{part}'" in did_you_mean(str(k), KNOWN) for k in view.data if k not in KNOWN):
+            yield (part,), f"a run needs a {kind} here: a mapping with a _target_"
     for group, kind in GROUPS.items():
-        parts = view.value((group,))
-        for name, part in parts.items() if isinstance(parts, dict) else enumerate(parts if isinstance(parts, list) else ()):
-            if part is not None: yield from _check_kind(view, (group, name), kind)
+        for name in _parts(view, group): yield from _check_kind(view, (group, name), kind)
     uses = re.findall(r"\$\{[^}]*", " ".join(v for _, v in _walk(view.data) if isinstance(v, str)))
     for key in view.data:
         if key not in KNOWN and not any(re.search(rf"(?<![\w.]){re.escape(str(key))}\b", o) for o in uses):
@@ -187,18 +222,25 @@ def _check_parts(view: _View) -> Iterator[tuple[Keys, str]]:
             yield (key,), f"nothing reads this key{way}"
 
 
+def _mro(value) -> list[type]:
+    "The classes of what a target gives, as far as they are known."
+    return list(getattr(value.kind, "__mro__", ())) if isinstance(value, Made) else []
+
+
 def _check_kind(view: _View, path: Keys, kind: str) -> Iterator[tuple[Keys, str]]:
     value, name = view.value(path), kind.split(".")[-1]
-    if not isinstance(value, Made): yield path, f"must be a mapping with a _target_, a {name}, not {value!r}"
-    elif any((o.__module__.split(".")[0], o.__name__) == ("lightning", name) for o in getattr(value.kind, "__mro__", ())):
-        yield (*path, "_target_"), f"is a {name} of lightning.pytorch; mlkit trains with those of pytorch_lightning"
+    if isinstance(value, dict): yield path, f"needs a _target_: a {name}"
+    elif not isinstance(value, Made):
+        yield path, f"must be a {name}, a mapping with a _target_, not {_written(view, path)[1]!r}"
+    elif ("lightning", name) in [(o.__module__.partition(".")[0], o.__name__) for o in _mro(value)]:
+        yield (*path, "_target_"), f"is a {name} of lightning.pytorch; mlkit trains with pytorch_lightning's"
     else: yield from _unfit(view, view.find(f"pytorch_lightning.{kind}"), path, "a run")
 
 # %% ../nbs/01_check.ipynb #867ef373
 OURS = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
             enable_checkpointing="callbacks.checkpoint", fast_dev_run="debug=fast")
-SHAPES = dict(seed=(int, "a whole number from 0 to 4294967295"), runs=((str, type(None)), "a folder, or null"),
-              tags=((list, type(None)), "a list of words"), extra=((dict, type(None)), "a mapping"), name=(str, "a word"))
+SHAPES = dict(seed=(int, "a whole number from 0 to 4294967295"), runs=((str, NoneType), "a folder, or null"),
+              tags=((list, NoneType), "a list of words"), extra=((dict, NoneType), "a mapping"), name=(str, "a word"))
 
 
 def _check_shapes(view: _View) -> Iterator[tuple[Keys, str]]:
@@ -206,14 +248,16 @@ def _check_shapes(view: _View) -> Iterator[tuple[Keys, str]]:
     for key in [o for o in OURS if isinstance(trainer, dict) and trainer.get(o)]:
         yield ("trainer", key), f"is set by mlkit; say it with '{OURS[key]}'"
     for key, (kind, what) in SHAPES.items():
-        value = view.value((key,))
-        if isinstance(value, Made): continue
-        if not isinstance(value, kind) or key == "seed" and (value is True or not 0 <= value < 2**32):
-            yield (key,), f"must be {what}, not {value!r}"
+        value, raw = view.value((key,)), view.data.get(key)
+        if isinstance(value, Made) and value.unknown: continue
+        if not isinstance(value, kind) or key == "seed" and (isinstance(value, bool) or not 0 <= value < 2**32):
+            yield (key,), f"must be {what}, not {raw!r}"
     for key in ("optimizer", "scheduler", *GROUPS):
-        value = view.value((key,))
-        if isinstance(value, str):
-            yield (key,), f"must be a mapping; to choose an option, write '{key}: {value}' in the 'defaults:' list"
+        value, raw = view.value((key,)), view.data.get(key)
+        way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list" if isinstance(raw, str) else ""
+        if not isinstance(value, (dict, list, Made, NoneType)): yield (key,), f"must be a mapping, not {raw!r}{way}"
+        elif key in GROUPS and isinstance(value, Made) and not value.unknown:
+            yield (key,), f"holds any number of such mappings: give this one a name, as in {key}.mine"
 
 # %% ../nbs/01_check.ipynb #8d1db404
 QUIET = {"forward", "configure_optimizers", "predict_step"}  # what a model may redefine and still log the same
@@ -221,17 +265,17 @@ QUIET = {"forward", "configure_optimizers", "predict_step"}  # what a model may 
 
 def _logged(view: _View) -> list[str]:
     "The metrics of mlkit's own model during a fit; none where nobody can tell."
-    model, parts = view.value(("model",)), view.value(("callbacks",)) or {}
-    kinds = {f"{o.__module__}.{o.__qualname__}": o for o in getattr(getattr(model, "kind", None), "__mro__", ())}
-    own = list(kinds)[:list(kinds).index("mlkit.model.LitModel")] if "mlkit.model.LitModel" in kinds else None
-    if own is None or any(callable(v) and k not in QUIET for o in own for k, v in vars(kinds[o]).items()): return []
-    callbacks = [getattr(o, "kind", None) for o in (parts.values() if isinstance(parts, dict) else parts) if o is not None]
-    if not all(o and o.__module__.split(".")[0] in ("mlkit", "pytorch_lightning") for o in callbacks): return []
-    loss, metrics = (view.value((*_home(view, ("model",)), o)) for o in ("loss", "metrics"))
-    heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
-    if isinstance(loss, Made) and not loss.target.startswith("torch.") or isinstance(metrics, Made): return []
+    model, bases = _home(view, ("model",)), _mro(view.value(("model",)))
+    names = [f"{o.__module__}.{o.__qualname__}" for o in bases]
+    own = bases[:names.index("mlkit.model.LitModel")] if "mlkit.model.LitModel" in names else None
+    if own is None or any(callable(v) and k not in QUIET for o in own for k, v in vars(o).items()): return []
+    loss, metrics = view.value((*model, "loss")), view.value((*model, "metrics")) or {}
+    if isinstance(loss, Made) and not loss.target.startswith("torch.") or not isinstance(metrics, dict): return []
+    makers = {(_mro(o) or [str])[0].__module__.partition(".")[0] for o in _parts(view, "callbacks").values()}
+    if makers - {"mlkit", "pytorch_lightning"}: return []
     stages = ["train"] if view.value(("trainer", "limit_val_batches")) == 0 else ["train", "val"]
-    return [f"{stage}/{o}" for stage in stages for o in ("loss", *heads, *_names(metrics or {}))]
+    heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
+    return [f"{stage}/{o}" for stage in stages for o in ("loss", *heads, *_names(metrics))]
 
 
 def _names(metrics: dict) -> Iterator[str]:
@@ -240,15 +284,20 @@ def _names(metrics: dict) -> Iterator[str]:
 
 
 def _check_monitors(view: _View) -> Iterator[tuple[Keys, str]]:
-    logged, callbacks = _logged(view), view.value(("callbacks",)) or {}
-    names = callbacks if isinstance(callbacks, dict) else range(len(callbacks))
-    nodes = [_home(view, o) for o in [*(("callbacks", name) for name in names), ("model", "scheduler")]]
-    places = {_home(view, (*o, "monitor")) for o in nodes if "monitor" in (_written(view, o)[1] or ())}
-    for path in sorted(places) if logged else ():
+    if not (logged := _logged(view)): return
+    scheduler = (*_home(view, ("model",)), "scheduler")
+    watchers = [scheduler, *(("callbacks", name) for name in _parts(view, "callbacks"))]
+    for path in dict.fromkeys(_home(view, (*o, "monitor")) for o in watchers):
         metric = view.value(path)
-        if not isinstance(metric, str) or any(f"{metric}/".startswith(f"{o}/") for o in (*logged, "epoch", "step")): continue
+        if not isinstance(metric, str) or metric in ("epoch", "step"): continue
+        if any(f"{metric}/".startswith(f"{o}/") for o in logged): continue
         near = did_you_mean(metric, logged) or f"; there are {', '.join(logged)}"
         yield path, f"nothing logs '{metric}' during the fit{near}"
+    made = view.value(scheduler)
+    if isinstance(made, dict) and not made.get("monitor"): made = made.get("scheduler")
+    if "ReduceLROnPlateau" in [o.__name__ for o in _mro(made)]:
+        loss = f"{logged[-1].partition('/')[0]}/loss"
+        yield _home(view, scheduler), f"{made.target} needs a metric to watch: {{scheduler: …, monitor: {loss}}}"
 
 # %% ../nbs/01_check.ipynb #b23cc4ec
 def check(
@@ -264,15 +313,16 @@ def check(
 
 
 def _once(view: _View, found: list) -> Iterator[tuple[Keys, str]]:
-    "The mistakes, without those that follow from others."
-    wrong = {_dots((*view.above, *path)): _refers(view, path) for path, _ in found}
-    for path, message in dict.fromkeys(found):
-        here = _dots((*view.above, *path))
-        if any(o in wrong and o != here and here not in wrong[o] for o in wrong[here]): continue
-        about_partial = path[-1:] in [("_target_",), ("_partial_",)] and view.partials.get(path[:-1], message)
-        if about_partial in (False, message): yield path, message
-
-
-def _refers(view: _View, path: Keys) -> list[str]:
-    raw = _written(view, path)[1]
-    return re.findall(r"\$\{([\w.]+)\}", raw) if isinstance(raw, str) else []
+    "The mistakes, one a place, without those that follow from others."
+    told = {}
+    for place, message in [*found, *view.moved.items()]: told.setdefault(place, message)
+    for home, (message, partial_only) in view.kinds.items():
+        target, partial = (*home, "_target_"), (*home, "_partial_")
+        needs = told.pop(target, None)
+        if not partial_only: told = {place: o for place, o in told.items() if place[:-1] != home}
+        elif "_partial_" in _written(view, home)[1]: target = partial
+        elif needs: message = needs if needs.endswith("`") else f"{needs}, or `_partial_: true`"
+        told[target] = message
+    refers = {path: [o for o in _refers(view, path) if o != path] for path in told}
+    for path, message in told.items():
+        if not any(o in told and path not in refers[o] for o in refers[path]): yield path, message

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Link', 'merge_into', 'Config', 'links_of', 'own_path', 'origin_of', 'problem', 'show_keys', 'project_of', 'trust_of',
            'SearchPath', 'ConfigFile', 'as_config_file', 'read_config_file', 'Default', 'parse_defaults', 'Override',
-           'keys_of', 'parse_override', 'apply_override', 'wrap', 'Choices', 'expand', 'extended', 'stack', 'settle',
+           'keys_of', 'parse_override', 'apply_override', 'wrap', 'Choices', 'expand', 'extended', 'stack', 'choose',
            'compose', 'search_path', 'env_overrides', 'load_config', 'Table', 'short', 'Explanation', 'explain', 'diff']
 
 # %% ../nbs/00_config.ipynb #734f8e32
@@ -188,8 +188,8 @@ class SearchPath:
         return sorted({p.stem for o in self.folders for p in (o / group).glob("*.yaml")})
 
     def groups(self) -> list[str]:
-        found = {p.parent.relative_to(o).as_posix() for o in self.folders[1:] for p in o.glob("*/**/*.yaml")}
-        return sorted(found | {p.parent.name for p in self.folders[0].glob("*/*.yaml")})
+        deep = ("*/*.yaml", "*/*/*.yaml", "*/*/*/*.yaml")  # not all the way: the first folder may be a whole project
+        return sorted({p.parent.relative_to(o).as_posix() for o in self.folders for n in deep for p in o.glob(n)})
 
     def find(self, group: str, option: str, origin: Origin) -> Path:
         "The file of an option. A `ConfigError` lists the group's options where there is none of that name."
@@ -202,7 +202,7 @@ class SearchPath:
         raise config_error(origin, group, what + known)
 
 # %% ../nbs/00_config.ipynb #7412a52f
-_PACKAGE = re.compile(r"\A(?:\s*#\s*@[^\n]*\n)*\s*#\s*@package\s+([\w.]+)")  # the first lines; the last one counts
+_PACKAGE = re.compile(r"\A(?:\s*#\s*@[^\n]*\n)*\s*#\s*@package\b([^\n]*)")  # the first lines; the last one counts
 
 
 @dataclass
@@ -241,7 +241,10 @@ def read_config_file(path: str | Path) -> ConfigFile:
     except (OSError, UnicodeDecodeError) as e:
         raise config_error(Origin(show_path(path)), "", f"cannot be read as a config: {e}") from None
     header = _PACKAGE.match(text)
-    return as_config_file(parse_yaml(text, show_path(path)), show_path(path), header and header[1])
+    if header and not re.fullmatch(r"[\w.]+", header[1].strip()):
+        raise config_error(Origin(show_path(path), text[:header.end()].count("\n") + 1), "# @package",
+                           f"wants one dotted path, such as optimizer.main or _global_, not '{header[1].strip()}'")
+    return as_config_file(parse_yaml(text, show_path(path)), show_path(path), header and header[1].strip())
 
 # %% ../nbs/00_config.ipynb #0dfaa129
 @dataclass(frozen=True)
@@ -596,20 +599,32 @@ def stack(
     return sources
 
 # %% ../nbs/00_config.ipynb #134c4de1
-def settle(choices: Choices) -> list[Source]:
-    "The sources of choices that no list mentions. A `ConfigError` for an `override` that meets nothing."
-    def source(entry: Default) -> list[Source]:
-        key = entry.key("", "") if not entry.override else entry.group
-        others = [k for k in choices.all if k.split("@")[0] == key.split("@")[0]]
-        if others: raise config_error(entry.origin, key, f"which one? There is {' and '.join(sorted(others))}")
-        if entry.override: raise config_error(entry.origin, key, f"no list has '{key}', so there is nothing to override")
-        return _options(entry, choices, _Spot())
-    for key, o in choices.removed.items():
-        if key in choices.used: continue
-        if o.package is not None: raise config_error(o.origin, key, "no list has that, so there is nothing to take away")
-        choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
-    left = [o for k, o in choices.wanted.items() if k not in choices.used]
-    return [src for part in gather(source, left) for src in part]
+def choose(
+    files: list[ConfigFile],  # uppermost first
+    choices: Choices,
+) -> tuple[list[Source], Choices]:  # lowest first, and what each group got
+    "The sources of all files, with every wish fulfilled. A `ConfigError` for those that cannot be."
+    tried = copy.deepcopy(choices)
+    sources = stack(files, tried)
+    added = gather(lambda key: _settled(key, tried), [k for k in tried.wanted if k not in tried.used])
+    for key in added: choices.appended.append(choices.wanted.pop(key))
+    if added: return choose(files, choices)
+    gather(lambda key: _taken_away(key, tried), [k for k in tried.removed if k not in tried.used])
+    return sources, tried
+
+
+def _settled(key: str, choices: Choices) -> str:
+    entry, group = choices.wanted[key], key.split("@")[0]
+    others = sorted(k for k in choices.all if k.split("@")[0] == group)
+    if others: raise config_error(entry.origin, key, f"which one? There is {' and '.join(others)}")
+    if entry.override: raise config_error(entry.origin, key, f"no list has '{key}', so there is nothing to override")
+    return key
+
+
+def _taken_away(key: str, choices: Choices):
+    o = choices.removed[key]
+    if o.package is not None: raise config_error(o.origin, key, "no list has that, so there is nothing to take away")
+    choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
 
 # %% ../nbs/00_config.ipynb #8e42295f
 def compose(
@@ -627,12 +642,12 @@ def _compose(file: ConfigFile, folder: Path, root: Path, changes: list[Override]
     files = extended(file, folder)
     choices = Choices(SearchPath.around([o for _, o in files], root))
     problems.each(choices.take, changes)
-    found = problems.each(lambda f: f(), [lambda: stack([*(o for o, _ in files), *packaged], choices),
-                                          lambda: settle(choices)])
-    if len(found) < 2: raise ConfigError(*problems)
+    found = problems.each(lambda files: choose(files, choices), [[*(o for o, _ in files), *packaged]])
+    if not found: raise ConfigError(*problems)
+    sources, choices = found[0]
     data, links = {}, {(): [Link(Origin(file.name), None)]}
     if packaged: merge_into(data, links, Source(dict(name=Path(file.name).stem), {("name",): Origin(file.name)}))
-    for src in [*found[0], *found[1]]: merge_into(data, links, src)
+    for src in sources: merge_into(data, links, src)
     data.pop("hydra", None)  # Hydra's own settings have no meaning here
     problems.each(lambda o: apply_override(data, links, o), choices.values)
     cfg = _config(data, links, root, trust, choices.all)

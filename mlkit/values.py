@@ -7,7 +7,7 @@ __all__ = ['Made', 'type_name', 'Mismatch', 'Misfit', 'mismatch', 'convert', 'wa
 
 # %% ../nbs/01_values.ipynb #2537b1b6
 import functools, json, re, sys
-from collections import abc, deque
+from collections import OrderedDict, abc, deque
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
@@ -94,8 +94,9 @@ class Mismatch(NamedTuple):
     @property
     def partial_only(self) -> bool:
         "Is the wrong `_partial_` all that is wrong?"
-        made = self.value
-        return isinstance(made, Made) and not mismatch(self.want, replace(made, partial=not made.partial))
+        if not isinstance(self.value, Made): return False
+        other = replace(self.value, partial=not self.value.partial)
+        return any(not mismatch(o, other) for o in _alternatives(self.want) if other.partial or not _is_callable(o))
 
     @property
     def hint(self) -> str:
@@ -104,14 +105,18 @@ class Mismatch(NamedTuple):
         wants_object = any(map(_only_a_target_gives, wants))
         if isinstance(self.value, dict): return "; it has no `_target_`" if wants_object else ""
         if not isinstance(self.value, str): return ""
-        if wants_object and re.fullmatch(r"\w+(\.\w+)+", self.value): return f"; write {{_target_: {self.value}}}"
+        if wants_object and re.fullmatch(r"[a-z]\w*(\.[a-zA-Z_]\w*)+", self.value):
+            return f"; write {{_target_: {self.value}{', _partial_: true' if any(map(_is_callable, wants)) else ''}}}"
         words = [w for o in wants for w in ([e.value for e in o] if isinstance(o, type(Enum)) else get_args(o))]
         return did_you_mean(self.value, [w for w in words if isinstance(w, str)])
 
 
+def _is_callable(want) -> bool: return (get_origin(want) or want) in (abc.Callable, type)
+
+
 def _only_a_target_gives(want) -> bool:
     cls = get_origin(want) or want
-    return cls is abc.Callable or isinstance(cls, type) and cls.__module__.split(".")[0] not in sys.stdlib_module_names
+    return _is_callable(want) or isinstance(cls, type) and cls.__module__.split(".")[0] not in sys.stdlib_module_names
 
 
 def _short(value) -> str:
@@ -159,7 +164,7 @@ def _fit(want, value):
     if cls in (abc.Callable, type): return _fit_callable(want, cls, value)
     if isinstance(value, Made): return _fit_made(want, cls, value)
     if isinstance(value, (list, tuple)): return _fit_items(want, cls, value)
-    if isinstance(value, dict) and _is_a(value, cls): return _fit_mapping(want, value)
+    if isinstance(value, dict) and (cls is OrderedDict or _is_a(value, cls)): return _fit_mapping(want, cls, value)
     return _fit_class(want, cls, value)
 
 # %% ../nbs/01_values.ipynb #0098c416
@@ -202,15 +207,19 @@ def _fit_items(want, cls, value):
     _refuse(want, value)  # such items cannot be in a set
 
 
-def _fit_mapping(want, value):
+def _fit_mapping(want, cls, value):
     key, item = args if len(args := get_args(want)) == 2 else (Any, Any)
     done = dict(zip(_fit_each(repeat(key), {k: k for k in value}), _fit_each(repeat(item), value)))
-    return value if all(map(is_, done, value)) and all(map(is_, done.values(), value.values())) else done
+    same = all(map(is_, done, value)) and all(map(is_, done.values(), value.values()))
+    return value if same and cls is not OrderedDict else OrderedDict(done) if cls is OrderedDict else done
 
 # %% ../nbs/01_values.ipynb #b515aea1
 def _is_a(value, cls) -> bool | None:
     try: return isinstance(value, cls) and not (cls is int and isinstance(value, bool))
     except Exception: return None  # a Protocol, or a class with its own idea of `isinstance`
+
+
+_READERS = ("__dataclass_fields__", "__pydantic_validator__", "__get_pydantic_core_schema__", "_fields")
 
 
 def _fit_class(want, cls, value):
@@ -220,9 +229,10 @@ def _fit_class(want, cls, value):
     if is_a in (True, None) or cls in (float, complex) and type(value) in (int, float): return value
     if cls in (str, int, float, bool, NoneType) or cls.__module__ in ("typing", "collections.abc", "numbers"):
         _refuse(want, value)
-    if is_dataclass(cls) and isinstance(value, dict):
-        lost = [k for k in value if k not in (known := [f.name for f in fields(cls)])]
-        if lost: _refuse(want, value, f": it has no '{lost[0]}'{did_you_mean(str(lost[0]), known)}")
+    if isinstance(value, (list, tuple, dict)) and not any(hasattr(cls, o) for o in _READERS): _refuse(want, value)
+    known = [f.name for f in fields(cls)] if is_dataclass(cls) and isinstance(value, dict) else value
+    for key in value if isinstance(value, dict) else ():
+        if key not in known: _refuse(want, value, f": it has no '{key}'{did_you_mean(str(key), known)}")
     return _validated(want, value)
 
 
@@ -237,9 +247,11 @@ def _validated(want, value):
 
 
 def _from_pydantic(want, error: dict) -> Mismatch:
-    of_type = error["type"] in ("enum", "needs_python_object") or error["type"].endswith("_type")
-    text = error["msg"].replace("Input should be", "which should be").replace("Value error, ", "")
-    return Mismatch(error["loc"], want, error["input"], "" if of_type and not error["loc"] else f", {text}")
+    path, kind = error["loc"], error["type"]
+    if kind == "missing": return Mismatch(path[:-1], want, error["input"], f": '{path[-1]}' is missing")
+    of_type = kind in ("enum", "needs_python_object") or kind.endswith("_type")
+    text = f": {error['msg'].removeprefix('Value error, ')}".replace(": Input should be", ", which should be")
+    return Mismatch(path, want, error["input"], "" if of_type and not path else text)
 
 
 @functools.lru_cache(512)
@@ -251,7 +263,8 @@ def _adapter(want):
 # %% ../nbs/01_values.ipynb #d1907f64
 def _fit_made(want, cls, made: Made):
     kind = functools.partial if made.partial else made.kind
-    try: fits = issubclass(kind, cls) or issubclass(kind, (int, float)) and cls in (float, complex)
+    name = lambda o: (o.__module__, o.__qualname__)  # a class that was reloaded is still the same to a person
+    try: fits = issubclass(kind, cls) or name(cls) in map(name, kind.__mro__) or kind is int and cls in (float, complex)
     except TypeError: return made  # a Protocol that cannot be asked
     if not fits and not (cls.__module__ == "collections.abc" and hasattr(kind, "__getitem__")): _refuse(want, made)
     return made
@@ -282,6 +295,6 @@ def wanted(
 
 def _with_default(p: Parameter):
     want, default = p.annotation, p.default
-    if want is p.empty or default is p.empty or type(default) is object or not mismatch(want, default): return want
+    if want is p.empty or any(default is o for o in (p.empty, ...)) or type(default) is object or not mismatch(want, default): return want
     try: return Union[want, type(default)]
     except TypeError: return Any  # it is no type at all

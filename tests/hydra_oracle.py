@@ -1,7 +1,9 @@
 """What Hydra makes of a list of cases. It runs in an environment of its own, since Hydra wants an older OmegaConf.
 
-stdin: a JSON list of [folder, config name, overrides]; stdout: a JSON list of {"lines": …} or {"error": …}, one for each.
+stdin: a JSON list of [folder, config name, overrides]; stdout: {"lines": …} or {"error": …} for each, in a JSON list.
 With `--time N`: the seconds of N rounds of each case, {"seconds": […]}, after a round to warm up.
+With `--copies` every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the one
+use can show in the others.
 """
 import json
 import sys
@@ -25,8 +27,16 @@ def compose(folder: str, name: str, overrides: list[str]) -> dict:
     try:
         with hydra.initialize_config_dir(folder, version_base="1.3"):
             return {"lines": lines(OmegaConf.to_container(hydra.compose(name, overrides), resolve=False))}
-    except Exception as e:  # its own errors, and the plain ones that it lets through: AssertionError, RecursionError …
+    except Exception as e:  # its own errors, and those that it lets through: AssertionError, RecursionError …
         return {"error": f"{type(e).__name__}: {(str(e).strip() or str(e.__cause__)).splitlines()[0]}"}
+
+
+def give_copies():
+    "Mend Hydra, here, as the last option says."
+    from copy import deepcopy
+    from hydra._internal.config_repository import CachingConfigRepository as Files
+    shared = Files.load_config
+    Files.load_config = lambda self, config_path: deepcopy(shared(self, config_path))
 
 
 def seconds(rounds: int, folder: str, name: str, overrides: list[str]) -> dict:
@@ -43,6 +53,7 @@ def seconds(rounds: int, folder: str, name: str, overrides: list[str]) -> dict:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # a list without `_self_` is what some cases are about
+    if "--copies" in sys.argv: give_copies()
     timed = sys.argv[1:2] == ["--time"]
     answers = [seconds(int(sys.argv[2]), *case) if timed else compose(*case) for case in json.load(sys.stdin)]
     json.dump(answers, sys.stdout)

@@ -5,6 +5,7 @@
 """
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import threading
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -54,6 +55,11 @@ def trees(topic: str, common: dict[str, str], **configs: str | tuple) -> list[Ca
     rows = {k: (v,) if isinstance(v, str) else v for k, v in configs.items()}
     return [Case(f"{topic}: {k.replace('_', ' ').strip()}", {**common, "config": v[0]}, tuple(v[1:]))
             for k, v in rows.items()]
+
+
+def columns(text: str) -> list[str]:
+    "Words and texts that stand three blanks apart."
+    return re.split(r" {3,}|\n", text.strip("\n"))
 
 
 # -- the `defaults:` list
@@ -152,7 +158,6 @@ PACKAGES = [
         same_name_as_the_group="defaults: [db@db: mysql]"),
     *[Case(f"header: {name}", {**ALL, "config": config, "group/option": text}) for name, config, text in [
         ("global", "defaults: [group: option]", "# @package _global_\nx: 1"),
-        ("group", "defaults: [group: option]", "# @package _group_\nx: 1"),
         ("a word", "defaults: [group: option]", "# @package other\nx: 1"),
         ("a path", "defaults: [group: option]", "# @package other.deep\nx: 1"),
         ("global and a path", "defaults: [group: option]", "# @package _global_.other\nx: 1"),
@@ -229,7 +234,8 @@ NESTED += cases("levels", LEVELS,
 
 BASE = {**ALL, "start": "defaults: [db: mysql, server: apache, model: big, _self_]\nlevel: 1",
         "model/big": "defaults: [base, net: narrow, _self_]\nsize: big",
-        "model/base": "defaults: [net/act: relu]\nkind: base", "model/huge": "defaults: [big, override net: wide]\nsize: huge",
+        "model/base": "defaults: [net/act: relu]\nkind: base",
+        "model/huge": "defaults: [big, override net: wide]\nsize: huge",
         "exp/none": "# @package _global_\nlr: 1",
         "exp/db": "# @package _global_\ndefaults: [override /db: postgres]\nlr: 2\ndb: {port: 7}",
         "exp/db2": "# @package _global_\ndefaults: [override /db: sqlite]\nlr: 3",
@@ -301,7 +307,7 @@ OVERRIDE = [
     }.items()],
 ]
 
-INTERPOLATED = trees("interpolation", {**ALL, "net/a_b": "n: ab", "net/x": "n: x", "up/it": "defaults: [/net: '${db}_x']",
+INTERPOLATED = trees("interpolation", {**ALL, "net/x": "n: x", "up/it": "defaults: [/net: '${db}_x']",
         "net/mysql_x": "n: mx", "net/sqlite_x": "n: sx", "net/sqlite_apache": "n: sa", "net/mysql_apache": "n: ma",
         "exp/sq": "# @package _global_\ndefaults: [override /db: sqlite]", "base2": "defaults: [db: mysql]"},
     of_a_group="defaults: [data: mnist, model/net: '${data}_net']",
@@ -363,14 +369,15 @@ MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _sel
     ("a value over an interpolation", "b: {y: 1}\na: ${b}", "a: x"),
     ("interpolations stay as they are", "a: ${b}/${c}\nb: ${oc.env:HOME}\nc: ${.b}\nd: '${f:{x: 1}}'", "e: ${a}"),
     ("an escaped interpolation", "a: \\${b}\nb: '\\\\${c}'", "c: 1"),
-    ("int keys", "1: a\n2: b", "1: c"), ("int keys and their words", "1: a\n'1': b", "1: c"),
+    ("int keys", "1: a\n2: b", "1: c"),
     ("int keys below", "a: {0: x, 1: y}", "a: {1: z, 2: w}"),
     ("bool and float keys", "true: 1\n1.5: 2", "true: 3\n1.5: 4"),
     ("dotted keys are words", "a: {b: 1}\na.b: 2", "a.b: 3"),
     ("an anchor is a copy", "a: &k {x: 1}\nb: *k", "b: {x: 2}"),
     ("<<", "k: &k {x: 1, y: 2}\na: {<<: *k, y: 3}", "a: {z: 1}"),
     ("numbers and words of YAML", "a: 1e-3\nb: 1_000\nc: 0x10\nd: 0o17\ne: 017\nf: 1:30\ng: 2024-01-01\nh: yes\n"
-     "i: .inf\nj: .nan\nk: +1\nl: 1.\nm: .5\nn: ~\no: on\np: null\nq: 'null'\nr: 1e3\ns: -.inf\nt: 0b11\nu: 1__0", "z: 1"),
+     "i: .inf\nj: .nan\nk: +1\nl: 1.\nm: .5\nn: ~\no: on\np: null\nq: 'null'\nr: 1e3\ns: -.inf\nt: 0b11\nu: 1__0",
+     "z: 1"),
     ("blocks of text", "a: |\n  two\n  lines\nb: >-\n  folded\n  text\nc: ''", "z: 1"),
     ("tags", "a: !!str 1\nb: !!float 1\nc: !!int '3'", "z: 1"),
     ("a byte order mark and dashes", "\ufeff---\na: 1\nb: é", "b: ü"),
@@ -378,14 +385,16 @@ MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _sel
     ("the order of keys", "b: 1\na: {y: 1, x: 2}", "c: 0\na: {x: 3, w: 4, y: 5}\nb: 2")]]
 MERGING += trees("merging", {"g/scalars": "x: 1\ny: [1]", "g/none": ""},
     own_value_over_a_group="defaults: [g: scalars]\ng: 5", group_over_own_value="defaults: [_self_, g: scalars]\ng: 5",
-    group_over_own_null="defaults: [_self_, g: scalars]\ng: null", own_null_over_a_group="defaults: [g: scalars]\ng: null",
+    group_over_own_null="defaults: [_self_, g: scalars]\ng: null",
+    own_null_over_a_group="defaults: [g: scalars]\ng: null",
     empty_group_over_own_value="defaults: [_self_, g: none]\ng: 5",
     empty_group_over_own_mapping="defaults: [_self_, g: none]\ng: {x: 1}",
-    a_text_is_a_key="text", an_empty_primary="", a_primary_of_comments="# nothing")
+    an_empty_primary="", a_primary_of_comments="# nothing")
 
 # -- Hydra's own node is left aside
 
-OWN = trees("hydra's own", {"hydra/default": "defaults: [override hydra_logging: none]\nrun: {dir: x}", "db/mysql": "port: 1"},
+OWN = trees("hydra's own", {"db/mysql": "port: 1", "hydra/default":
+                            "defaults: [override hydra_logging: none]\nrun: {dir: x}"},
     a_node="a: 1\nhydra: {run: {dir: x}}", searchpath="a: 1\nhydra: {searchpath: []}",
     an_override="defaults: [db: mysql, override hydra/job_logging: disabled]\na: 1",
     two_overrides="defaults: [override hydra/job_logging: disabled, override /hydra/hydra_logging: none, _self_]\na: 1",
@@ -394,8 +403,9 @@ OWN = trees("hydra's own", {"hydra/default": "defaults: [override hydra_logging:
 
 # -- the command line
 
-SHOP = {**DB, "config": "defaults: [db: mysql, server: apache, _self_]\na: 1\nb: {x: 1, y: {z: 2}}\nc: [1, [2, 3], {k: v}]\n"
-        "n: null\nm: '???'\ni: ${b}\nt: text", "db/nested": "defaults: [auth: plain]\ndriver: n", "db/auth/plain": "how: plain",
+SHOP = {**DB, "config": "defaults: [db: mysql, server: apache, _self_]\na: 1\nb: {x: 1, y: {z: 2}}\n"
+                        "c: [1, [2, 3], {k: v}]\nn: null\nm: '???'\ni: ${b}\nt: text",
+        "db/nested": "defaults: [auth: plain]\ndriver: n", "db/auth/plain": "how: plain",
         "db/auth/ldap": "how: ldap", "db/absolute": "defaults: [/server: nginx]\ndriver: a", "more/one": "one: 1",
         "more/two": "two: 2", "more/flat": "# @package _global_\none: 1", "more/deep/er": "deeper: 1"}
 
@@ -405,19 +415,22 @@ COMMAND = [
         a_value_by_a_mapping="a={x: 1}", a_list="c=[9]", a_list_by_a_value="c=9", a_value_by_a_list="a=[1]",
         null="b=null", over_null="n=1", mapping_over_null="n={x: 1}", over_missing="m=1", missing="b=???",
         mapping_over_missing="m={x: {y: 1}}", an_interpolation_by_a_value="i=1",
-        an_interpolation_by_a_mapping="i={x: 5}", an_item="c.0=9", an_item_of_an_item="c.1.1=9", a_key_of_an_item="c.2.k=w",
+        an_interpolation_by_a_mapping="i={x: 5}", an_item="c.0=9", an_item_of_an_item="c.1.1=9",
+        a_key_of_an_item="c.2.k=w",
         a_mapping_over_a_mapping="b={x: 5}", a_mapping_over_a_mapping_deeper="b={y: {z: 9}}",
         an_empty_mapping_over_a_mapping="b={}", an_empty_mapping_over_a_value="b.x={}",
         a_mapping_with_an_empty_one="b={y: {}}", in_a_group="db.port=1", in_a_group_mapping="db={port: 1}",
         a_whole_group_by_an_empty_mapping="db={}", before_its_group=("db.file=x", "db=sqlite"),
         behind_its_group=("db=sqlite", "db.file=x")),
     *cases("+key", SHOP,
-        new="+q=1", new_and_deep="+q.w.e=1", new_below="+b.w=1", new_below_a_group="+db.extra=1", new_mapping="+q={a: {b: []}}",
+        new="+q=1", new_and_deep="+q.w.e=1", new_below="+b.w=1", new_below_a_group="+db.extra=1",
+        new_mapping="+q={a: {b: []}}",
         where_null_is="+n=1", where_missing_is="+m=1", below_null="+n.x=1", below_a_value="+a.x=1",
         a_mapping_to_a_mapping="+b={w: 1, y: {v: 3}}", a_list_over_a_list="+c=[9]", a_mapping_over_a_value="+a={x: 1}",
         a_list_over_a_value="+a=[1]", a_mapping_over_an_interpolation="+i={w: 1}", below_an_interpolation="+i.w=1",
-        then_changed=("+q=1", "q=2"), then_deeper=("+q.w=1", "+q.e=2", "q.w=3"), with_a_dash="+q-w=1", with_a_dollar="+$q=1",
-        with_an_underscore="+_q_=1", with_a_slash="+q/w=1", a_number_below="+b.1=1", empty="+q="),
+        then_changed=("+q=1", "q=2"), then_deeper=("+q.w=1", "+q.e=2", "q.w=3"), with_a_dash="+q-w=1",
+        with_a_dollar="+$q=1",
+        with_an_underscore="+_q_=1", a_number_below="+b.1=1", empty="+q="),
     *cases("++key", SHOP,
         new="++q=1", new_and_deep="++q.w.e=1", there="++a=2", below_a_value="++a.x=1", below_null="++n.x.y=1",
         a_mapping_to_a_mapping="++b={w: 1}", a_list_over_a_list="++c=[9]", a_value_over_a_mapping="++b=1",
@@ -426,11 +439,11 @@ COMMAND = [
         there="~a", below="~b.y.z", the_last_one_leaves_an_empty_mapping=("~b.x", "~b.y"), a_mapping="~b", a_list="~c",
         an_interpolation="~i", with_its_value="~a=1", with_its_text="~t=text", with_its_mapping="~b={x: 1, y: {z: 2}}",
         with_its_list="~c=[1, [2, 3], {k: v}]", with_null_is_without="~a=null", of_a_group="~db.port",
-        all_of_a_group=("~db.driver", "~db.port", "~db.auth"), then_new=("~a", "+a=2"), new_then_gone=("+q=1", "~q"),
-        below_an_interpolation="~i.x"),
+        all_of_a_group=("~db.driver", "~db.port", "~db.auth"), then_new=("~a", "+a=2"), new_then_gone=("+q=1", "~q")),
     *cases("group", SHOP,
         another="db=sqlite", in_quotes="db='sqlite'", in_double_quotes='db="sqlite"', the_same="db=mysql",
-        two=("db=sqlite", "server=nginx"), twice_the_last_counts=("db=sqlite", "db=postgres"), a_list="db=[mysql,sqlite]",
+        two=("db=sqlite", "server=nginx"), twice_the_last_counts=("db=sqlite", "db=postgres"),
+        a_list="db=[mysql,sqlite]",
         an_empty_list="db=[]", a_list_then_a_word=("db=[mysql,sqlite]", "db=postgres"), with_suffix="db=sqlite.yaml",
         an_option_below="db=auth/ldap", an_option_above="db=../server/nginx", cast="db=str(sqlite)",
         nested="db=nested", nested_with_its_group=("db=nested", "db/auth=ldap"),
@@ -441,18 +454,23 @@ COMMAND = [
         new="+more=one", new_list="+more=[one,two]", new_nested="+more/deep=er", new_at_a_package="+more@q.w=one",
         new_at_the_root="+more@_global_=one", new_here="+more@_here_=one", new_at_its_group="+more@_group_.x=one",
         new_global="+more=flat", new_global_at_a_package="+more@q=flat", at_another_package="+db@src=sqlite",
-        two_packages=("+db@src=sqlite", "+db@dst=sqlite"), the_root_dot="+db@_global_.q=sqlite", a_list_to_a_word="+db=[sqlite]",
-        keys_of_it=("+more=one", "more.one=5"), lies_over_the_file=("+more=one", "+more@b=two"), two=("+more=one", "+more/deep=er")),
+        two_packages=("+db@src=sqlite", "+db@dst=sqlite"), the_root_dot="+db@_global_.q=sqlite",
+        a_list_to_a_word="+db=[sqlite]",
+        keys_of_it=("+more=one", "more.one=5"), lies_over_the_file=("+more=one", "+more@b=two"),
+        two=("+more=one", "+more/deep=er")),
     *trees("+group", SHOP,
-        to_no_list=("a: 1\ndb: {port: 0}", "+db=mysql"), to_an_empty_list=("defaults: []\na: 1\ndb: {port: 0}", "+db=mysql"),
+        to_no_list=("a: 1\ndb: {port: 0}", "+db=mysql"),
+        to_an_empty_list=("defaults: []\na: 1\ndb: {port: 0}", "+db=mysql"),
         behind_self=("defaults: [_self_, server: nginx]\ndb: {port: 0}", "+db=mysql"),
         behind_a_self_at_the_end=("defaults: [server: nginx, _self_]\ndb: {port: 0}", "+db=mysql"),
         where_a_value_is=("a: 1\ndb: 5", "+db=mysql")),
     *cases("~group", SHOP,
         there="~db", with_its_option="~db=mysql", with_null="~db=null", and_chosen=("~db", "db=sqlite"),
-        chosen_and=("db=sqlite", "~db"), and_added_is_away=("~db", "+db=sqlite"), and_a_key=("~db", "~a"), both=("~db", "~server")),
+        chosen_and=("db=sqlite", "~db"), and_added_is_away=("~db", "+db=sqlite"), and_a_key=("~db", "~a"),
+        both=("~db", "~server")),
     *trees("~group", SHOP,
-        own_keys_stay=("defaults: [db: mysql, _self_]\ndb: {port: 9}", "~db"), optional=("defaults: [optional db: nope]", "~db"),
+        own_keys_stay=("defaults: [db: mysql, _self_]\ndb: {port: 9}", "~db"),
+        optional=("defaults: [optional db: nope]", "~db"),
         null=("defaults: [db: null]", "~db"), missing=("defaults: [db: '???']\na: 1", "~db"),
         at_a_package=("defaults: [db@src: mysql, db@dst: mysql]", "~db@src")),
     *trees("group@package", SHOP,
@@ -467,264 +485,971 @@ COMMAND = [
 
 # -- values, as they stand behind 'a='
 
-VALUES = r"""yes
-on
-True
-TRUE
-tRuE
-false
-null
-NULL
-None
-0x10
-010
-00
--0
-+1
--1
-1_000
-1__0
-_1
-1.
-.5
--.5
-1.5
-+.5e3
-1e3
-1e-3
-1E+3
-5.e3
-1e
-1_0.5_0
-1e400
-.inf
-inf
--inf
-INF
-nan
-NaN
-1.2.3
-1a
-1-2
-- 1
-1 2
-1:30
-12:30:45
-2024-01-01
-2024-01-01T10:00:00
-a:b
-a: b
-:
-word
-two words
-two  blanks
-a-b_c
-/data/set
-./data/../set-1.tar.gz
-C:\data
-50%
-a@b.c
-*
-*.py
-a*b?c|d
-a+b
-+
--
---
-.
-..
-$x
-${b.x}
-${b.x}_${b.y}
-pre_${b.x}/post
-${oc.env:HOME,x}
-${oc.env:HOME,"a b"}
-${.x}
-${b.x} text
-\${b.x}
-a\b
-a\\b
-\\
-\,
-a\,b
-a\=b
-a\:b
-\[x\]
-\{x\}
-\(x\)
-\ x\ 
-x\ 
-it\ is
-'single'
-"double"
-''
-""
-'a,b'
-"a=b"
-' blanks '
-'it\'s'
-"it's"
-'say "x"'
-"say \"x\""
-'a\b'
-'a\\b'
-'a\\'
-'a\\\'b'
-'\n'
-'1'
-"1.5"
-'true'
-'null'
-'[1,2]'
-'{a: 1}'
-'#x'
-'é'
-'???'
-'${b.x}'
-'${b.${a}}'
-'\${b.x}'
-'\\${b.x}'
-'$'
-[]
-[1]
-[1,2,3]
-[ 1 , 2 ]
-[a, b c, d]
-['a,b', "c"]
-[a\,b, c\]]
-[[1, [2]], []]
-[{x: 1}, {y: [2]}]
-[null, true, 1.0, 1, '1', nan, inf]
-[${b.x}, x]
-[a:b, c:d]
-['', a]
-{}
-{x: 1}
-{x:1,y:2}
-{ x : 1 , y : 2 }
-{x: {y: {}}, z: []}
-{x: [1, {y: 2}], z: null}
-{1: 2, 3: 4}
-{true: 1, 1.5: 2}
-{x: 1, x: 2}
-{a b: 1}
-{a.b: 1}
-{a\:b: 1}
-{x: ${b.x}}
-{x: a:b}
-{x: 'a, b'}
-{a-b: 1, _c: 2, $d: 3, /e: 4}
-int(3.9)
-int('3')
-int(3)
-int(true)
-int (3)
-int(value=3)
-int([1.5, '2'])
-int({x: 1.5})
-float(1)
-float('1e-3')
-float([1, 2])
-str(1)
-str(1.0)
-str(true)
-str([1, true])
-str({x: 1})
-str('x')
-bool(0)
-bool(1)
-bool(TRUE)
-bool('false')
-bool([0, 1])
-[int(3.9), str(1)]
-{x: float(1)}
-int(float('3.7'))
-sort([3, 1, 2])
-sort([3, 1, 2], reverse=true)
-sort(3)
-shuffle([1])
-int
-int x
-'int(3)'
-???""".split("\n")
-VALUES += ["", " ", " x ", "\tx\t", "' x '", "'two\nlines'", "a\tb", "'a\tb'", "\\\t", "x" * 5000, "[" * 20 + "]" * 20]
+VALUES = columns(r"""
+yes   on   True   TRUE   tRuE   false   null   NULL   None   0x10   010   00   -0   +1   -1   1_000   1__0   _1   1.
+.5   -.5   1.5   +.5e3   1e3   1e-3   1E+3   5.e3   1e   1_0.5_0   1e400   .inf   inf   -inf   INF   nan   NaN
+1.2.3   1a   1-2   - 1   1 2   1:30   12:30:45   2024-01-01   2024-01-01T10:00:00   a:b   a: b   :   word   two words
+two  blanks   a-b_c   /data/set   ./data/../set-1.tar.gz   C:\data   50%   a@b.c   *   *.py   a*b?c|d   a+b   +   -
+--   .   ..   $x   ${b.x}   ${b.x}_${b.y}   pre_${b.x}/post   ${oc.env:HOME,x}   ${oc.env:HOME,"a b"}   ${.x}
+${b.x} text   \${b.x}   a\b   a\\b   \\   \,   a\,b   a\=b   a\:b   \[x\]   \{x\}   \(x\)   it\ is   'single'
+"double"   ''   ""   'a,b'   "a=b"   ' blanks '   'it\'s'   "it's"   'say "x"'   "say \"x\""   'a\b'   'a\\b'   'a\\'
+'a\\\'b'   '\n'   '1'   "1.5"   'true'   'null'   '[1,2]'   '{a: 1}'   '#x'   'é'   '???'   '${b.x}'   '${b.${a}}'
+'\${b.x}'   '\\${b.x}'   '$'   []   [1]   [1,2,3]   [ 1 , 2 ]   [a, b c, d]   ['a,b', "c"]   [a\,b, c\]]
+[[1, [2]], []]   [{x: 1}, {y: [2]}]   [null, true, 1.0, 1, '1', nan, inf]   [${b.x}, x]   [a:b, c:d]   ['', a]   {}
+{x: 1}   {x:1,y:2}   { x : 1 , y : 2 }   {x: {y: {}}, z: []}   {x: [1, {y: 2}], z: null}   {1: 2, 3: 4}
+{true: 1, 1.5: 2}   {x: 1, x: 2}   {a b: 1}   {a.b: 1}   {a\:b: 1}   {x: ${b.x}}   {x: a:b}   {x: 'a, b'}
+{x: 1 y: 2}   {a-b: 1, _c: 2, $d: 3, /e: 4}   int(3.9)   int('3')   int(3)   int(true)   int (3)   int(value=3)
+int([1.5, '2'])   int({x: 1.5})   float(1)   float('1e-3')   float([1, 2])   str(1)   str(1.0)   str(true)
+str([1, true])   str({x: 1})   str('x')   bool(0)   bool(1)   bool(TRUE)   bool('false')   bool([0, 1])
+[int(3.9), str(1)]   {x: float(1)}   int(float('3.7'))   sort([3, 1, 2])   sort([3, 1, 2], reverse=true)   sort(3)
+int   int x   'int(3)'   ???
+""")
+VALUES += ["", " ", " x ", "\\ x\\ ", "x\\ ", "\tx\t", "' x '", "'two\nlines'", "a\tb", "'a\tb'", "\\\t", "x" * 5000,
+           "[" * 20 + "]" * 20]
 AB = {"config": "a: 0\nb: {x: 1, y: 2}"}
 VALUE_CASES = [Case(f"value: a={v[:40]}", AB, (f"a={v}",)) for v in VALUES]
 
 
 # -- what Hydra refuses, mlkit refuses in one line
 
-BAD = {**SHOP, "e/plain": "defaults: [override /db: sqlite]", "e/relative": "# @package _global_\ndefaults: [override db: sqlite]",
-       "e/lost": "# @package _global_\ndefaults: [override /nowhere: x]", "e/db": "# @package _global_\ndefaults: [override /db: sqlite]",
-       "e/twice": "# @package _global_\ndefaults: [/db: mysql]", "e/other": "# @package _global_\ndefaults: [/db: sqlite]",
-       "e/order": "# @package _global_\ndefaults: [override /db: sqlite, /server: nginx]", "e/words": "# @package one two\na: 1",
+BAD = {**SHOP, "e/plain": "defaults: [override /db: sqlite]",
+       "e/relative": "# @package _global_\ndefaults: [override db: sqlite]",
+       "e/lost": "# @package _global_\ndefaults: [override /nowhere: x]",
+       "e/db": "# @package _global_\ndefaults: [override /db: sqlite]",
+       "e/twice": "# @package _global_\ndefaults: [/db: mysql]",
+       "e/other": "# @package _global_\ndefaults: [/db: sqlite]",
+       "e/order": "# @package _global_\ndefaults: [override /db: sqlite, /server: nginx]",
+       "e/words": "# @package one two\na: 1",
        "e/nothing": "# @package\na: 1", "e/list": "- 1", "e/number": "5", "e/defaults": "defaults: 5",
        "e/selves": "defaults: [_self_, _self_]", "e/lonely": "defaults: [/nowhere: x]", "e/twice_a_key": "a: 1\na: 2",
-       "e/yaml": "a: [1", "ring/a": "defaults: [b]", "ring/b": "defaults: [a]", "ring/far": "defaults: [/ring@_here_: far2]",
+       "e/yaml": "a: [1", "ring/a": "defaults: [b]", "ring/b": "defaults: [a]",
+       "ring/far": "defaults: [/ring@_here_: far2]",
        "ring/far2": "defaults: [/ring@_here_: far]", "self": "defaults: [self]", "model/m": "defaults: [/net: '${db}']"}
 
 REFUSED = [
     *trees("refused", BAD,
-        no_such_option="defaults: [db: oracle]", no_such_group="defaults: [nowhere: x]", no_such_file="defaults: [nowhere]",
+        no_such_option="defaults: [db: oracle]", no_such_group="defaults: [nowhere: x]",
+        no_such_file="defaults: [nowhere]",
         no_such_option_in_a_list="defaults: [db: [mysql, oracle]]", no_such_option_nested="defaults: [e: lonely]",
         no_such_option_chosen=("defaults: [db: mysql]", "db=oracle"), no_such_option_added=("a: 1", "+db=oracle"),
         no_such_option_in_a_chosen_list=("defaults: [db: mysql]", "db=[mysql,oracle]"),
         not_chosen="defaults: [db: '???']", not_chosen_but_optional="defaults: [optional db: '???']",
         chosen_as_missing=("defaults: [db: mysql]", "db=???"), a_file_not_chosen="defaults: ['db/???']",
         the_root_file_in_itself="defaults: [config]", a_file_in_itself="defaults: [self]", a_ring="defaults: [ring: a]",
-        a_wide_ring="defaults: [ring: far]",
+        a_ring_of_groups="defaults: [ring: far]",
         a_group_twice="defaults: [db: mysql, db: sqlite]", a_group_twice_the_same="defaults: [db: mysql, db: mysql]",
-        a_group_twice_at_a_package="defaults: [db@s: mysql, db@s: sqlite]", a_group_at_its_own_name="defaults: [db: mysql, db@db: mysql]",
-        a_group_twice_below="defaults: [db: mysql, e: twice]", a_group_twice_below_differing="defaults: [db: mysql, e: other]",
-        null_and_an_option="defaults: [db: null, db: mysql]", added_a_second_time=("defaults: [db: mysql]", "+db=sqlite"),
+        a_group_twice_at_a_package="defaults: [db@s: mysql, db@s: sqlite]",
+        a_group_at_its_own_name="defaults: [db: mysql, db@db: mysql]",
+        a_group_twice_below="defaults: [db: mysql, e: twice]",
+        a_group_twice_below_differing="defaults: [db: mysql, e: other]",
+        null_and_an_option="defaults: [db: null, db: mysql]",
+        added_a_second_time=("defaults: [db: mysql]", "+db=sqlite"),
         added_the_same_again=("defaults: [db: mysql]", "+db=mysql"), added_twice=("a: 1", "+db=mysql", "+db=mysql"),
         added_at_its_own_package=("defaults: [db: mysql]", "+db@_group_=sqlite"), forced=("a: 1", "++db=mysql"),
         self_twice="defaults: [_self_, _self_]\na: 1", self_twice_below="defaults: [e: selves]",
         self_at_a_package="defaults: [_self_@x]\na: 1", self_as_an_option="defaults: [db: _self_]\na: 1",
-        override_of_nothing="defaults: [override db: mysql]", override_of_another="defaults: [db: mysql, override server: nginx]",
+        override_of_nothing="defaults: [override db: mysql]",
+        override_of_another="defaults: [db: mysql, override server: nginx]",
         override_at_another_package="defaults: [db@s: mysql, override db: sqlite]",
-        override_by_an_absolute_name_below="defaults: [db: mysql, e: plain]", override_by_a_relative_name="defaults: [db: mysql, e: relative]",
-        override_of_nothing_below="defaults: [db: mysql, e: lost]", override_before_its_group="defaults: [e: db, db: mysql]",
+        override_by_an_absolute_name_below="defaults: [db: mysql, e: plain]",
+        override_by_a_relative_name="defaults: [db: mysql, e: relative]",
+        override_of_nothing_below="defaults: [db: mysql, e: lost]",
+        override_before_its_group="defaults: [e: db, db: mysql]",
         override_then_a_group="defaults: [db: mysql, override db: sqlite, server: nginx]",
-        override_then_a_group_below="defaults: [db: mysql, e: order]", override_in_an_interpolated_file="defaults: [db: mysql, e@f: '${server}', server: a]"
-        if False else "defaults: [db: mysql, server: nginx, 'e@_global_': '${oc.env:NO_SUCH_NAME,db}']",
-        the_word_override_at_a_file="defaults: [override base]", the_word_optional_at_a_file="defaults: [optional base]",
-        defaults_is_null="defaults: null\na: 1", defaults_is_a_mapping="defaults: {db: mysql}", defaults_is_a_word="defaults: db",
-        defaults_is_a_number_below="defaults: [e: defaults]", an_entry_is_a_number="defaults: [1]", an_entry_is_null="defaults: [null]",
-        an_entry_is_a_list="defaults: [[db]]", an_entry_is_empty="defaults: [{}]", an_entry_has_two_keys="defaults: [{db: mysql, server: nginx}]",
-        an_option_is_a_number="defaults: [number: 1]", an_option_is_a_bool="defaults: [db: yes]", an_option_is_a_mapping="defaults: [db: {a: 1}]",
+        override_then_a_group_below="defaults: [db: mysql, e: order]",
+        override_in_an_interpolated_file="defaults: [db: mysql, e: '${oc.env:NO_SUCH_NAME,db}']",
+        the_word_override_at_a_file="defaults: [override base]",
+        the_word_optional_at_a_file="defaults: [optional base]",
+        defaults_is_null="defaults: null\na: 1", defaults_is_a_mapping="defaults: {db: mysql}",
+        defaults_is_a_word="defaults: db",
+        defaults_is_a_number_below="defaults: [e: defaults]", an_entry_is_a_number="defaults: [1]",
+        an_entry_is_null="defaults: [null]",
+        an_entry_is_a_list="defaults: [[db]]", an_entry_is_empty="defaults: [{}]",
+        an_entry_has_two_keys="defaults: [{db: mysql, server: nginx}]",
+        an_option_is_a_number="defaults: [number: 1]", an_option_is_a_bool="defaults: [db: yes]",
+        an_option_is_a_mapping="defaults: [db: {a: 1}]",
         an_option_in_a_list_is_a_number="defaults: [number: [1]]", an_option_in_a_list_is_null="defaults: [db: [null]]",
-        interpolation_of_nothing="defaults: [db: '${nowhere}']", interpolation_of_a_key="defaults: [db: '${a}']\na: mysql",
-        interpolation_to_nothing="defaults: [server: nginx, db: '${server}']", interpolation_in_a_list="defaults: [server: nginx, db: ['${server}']]",
-        interpolation_of_a_list="defaults: [server: [nginx], db: '${server}']", interpolation_of_null="defaults: [server: null, db: '${server}_x']",
-        interpolation_of_the_environment="defaults: [db: '${oc.env:NO_SUCH_NAME}']", interpolation_of_a_group="defaults: ['${db}': mysql]",
+        interpolation_of_nothing="defaults: [db: '${nowhere}']",
+        interpolation_of_a_key="defaults: [db: '${a}']\na: mysql",
+        interpolation_to_nothing="defaults: [server: nginx, db: '${server}']",
+        interpolation_in_a_list="defaults: [server: nginx, db: ['${server}']]",
+        interpolation_of_a_list="defaults: [server: [nginx], db: '${server}']",
+        interpolation_of_null="defaults: [server: null, db: '${server}_x']",
+        interpolation_of_the_environment="defaults: [db: '${oc.env:NO_SUCH_NAME}']",
+        interpolation_of_a_group="defaults: ['${db}': mysql]",
         interpolation_below_of_a_later_visited_group="defaults: [db: mysql, model: m]",
         header_of_two_words="defaults: [e: words]", header_of_none="defaults: [e: nothing]",
         primary_is_a_list="- 1", group_file_is_a_number="defaults: [e: number]",
-        yaml_is_broken="a: [1", yaml_below_is_broken="defaults: [e: yaml]", a_key_twice="a: 1\na: 2", a_key_twice_below="defaults: [e: twice_a_key]",
-        two_documents="a: 1\n---\nb: 2", tab="\ta: 1", unknown_anchor="a: *x", python_tag="a: !!python/name:os.system x",
+        yaml_is_broken="a: [1", yaml_below_is_broken="defaults: [e: yaml]", a_key_twice="a: 1\na: 2",
+        a_key_twice_below="defaults: [e: twice_a_key]",
+        two_documents="a: 1\n---\nb: 2", tab="\ta: 1", unknown_anchor="a: *x",
+        python_tag="a: !!python/name:os.system x",
         null_key="null: 1", broken_interpolation="a: ${b", empty_interpolation="a: '${}'",
-        list_over_a_mapping="defaults: [db: mysql, _self_]\ndb: [1]", mapping_over_a_list="defaults: [_self_, db: mysql]\ndb: [1]"),
-    *[Case(f"refused: {' '.join(o)}", SHOP, tuple(o)) for o in [
-        ["q=1"], ["q.w=1"], ["b.q=1"], ["b.q.w=1"], ["a.x=1"], ["n.x=1"], ["db.nope=1"], ["b={w: 1}"], ["b={y: {w: 1}}"], ["i.x=1"],
-        ["c.9=1"], ["+c.3=1"], ["c.x=1"], ["+a=1"], ["+t=x"], ["+b.x=1"], ["+b=1"], ["~q"], ["~b.q"], ["~n"], ["~m"], ["~a=2"], ["~a='1'"],
-        ["~a="], ["~b=1"], ["~c.0"], ["q/w=1"], ["a@b=1"], ["+q@w=1"], ["c[0]=1"], ["-a=1"], ["a"], ["+a"], ["++a"], ["=1"], ["+=1"], ["a.=1"], [".a=1"],
-        ["a..b=1"], ["a b=1"], ["+1=1"], ["+é=1"], ["+b.-1=1"], ["~~a"], ["+~a=1"], ["+++q=1"], [""], [" "], ["--config=x"],
-        ["db=null"], ["db=1"], ["db=true"], ["db="], ["+more=null"], ["+more=1"], ["db/=x"], ["/db=x"], ["db@=sqlite"], ["db@a:b=sqlite"],
-        ["db@x=sqlite"], ["db@db=sqlite"], ["db@_global_=sqlite"], ["server@x=nginx"], ["optional db=x"],
-        ["~db=sqlite"], ["~db@x"], ["~db=[mysql]"], ["~more"], ["db=mysql,sqlite"], ["db=glob(*)"], ["db=choice(mysql,sqlite)"],
-        ["a=1,2"], ["a=[1],[2]"], ["a=choice(1,2)"], ["a=range(1,3)"], ["a=interval(0,1)"], ["a=sort(3,1)"], ["a=shuffle(1,2)"],
-        ["a=tag(t,choice(1,2))"], ["a=glob(*)"], ["a=int(1,2)"], ["a=int(abc)"], ["a=int(null)"], ["a=int()"], ["a=int(1"], ["a=float(x)"],
-        ["a=bool(yes)"], ["a=str(null)"], ["a=foo(1)"], ["a=foo()"], ["a=b(c)d"], ["a=x)"], ["a=(1)"], ["a=["], ["a=]"], ["a=[1,]"], ["a=[,1]"],
-        ["a=[1 2"], ["a=[1]x"], ["a=x[1]"], ["a={"], ["a=}"], ["a={x}"], ["a={x:}"], ["a={:1}"], ["a={x:1,}"], ["a={x:1}y"], ["a={null:1}"],
-        ["a={[1]:2}"], ["a={x:1 y:2}"], ["a='x"], ['a="x'], ["a='x'y"], ["a=x'y'"], ["a='x' 'y'"], ["a='\\'"], ["a=${b"], ["a='${b'"],
-        ["a=${}"], ["a='${}'"], ["a=,"], ["a=1,"], ["a=,1"]]],
+        list_over_a_mapping="defaults: [db: mysql, _self_]\ndb: [1]",
+        mapping_over_a_list="defaults: [_self_, db: mysql]\ndb: [1]"),
+    *[Case(f"refused: {o}", SHOP, (o,)) for o in ["", " ", *columns(r"""
+q=1   q.w=1   b.q=1   b.q.w=1   a.x=1   n.x=1   db.nope=1   b={w: 1}   b={y: {w: 1}}   i.x=1   c.9=1   +c.3=1   c.x=1
++a=1   +t=x   +b.x=1   +b=1   ~q   ~b.q   ~n   ~m   ~a=2   ~a='1'   ~a=   ~b=1   ~c.0   q/w=1   a@b=1   +q@w=1
+c[0]=1   -a=1   a   +a   ++a   =1   +=1   a.=1   .a=1   a..b=1   a b=1   +1=1   +é=1   +b.-1=1   ~~a   +~a=1   +++q=1
+--config=x   db=null   db=1   db=true   db=   +more=null   +more=1   db/=x   /db=x   db@=sqlite   db@a:b=sqlite
+db@x=sqlite   db@db=sqlite   db@_global_=sqlite   server@x=nginx   optional db=x   ~db=sqlite   ~db@x   ~db=[mysql]
+~more   db=mysql,sqlite   db=glob(*)   db=choice(mysql,sqlite)   a=1,2   a=[1],[2]   a=choice(1,2)   a=range(1,3)
+a=interval(0,1)   a=sort(3,1)   a=shuffle(1,2)   a=tag(t,choice(1,2))   a=glob(*)   a=int(1,2)   a=int(abc)
+a=int(null)   a=int()   a=int(1   a=float(x)   a=bool(yes)   a=str(null)   a=foo(1)   a=foo()   a=b(c)d   a=x)
+a=(1)   a=[   a=]   a=[1,]   a=[,1]   a=[1 2   a=[1]x   a=x[1]   a={   a=}   a={x}   a={x:}   a={:1}   a={x:1,}
+a={x:1}y   a={null:1}   a={[1]:2}   a='x   a="x   a='x'y   a=x'y'   a='x' 'y'   a='\'   a=${b   a='${b'   a=${}
+a='${}'   a=,   a=1,   a=,1
+""")]],
     *[Case(f"refused: {' '.join(o)} ({name})", {**SHOP, "config": config}, tuple(o)) for name, config, o in [
         ("a package is asked for", "defaults: [db@s: mysql, db@t: mysql]", ["db=sqlite"]),
         ("the root is asked for", "defaults: [db@_global_: mysql]", ["db=sqlite"]),
         ("here is no name from outside", "defaults: [db@_here_: mysql]", ["db@_here_=sqlite"]),
         ("group is no name from outside", "defaults: [db@_group_.x: mysql]", ["db@_group_.x=sqlite"]),
         ("the root dot is no name from outside", "defaults: [db@_global_.x: mysql]", ["db@_global_.x=sqlite"]),
-        ("a package is asked for", "defaults: [db@s: mysql]", ["~db"]), ("a list is no group", "defaults: [db: [mysql, sqlite]]", ["~db"]),
+        ("a package is asked for", "defaults: [db@s: mysql]", ["~db"]),
+        ("a list is no group", "defaults: [db: [mysql, sqlite]]", ["~db"]),
         ("a key of a group's name takes an option", "a: 1\ndb: 5", ["db=7"])]],
 ]
+
+
+# -- what Hydra refuses and mlkit takes on purpose: as Hydra takes another command line, or the lines given here
+
+TAKEN = [(Case(f"taken: {name}", tree, tuple(overrides)), like) for name, tree, overrides, like in [
+    ("a new key beside a _target_", {"config": "model: {_target_: a.B, x: 1}"}, ["model.y=2"], ["+model.y=2"]),
+    ("a new mapping beside a _target_", {"config": "model: {_target_: a.B, x: 1}"}, ["model.y={z: 2}"],
+        ["+model.y={z: 2}"]),
+    ("an option of a group that no list names", SHOP, ["more=one"], ["+more=one"]),
+    ("options of a group that no list names", SHOP, ["more=[one,two]", "db=sqlite"], ["+more=[one,two]", "db=sqlite"]),
+    ("an option of a group where keys are", {**DB, "config": "db: {port: 1}"}, ["db=mysql"], ["+db=mysql"]),
+    ("an option of a nested group that no list names", SHOP, ["more/deep=er"], ["+more/deep=er"]),
+    ("an experiment that no list names", BASE | {"config": "defaults: [start]"}, ["exp=db"], ["+exp=db"]),
+    ("it lies over the file's own keys", {**BASE, "config": "defaults: [start, _self_]\nlr: 0"}, ["exp=db"],
+        ["+exp=db"]),
+    *[(f"{v} is a text", AB, [f"a={v}"], [f"a='{v}'"]) for v in
+      ["#x", "a#b", "é", "größe", "a;b", "a!b", "<x>", "x&y", "x^y", "日本", "a~b", "x>1", "`x`"]],
+    ("an item for a list", {"config": "tags: [a]"}, ["tags+=x"], ["tags=[a,x]"]),
+    ("a number for a list", {"config": "tags: [a]\nb: {c: []}"}, ["tags+=1", "b.c+=x y"], ["tags=[a,1]", "b.c=[x y]"]),
+    ("away with keys of a group that no list names", {**DB, "config": "a: 1\ndb: {port: 1}"}, ["~db"], {"a": 1}),
+]]
+
+# -- where Hydra composes something, and mlkit something else on purpose, or nothing (None)
+
+OTHERWISE = [(Case(f"otherwise: {name}", tree, tuple(overrides)), data) for name, tree, overrides, data in [
+    ("Hydra loses a file's own keys when its list has nothing but overrides", {
+        "config": "defaults: [override hydra/job_logging: disabled]\na: 1", "db/m": "p: 1"}, ["+db=m"],
+        {"a": 1, "db": {"p": 1}}),
+    ("Hydra shows in one use of a file what is laid over another", {
+        "base": "a: {x: 1}", "config": "defaults: [base, _self_, base@again]\na: {x: 2}"}, [],
+        {"a": {"x": 2}, "again": {"a": {"x": 1}}}),
+    ("Hydra takes _group_ in a header for the name of a key", {
+        "config": "defaults: [group: option]", "group/option": "# @package _group_\nx: 1"}, [], {"group": {"x": 1}}),
+    ("a newer OmegaConf holds no 1 beside a '1'", {"config": "1: a\n'1': b"}, [], None),
+    ("a text is no config", {"config": "text"}, [], None),
+    ("a key has no slash", SHOP, ["+q/w=1"], None),
+    ("nothing is taken away through an interpolation", SHOP, ["~i.x"], None),
+]]
+
+# -- whole projects
+
+def files(text: str) -> dict[str, str]:
+    "'== name' begins a file."
+    parts = [p.partition("\n") for p in ("\n" + text).split("\n== ")[1:]]
+    return {name.strip(): body for name, _, body in parts}
+
+
+VISION = files("""
+== config
+defaults:
+  - _self_
+  - data: mnist
+  - model: cnn
+  - callbacks: default
+  - logger: null
+  - trainer: default
+  - paths: default
+  - extras: default
+  - hydra: default
+  - experiment: null
+  - hparams_search: null
+  - optional local: default
+  - debug: null
+task_name: train
+tags: ["dev"]
+train: true
+test: true
+ckpt_path: null
+seed: null
+== data/base
+defaults:
+  - transform: plain
+  - sampler: null
+data_dir: ${paths.data_dir}
+batch_size: 128
+num_workers: 0
+pin_memory: false
+== data/mnist
+defaults:
+  - base
+  - override transform: digits
+_target_: src.data.MNIST
+train_val_test_split: [55_000, 5_000, 10_000]
+== data/cifar
+defaults: [base, _self_]
+_target_: src.data.CIFAR
+batch_size: 64
+classes: 10
+== data/transform/plain
+resize: null
+normalize: {mean: [0.5], std: [0.5]}
+== data/transform/digits
+normalize: {mean: [0.1307], std: [0.3081]}
+== data/transform/heavy
+defaults: [plain]
+resize: 40
+augment: [{name: crop, size: 32}, {name: flip, p: 0.5}]
+== data/sampler/balanced
+_target_: src.data.Balanced
+classes: ${...classes}
+== model/cnn
+defaults:
+  - optimizer: adam
+  - scheduler: plateau
+  - net: small
+  - loss@criterion: cross_entropy
+_target_: src.models.LitClassifier
+compile: false
+== model/resnet
+defaults: [cnn, override net: resnet, override optimizer: sgd, _self_]
+compile: true
+net: {depth: 34}
+== model/net/small
+_target_: src.nets.Small
+width: 32
+act: {_target_: torch.nn.ReLU, inplace: true}
+== model/net/resnet
+_target_: src.nets.ResNet
+depth: 18
+stem: {kernel: 7, stride: 2}
+== model/optimizer/adam
+_target_: torch.optim.Adam
+_partial_: true
+lr: 1e-3
+weight_decay: 0.0
+== model/optimizer/sgd
+_target_: torch.optim.SGD
+_partial_: true
+lr: 0.1
+momentum: .9
+nesterov: yes
+== model/scheduler/plateau
+_target_: torch.optim.lr_scheduler.ReduceLROnPlateau
+_partial_: true
+mode: min
+factor: 0.1
+patience: 10
+== model/scheduler/cosine
+_target_: torch.optim.lr_scheduler.CosineAnnealingLR
+_partial_: true
+T_max: ${trainer.max_epochs}
+== model/loss/cross_entropy
+_target_: torch.nn.CrossEntropyLoss
+== model/loss/focal
+_target_: src.losses.Focal
+gamma: 2
+== callbacks/default
+defaults:
+  - model_checkpoint
+  - early_stopping
+  - model_summary
+  - rich_progress_bar
+  - _self_
+model_checkpoint:
+  dirpath: ${paths.output_dir}/checkpoints
+  filename: "epoch_{epoch:03d}"
+  monitor: "val/acc"
+early_stopping: {monitor: "val/acc", patience: 100}
+model_summary: {max_depth: -1}
+== callbacks/model_checkpoint
+model_checkpoint:
+  _target_: lightning.pytorch.callbacks.ModelCheckpoint
+  dirpath: null
+  filename: null
+  monitor: null
+  save_last: null
+== callbacks/early_stopping
+early_stopping: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: "???", min_delta: 0., patience: 3}
+== callbacks/model_summary
+model_summary: {_target_: lightning.pytorch.callbacks.RichModelSummary, max_depth: 1}
+== callbacks/rich_progress_bar
+rich_progress_bar: {_target_: lightning.pytorch.callbacks.RichProgressBar}
+== callbacks/none
+== logger/csv
+csv: {_target_: lightning.pytorch.loggers.csv_logs.CSVLogger, save_dir: "${paths.output_dir}", name: "csv/"}
+== logger/tensorboard
+tensorboard: {_target_: lightning.pytorch.loggers.tensorboard.TensorBoardLogger, save_dir: "${paths.output_dir}/tb/"}
+== logger/wandb
+wandb: {_target_: lightning.pytorch.loggers.wandb.WandbLogger, project: vision, offline: False, tags: "${tags}"}
+== logger/many
+defaults: [csv, tensorboard]
+== trainer/default
+_target_: lightning.pytorch.trainer.Trainer
+default_root_dir: ${paths.output_dir}
+min_epochs: 1
+max_epochs: 10
+accelerator: cpu
+devices: 1
+== trainer/gpu
+defaults: [default]
+accelerator: gpu
+== trainer/ddp
+defaults: [default]
+strategy: ddp
+accelerator: gpu
+devices: 4
+sync_batchnorm: True
+== paths/default
+root_dir: ${oc.env:PROJECT_ROOT,.}
+data_dir: ${paths.root_dir}/data/
+log_dir: ${paths.root_dir}/logs/
+output_dir: ${paths.log_dir}/${task_name}
+== extras/default
+ignore_warnings: False
+enforce_tags: True
+== hydra/default
+defaults: [override hydra_logging: none, override job_logging: disabled]
+run: {dir: "${paths.log_dir}/${task_name}/runs"}
+== experiment/example
+# @package _global_
+defaults:
+  - override /data: mnist
+  - override /model: cnn
+  - override /callbacks: default
+  - override /trainer: default
+tags: ["mnist", "simple_cnn"]
+seed: 12345
+trainer: {min_epochs: 10, gradient_clip_val: 0.5}
+model: {optimizer: {lr: 0.002}, net: {width: 64}}
+data: {batch_size: 64}
+logger: {wandb: {tags: "${tags}", group: mnist}}
+== experiment/cifar_resnet
+# @package _global_
+defaults:
+  - example
+  - override /data: cifar
+  - override /data/transform: heavy
+  - override /data/sampler: balanced
+  - override /model: resnet
+  - override /model/scheduler: cosine
+  - override /model/loss@model.criterion: focal
+  - override /logger: many
+  - _self_
+tags: [cifar]
+model: {criterion: {gamma: 1.5}}
+== hparams_search/mnist_optuna
+# @package _global_
+defaults:
+  - override /model/optimizer: sgd
+optimized_metric: "val/acc_best"
+hydra: {mode: MULTIRUN}
+search: {trials: 20, space: {model.optimizer.lr: "interval(0.0001, 0.1)", data.batch_size: "choice(32, 64)"}}
+== debug/default
+# @package _global_
+task_name: "debug"
+callbacks: null
+logger: null
+extras: {ignore_warnings: False, enforce_tags: False}
+trainer: {max_epochs: 1, accelerator: cpu, devices: 1, detect_anomaly: true}
+data: {num_workers: 0, pin_memory: False}
+== debug/fdr
+# @package _global_
+defaults: [default]
+trainer: {fast_dev_run: true}
+== debug/limit
+# @package _global_
+defaults: [default, _self_]
+trainer: {max_epochs: 3, limit_train_batches: 0.01, limit_val_batches: .05}
+""")
+LANGUAGE = files("""
+== config
+defaults:
+  - base
+  - corpus@data.train: wiki
+  - corpus@data.valid: wiki
+  - tokenizer: bpe
+  - arch: transformer
+  - head/lm
+  - optim: adamw
+  - schedule@optim.schedule: cosine
+  - task: pretrain
+  - runtime: [single, bf16]
+  - optional site: ${oc.env:NO_SUCH_SITE,home}
+  - optional tune: ${task}_${optim}
+  - _self_
+  - recipe: null
+data: {valid: {split: valid, shuffle: false}}
+name: ${task.name}-${arch.name}
+== base
+defaults: [paths: local, log: [console, file], extras/seed]
+version: 3
+== paths/local
+root: .
+cache: ${.root}/cache
+== paths/cluster
+root: /scratch/${oc.env:USER,me}
+cache: ${.root}/cache
+quota: 1e12
+== log/console
+console: {level: INFO, color: true}
+level: INFO
+== log/file
+file: {path: "${paths.root}/log.txt"}
+level: DEBUG
+== extras/seed
+seed: 7
+deterministic: [cudnn, cublas]
+== corpus/wiki
+defaults: [reader: text, filter: [length, language]]
+name: wiki
+split: train
+shuffle: true
+== corpus/code
+defaults: [reader: jsonl, filter: []]
+name: code
+split: train
+languages: {python: 0.6, rust: 0.4}
+== corpus/reader/text
+encoding: utf-8
+== corpus/reader/jsonl
+field: content
+== corpus/filter/length
+min: 10
+max: ???
+== corpus/filter/language
+keep: [en]
+== tokenizer/bpe
+size: 32_000
+special: {pad: 0, bos: 1}
+== tokenizer/char
+size: 256
+special: null
+== arch/transformer
+defaults:
+  - block@encoder: standard
+  - block@decoder: standard
+  - /position@_here_: rotary
+  - _self_
+name: transformer
+dim: 512
+decoder: {causal: true}
+== arch/rnn
+name: rnn
+dim: 256
+cell: gru
+== arch/block/standard
+defaults: [attention: full, ffn: mlp, /norm@norm1: layer, /norm@norm2: layer]
+depth: 6
+== arch/block/light
+defaults: [standard, override attention: linear, override /norm@norm2: rms, _self_]
+depth: 3
+== arch/block/attention/full
+heads: 8
+dropout: 0.1
+== arch/block/attention/linear
+heads: 4
+feature: elu
+== arch/block/ffn/mlp
+ratio: 4
+act: gelu
+== arch/block/ffn/moe
+ratio: 2
+experts: 8
+== norm/layer
+eps: 1e-5
+== norm/rms
+eps: 1e-6
+scale: true
+== position/rotary
+position: {kind: rotary, base: 10000}
+== position/none
+position: null
+== head/lm
+tie: true
+out: ${tokenizer.size}
+== optim/adamw
+lr: 3e-4
+betas: [0.9, 0.95]
+== optim/lion
+lr: 1e-4
+== schedule/cosine
+kind: cosine
+warmup: 100
+== schedule/linear
+kind: linear
+warmup: 0
+end: 0.0
+== task/pretrain
+name: pretrain
+steps: 1_000
+metric: ppl
+== task/finetune
+defaults: [pretrain]
+name: finetune
+steps: 100
+freeze: [arch.encoder]
+== runtime/single
+devices: 1
+== runtime/bf16
+precision: bf16
+== runtime/many
+devices: 8
+strategy: {name: fsdp, shard: full}
+== tune/finetune_lion
+# @package optim
+lr: 2e-5
+note: tuned for lion
+== site/home
+# @package paths
+home: true
+== recipe/code
+# @package _global_
+defaults:
+  - override /corpus@data.train: code
+  - override /tokenizer: char
+  - override /arch/block@arch.decoder: light
+  - override /arch/block/ffn@arch.encoder.ffn: moe
+  - override /runtime: [many, bf16]
+data: {train: {languages: {c: 0.1}}}
+optim: {schedule: {warmup: 500}}
+== recipe/tiny
+# @package _global_
+defaults: [override /optim: lion, override /task: finetune, override /paths: cluster, override /position@arch: none]
+arch: {dim: 64, encoder: {depth: 1}, decoder: {depth: 1}}
+== recipe/tiny_code
+# @package _global_
+defaults: [code, tiny, _self_]
+arch: {dim: 32}
+""")
+ROBOT = files("""
+== config
+defaults:
+  - env: cartpole
+  - agent: actor_critic
+  - buffer: replay
+  - explore: greedy
+  - /agent/net@probe: mlp
+  - sim/physics/engine: fast
+  - reward: [alive, speed]
+  - curriculum: null
+  - eval@evaluation: short
+  - launcher: local
+  - metrics: default
+  - video: off_screen
+  - _self_
+  - experiment: ???
+steps: 10_000
+env: {max_steps: 200}
+reward: {scale: 2}
+== env/base
+max_steps: 500
+obs: {noise: null, stack: 1}
+wrappers: [{_target_: wrap.Time}]
+== env/cartpole
+defaults: [base]
+name: CartPole
+actions: 2
+== env/walker
+defaults: [base, camera: front, _self_]
+name: Walker
+actions: 6
+obs: {stack: 4}
+== env/camera/front
+size: [84, 84]
+angle: 0
+== env/camera/top
+size: [64, 64]
+angle: 90
+== agent/base
+gamma: 0.99
+lr: ???
+== agent/actor_critic
+defaults: [base, net@actor: mlp, net@critic: mlp, /optimizer@actor.optimizer: adam,
+           /optimizer@critic.optimizer: adam, _self_]
+critic: {width: 128, optimizer: {lr: 1e-4}}
+lr: 3e-4
+== agent/dqn
+defaults: [_self_, base, net: mlp, target: soft]
+gamma: 0.9
+== agent/net/mlp
+defaults: [init: orthogonal]
+width: 64
+layers: 2
+== agent/net/conv
+defaults: [mlp, init@conv_init: zero]
+channels: [16, 32]
+== agent/net/init/orthogonal
+kind: orthogonal
+gain: 1.41
+== agent/net/init/zero
+kind: zero
+gain: 0
+== agent/target/soft
+tau: 0.005
+== agent/target/hard
+every: 1000
+== optimizer/adam
+kind: adam
+lr: ${agent.lr}
+== optimizer/sgd
+kind: sgd
+lr: 1e-2
+momentum: 0.9
+== buffer/replay
+size: 1_000_000
+prioritized: {alpha: 0.6}
+== buffer/rollout
+size: 2048
+prioritized: null
+== explore/greedy
+eps: [1.0, 0.05]
+== explore/noise
+sigma: .1
+== sim/physics/engine/fast
+dt: 0.02
+solver: {iterations: 10}
+== sim/physics/engine/exact
+defaults: [fast, /sim/physics/contact@contact: soft, _self_]
+dt: 0.002
+== sim/physics/contact/soft
+stiffness: 1e3
+== sim/physics/contact/hard
+stiffness: .inf
+== reward/alive
+alive: 1
+scale: 1
+== reward/speed
+speed: {weight: 0.5}
+scale: 1.5
+== reward/energy
+energy: -0.1
+== curriculum/steps
+stages: [{until: 1000, env: {max_steps: 50}}, {until: 5000}]
+== eval/short
+episodes: 5
+== eval/long
+episodes: 100
+seeds: [0, 1, 2]
+== launcher/local
+workers: 1
+== launcher/cluster
+defaults: [/launcher/queue@queue: gpu]
+workers: 16
+== launcher/queue/gpu
+gres: gpu:1
+time: "1:30:00"
+== launcher/queue/cpu
+gres: null
+time: 1:30
+== metrics/default
+# @package monitor
+every: 100
+names: [return, length]
+== video/off_screen
+fps: 30
+== experiment/none
+== experiment/walk
+# @package _global_
+defaults:
+  - override /env: walker
+  - override /agent/net@agent.actor: conv
+  - override /agent/net/init@agent.critic.init: zero
+  - override /optimizer@agent.critic.optimizer: sgd
+  - override /reward: [energy, speed, alive]
+  - override /sim/physics/engine: exact
+  - override /eval@evaluation: long
+  - override /explore: noise
+env: {camera: {angle: 45}}
+agent: {actor: {channels: [8]}}
+buffer: null
+== experiment/walk_top
+# @package _global_
+defaults:
+  - walk
+  - override /env/camera: top
+  - override /launcher: cluster
+  - _self_
+steps: 500
+""")
+
+PROJECTS = [
+    *cases("vision", VISION, as_it_is=(), an_experiment="experiment=example", a_longer_one="experiment=cifar_resnet",
+        with_changes=("experiment=example", "trainer=gpu", "model.optimizer.lr=1e-4", "+trainer.precision=16-mixed",
+            "~tags"),
+        debug=("debug=fdr", "experiment=example"), debug_limit=("debug=limit", "logger=csv", "trainer.max_epochs=5"),
+        search=("hparams_search=mnist_optuna", "experiment=cifar_resnet", "model/optimizer=adam"),
+        loggers=("logger=[csv,wandb]", "callbacks=none", "logger.wandb.offline=true", "tags=[a,'b c']"),
+        groups_below=("model=resnet", "model/net=small", "~model.net.depth", "data=cifar", "data/sampler=balanced"),
+        loss_at_its_package=("model/loss@model.criterion=focal", "model.criterion.gamma=3", "trainer=ddp"),
+        away=("~callbacks", "~logger", "~model/scheduler", "+model/scheduler@model.warmup=cosine")),
+    *cases("language", LANGUAGE, as_it_is=(), a_recipe="recipe=code", another="recipe=tiny", both="recipe=tiny_code",
+        one_corpus=("corpus@data.valid=code", "corpus/filter@data.train.filter=length", "data.train.filter.max=100"),
+        both_corpora=("corpus@data.train=code", "corpus@data.valid=code", "corpus/reader@data.valid.reader=text"),
+        blocks=("arch/block@arch.encoder=light", "arch/block/attention@arch.decoder.attention=linear",
+            "norm@arch.decoder.norm1=rms"),
+        tuned=("task=finetune", "optim=lion", "schedule@optim.schedule=linear"),
+        tuned_by_name="+tune@_global_=finetune_lion",
+        runtimes=("runtime=[many]", "runtime.strategy={shard: grad}", "log=[file]", "site=home", "~tokenizer"),
+        away=("~corpus@data.valid", "~schedule@optim.schedule", "head={tie: false}"), rnn=("arch=rnn", "arch.dim=8")),
+    *cases("robot", ROBOT, plain="experiment=none", walk="experiment=walk", walk_top="experiment=walk_top",
+        walk_changed=("experiment=walk_top", "env/camera=front", "optimizer@agent.actor.optimizer=sgd", "steps=1"),
+        dqn=("experiment=none", "agent=dqn", "agent/target=hard", "agent/net=conv", "agent.lr=1"),
+        rewards=("experiment=none", "reward=[energy]", "reward.scale=${steps}", "+curriculum@extra=steps"),
+        engine=("experiment=none", "sim/physics/engine=exact", "sim/physics/contact@sim.physics.engine.contact=hard"),
+        launcher=("experiment=none", "launcher=cluster", "launcher/queue=cpu", "buffer=rollout",
+            "buffer.prioritized={alpha: 1}"),
+        probe=("experiment=walk", "agent/net@probe=conv", "agent/net/init@probe.init=zero", "~metrics",
+            "~optimizer@agent.critic.optimizer")),
+]
+REFUSED += [Case("refused: a project whose experiment is not chosen", ROBOT)]
+REFUSED += cases("refused, in a project", ROBOT,
+    a_package_that_is_the_group_itself=("experiment=none", "launcher=cluster", "launcher/queue@launcher.queue=cpu"),
+    away_with_what_an_experiment_overrides=("experiment=walk", "~agent/net@agent.critic"))
+
+# -- random trees
+
+# each group with those in it
+GROUPS = {"a": ["x", "y"], "a/x": [], "a/y": ["z"], "a/y/z": [], "b": ["x"], "b/x": [], "c": [], "d": []}
+SCALARS = ["1", "2.5", "true", "null", "'???'", "word", "${k}", "'${m.p}'"]
+MAPPINGS = ["{}", "{p: 1}", "{p: 2, q: {r: 1}}", "{q: {r: null, s: [1]}}"]
+KEYS = {"k": SCALARS, "l": ["[1, 2]", "[]", "[{p: 1}]"], "m": SCALARS + MAPPINGS, "n": SCALARS + MAPPINGS,
+        "x": MAPPINGS, "pkg": MAPPINGS}
+PLACES = ["", "", "", "", "@pkg", "@pkg.sub", "@_global_", "@_here_", "@_group_.in", "@_global_.top"]
+
+
+class Dice(Random):
+    "The parts that random trees are made of."
+    def __init__(self, seed: int):
+        super().__init__(seed)
+        self.lists = ["[one, two]", "[two]", "[]"] if seed % 2 else []  # what is chosen by a list, Hydra cannot take away
+
+    def often(self, share: float) -> bool: return self.random() < share
+
+    def body(self) -> str:
+        return "".join(f"{k}: {self.choice(KEYS[k])}\n" for k in self.sample([*KEYS], self.randint(0, 4)))
+
+    def option(self) -> str:
+        return self.choice(["one", "one", "two", "two", "null", *self.lists])
+
+    def defaults(self, entries: list[str], overrides: list[str]) -> str:
+        if self.often(0.7): entries.insert(self.randint(0, len(entries)), "_self_")
+        return f"defaults: [{', '.join([*entries, *overrides])}]\n" if entries or overrides else ""
+
+    def file(self, group: str, option: str) -> str:
+        "An option; its list leads to groups below, to groups further on in the alphabet, and from 'two' to 'one'."
+        header = self.choice([""] * 5 + ["# @package _global_\n", "# @package pkg\n", "# @package pkg.sub\n"])
+        entries = [f"{o}{self.choice(PLACES)}: {self.option()}" for o in GROUPS[group] if self.often(0.6)]
+        entries += [f"/{o}{self.choice(['', '@_here_', '@pkg', '@_global_.far', '@n'])}: {self.option()}"
+                    for o in GROUPS if o > group and not o.startswith(group) and self.often(0.25)]
+        if option == "two" and self.often(0.4): entries.append(self.choice(["one", "one", "one@pkg", f"/{group}/one"]))
+        if self.often(0.1): entries.append("optional none: nothing")
+        self.shuffle(entries)
+        below = GROUPS[group] if "one" in entries and self.often(0.5) else []
+        return header + self.defaults(entries, [f"override {o}: {self.option()}" for o in below[:1]]) + self.body()
+
+
+def random_cases(seed: int) -> list[Case]:
+    "A tree as it is, and with a command line."
+    dice = Dice(seed)
+    tree = {f"{group}/{option}": dice.file(group, option) for group in GROUPS for option in ("one", "two")}
+    keys = [f"{o}{dice.choice(PLACES)}" for o in dice.sample(["a", "b", "c", "d", "a/x", "b/x"], dice.randint(1, 4))]
+    change = lambda share, slash="": [f"override {slash}{k}: {dice.option()}" for k in keys if dice.often(share)]
+    tree["exp/one"] = "# @package _global_\n" + dice.defaults([], change(0.5, "/")) + dice.body()
+    tree["exp/two"] = "# @package _global_\ndefaults: [one, _self_]\n" + dice.body()
+    entries = [f"{dice.choice(['', '', '', 'optional '])}{k}: {dice.option()}" for k in keys]
+    entries += ["d@by: '${c}'"] * ("c" in keys) + [f"exp: {dice.choice(['one', 'two'])}"] * dice.often(0.5)
+    tree["config"] = dice.defaults(entries, change(0.15)) + dice.body()
+    outside = [k.replace("@_here_", "@_global_").replace("@_global_.", "@") for k in keys if "_group_" not in k]
+    line = [dice.choice([f"{k}=one", f"{k}=two", *([f"{k}=[one,two]", f"{k}=[]"] if dice.lists else [f"~{k}"])])
+            for k in outside if dice.often(0.5)]
+    line += dice.sample(["++k=5", "++m.p={u: 1}", "+new.q=[1,{z: null}]", "+d@added=two", "+a/y@added.y=one",
+                         "+fresh={}", "++x.v=${k}", "++pkg={sub: {w: 1}}", "++n='a, b'"], dice.randint(1, 3))
+    return [Case(f"random {seed}", tree), Case(f"random {seed}", tree, tuple(line))]
+
+
+RANDOM = [case for seed in range(200) for case in random_cases(seed)]
+# see TAKEN; of the command line, for what is said of a file begins with "In '…'"
+EXCUSED = re.compile(r"\w+: Could not (override|delete) '\S+'\. No match in the defaults list")
+
+# -- the tests
+
+COMPOSED = [*LISTS, *PACKAGES, *NESTED, *OVERRIDE, *INTERPOLATED, *MERGING, *OWN, *COMMAND, *VALUE_CASES, *PROJECTS]
+AS_HYDRA = [replace(c, overrides=tuple(like)) for c, like in TAKEN if isinstance(like, list)]
+
+
+@pytest.fixture(scope="session")
+def hydra_python(request) -> Path:
+    "The Python of an environment with Hydra; it stays in pytest's cache for the next time."
+    home = request.config.cache.mkdir("hydra")
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    version = [python, "-c", "from importlib.metadata import version; print(version('hydra-core'))"]
+    if python.exists() and subprocess.run(version, capture_output=True, text=True).stdout == HYDRA + "\n": return python
+    venv.create(home, clear=True, with_pip=True)
+    done = subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"hydra-core=={HYDRA}"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"hydra-core {HYDRA}, which these tests compare with, could not be installed: "
+                    f"{(done.stderr.strip() or 'pip said nothing').splitlines()[-1]}", pytrace=False)
+    return python
+
+
+def ask(python: Path, requests: list, *args: str) -> list[dict]:
+    done = subprocess.run([python, "-I", ORACLE, *args], input=json.dumps(requests), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def answers(python: Path, asked: list[Case], home: Path) -> dict[tuple, tuple[Path, dict]]:
+    "(name, overrides) of a case -> (its primary config, Hydra's answer). Cases of one tree share its folder."
+    folders = {}
+    for case in asked:
+        key = json.dumps(case.tree)
+        if key not in folders: folders[key] = case.write(home / f"{len(folders):03}")
+    paths = [folders[json.dumps(c.tree)] for c in asked]
+    given = ask(python, [[str(p.parent), p.stem, c.overrides] for p, c in zip(paths, asked)])
+    return {(c.name, c.overrides): (p, a) for c, p, a in zip(asked, paths, given)}
+
+
+@pytest.fixture(scope="session")
+def hydra(hydra_python, request, tmp_path_factory):
+    "What Hydra answers to the cases of this run, random ones aside."
+    params = [o.callspec.params for o in request.session.items if hasattr(o, "callspec")]
+    names = {o["case"].name for o in params if isinstance(o.get("case"), Case)}
+    every = [*COMPOSED, *REFUSED, *AS_HYDRA, *(case for case, _ in TAKEN + OTHERWISE)]
+    found = answers(hydra_python, [c for c in every if c.name in names], tmp_path_factory.mktemp("trees"))
+    return lambda case: found[case.name, case.overrides]
+
+
+def ours(path: Path, case: Case) -> list[str]:
+    data = OmegaConf.to_container(compose(path, *case.overrides), resolve=False)
+    return lines({k: v for k, v in data.items() if k != "hydra"})
+
+
+def assert_one_line(path: Path, case: Case):
+    with pytest.raises(ConfigError) as e: compose(path, *case.overrides)
+    assert len(e.value.problems) == 1 and len(str(e.value).splitlines()) == 1, str(e.value)
+
+
+@pytest.mark.parametrize("case", COMPOSED, ids=lambda case: case.name)
+def test_composes_as_hydra_does(case, hydra):
+    path, answer = hydra(case)
+    assert "error" not in answer, f"Hydra refuses this itself: {answer}"
+    assert ours(path, case) == answer["lines"]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_refuses_what_hydra_refuses_in_one_line(case, hydra):
+    path, answer = hydra(case)
+    assert "error" in answer, f"Hydra takes this: {answer['lines']}"
+    assert_one_line(path, case)
+
+
+@pytest.mark.parametrize("case, like", TAKEN, ids=[c.name for c, _ in TAKEN])
+def test_takes_more_than_hydra_on_purpose(case, like, hydra):
+    path, answer = hydra(case)
+    assert "error" in answer, f"Hydra takes this, too: {answer['lines']}"
+    assert ours(path, case) == (lines(like) if isinstance(like, dict) else hydra(replace(case, overrides=tuple(like)))[1]["lines"])
+
+
+@pytest.mark.parametrize("case, data", OTHERWISE, ids=[c.name for c, _ in OTHERWISE])
+def test_differs_from_hydra_on_purpose(case, data, hydra):
+    path, answer = hydra(case)
+    assert answer.get("lines") not in (None, data and lines(data)), f"no difference any more: {answer}"
+    if data is not None: assert ours(path, case) == lines(data)
+    else: assert_one_line(path, case)
+
+
+def test_random_trees(hydra_python, tmp_path):
+    "The same config, or a refusal with a line for each problem. Most trees must compose, or nothing would be compared."
+    found, wrong, composed = answers(hydra_python, RANDOM, tmp_path), [], 0
+    for case in RANDOM:
+        path, answer = found[case.name, case.overrides]
+        composed += "lines" in answer
+        try: mine = {"lines": ours(path, case)}
+        except ConfigError as e: mine = {"error": [str(o) for o in e.problems]}
+        if "lines" in mine: same = mine == answer or EXCUSED.match(answer.get("error", ""))
+        else: same = "error" in answer and len({*mine["error"]}) == len("\n".join(mine["error"]).splitlines())
+        if not same: wrong.append((case, path, answer, mine))
+    assert composed >= len(RANDOM) / 2, f"Hydra composes only {composed} of {len(RANDOM)}"
+    mended = ask(hydra_python, [[str(p.parent), p.stem, c.overrides] for c, p, *_ in wrong], "--copies")
+    told = [f"{case.name} {' '.join(case.overrides)}\nhydra: {answer}\nmlkit: {mine}\nin: {path.parent}"
+            for (case, path, answer, mine), again in zip(wrong, mended) if mine != again]
+    assert not told, f"{len(told)} of {len(RANDOM)} differ:\n\n" + "\n\n".join(told[:9])
+
+
+# -- beside the result: time, threads, and nothing left behind
+
+TWELVE = {o: VISION[o] for o in columns("""
+data/mnist   data/base   data/transform/digits   data/transform/plain   model/cnn   model/net/small
+model/optimizer/adam   model/scheduler/plateau   model/loss/cross_entropy   trainer/default   paths/default
+""")}
+TWELVE["config"] = "".join(o for o in VISION["config"].splitlines(True) if not re.match(
+    "  - (callbacks|logger|extras|hydra|experiment|hparams_search|optional local|debug):", o))
+
+
+def test_takes_a_quarter_of_the_time_of_hydra(hydra_python, tmp_path, capsys):
+    "All of `load_config`, with mlkit's own layers, against `hydra.compose` alone: the same 12 files, in one go."
+    (tmp_path / "pyproject.toml").touch()
+    path = Case("", TWELVE).write(tmp_path / "configs")
+    overrides = ["model.optimizer.lr=0.01", "trainer=default", "+model.net.depth=2"]
+    assert len(list(path.parent.rglob("*.yaml"))) == 12
+    def once():
+        start = time.perf_counter()
+        load_config(path, *overrides)
+        return time.perf_counter() - start
+    once()
+    mine = [once() for _ in range(15)]
+    theirs = ask(hydra_python, [[str(path.parent), path.stem, overrides]], "--time", "15")[0]["seconds"]
+    mine += [once() for _ in range(15)]
+    mine, theirs = statistics.median(mine), statistics.median(theirs)
+    told = f"load_config {mine * 1000:.1f} ms, hydra.compose {theirs * 1000:.1f} ms: {mine / theirs:.2f}"
+    with capsys.disabled(): print(f"\n{told}")
+    assert mine <= theirs / 4, told
+
+
+def project(folder: Path, n: int) -> Path:
+    "A project of its own with a config; every fifth has mistakes, every seventh does not load."
+    one = f"# @package _global_\ndefaults: [override /optimizer: sgd]\nextra: {{n: {n}}}"
+    Case("", {"mine/one": one}).write(folder / "configs")
+    (folder / "pyproject.toml").touch()
+    (folder / ".env").write_text(f"WHERE=project {n}\nMLKIT_trainer__max_epochs={n + 1}\n")
+    optimizer, mine = "adam" if n % 2 else "adamw", "none" if n % 7 == 6 else "one"
+    path = folder / "configs" / f"c{n}.yaml"
+    path.write_text(f"defaults: [data: mnist, model: classifier, optimizer: {optimizer}, _self_, mine: {mine}]\n"
+                    f"seed: {n}\ntags: [a, t{n}]\nextra: {{where: '${{oc.env:WHERE}}', lr: '${{optimizer.lr}}'}}\n"
+                    + ("trainer: {max_epoch: 1}\nsed: 2\n" if n % 5 == 4 else ""))
+    return path
+
+
+def outcome(n: int, path: Path) -> tuple:
+    "All that a person would see of one config."
+    try: cfg = load_config(path, f"optimizer.lr={n / 100}", f"+extra.more=[{n},{{n: {n}}}]")
+    except ConfigError as e: return str(e), None, None
+    return lines(OmegaConf.to_container(cfg, resolve=False)), str(check(cfg)), (cfg.extra.where, cfg.extra.lr)
+
+
+def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # `check` adds the projects
+    paths = [project(tmp_path / f"p{n}", n) for n in range(50)]
+    state = lambda: (dict(os.environ), os.getcwd(), dict(BaseContainer._resolvers))
+    before, start, often = state(), threading.Barrier(10), sys.getswitchinterval()
+    def work(n: int):
+        if n < 10: start.wait(timeout=60)
+        return outcome(n, paths[n])
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(10) as pool: together = list(pool.map(work, range(50)))
+    finally: sys.setswitchinterval(often)
+    assert state() == before
+    in_turn = [outcome(n, path) for n, path in enumerate(paths)]
+    assert together == in_turn and state() == before
+    assert [o[2] for o in in_turn if o[2]] == [(f"project {n}", n / 100) for n in range(50) if n % 7 != 6]
+    assert sum(o[1] is None for o in in_turn) == 7 and sum(bool(o[1]) for o in in_turn) >= 8
