@@ -67,7 +67,8 @@ class Problems(list):
 class ConfigError(ValueError):
     "A config that cannot be used. Its text is one line a problem."
     def __init__(self, *problems: Problem, cfg: Any = None):
-        self.problems, self.cfg = Problems(problems), cfg  # the config, as far as it could be made
+        self.problems = Problems(dict.fromkeys(problems))  # each once
+        self.cfg = cfg  # the config, as far as it could be made
         super().__init__(str(self.problems))
 
 

@@ -186,7 +186,8 @@ def _judge(target: str, obj, gate: _Gate):
     method = isinstance(obj, (FunctionType, *_C_METHODS)) and re.fullmatch(r"\w+(\.\w+)+", obj.__qualname__)
     for home in homes:
         if not gate.admits(home) or method and home.partition(".")[0] in _OPEN: raise Untrusted(target, home)
-    if "." in target and not gate.enters(target.partition(".")[0]): raise Untrusted(target, target)
+    entered = "." not in target or gate.enters(target.partition(".")[0])
+    if not entered and not all(_within(o, gate.named) for o in homes): raise Untrusted(target, target)
 
 # %% ../nbs/01_target.ipynb #f088ccc6
 _MISSING = object()
@@ -246,8 +247,8 @@ def locate(
     private = package in _OPEN and any(o.startswith("_") for o in rest)
     if private and target not in gate.named: raise Untrusted(target, target)
     obj = _walk(target, gate) if rest else _registered(target, root)
-    _judge(target, obj, gate)
     if not callable(obj): raise TargetError(f"{target} is a {type(obj).__name__}, which cannot be called")
+    _judge(target, obj, gate)
     return obj
 
 # %% ../nbs/01_target.ipynb #0deca59d
@@ -339,7 +340,10 @@ def produces(
     gives, owner = getattr(signature(obj), "return_annotation", None), getattr(obj, "__self__", None)
     if isinstance(gives, typing.TypeVar) or str(gives).endswith(".Self"): gives = owner  # of a class method
     gives = typing.get_origin(gives) or gives
-    return gives if isinstance(gives, type) and gives not in (object, Any, inspect.Signature.empty) else None
+    return gives if isinstance(gives, type) and gives not in _NO_CLASS else None
+
+
+_NO_CLASS = (object, Any, types.UnionType, inspect.Signature.empty)
 
 # %% ../nbs/01_target.ipynb #73ecd085
 _READ = ("pytorch_lightning", "lightning_fabric", "mlkit")  # in that order they import each other

@@ -7,7 +7,7 @@ __all__ = ['Made', 'type_name', 'Mismatch', 'Misfit', 'mismatch', 'convert', 'wa
 
 # %% ../nbs/01_values.ipynb #2537b1b6
 import functools, json, re, sys
-from collections import OrderedDict, abc, deque
+from collections import abc, deque
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
@@ -70,7 +70,8 @@ def _name(want) -> str: return repr(get_args(want)[0]) if get_origin(want) is Li
 
 
 def _or(names: list[str]) -> str:
-    return " or ".join(filter(None, [", ".join(names[:-1][:6] + ["…"] * (len(names) > 7)), names[-1]]))
+    *names, last = names
+    return f"{', '.join(names[:6] + ['…'] * (len(names) > 6))} or {last}" if names else last
 
 
 def _public(cls: type) -> str:
@@ -88,8 +89,8 @@ class Mismatch(NamedTuple):
     value: Any     # what is there
     why: str = ""  # what else it should be, where its type is right
 
-    def __str__(self): return self.text(_short(self.value))
-    def text(self, got: str) -> str: return f"wants {type_name(self.want)}, got {got}{self.why or self.hint}"
+    def __str__(self): return f"{self.text(_short(self.value))}{self.why or self.hint}"
+    def text(self, got: str) -> str: return f"wants {type_name(self.want)}, got {got}"
 
     @property
     def partial_only(self) -> bool:
@@ -157,14 +158,12 @@ def _fit(want, value):
     if want in (Any, object) or isinstance(value, Made) and value.unknown: return value
     if cls in (Union, UnionType): return _fit_union(want, value)
     if cls is Literal: return _fit_literal(want, value)
-    if cls is Annotated:
-        _fit(get_args(want)[0], value)
-        return _validated(want, value)
+    if cls is Annotated: return _fit_annotated(want, value)
     if not isinstance(cls, type): return value
     if cls in (abc.Callable, type): return _fit_callable(want, cls, value)
     if isinstance(value, Made): return _fit_made(want, cls, value)
-    if isinstance(value, (list, tuple)): return _fit_items(want, cls, value)
-    if isinstance(value, dict) and (cls is OrderedDict or _is_a(value, cls)): return _fit_mapping(want, cls, value)
+    if isinstance(value, (list, tuple, set, frozenset)): return _fit_items(want, cls, value)
+    if isinstance(value, dict) and _is_a(value, cls): return _fit_mapping(want, value)
     return _fit_class(want, cls, value)
 
 # %% ../nbs/01_values.ipynb #0098c416
@@ -207,11 +206,11 @@ def _fit_items(want, cls, value):
     _refuse(want, value)  # such items cannot be in a set
 
 
-def _fit_mapping(want, cls, value):
+def _fit_mapping(want, value):
     key, item = args if len(args := get_args(want)) == 2 else (Any, Any)
     done = dict(zip(_fit_each(repeat(key), {k: k for k in value}), _fit_each(repeat(item), value)))
     same = all(map(is_, done, value)) and all(map(is_, done.values(), value.values()))
-    return value if same and cls is not OrderedDict else OrderedDict(done) if cls is OrderedDict else done
+    return value if same else done
 
 # %% ../nbs/01_values.ipynb #b515aea1
 def _is_a(value, cls) -> bool | None:
@@ -222,6 +221,14 @@ def _is_a(value, cls) -> bool | None:
 _READERS = ("__dataclass_fields__", "__pydantic_validator__", "__get_pydantic_core_schema__", "_fields")
 
 
+def _is_readable(cls, value) -> bool:
+    "May there be a way from a plain value to such an object?"
+    if any(hasattr(cls, o) for o in _READERS): return True
+    if isinstance(value, (list, tuple, dict)): return issubclass(cls, dict)
+    bases = [o for o in cls.__mro__ if o.__module__.partition(".")[0] in sys.stdlib_module_names and o is not object]
+    return bool(bases) and not issubclass(cls, (list, tuple, set, frozenset, dict, deque))
+
+
 def _fit_class(want, cls, value):
     is_a = _is_a(value, cls)
     if is_a and isinstance(value, str) and cls.__module__ == "collections.abc" and issubclass(cls, abc.Iterable):
@@ -229,11 +236,18 @@ def _fit_class(want, cls, value):
     if is_a in (True, None) or cls in (float, complex) and type(value) in (int, float): return value
     if cls in (str, int, float, bool, NoneType) or cls.__module__ in ("typing", "collections.abc", "numbers"):
         _refuse(want, value)
-    if isinstance(value, (list, tuple, dict)) and not any(hasattr(cls, o) for o in _READERS): _refuse(want, value)
-    known = [f.name for f in fields(cls)] if is_dataclass(cls) and isinstance(value, dict) else value
-    for key in value if isinstance(value, dict) else ():
-        if key not in known: _refuse(want, value, f": it has no '{key}'{did_you_mean(str(key), known)}")
+    if not _is_readable(cls, value): _refuse(want, value)
+    if is_dataclass(cls) and isinstance(value, dict):
+        known = [f.name for f in fields(cls)]
+        for key in value:
+            if key not in known: _refuse(want, value, f": it has no '{key}'{did_you_mean(str(key), known)}")
     return _validated(want, value)
+
+# %% ../nbs/01_values.ipynb #15b9fd3b
+def _fit_annotated(want, value):
+    fitted = _fit(get_args(want)[0], value)
+    _validated(want, value)
+    return fitted
 
 
 def _validated(want, value):
@@ -295,6 +309,7 @@ def wanted(
 
 def _with_default(p: Parameter):
     want, default = p.annotation, p.default
-    if want is p.empty or any(default is o for o in (p.empty, ...)) or type(default) is object or not mismatch(want, default): return want
+    unsaid = default is p.empty or default is ... or type(default) is object
+    if want is p.empty or unsaid or not mismatch(want, default): return want
     try: return Union[want, type(default)]
     except TypeError: return Any  # it is no type at all
