@@ -27,7 +27,7 @@ def build(
     cfg = node if OmegaConf.is_config(node) or node is None else OmegaConf.create(node)
     if cfg is None: return None
     try: data = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as e:
+    except (OmegaConfBaseException, RecursionError) as e:
         raise ConfigError(problem(cfg, (), f"cannot be resolved: {' '.join(str(e).split())}")) from None
     return _build(data, cfg, (), kwargs)
 

@@ -65,18 +65,17 @@ def mlkit_train(
 
 def _train(args) -> int | None:
     from mlkit.config import explain, load_config
-    cfg = load_config(args.config, *args.overrides)
     if args.print:
         from omegaconf import OmegaConf
-        print(OmegaConf.to_yaml(cfg), end="")
-    elif args.explain is not None: print(explain(cfg, args.explain))
+        print(OmegaConf.to_yaml(load_config(args.config, *args.overrides)), end="")
+    elif args.explain is not None: print(explain(load_config(args.config, *args.overrides), args.explain))
     elif args.check:
-        from mlkit.check import check
-        problems = check(cfg)
-        return _say(problems, 2) if problems else print("no problems")
+        from mlkit.check import load_checked
+        load_checked(args.config, *args.overrides)
+        print("no problems")
     else:
         from mlkit.train import train
-        train(cfg)
+        train(args.config, *args.overrides)
 
 # %% ../nbs/10_cli.ipynb #bc828d82
 def _describe(*words: str):

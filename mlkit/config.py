@@ -588,14 +588,15 @@ def stack(
     choices: Choices,
 ) -> list[Source]:  # lowest first
     "The sources of several files, each laid over those after it."
-    sources = []
+    sources, problems = [], Problems()
     for n, file in enumerate(files):
         spelt_out = {k for s in sources for k, v in s.data.items() if isinstance(v, dict) and "_target_" in v}
         choices.taken, choices.known = choices.taken | choices.known.keys() | spelt_out, {}
         choices.leaves = set()
         place = (file.package or "_global_").removeprefix("_global_").strip(".")
-        sources = [*expand(file, choices, _Spot(place=place), choices.appended if n == 0 else ()), *sources]
-    choices.taken = frozenset()
+        spot, more = _Spot(place=place), choices.appended if n == 0 else ()
+        sources = [*(src for part in problems.each(lambda f: expand(f, choices, spot, more), [file]) for src in part), *sources]
+    if problems: raise ConfigError(*problems)
     return sources
 
 # %% ../nbs/00_config.ipynb #134c4de1

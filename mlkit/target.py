@@ -52,10 +52,9 @@ def _claim(obj) -> str | None:
     "The dotted name that an object gives itself, if it leads back to the object."
     said = getattr if isinstance(obj, (type, FunctionType, *_C)) else inspect.getattr_static
     module, *names = (said(obj, o, None) for o in ("__module__", "__qualname__", "__name__"))
-    stand_in = isinstance(obj, _Outline) or isinstance(obj, FunctionType) and isinstance(obj.__globals__, _Names)
     for name in [o for o in names if isinstance(o, str) and isinstance(module, str)]:
-        found = obj if stand_in else functools.reduce(_member, name.split("."), sys.modules.get(module))
-        if getattr(found, "__func__", found) is obj: return f"{module}.{names[0]}"
+        found = functools.reduce(_member, name.split("."), sys.modules.get(module))
+        if getattr(found, "__func__", found) is obj: return f"{module}.{names[0] if isinstance(obj, _C) else name}"
 
 
 def _parts(obj) -> list:
@@ -131,10 +130,12 @@ class _Gate:
 
     def admits(self, home: str) -> bool:
         "May the code that lives here be called?"
-        package, spec = home.partition(".")[0], getattr(sys.modules["__main__"], "__spec__", None)
-        if package == "__main__" and spec: return self.admits(spec.name + home[8:])  # python -m mlkit.cli
+        package = home.partition(".")[0]
+        if package == "__main__":
+            known_as = getattr(getattr(sys.modules[package], "__spec__", None), "name", package)  # python -m mlkit.cli
+            return known_as == package or self.admits(known_as + home.removeprefix(package))
         if package in _OPEN: return home in self.named or _is_open(home)
-        if package == "__main__" or _within(home, self.named): return True
+        if _within(home, self.named): return True
         while home and home not in sys.modules: home = home.rpartition(".")[0]
         return self.owns(home)
 
@@ -244,9 +245,9 @@ def locate(
     gate, (package, *rest) = _Gate(root, trust), target.split(".")
     if dunder := next((o for o in rest if re.fullmatch(r"__\w*__", o)), None):
         raise TargetError(f"{target}: a target may not lead through {dunder}")
-    private = package in _OPEN and any(o.startswith("_") for o in rest)
-    if private and target not in gate.named: raise Untrusted(target, target)
-    obj = _walk(target, gate) if rest else _registered(target, root)
+    private = rest and (any(o.startswith("_") for o in rest) or _VERBS.match(rest[-1]))
+    if private and package in _OPEN and target not in gate.named: raise Untrusted(target, target)
+    obj = _walk(target, gate) if rest else _registered(target, gate)
     if not callable(obj): raise TargetError(f"{target} is a {type(obj).__name__}, which cannot be called")
     _judge(target, obj, gate)
     return obj
@@ -262,8 +263,9 @@ def register(obj: Callable | None = None, *, name: str | None = None):
     return obj
 
 
-def _registered(name: str, root: Path | None):
-    if name not in _registry and root and (module := _module_that_registers(name, root)): _import(module, name)
+def _registered(name: str, gate: _Gate):
+    if name not in _registry and gate.root and (module := _module_that_registers(name, gate.root)):
+        if gate.enters(module): _import(module, name)
     if name in _registry: return _registry[name]
     way = did_you_mean(name, _registry) or "; give a dotted path, or put mlkit.build's @register on its definition"
     raise TargetError(f"'{name}' is not registered{way}")
@@ -301,8 +303,9 @@ def signature(
     try: sig = inspect.signature(obj)
     except (ValueError, TypeError): return None  # written in C, without a text signature
     known = lambda annotation, param: _resolved(annotation, _names_around(obj, param))
-    return sig.replace(parameters=[p.replace(annotation=known(p.annotation, p.name)) for p in sig.parameters.values()],
-                       return_annotation=known(sig.return_annotation, ""))
+    gives = sig.empty if isinstance(obj, type) else known(sig.return_annotation, "")  # not the None of __init__
+    params = [p.replace(annotation=known(p.annotation, p.name)) for p in sig.parameters.values()]
+    return sig.replace(parameters=params, return_annotation=gives)
 
 
 def _resolved(annotation, names: dict):
@@ -488,9 +491,10 @@ def outline(
     package, *rest = target.split(".") if isinstance(target, str) else [""]
     if package in _READ and rest and "pytorch_lightning" not in sys.modules and "._" not in target:
         step = lambda o, name: getattr(o, name) if isinstance(o, _Package) else _member(o, name)
-        try:
-            obj = functools.reduce(step, rest, _Package(package))
-            _judge(target, obj, _Gate(root, trust))
-            if callable(obj): return obj
-        except (_Unclear, TargetError, ImportError, LookupError, NameError, AttributeError, TypeError): pass
+        try: obj = functools.reduce(step, rest, _Package(package))
+        except (_Unclear, ImportError, LookupError, NameError, AttributeError, TypeError): obj = None
+        code = getattr(obj, "__func__", obj)
+        read = isinstance(obj, _Outline) or isinstance(getattr(code, "__globals__", None), _Names)
+        unbound = read and obj is code and not isinstance(obj, type) and "." in code.__qualname__
+        if read and not unbound and _Gate(root, trust).admits(f"{code.__module__}.{code.__qualname__}"): return obj
     return locate(target, root, trust)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -22,9 +22,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .build import build
-from .check import check
+from .check import load_checked
 from .callbacks import Checkpoint, CSVLogger, Progress, stage_order
-from .config import load_config, problem
+from .config import problem
 from .source import ConfigError, one_line, show_path
 from .run import Run, new_run, plot_history, recording, text_table
 
@@ -98,10 +98,10 @@ def measure_best(trainer: pl.Trainer, model, datamodule, run: Run) -> tuple[dict
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
 ) -> Run:  # the run's folder, with the trained `.model` (its best weights) and the `.datamodule`
     "Train what a config describes. A `ConfigError` comes before anything is written; later failures are in the log."
-    cfg = load_config(cfg, *overrides)
-    if problems := check(cfg): raise ConfigError(*problems)
+    cfg = load_checked(cfg, *overrides, trust=trust)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule, model = build(cfg.data), build(cfg.model)
     callbacks, loggers = build_all(cfg.get("callbacks")), build_all(cfg.get("logger"))
@@ -160,11 +160,11 @@ def load_run(
     run: Run | str | Path,   # a run, or its folder
     *overrides: str,         # changes of its config, such as 'data.root=/mnt/mnist'
     checkpoint: str = "best",  # 'best', 'last', or a path
+    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
 ) -> Run:  # with `.model`, in eval mode on the CPU, and `.datamodule`
     "Load a run's model and data. A `FileNotFoundError` where there is no run or no such checkpoint."
     run = Run(run.dir if isinstance(run, Run) else run)
-    cfg = load_config(run.dir / "config.yaml", *overrides)
-    if problems := check(cfg): raise ConfigError(*problems)
+    cfg = load_checked(run.dir / "config.yaml", *overrides, trust=trust)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does, so that a random split is the same
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
@@ -177,10 +177,11 @@ def evaluate(
     *overrides: str,           # changes of its config, such as 'data.batch_size=256'
     stage: str = "test",       # 'test' or 'val'
     checkpoint: str = "best",  # 'best', 'last', or a path
+    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
 ) -> dict[str, float]:         # 'test/loss', 'test/acc', …
     "Measure a run's weights again. A `ConfigError` where the data is not usable, a `ValueError` where there is none."
     if stage not in ("test", "val"): raise ValueError(f"stage is 'test' or 'val', not {stage!r}")
-    run = load_run(run, *overrides, checkpoint=checkpoint)
+    run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
     if not is_overridden(f"{stage}_dataloader", run.datamodule):
         raise ValueError(f"{type(run.datamodule).__name__} has no {stage}_dataloader, so there is nothing to measure")
     prepare(run.datamodule, run.loaded_cfg)
@@ -205,10 +206,11 @@ def predict(
     inputs: str | Path | list[str | Path],  # a folder, a file, or a list of them
     *overrides: str,        # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
+    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
     batch_size: int = 256,  # images
 ) -> Predictions:           # columns: file, label, probability; for several heads, <head> and <head>_probability
     "Classify files. A `FileNotFoundError` where there are none, a `ValueError` where the datamodule reads no files."
-    run = load_run(run, *overrides, checkpoint=checkpoint)
+    run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
     if not hasattr(run.datamodule, "read_image"):
         raise ValueError(f"{type(run.datamodule).__name__} reads no files: it needs a read_image(path) -> (C, H, W)")
     rows, problems, ready = [], [], []
