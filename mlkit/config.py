@@ -420,7 +420,8 @@ def _no_such_key(o: Override, node, key) -> ConfigError:
 
 def _check_keys(o: Override, new: dict, old: dict):
     "A mapping may bring new keys where a target is, or with a '+'."
-    for k, v in () if "_target_" in {**old, **new} else new.items():
+    if "_target_" in old or "_target_" in new: return
+    for k, v in new.items():
         if k not in old: raise _no_such_key(o, old, k)
         if isinstance(v, dict) and isinstance(old[k], dict): _check_keys(o, v, old[k])
 
@@ -450,22 +451,30 @@ class Choices:
         self.appended: list[Default] = []       # '+group=option'
         self.removed: dict[str, Override] = {}  # by key: '~group'
         self.wanted: dict[str, Default] = {}    # by key: 'group=option', and what `override` entries say
+        self.used: set[str] = set()             # the keys of `wanted` and `removed` that met an entry
+        self.all: dict[str, Any] = {}           # by key: what each group got
+        self.taken: set[str] = set()            # the keys that are decided, for the layers below this one
         self.known: dict[str, Any] = {}         # by key: what each group of this layer got
-        self.taken: frozenset[str] = frozenset()  # keys that a layer above has decided
-        self.all: dict[str, Any] = {}           # by key: what each group of any layer got
-        self.leaves: set[str] = set()           # those of this layer whose file has no list
-        self.used: set[str] = set()             # keys of `wanted` and `removed` that met an entry
+        self.leaves: set[str] = set()           # the keys of this layer whose option has no list of its own
 
     def take(self, o: Override):
         "Sort a change: does it choose a file, or change a value?"
         if isinstance(o.value, dict) or not self.search.is_group(o.key):
-            if o.package is None and "/" not in o.key: return self.values.append(o)
-            raise config_error(o.origin, o.key, f"there is no group '{o.key}'{did_you_mean(o.key, self.search.groups())}")
+            if o.package is not None or "/" in o.key:
+                near = did_you_mean(o.key, self.search.groups())
+                raise config_error(o.origin, o.key, f"there is no group '{o.key}'{near}")
+            self.values.append(o)
+            return
         entry = _default(o.key if o.package is None else f"{o.key}@{o.package}", o.value, o.origin)
         if o.op == "+=": raise config_error(o.origin, o.key, f"is a group; choose its options with {o.key}=[a, b]")
         if o.op == "+": self.appended.append(entry)
         elif o.op == "~": self.removed[entry.key("", "")] = o
         else: self.wanted[entry.key("", "")] = entry
+
+    def begin_layer(self, spelt_out: Iterable[str]):
+        "The next file is below those so far: what they have chosen, or spelt out, is decided."
+        self.taken |= {*self.known, *spelt_out}
+        self.known, self.leaves = {}, set()
 
     def note(self, entry: Default, key: str):
         "Remember what a group got. Two entries may not give it different options."
@@ -494,14 +503,20 @@ def expand(file: ConfigFile, choices: Choices, spot: _Spot = _Spot(), appended: 
     entries = [o for o in (*parse_defaults(file), *appended) if o == "_self_" or not _is_hydras(o, spot)]
     spot = replace(spot, files=(*spot.files, file.name))
     gather(lambda o: _want(o, choices, spot), [o for o in entries if o != "_self_" and o.override])
-    def sources(o) -> list[Source] | Default:
+
+    def first(o: Default | str) -> list[Source] | Default:
         if o == "_self_": return [wrap(file.source, tuple(spot.place.split(".")) if spot.place else (), spot.picked)]
-        o = o if o.override else _as_wanted(o, choices, spot)
-        return [] if o.override else o if _is_reference(o.option) else _options(o, choices, spot)
-    def if_it_waits(o):
-        return _options(_looked_up(o, choices), choices, replace(spot, waited=True)) if isinstance(o, Default) else o
-    found = gather(if_it_waits, gather(sources, reversed(entries)))
+        if o.override: return []
+        o = _as_wanted(o, choices, spot)
+        return o if _is_reference(o.option) else _options(o, choices, spot)
+
+    def then(o: list[Source] | Default) -> list[Source]:
+        if isinstance(o, list): return o
+        return _options(_looked_up(o, choices), choices, replace(spot, waited=True))
+
+    found = gather(then, gather(first, reversed(entries)))
     return [src for part in reversed(found) for src in part]
+
 
 def _is_hydras(entry: Default, spot: _Spot) -> bool:
     "Hydra's own settings, `override hydra/job_logging: colorlog`, have no meaning here."
@@ -535,10 +550,10 @@ def _looked_up(entry: Default, choices: Choices) -> Default:
 def _options(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
     "The sources of an entry's options."
     key = entry.key(spot.base, spot.place)
-    if entry.named:
-        gone = choices.removed.get(key)
-        if gone and gone.value in (None, entry.option): return choices.used.add(key) or []
-        if key in choices.taken: return []
+    if entry.named and key in choices.removed and choices.removed[key].value in (None, entry.option):
+        choices.used.add(key)
+        return []
+    if entry.named and key in choices.taken: return []
     if isinstance(entry.option, list):
         each = [f"{entry.group}/{o}".rpartition("/") for o in reversed(entry.option)]
         parts = gather(lambda o: _options(replace(entry, group=o[0], option=o[2], named=False), choices, spot), each)
@@ -557,9 +572,11 @@ def _option(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
     except ConfigError as e:
         if entry.optional and e.problems[0].origin == entry.origin: return []
         raise
-    if file.name in spot.files: raise config_error(entry.origin, "defaults", f"a circle: {' -> '.join((*spot.files, file.name))}")
-    if file.extends: raise config_error(file.source.origins["extends",], "extends", "is for the file that is run; an option "
-                                        "names what it builds on in its 'defaults:' list")
+    if file.name in spot.files:
+        raise config_error(entry.origin, "defaults", f"a circle: {' -> '.join((*spot.files, file.name))}")
+    if file.extends:
+        raise config_error(file.source.origins["extends",], "extends", "is for the file that is run; an option names what "
+                                                                       "it builds on in its 'defaults:' list")
     if entry.named and not file.defaults: choices.note_leaf(entry, key)
     return expand(file, choices, _Spot(group, entry.place(spot.base, spot.place, file.package), spot.files,
                                        entry.origin, spot.waited))
@@ -590,12 +607,10 @@ def stack(
     "The sources of several files, each laid over those after it."
     sources, problems = [], Problems()
     for n, file in enumerate(files):
-        spelt_out = {k for s in sources for k, v in s.data.items() if isinstance(v, dict) and "_target_" in v}
-        choices.taken, choices.known = choices.taken | choices.known.keys() | spelt_out, {}
-        choices.leaves = set()
-        place = (file.package or "_global_").removeprefix("_global_").strip(".")
-        spot, more = _Spot(place=place), choices.appended if n == 0 else ()
-        sources = [*(src for part in problems.each(lambda f: expand(f, choices, spot, more), [file]) for src in part), *sources]
+        choices.begin_layer(k for s in sources for k, v in s.data.items() if isinstance(v, dict) and "_target_" in v)
+        place = (file.package or "").removeprefix("_global_").strip(".")
+        try: sources = [*expand(file, choices, _Spot(place=place), choices.appended if n == 0 else ()), *sources]
+        except ConfigError as e: problems += e.problems
     if problems: raise ConfigError(*problems)
     return sources
 

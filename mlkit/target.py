@@ -25,16 +25,18 @@ def _member(obj, name: str, default=None):
     if isinstance(found, types.ClassMethodDescriptorType): return found.__get__(None, obj)
     return found.__func__ if isinstance(found, staticmethod) else found
 
-# %% ../nbs/01_target.ipynb #9ed2b047
+# %% ../nbs/01_target.ipynb #c0f7f60d
 _C_METHODS = (types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType)
 _C = (*_C_METHODS, types.BuiltinFunctionType, types.MethodWrapperType)  # what is written in C
 
 
-def _homes(obj, seen: tuple = ()) -> Iterator[str]:
-    "The dotted names of the code that calling an object would run."
-    name, parts = _name(obj), () if any(o is obj for o in seen) else _parts(obj)
-    if name or not parts: yield name or ""
-    for o in parts: yield from _homes(o, (*seen, obj))
+def _claim(obj) -> str | None:
+    "The dotted name that an object gives itself, if it leads back to the object."
+    said = getattr if isinstance(obj, (type, FunctionType, *_C)) else inspect.getattr_static
+    module, *names = (said(obj, o, None) for o in ("__module__", "__qualname__", "__name__"))
+    for name in [o for o in names if isinstance(o, str) and isinstance(module, str)]:
+        found = functools.reduce(_member, name.split("."), sys.modules.get(module))
+        if getattr(found, "__func__", found) is obj: return f"{module}.{names[0] if isinstance(obj, _C) else name}"
 
 
 def _name(obj) -> str | None:
@@ -48,13 +50,19 @@ def _name(obj) -> str | None:
         return f"{module}.{obj.__qualname__}" if vars(sys.modules.get(module, obj)) is obj.__globals__ else None
 
 
-def _claim(obj) -> str | None:
-    "The dotted name that an object gives itself, if it leads back to the object."
-    said = getattr if isinstance(obj, (type, FunctionType, *_C)) else inspect.getattr_static
-    module, *names = (said(obj, o, None) for o in ("__module__", "__qualname__", "__name__"))
-    for name in [o for o in names if isinstance(o, str) and isinstance(module, str)]:
-        found = functools.reduce(_member, name.split("."), sys.modules.get(module))
-        if getattr(found, "__func__", found) is obj: return f"{module}.{names[0] if isinstance(obj, _C) else name}"
+def _owner(obj):
+    "The class, module or object of a function that is written in C."
+    return getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None) if isinstance(obj, _C) else None
+
+
+def _class(obj) -> type: return obj if isinstance(obj, type) else type(obj)
+
+# %% ../nbs/01_target.ipynb #9ed2b047
+def _homes(obj, seen: tuple = ()) -> Iterator[str]:
+    "The dotted names of the code that calling an object would run."
+    name, parts = _name(obj), () if any(o is obj for o in seen) else _parts(obj)
+    if name or not parts: yield name or ""
+    for o in parts: yield from _homes(o, (*seen, obj))
 
 
 def _parts(obj) -> list:
@@ -63,20 +71,11 @@ def _parts(obj) -> list:
     if isinstance(obj, MethodType): return [obj.__func__, _class(obj.__self__)]
     if isinstance(obj, _C): return [] if _name(obj) or _owner(obj) is None else [_class(_owner(obj))]
     if _claim(obj): return []
-    inner = [inspect.getattr_static(obj, "__wrapped__", None)]
-    if isinstance(obj, FunctionType): return [*filter(callable, inner)]
-    if not isinstance(obj, type): return [*filter(callable, inner), type(obj)]
+    inner = [o for o in [inspect.getattr_static(obj, "__wrapped__", None)] if callable(o)]
+    if not isinstance(obj, type): return inner if isinstance(obj, FunctionType) else [*inner, type(obj)]
     made = [getattr(o, "__func__", o) for o in vars(obj).values()]  # a class that is not to be found by its name
     made = [o for o in made if isinstance(o, (FunctionType, functools.partial, *_C))]
     return [o for o in (*made, type(obj), *obj.__bases__) if o not in (type, object)]
-
-
-def _owner(obj):
-    "The class, module or object of a function that is written in C."
-    return getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None) if isinstance(obj, _C) else None
-
-
-def _class(obj) -> type: return obj if isinstance(obj, type) else type(obj)
 
 # %% ../nbs/01_target.ipynb #9be7122b
 _OPEN = {
@@ -118,14 +117,16 @@ class _Gate:
     "What a config may name: open parts of libraries, the project's modules, and what somebody vouches for."
     def __init__(self, root: Path | None, trust: Iterable[str]):
         given = [*os.environ.get("MLKIT_TRUST", "").split(","), *([trust] if isinstance(trust, str) else trust)]
-        self.root, self.named = root and Path(root).resolve(), {o.strip() for o in given} - {""}
+        self.named, root = {o.strip() for o in given} - {""}, root and Path(root).resolve()
+        self.run = root if root and (root / "run.json").exists() else None  # a run's folder is nobody's project
+        self.root = None if self.run else root
 
     def enters(self, module: str) -> bool:
         "May this module be imported?"
         package, _, part = module.partition(".")
         if _within(module, self.named) or any(_within(o, [module]) for o in self.named): return True
         if package not in _OPEN: return package == "__main__" or self.owns(module)
-        if package not in sys.modules and any(map(self.in_a_run, _places(package))): return False  # a run's own "timm"
+        if self.run and any(self.run in o.parents for o in _places(package)): return False  # a run's own "timm"
         return not part or any(_within(part, [o]) or _within(o, [part]) for o in _OPEN[package].split())
 
     def admits(self, home: str) -> bool:
@@ -142,23 +143,23 @@ class _Gate:
     def owns(self, module: str) -> bool:
         "Does this module lie in the project?"
         places = _places(module) if self.root and module else []
-        return bool(places) and all(o.is_relative_to(self.root) and not self.foreign(o) for o in places)
-
-    def foreign(self, place: Path) -> bool:
-        between = [o for o in place.parents if o != self.root and o.is_relative_to(self.root)]
-        return (self.in_a_run(place) or place.is_relative_to(Path(os.__file__).resolve().parent)
-                or any(o.name in ("site-packages", "dist-packages") or (o / "pyvenv.cfg").exists() for o in between))
-
-    def in_a_run(self, place: Path) -> bool:
-        return bool(self.root) and any((o / "run.json").exists() for o in place.parents if o.is_relative_to(self.root))
+        return bool(places) and all(_lies_in(o, self.root) for o in places)
 
 
 def _places(module: str) -> list[Path]:
-    "The file that a module would be read from; the folders of a package without an `__init__.py`."
+    "The file that a module would be read from; files in the folders of a package without an `__init__.py`."
     try: spec = importlib.util.find_spec(module)
     except (ImportError, ValueError): return []
-    found = spec and ([spec.origin] if spec.has_location else spec.submodule_search_locations)
-    return [Path(o).resolve() / ("" if spec.has_location else "?") for o in found or ()]
+    found = spec and ([spec.origin] if spec.has_location else [f"{o}/?" for o in spec.submodule_search_locations or ()])
+    return [Path(o).resolve() for o in found or ()]
+
+
+def _lies_in(place: Path, root: Path) -> bool:
+    "Does a file lie in a project, and not in an environment or a run within it?"
+    if root not in place.parents or Path(os.__file__).resolve().parent in place.parents: return False
+    foreign = lambda o: (o.name in ("site-packages", "dist-packages")
+                         or (o / "pyvenv.cfg").exists() or (o / "run.json").exists())
+    return not any(map(foreign, [*place.parents][:[*place.parents].index(root)]))
 
 # %% ../nbs/01_target.ipynb #83dbd497
 class TargetError(ValueError):
@@ -349,7 +350,7 @@ def produces(
 _NO_CLASS = (object, Any, types.UnionType, inspect.Signature.empty)
 
 # %% ../nbs/01_target.ipynb #73ecd085
-_READ = ("pytorch_lightning", "lightning_fabric", "mlkit")  # in that order they import each other
+_READ = ("pytorch_lightning", "lightning_fabric", "mlkit")
 _lock = threading.RLock()
 
 
@@ -391,8 +392,8 @@ class _Names(dict):
 def _statements(body: list) -> Iterator[ast.stmt]:
     for node in body:
         yield node
-        block = isinstance(node, (ast.If, ast.Try, ast.ExceptHandler))
-        if not block or "TYPE_CHECKING" in ast.unparse(getattr(node, "test", node)): continue
+        if not isinstance(node, (ast.If, ast.Try, ast.ExceptHandler)): continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test): continue
         for part in ("body", "handlers", "orelse", "finalbody"): yield from _statements(getattr(node, part, []))
 
 
@@ -431,7 +432,11 @@ def _header(node: ast.FunctionDef | ast.ClassDef):
 
 
 def _as_text(o): return o if o is None or isinstance(o, ast.Constant) else ast.Constant(ast.unparse(o))
-def _as_default(o): return o if o is None or isinstance(o, ast.Constant) else ast.Constant(...)
+
+
+def _as_default(o):
+    try: return o if o is None or [ast.literal_eval(o)] else o
+    except ValueError: return ast.Constant(...)  # it would have to be run
 
 
 def _part(node: ast.stmt, fields: bool) -> Iterator[ast.stmt]:

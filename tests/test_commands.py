@@ -24,11 +24,11 @@ def command(*args, cwd=ROOT, **env) -> subprocess.CompletedProcess:
                           env={**os.environ, **env}, timeout=300, stdin=subprocess.DEVNULL)
 
 
-def seconds(*args) -> float:
+def seconds(*args, code: int = 0) -> float:
     "The best of five, so that a busy machine is not mistaken for a slow command."
     def once():
         start = time.perf_counter()
-        assert command(*args).returncode == 0
+        assert command(*args).returncode == code
         return time.perf_counter() - start
     return min(once() for _ in range(5))
 
@@ -150,6 +150,11 @@ def test_saved_config_gives_the_same_run(main_job, tmp_path):
 @pytest.mark.parametrize("args", [["--help"], [MNIST, "--print"], [MNIST, "--explain", "optimizer.lr"]])
 def test_quick_answers(args):
     assert seconds("mlkit_train", *args) <= 0.3
+
+
+def test_check_waits_for_torch_alone():
+    checked = seconds("mlkit_train", MNIST, "trainer.max_epoch=3", "model.net.chanels=1", "--check", code=2)
+    assert checked <= seconds("python", "-c", "import torch") + 0.5
 
 
 def test_answers_import_no_torch():

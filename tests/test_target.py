@@ -637,6 +637,7 @@ for name in names:
     assert "pytorch_lightning" not in sys.modules, f"{name} imported Lightning"
 out = {name: told(o) for name, o in made.items()}
 assert all(outline(name) == o for name, o in made.items())
+defaults = {n: {k: p.default for k, p in (signature(o) or inspect.Signature()).parameters.items() if p.default is not ...} for n, o in made.items()}
 said, gives = {name: notes(o) for name, o in made.items()}, {n: getattr(produces(o), "__name__", None) for n, o in made.items()}
 assert "pytorch_lightning" not in sys.modules
 for name, o in made.items():
@@ -645,6 +646,8 @@ for name, o in made.items():
     assert getattr(produces(real), "__name__", None) == gives[name], name
     assert not isinstance(real, type) or issubclass(real, o), (name, real.__mro__, o.__mro__)
     unclear = repr(inspect._empty) if name.endswith("Theme") else "-"  # an import under an `if`
+    plain = {k: p.default for k, p in (signature(real) or inspect.Signature()).parameters.items() if type(p.default) in (int, float, str, bool)}
+    assert all(told_default == plain.get(k, told_default) for k, told_default in defaults[name].items()), (name, plain, defaults[name])
     different = {k: (v, said[name][k]) for k, v in notes(real).items() if said[name][k] not in (v, unclear) and v != repr(inspect._empty)}
     assert not different, (name, different)
     assert outline(name) == real
