@@ -33,6 +33,6 @@ from .train import evaluate, load_run, predict, train
 # what `import *` gives (nbdev makes `__all__` of it)
 _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "build", "check", "register", "Checkpoint",
          "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "compose", "diff", "explain",
-         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss", "LitModel", "accuracy", "MLP",
-         "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs", "plot_history", "answers", "confusion_matrix",
-         "plot_confusion", "show_mistakes", "evaluate", "load_run", "predict", "train"]
+         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss", "LitModel",
+         "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs", "plot_history", "answers",
+         "confusion_matrix", "plot_confusion", "show_mistakes", "evaluate", "load_run", "predict", "train"]

@@ -54,7 +54,7 @@ def mlkit_train(
     p.add_argument("--print", action="store_true", help="show the composed config, and stop")
     p.add_argument("--explain", nargs="?", const="", metavar="KEY", help="show which file and line set KEY, and stop")
     p.add_argument("--check", action="store_true", help="report all mistakes, build nothing, and stop")
-    p.add_argument("--completion", choices=["bash", "zsh"], help="print what makes this shell complete keys and options")
+    p.add_argument("--completion", choices=["bash", "zsh"], help="print what makes this shell complete keys")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["--completion"], ["--complete"]): return _run(lambda: _complete(*argv))
     asked = [o for o in argv if o not in ("-h", "--help")]

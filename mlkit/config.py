@@ -282,11 +282,14 @@ def parse_defaults(file: ConfigFile) -> list[Default | str]:
     res = []
     for i, entry in enumerate(file.defaults or []):
         origin = file.source.origins["defaults", i]
-        if isinstance(entry, str): res.append(entry if entry == "_self_" else _default(entry, None, origin, named=False))
+        if entry == "_self_": res.append(entry)
+        elif isinstance(entry, str): res.append(_default(entry, None, origin, named=False))
         elif isinstance(entry, dict) and len(entry) == 1: res.append(_default(*next(iter(entry.items())), origin))
         else: raise config_error(origin, "defaults", f"wants '_self_', an option or 'group: option', got {entry!r}")
-    if res.count("_self_") > 1: raise config_error(file.source.origins["defaults",], "defaults", "_self_ stands there twice")
-    late = [o for before, o in zip(res, res[1:]) if getattr(before, "override", False) and not getattr(o, "override", True)]
+    if res.count("_self_") > 1:
+        raise config_error(file.source.origins["defaults",], "defaults", "_self_ stands there twice")
+    options = [o for o in res if o != "_self_"]
+    late = [o for before, o in zip(options, options[1:]) if before.override and not o.override]
     if late: raise config_error(late[0].origin, "defaults", "an override comes after all other entries of the list")
     return res if "_self_" in res else [*res, "_self_"]
 
@@ -298,8 +301,8 @@ def _default(text: Any, option: Any, origin: Origin, named: bool = True) -> Defa
     options = name if isinstance(name, list) else [] if name is None else [name]
     if not (re.fullmatch(r"/?[\w.-]+(/[\w.-]+)*", group) if named else name) or set(words) - {"optional", "override"} \
             or "override" in words and not named or not re.fullmatch(r"[\w.]*", package):
-        raise config_error(origin, "defaults", f"'{text}' is not understood: write 'group: option', 'optional group: option', "
-                                               "'override group: option' or 'group@package: option'")
+        raise config_error(origin, "defaults", f"'{text}' is not understood: write 'group: option', 'optional group: "
+                                               "option', 'override group: option' or 'group@package: option'")
     if wrong := [o for o in options if isinstance(o, (dict, list, bool))]:
         raise config_error(origin, "defaults", f"an option of '{group}' is a word, not {wrong[0]!r}")
     name = [str(o) for o in name] if isinstance(name, list) else None if name is None else str(name)
@@ -325,13 +328,15 @@ def keys_of(
     path = []
     for word in key.split(".") if key else ():
         number = int(word) if re.fullmatch(r"0|[1-9][0-9]*", word) else word
-        path.append(number if isinstance(data, list) or isinstance(data, dict) and word not in data and number in data else word)
+        if isinstance(data, list) or isinstance(data, dict) and word not in data and number in data: word = number
+        path.append(word)
         data = _item(data, path[-1])
     return tuple(path)
 
 
 def _has(node, key) -> bool:
-    return key in node if isinstance(node, dict) else isinstance(node, list) and isinstance(key, int) and key < len(node)
+    if isinstance(node, list): return isinstance(key, int) and key < len(node)
+    return isinstance(node, dict) and key in node
 
 
 def _item(node, key): return node[key] if _has(node, key) else None
@@ -525,7 +530,8 @@ def _is_hydras(entry: Default, spot: _Spot) -> bool:
 # %% ../nbs/00_config.ipynb #610bcba3
 def _want(entry: Default, choices: Choices, spot: _Spot):
     "An `override` entry: the first one wins, and the command line was before all of them."
-    if spot.waited: raise config_error(entry.origin, entry.group, "an option that is chosen by ${…} cannot override others")
+    if spot.waited:
+        raise config_error(entry.origin, entry.group, "an option that is chosen by ${…} cannot override others")
     choices.wanted.setdefault(entry.key(spot.base, spot.place), entry)
 
 
@@ -541,12 +547,13 @@ def _looked_up(entry: Default, choices: Choices) -> Default:
     try: option = OmegaConf.create({**known, "_": entry.option})["_"]
     except OmegaConfBaseException: option = None
     if not isinstance(option, str):
-        raise config_error(entry.origin, entry.group, f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})")
+        there = ", ".join(known) or "none"
+        raise config_error(entry.origin, entry.group, f"{entry.option} is no choice (there are: {there})")
     if entry.named: return replace(entry, option=option)
     group, _, option = option.rpartition("/")
     return replace(entry, group=group, option=option)
 
-
+# %% ../nbs/00_config.ipynb #384aeb37
 def _options(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
     "The sources of an entry's options."
     key = entry.key(spot.base, spot.place)
@@ -575,8 +582,8 @@ def _option(entry: Default, choices: Choices, spot: _Spot) -> list[Source]:
     if file.name in spot.files:
         raise config_error(entry.origin, "defaults", f"a circle: {' -> '.join((*spot.files, file.name))}")
     if file.extends:
-        raise config_error(file.source.origins["extends",], "extends", "is for the file that is run; an option names what "
-                                                                       "it builds on in its 'defaults:' list")
+        raise config_error(file.source.origins["extends",], "extends", "is for the file that is run; an option names "
+                                                                       "what it builds on in its 'defaults:' list")
     if entry.named and not file.defaults: choices.note_leaf(entry, key)
     return expand(file, choices, _Spot(group, entry.place(spot.base, spot.place, file.package), spot.files,
                                        entry.origin, spot.waited))
@@ -647,7 +654,7 @@ def compose(
     config: str | Path | Mapping,  # a YAML file, or a dict
     *overrides: str,  # 'db=mysql', 'db.port=1', '+tags=[a]', '~db'
 ) -> Config:
-    "Compose a config from its files alone, as Hydra does. A `ConfigError` says, a line a problem, what is wrong and where."
+    "Compose a config from its files alone, as Hydra does. A `ConfigError` says, a line a problem, what is wrong."
     file, folder = _read(config)
     problems = Problems()
     return _compose(file, folder, find_root(folder), problems.each(parse_override, overrides), problems)
@@ -804,7 +811,7 @@ class Table(list):
         super().__init__(rows)
         self.header = tuple(header)
 
-    def cells(self) -> list[tuple[str, ...]]: return [tuple(o if isinstance(o, str) else str(o) for o in r) for r in self]
+    def cells(self) -> list[tuple[str, ...]]: return [tuple(map(str, row)) for row in self]
 
     def __str__(self):
         rows = self.cells()
@@ -813,9 +820,10 @@ class Table(list):
     __repr__ = __str__
 
     def _repr_html_(self):
-        code = lambda o: f"<code>{escape(o).replace(' ', '&nbsp;')}</code>"
-        rows = "".join("<tr>" + "".join(f'<td style="text-align:left">{code(o)}</td>' for o in r) + "</tr>" for r in self.cells())
-        return f"<table><tr>{''.join(f'<th>{o}</th>' for o in self.header)}</tr>{rows}</table>"
+        head = "".join(f"<th>{o}</th>" for o in self.header)
+        cell = '<td style="text-align:left"><code style="white-space:pre">{}</code></td>'
+        rows = ("".join(cell.format(escape(o)) for o in row) for row in self.cells())
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{o}</tr>' for o in rows)}</table>"
 
 
 def short(value: Any, limit: int = 60) -> str:

@@ -49,7 +49,7 @@ def arguments_table(
         default = "required" if p.default is p.empty else short(_plain(p.default), 30)
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD): default = ""
         kind = "" if p.annotation is p.empty else type_name(p.annotation)
-        here = short(node[p.name], 40) if p.name in node and not _is_node(node[p.name]) else "…" if p.name in node else ""
+        here = "" if p.name not in node else "…" if _is_node(node[p.name]) else short(node[p.name], 40)
         rows.append((str(p).split(":")[0].split("=")[0], kind if len(kind) <= 50 else kind[:49] + "…", here, default))
     return Table(("argument", "type", "here", "default"), rows)
 

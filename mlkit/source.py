@@ -76,7 +76,7 @@ def config_error(origin: Origin, key: str, message: str) -> ConfigError:
     "The error of one problem."
     return ConfigError(Problem(origin, key, message))
 
-
+# %% ../nbs/00_source.ipynb #6908117d
 def gather(f: Callable, items: Iterable) -> list:
     "What `f` gives for each item; the `ConfigError`s of all of them are raised as one."
     problems = Problems()
@@ -273,7 +273,8 @@ def _convert(name: str, values: list) -> Any:
                  json_str=json.dumps)
     if name in ("choice", "range", "interval", "glob", "shuffle", "sort", "tag"):
         raise ValueError(f"{name}(…) is a sweep, and a run takes one value")
-    if name not in casts or len(values) != 1: raise ValueError(f"there is no {name}(…) for {len(values)} values; quote it")
+    if name not in casts: raise ValueError(f"there is no {name}(…); quote it")
+    if len(values) != 1: raise ValueError(f"{name}(…) takes one value, not {len(values)}")
     def each(v):
         if isinstance(v, dict): return {k: each(o) for k, o in v.items()}
         if v is None: raise TypeError("there is nothing to convert")

@@ -112,6 +112,22 @@ def _is_open(name: str) -> bool:
     last = name.rpartition(".")[2]
     return _within(part, _OPEN[library].split()) and not _within(name, _CLOSED) and not _VERBS.match(last)
 
+# %% ../nbs/01_target.ipynb #ba70d764
+def _places(module: str) -> list[Path]:
+    "The file that a module would be read from; files in the folders of a package without an `__init__.py`."
+    try: spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError): return []
+    found = spec and ([spec.origin] if spec.has_location else [f"{o}/?" for o in spec.submodule_search_locations or ()])
+    return [Path(o).resolve() for o in found or ()]
+
+
+def _lies_in(place: Path, root: Path) -> bool:
+    "Does a file lie in a project, and not in an environment or a run within it?"
+    if root not in place.parents or Path(os.__file__).resolve().parent in place.parents: return False
+    foreign = lambda o: (o.name in ("site-packages", "dist-packages")
+                         or (o / "pyvenv.cfg").exists() or (o / "run.json").exists())
+    return not any(map(foreign, [*place.parents][:[*place.parents].index(root)]))
+
 # %% ../nbs/01_target.ipynb #6a2f8349
 class _Gate:
     "What a config may name: open parts of libraries, the project's modules, and what somebody vouches for."
@@ -144,22 +160,6 @@ class _Gate:
         "Does this module lie in the project?"
         places = _places(module) if self.root and module else []
         return bool(places) and all(_lies_in(o, self.root) for o in places)
-
-
-def _places(module: str) -> list[Path]:
-    "The file that a module would be read from; files in the folders of a package without an `__init__.py`."
-    try: spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError): return []
-    found = spec and ([spec.origin] if spec.has_location else [f"{o}/?" for o in spec.submodule_search_locations or ()])
-    return [Path(o).resolve() for o in found or ()]
-
-
-def _lies_in(place: Path, root: Path) -> bool:
-    "Does a file lie in a project, and not in an environment or a run within it?"
-    if root not in place.parents or Path(os.__file__).resolve().parent in place.parents: return False
-    foreign = lambda o: (o.name in ("site-packages", "dist-packages")
-                         or (o / "pyvenv.cfg").exists() or (o / "run.json").exists())
-    return not any(map(foreign, [*place.parents][:[*place.parents].index(root)]))
 
 # %% ../nbs/01_target.ipynb #83dbd497
 class TargetError(ValueError):
