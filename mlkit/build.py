@@ -44,6 +44,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     target, args, partial = parts.pop("_target_"), parts.pop("_args_", None) or [], parts.pop("_partial_", False)
     try:
         obj = locate(target, project_of(cfg), trust_of(cfg))
+        if "cdata" in parts: raise TargetError(f"{target}: cdata is an address in memory; a config may not give one")
         if sig := signature(obj):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}

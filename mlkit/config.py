@@ -93,8 +93,8 @@ class Config(DictConfig):
         **kwargs,              # DictConfig's own
     ):
         super().__init__(content if content is not None else {}, **kwargs)
-        self.__dict__.update(_links=links or {}, _project=root or find_root(), _trust=tuple(trust),
-                             _choices=dict(choices or {}))
+        trust = (trust,) if isinstance(trust, str) else tuple(trust)
+        self.__dict__.update(_links=links or {}, _project=root or find_root(), _trust=trust, _choices=dict(choices or {}))
 
     def __deepcopy__(self, memo):
         res = super().__deepcopy__(memo)

@@ -299,11 +299,12 @@ def parse_value(
 def find_root(
     start: str | Path = ".",  # a file or folder
 ) -> Path:                    # the project's folder; the one around the current folder, or that, if there is none
-    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`, and is no run's."
+    "The nearest folder, from `start` upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
     start, here = Path(start).absolute(), Path.cwd()
-    for folder in [start, *start.parents, here, *here.parents]:
-        is_project = any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git"))
-        if is_project and not (folder / "run.json").exists(): return folder
+    above = [start, *start.parents]
+    if any((folder / "run.json").exists() for folder in above): above = []  # a run is the reader's, wherever it lies
+    for folder in [*above, here, *here.parents]:
+        if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
     return here
 
 # %% ../nbs/00_source.ipynb #ea64cc6e

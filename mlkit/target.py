@@ -6,8 +6,9 @@
 __all__ = ['TargetError', 'Untrusted', 'locate', 'register', 'signature', 'produces', 'outline']
 
 # %% ../nbs/01_target.ipynb #d0678325
-import ast, functools, importlib.util, inspect, os, re, sys, threading, types, typing
+import ast, functools, importlib.util, inspect, os, pkgutil, re, sys, threading, types, typing
 from abc import ABCMeta
+from collections import ChainMap
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -207,9 +208,13 @@ def _walk(target: str, gate: _Gate):
         found = _member(obj, name, _MISSING)
         if found is _MISSING and not gate.enters(module): raise Untrusted(target, target)
         if found is _MISSING and isinstance(obj, ModuleType): found = _late(obj, f"{module}.{name}", target, gate)
-        if found is _MISSING: raise TargetError(f"{done} has no '{name}'{did_you_mean(name, dir(obj))}")
+        if found is _MISSING: raise TargetError(f"{done} has no '{name}'{did_you_mean(name, _names_in(obj))}")
         obj, done = found, f"{done}.{name}"
     return obj
+
+
+def _names_in(obj) -> list[str]:
+    return [*dir(obj), *(o.name for o in pkgutil.iter_modules(getattr(obj, "__path__", ())))]
 
 
 def _late(module: ModuleType, below: str, target: str, gate: _Gate):
@@ -311,10 +316,10 @@ def signature(
 
 def _resolved(annotation, names: dict):
     if annotation is inspect.Parameter.empty: return annotation
-    holder = types.SimpleNamespace()
+    holder, known = types.SimpleNamespace(), ChainMap(names, vars(typing))  # torch imports some for type checkers only
     try:
-        holder.__annotations__ = {"": eval(annotation, names, names) if isinstance(annotation, str) else annotation}
-        return typing.get_type_hints(holder, names, names, include_extras=True)[""]
+        holder.__annotations__ = {"": eval(annotation, names, known) if isinstance(annotation, str) else annotation}
+        return typing.get_type_hints(holder, names, known, include_extras=True)[""]
     except Exception: return inspect.Parameter.empty  # an annotation may be any expression
 
 
