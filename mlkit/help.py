@@ -12,7 +12,7 @@ from typing import Iterable, Iterator, Mapping
 
 from omegaconf import OmegaConf
 
-from .config import Config, Table, load_config, project_of, search_path, short, show_keys, trust_of
+from .config import Config, Table, load_config, project_of, short, show_keys, trust_of
 from .source import ConfigError
 from .target import TargetError, outline, signature
 from .values import type_name
@@ -23,7 +23,8 @@ def groups_table(
     *overrides: str,
 ) -> Table:  # rows of (group, options)
     "The groups that a config can choose from, with a star at what it has chosen."
-    cfg, search = load_config(config, *overrides), search_path(config)
+    cfg = load_config(config, *overrides)
+    search = cfg._search
     chosen: dict[str, set[str]] = {}
     for key, option in cfg._choices.items():
         chosen.setdefault(key.split("@")[0], set()).update(option if isinstance(option, list) else [str(option)])
@@ -106,14 +107,20 @@ def completions(
     config = next((o for o in before if o.endswith((".yaml", ".yml"))), None)
     if word.startswith("--"): return [o for o in FLAGS if o.startswith(word)]
     if config is None: return []
-    try:
-        cfg = load_config(config, *(o for o in before if "=" in o))
-        search = search_path(config)
-    except ConfigError: return []
+    cfg = _as_far_as_it_goes(config, [o for o in before if "=" in o])
+    if cfg is None: return []
+    search = cfg._search
     if before[-1] == "--explain": found = _keys(cfg)
     elif "=" in word: found = _values(word, cfg, search)
     else: found = _changes(word, cfg, search)
     return [o for o in found if o.startswith(word)]
+
+
+def _as_far_as_it_goes(config: str, overrides: list[str]) -> Config | None:
+    "The config with what is on the line so far; without it, where it is wrong."
+    for changes in (overrides, []):
+        try: return load_config(config, *changes)
+        except ConfigError: continue
 
 
 def _words(line: str) -> list[str]:
