@@ -90,9 +90,10 @@ def did_you_mean(
     known: Iterable[str],  # the names that would have been right
 ) -> str:  # "; did you mean 'max_epochs'?", or '' where nothing is near
     "A suggestion to end an error message with."
-    near = {o.lower(): o for o in map(str, known) if len(word) > 3 or abs(len(o) - len(word)) < 2}  # lr is no logger
-    found = get_close_matches(word.lower(), near, n=1, cutoff=0.6 if len(word) > 3 else 0.5)
-    return f"; did you mean '{near[found[0]]}'?" if found else ""
+    known = [o for o in map(str, known) if len(word) > 3 or abs(len(o) - len(word)) < 2]  # 'lr' is no 'logger'
+    near = get_close_matches(word, known, n=1, cutoff=0.6 if len(word) > 3 else 0.5)
+    near = near or [o for o in known if o.lower() == word.lower()]
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 # %% ../nbs/00_source.ipynb #6efcd34b
 def one_line(

@@ -7,19 +7,18 @@ __all__ = ['Made', 'type_name', 'Mismatch', 'Misfit', 'mismatch', 'convert', 'wa
 
 # %% ../nbs/01_values.ipynb #2537b1b6
 import functools, json, re, sys
-from collections import abc, deque
-from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections import abc
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, Signature
 from itertools import repeat
 from operator import is_
 from types import NoneType, UnionType
-from typing import Annotated, Any, Iterator, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from typing_extensions import Unpack
+from typing import Annotated, Any, Iterable, Iterator, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from .source import Keys, did_you_mean
+from .target import signature
 
 # %% ../nbs/01_values.ipynb #931c32ae
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class Made:
     kind: type | None = None  # the class of what the target gives; None: nobody can tell
     partial: bool = False     # a partial comes first, and `kind` when that is called
 
-    unknown = property(lambda self: self.kind is None and not self.partial)
+    @property
+    def unknown(self) -> bool: return self.kind is None and not self.partial
 
     def __repr__(self):
         if self.partial: return f"a partial of {self.target}"
@@ -40,46 +40,48 @@ class Made:
 def type_name(want) -> str:
     "An annotation as a person would write it."
     cls, args = get_origin(want) or want, get_args(want)
-    if cls in (Union, UnionType, Literal): return _or([*dict.fromkeys(map(_name, _alternatives(want)))])
-    if cls in (Annotated, Unpack): return type_name(args[0])
+    if cls is Literal and len(args) == 1: return repr(args[0])
+    if cls in (Union, UnionType, Literal): return _or(list(dict.fromkeys(map(type_name, _members(want)))))
+    if cls is Annotated: return type_name(args[0])
     if args: return f"{type_name(cls)}[{', '.join(map(type_name, args))}]"
     if isinstance(want, list): return f"[{', '.join(map(type_name, want))}]"  # the arguments of a Callable
-    if isinstance(want, type(Enum)): return f"{want.__name__} ({_or([repr(o.value) for o in want])})"
     if want in (None, NoneType, ...): return "..." if want is ... else "None"
-    return _public(want) if isinstance(want, type) else getattr(want, "__name__", None) or str(want)
-
-
-def _alternatives(want) -> Iterator:
-    "The members of a Union and the words of a Literal, `None` last; else the annotation alone."
-    want = _bare(want)
-    if get_origin(want) in (Union, UnionType):
-        for o in sorted(get_args(want), key=lambda o: o is NoneType): yield from _alternatives(o)
-    elif get_origin(want) is Literal: yield from (Literal[o] for o in get_args(want))
-    else: yield want
-
-
-def _bare(want):
-    "An annotation without what is around it: the type of a NewType, the bound of a TypeVar, the value of an alias."
-    if want is None or want is Parameter.empty: return NoneType if want is None else Any
-    if isinstance(want, TypeVar): return _bare(Union[want.__constraints__ or (want.__bound__ or Any,)])
-    inner = getattr(want, "__value__" if type(want).__name__ == "TypeAliasType" else "__supertype__", want)
-    return want if inner is want else _bare(inner)
-
-
-def _name(want) -> str: return repr(get_args(want)[0]) if get_origin(want) is Literal else type_name(want)
+    if isinstance(want, type(Enum)): return f"{want.__name__} ({_or([repr(o.value) for o in want])})"
+    return _public_name(want) if isinstance(want, type) else getattr(want, "__name__", None) or str(want)
 
 
 def _or(names: list[str]) -> str:
     *names, last = names
-    return f"{', '.join(names[:6] + ['…'] * (len(names) > 6))} or {last}" if names else last
+    if len(names) > 6: names[6:] = "…"
+    return f"{', '.join(names)} or {last}" if names else last
 
 
-def _public(cls: type) -> str:
+def _public_name(cls: type) -> str:
     "The shortest dotted path to a class; a bare name for Python's own."
-    parts = cls.__module__.split(".")
-    if parts[0] in (*sys.stdlib_module_names, "__main__"): return cls.__qualname__
-    homes = {o: vars(sys.modules[o]) for n in range(1, len(parts)) if (o := ".".join(parts[:n])) in sys.modules}
-    return f"{next((o for o in homes if homes[o].get(cls.__name__) is cls), cls.__module__)}.{cls.__qualname__}"
+    package, *rest = cls.__module__.split(".")
+    if package in (*sys.stdlib_module_names, "__main__"): return cls.__qualname__
+    home = package
+    for part in rest:
+        if getattr(sys.modules.get(home), cls.__name__, None) is cls: break
+        home = f"{home}.{part}"
+    return f"{home}.{cls.__qualname__}"
+
+# %% ../nbs/01_values.ipynb #07b84c7f
+def _bare(want):
+    "The type of a NewType, the bound of a TypeVar; any other annotation itself."
+    if want is None: return NoneType
+    if want is Parameter.empty: return Any
+    if isinstance(want, TypeVar): return _bare(Union[want.__constraints__ or (want.__bound__ or Any,)])
+    return _bare(want.__supertype__) if hasattr(want, "__supertype__") else want
+
+
+def _members(want) -> Iterator:
+    "The members of a Union and the words of a Literal, `None` last; else the annotation alone."
+    want = _bare(want)
+    if get_origin(want) in (Union, UnionType):
+        for o in sorted(get_args(want), key=lambda o: o is NoneType): yield from _members(o)
+    elif get_origin(want) is Literal: yield from (Literal[o] for o in get_args(want))
+    else: yield want
 
 # %% ../nbs/01_values.ipynb #ff7f36a1
 class Mismatch(NamedTuple):
@@ -89,27 +91,34 @@ class Mismatch(NamedTuple):
     value: Any     # what is there
     why: str = ""  # what else it should be, where its type is right
 
-    def __str__(self): return f"{self.text(_short(self.value))}{self.why or self.hint}"
+    def __str__(self): return f"{self.text(_short(self.value))}{self.why or _hint(self)}"
     def text(self, got: str) -> str: return f"wants {type_name(self.want)}, got {got}"
 
     @property
     def partial_only(self) -> bool:
-        "Is the wrong `_partial_` all that is wrong?"
+        "Is a wrong `_partial_` all that is wrong with a target?"
         if not isinstance(self.value, Made): return False
         other = replace(self.value, partial=not self.value.partial)
-        return any(not mismatch(o, other) for o in _alternatives(self.want) if other.partial or not _is_callable(o))
+        wants = [o for o in _members(self.want) if other.partial or not _is_callable(o)]
+        return any(not mismatch(o, other) for o in wants)
 
-    @property
-    def hint(self) -> str:
-        if self.partial_only: return f"; {'leave out' if self.value.partial else 'it needs'} `_partial_: true`"
-        wants = list(_alternatives(self.want))
-        wants_object = any(map(_only_a_target_gives, wants))
-        if isinstance(self.value, dict): return "; it has no `_target_`" if wants_object else ""
-        if not isinstance(self.value, str): return ""
-        if wants_object and re.fullmatch(r"[a-z]\w*(\.[a-zA-Z_]\w*)+", self.value):
-            return f"; write {{_target_: {self.value}{', _partial_: true' if any(map(_is_callable, wants)) else ''}}}"
-        words = [w for o in wants for w in ([e.value for e in o] if isinstance(o, type(Enum)) else get_args(o))]
-        return did_you_mean(self.value, [w for w in words if isinstance(w, str)])
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+# %% ../nbs/01_values.ipynb #96ed538a
+def _hint(o: Mismatch) -> str:
+    members, value = list(_members(o.want)), o.value
+    if o.partial_only: return f"; {'leave out' if value.partial else 'it needs'} `_partial_: true`"
+    wants_object = any(map(_only_a_target_gives, members))
+    if isinstance(value, dict): return "; it has no `_target_`" if wants_object else ""
+    if not isinstance(value, str): return ""
+    if wants_object and re.fullmatch(r"[a-z]\w*(\.[a-zA-Z_]\w*)+", value):
+        partial = ", _partial_: true" if any(map(_is_callable, members)) else ""
+        return f"; write {{_target_: {value}{partial}}}"
+    choices = [o for member in members for o in _choices(member)]
+    return did_you_mean(value, [o for o in choices if isinstance(o, str)])
 
 
 def _is_callable(want) -> bool: return (get_origin(want) or want) in (abc.Callable, type)
@@ -120,11 +129,9 @@ def _only_a_target_gives(want) -> bool:
     return _is_callable(want) or isinstance(cls, type) and cls.__module__.split(".")[0] not in sys.stdlib_module_names
 
 
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _choices(want) -> Iterable: return [o.value for o in want] if isinstance(want, type(Enum)) else get_args(want)
 
-# %% ../nbs/01_values.ipynb #96ed538a
+# %% ../nbs/01_values.ipynb #911abb65
 class Misfit(ValueError):
     "A value that does not fit; its `args` are the mismatches."
 
@@ -137,7 +144,7 @@ def mismatch(
     value,  # from a config: plain data, with a `Made` for each target
 ) -> list[Mismatch]:  # empty if it fits, or if nobody can tell
     "Where a value is not what is wanted."
-    try: _fit(want, value)
+    try: _fit(want, value, make=False)
     except Misfit as e: return list(e.args)
     return []
 
@@ -146,142 +153,156 @@ def convert(
     want,   # an annotation
     value,  # plain data, with the objects that targets gave
 ) -> Any:   # a `Path` for a word, a tuple for a list; the value itself, where it will do or does not fit
-    "A value as its parameter takes it. Never an exception."
-    try: return _fit(want, value)
+    "A value as its parameter takes it. What a dataclass has against its arguments, it raises itself."
+    try: return _fit(want, value, make=True)
     except Misfit: return value
 
 # %% ../nbs/01_values.ipynb #fe41d63d
-def _fit(want, value):
-    "The value as `want` takes it."
+def _fit(want, value, make: bool):
+    "The value as `want` takes it; a mapping that stands for an object becomes one only if we may `make` it."
     want = _bare(want)
     cls = get_origin(want) or want
     if want in (Any, object) or isinstance(value, Made) and value.unknown: return value
-    if cls in (Union, UnionType): return _fit_union(want, value)
+    if cls in (Union, UnionType): return _fit_union(want, value, make)
     if cls is Literal: return _fit_literal(want, value)
-    if cls is Annotated: return _fit_annotated(want, value)
+    if cls is Annotated: return _fit_annotated(want, value, make)
     if not isinstance(cls, type): return value
     if cls in (abc.Callable, type): return _fit_callable(want, cls, value)
     if isinstance(value, Made): return _fit_made(want, cls, value)
-    if isinstance(value, (list, tuple, set, frozenset)): return _fit_items(want, cls, value)
-    if isinstance(value, dict) and _is_a(value, cls): return _fit_mapping(want, value)
+    if isinstance(value, (list, tuple, set, frozenset)): return _fit_items(want, cls, value, make)
+    if isinstance(value, dict) and _is_a(value, cls): return _fit_mapping(want, value, make)
+    if isinstance(value, dict) and _has_fields(cls): return _fit_fields(want, cls, value, make)
     return _fit_class(want, cls, value)
 
 # %% ../nbs/01_values.ipynb #0098c416
-def _fit_union(want, value):
-    fitted, inside = [], []
+def _fit_union(want, value, make: bool):
+    takers, inside = [], []
     for member in get_args(want):
-        try: fitted.append(_fit(member, value))
+        try: fitted = _fit(member, value, make=False)
         except Misfit as e: inside += [e] if all(o.path for o in e.args) else []
-        if fitted and fitted[-1] is value: return value
-    if not fitted: raise inside[0] if len(inside) == 1 else Misfit(Mismatch((), want, value))
-    return fitted[0]
+        else:
+            if fitted is value: return value
+            takers.append(member)
+    if takers: return _fit(takers[0], value, make)
+    raise inside[0] if len(inside) == 1 else Misfit(Mismatch((), want, value))
 
 
 def _fit_literal(want, value):
     for o in get_args(want):
-        if type(o) is type(value) and o == value: return value
-        if isinstance(o, Enum) and type(o.value) is type(value) and o.value == value: return o
+        plain = o.value if isinstance(o, Enum) else o
+        if type(plain) is type(value) and plain == value: return o
     _refuse(want, value)
 
 # %% ../nbs/01_values.ipynb #d4d53d94
-def _fit_each(wants, items: dict) -> list:
+def _fit_each(wants: Iterable, items: dict, make: bool) -> list:
     done, wrong = [], []
     for (key, value), want in zip(items.items(), wants):
-        try: done.append(_fit(want, value))
+        try: done.append(_fit(want, value, make))
         except Misfit as e: wrong += [o._replace(path=(key, *o.path)) for o in e.args]
     if wrong: raise Misfit(*wrong)
     return done
 
 
-def _fit_items(want, cls, value):
+def _fit_items(want, cls, value, make: bool):
     kind = type(value) if _is_a(value, cls) else set if cls in (abc.Set, abc.MutableSet) else cls
-    if not issubclass(kind, (list, tuple, set, frozenset, deque)) or hasattr(kind, "_fields"):
+    if not issubclass(kind, (list, tuple, set, frozenset)) or hasattr(kind, "_fields"):
         return _fit_class(want, cls, value)
-    args = get_args(want) if cls.__module__ in ("builtins", "collections", "collections.abc") else ()
-    fixed = issubclass(cls, tuple) and args and ... not in args and Unpack not in map(get_origin, args)
-    if fixed and len(args) != len(value): _refuse(want, value)
-    try: done = _fit_each(args if fixed else repeat(args[0] if args else Any), dict(enumerate(value)))
+    args = get_args(want) if cls.__module__ in ("builtins", "collections.abc") else ()
+    is_fixed = issubclass(cls, tuple) and args and ... not in args  # tuple[int, float]: one of each
+    if is_fixed and len(args) != len(value): _refuse(want, value)
+    each = args if is_fixed else repeat(args[0] if args else Any)
+    try: done = _fit_each(each, dict(enumerate(value)), make)
     except Misfit as e: raise Misfit(Mismatch((), want, value)) if 1 < len(value) == len(e.args) else e
-    with suppress(TypeError): return value if kind is type(value) and all(map(is_, done, value)) else kind(done)
-    _refuse(want, value)  # such items cannot be in a set
+    if kind is type(value) and all(map(is_, done, value)): return value
+    try: return kind(done)
+    except TypeError: _refuse(want, value)  # such items cannot be in a set
 
 
-def _fit_mapping(want, value):
-    key, item = args if len(args := get_args(want)) == 2 else (Any, Any)
-    done = dict(zip(_fit_each(repeat(key), {k: k for k in value}), _fit_each(repeat(item), value)))
-    same = all(map(is_, done, value)) and all(map(is_, done.values(), value.values()))
-    return value if same else done
+def _fit_mapping(want, value: dict, make: bool):
+    key, item = get_args(want) if len(get_args(want)) == 2 else (Any, Any)
+    keys = _fit_each(repeat(key), {k: k for k in value}, make)
+    items = _fit_each(repeat(item), value, make)
+    is_same = all(map(is_, [*keys, *items], [*value, *value.values()]))
+    return value if is_same else dict(zip(keys, items))
 
 # %% ../nbs/01_values.ipynb #b515aea1
-def _is_a(value, cls) -> bool | None:
+def _has_fields(cls) -> bool: return is_dataclass(cls) or hasattr(cls, "__pydantic_fields__")
+
+
+def _fit_fields(want, cls, value: dict, make: bool):
+    sig = signature(cls)
+    named = {p.name: p for p in sig.parameters.values() if p.kind is not p.VAR_KEYWORD}
+    is_open = len(named) < len(sig.parameters)
+    for key in value:
+        if key not in named and not is_open: _refuse(want, value, f": it has no '{key}'{did_you_mean(str(key), named)}")
+    for name, p in named.items():
+        if name not in value and p.default is p.empty: _refuse(want, value, f": '{name}' is missing")
+    fitted = dict(zip(value, _fit_each([wanted(sig, key) for key in value], value, make)))
+    return cls(**fitted) if make else fitted
+
+# %% ../nbs/01_values.ipynb #15b9fd3b
+def _is_a(value, cls) -> bool:
     try: return isinstance(value, cls) and not (cls is int and isinstance(value, bool))
-    except Exception: return None  # a Protocol, or a class with its own idea of `isinstance`
-
-
-_READERS = ("__dataclass_fields__", "__pydantic_validator__", "__get_pydantic_core_schema__", "_fields")
-
-
-def _is_readable(cls, value) -> bool:
-    "May there be a way from a plain value to such an object?"
-    if any(hasattr(cls, o) for o in _READERS): return True
-    if isinstance(value, (list, tuple, dict)): return issubclass(cls, dict)
-    bases = [o for o in cls.__mro__ if o.__module__.partition(".")[0] in sys.stdlib_module_names and o is not object]
-    return bool(bases) and not issubclass(cls, (list, tuple, set, frozenset, dict, deque))
+    except Exception: return True  # nobody can tell: a Protocol, or a class with its own idea of `isinstance`
 
 
 def _fit_class(want, cls, value):
-    is_a = _is_a(value, cls)
-    if is_a and isinstance(value, str) and cls.__module__ == "collections.abc" and issubclass(cls, abc.Iterable):
-        _refuse(want, value)  # a word is no list of letters
-    if is_a in (True, None) or cls in (float, complex) and type(value) in (int, float): return value
-    if cls in (str, int, float, bool, NoneType) or cls.__module__ in ("typing", "collections.abc", "numbers"):
-        _refuse(want, value)
-    if not _is_readable(cls, value): _refuse(want, value)
-    if is_dataclass(cls) and isinstance(value, dict):
-        known = [f.name for f in fields(cls)]
-        for key in value:
-            if key not in known: _refuse(want, value, f": it has no '{key}'{did_you_mean(str(key), known)}")
-    return _validated(want, value)
+    is_abstract = cls.__module__ in ("typing", "collections.abc", "numbers")
+    is_letters = isinstance(value, str) and is_abstract and issubclass(cls, abc.Iterable)
+    if _is_a(value, cls) and not is_letters: return value
+    if cls in (float, complex) and type(value) in (int, float): return value
+    if is_abstract or _has_fields(cls) or cls in (str, int, float, bool, NoneType): _refuse(want, value)
+    if not _pydantic_knows(cls): _refuse(want, value)
+    with _pydantics_word(want, value): return _adapter(want).validate_json(json.dumps(value), strict=True)
+    return value
 
-# %% ../nbs/01_values.ipynb #15b9fd3b
-def _fit_annotated(want, value):
-    fitted = _fit(get_args(want)[0], value)
-    _validated(want, value)
+
+def _pydantic_knows(cls) -> bool:
+    "Is it one of Python's own, or one that tells pydantic how to read it? Importing pydantic takes its time."
+    homes = {o.__module__.partition(".")[0] for o in cls.__mro__ if o is not object}
+    return hasattr(cls, "__get_pydantic_core_schema__") or not homes.isdisjoint(sys.stdlib_module_names)
+
+# %% ../nbs/01_values.ipynb #04bb8c25
+def _fit_annotated(want, value, make: bool):
+    inner, *conditions = get_args(want)
+    fitted = _fit(inner, value, make)
+    if isinstance(value, Made): return fitted
+    with _pydantics_word(want, value): _adapter(Annotated[(Any, *conditions)]).validate_python(fitted)
     return fitted
 
 
-def _validated(want, value):
-    from pydantic import ValidationError
-    try: adapter = _adapter(want)
-    except TypeError: adapter = _adapter.__wrapped__(want)  # not hashable
-    try: made = adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError as e: raise Misfit(*(_from_pydantic(want, o) for o in e.errors())) from None
-    except Exception: return value  # no plain value, or an annotation that pydantic cannot read
-    return value if type(made) is type(value) else made
-
-
-def _from_pydantic(want, error: dict) -> Mismatch:
-    path, kind = error["loc"], error["type"]
-    if kind == "missing": return Mismatch(path[:-1], want, error["input"], f": '{path[-1]}' is missing")
-    of_type = kind in ("enum", "needs_python_object") or kind.endswith("_type")
-    text = f": {error['msg'].removeprefix('Value error, ')}".replace(": Input should be", ", which should be")
-    return Mismatch(path, want, error["input"], "" if of_type and not path else text)
-
-
-@functools.lru_cache(512)
 def _adapter(want):
     from pydantic import ConfigDict, TypeAdapter
-    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # a model brings its own
-        with suppress(Exception): return TypeAdapter(want, config=config)
+    return TypeAdapter(want, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+@contextmanager
+def _pydantics_word(want, value):
+    "What pydantic finds wrong is a mismatch; where it is at a loss, for lack of a plain value or a schema, nothing is."
+    from pydantic import ValidationError
+    try: yield
+    except ValidationError as e: raise Misfit(*(Mismatch((), want, value, _why(o)) for o in e.errors())) from None
+    except Exception: pass
+
+
+def _why(error: dict) -> str:
+    "What pydantic says of a value; nothing, if that is only that its type is wrong."
+    if error["type"] in ("enum", "is_instance_of") or error["type"].endswith("_type"): return ""
+    return f": {error['msg'].removeprefix('Value error, ')}".replace(": Input should be", ", which should be")
 
 # %% ../nbs/01_values.ipynb #d1907f64
 def _fit_made(want, cls, made: Made):
     kind = functools.partial if made.partial else made.kind
-    name = lambda o: (o.__module__, o.__qualname__)  # a class that was reloaded is still the same to a person
-    try: fits = issubclass(kind, cls) or name(cls) in map(name, kind.__mro__) or kind is int and cls in (float, complex)
-    except TypeError: return made  # a Protocol that cannot be asked
-    if not fits and not (cls.__module__ == "collections.abc" and hasattr(kind, "__getitem__")): _refuse(want, made)
-    return made
+    is_duck = cls.__module__ == "collections.abc" and hasattr(kind, "__getitem__")
+    return made if is_duck or _is_kind(kind, cls) else _refuse(want, made)
+
+
+def _is_kind(kind: type, cls: type) -> bool:
+    if kind is int and cls in (float, complex): return True
+    if any((o.__module__, o.__qualname__) == (cls.__module__, cls.__qualname__) for o in kind.__mro__):
+        return True  # a class that was reloaded is still the same to a person
+    try: return issubclass(kind, cls)
+    except TypeError: return True  # a Protocol that cannot be asked
 
 
 def _fit_callable(want, cls, value):
@@ -298,18 +319,16 @@ def wanted(
     key: str | int,  # an argument's name, or the number of a positional one
 ) -> Any:            # an annotation; `Any` where there is none
     "What an argument must be."
-    by_place = isinstance(key, int)
-    kinds = (Parameter.POSITIONAL_ONLY if by_place else Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    own = {i if by_place else o.name: o for i, o in enumerate(sig.parameters.values()) if o.kind in kinds}
-    if key in own: return _with_default(own[key])
-    kind = Parameter.VAR_POSITIONAL if by_place else Parameter.VAR_KEYWORD
-    want = next((o.annotation for o in sig.parameters.values() if o.kind is kind), Any)
-    return get_type_hints(get_args(want)[0]).get(key, Any) if get_origin(want) is Unpack else want
+    only, rest = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL) if isinstance(key, int) else (
+        Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD)
+    for i, p in enumerate(sig.parameters.values()):
+        if key in (i, p.name) and p.kind in (only, Parameter.POSITIONAL_OR_KEYWORD): return _with_default(p)
+    return next((p.annotation for p in sig.parameters.values() if p.kind is rest), Any)
 
 
 def _with_default(p: Parameter):
     want, default = p.annotation, p.default
-    unsaid = default is p.empty or default is ... or type(default) is object
-    if want is p.empty or unsaid or not mismatch(want, default): return want
+    is_sign = default is ... or type(default) is object or type(default).__module__ == "dataclasses"  # of no value
+    if want is p.empty or default is p.empty or is_sign or not mismatch(want, default): return want
     try: return Union[want, type(default)]
-    except TypeError: return Any  # it is no type at all
+    except TypeError: return Any  # the annotation is no type at all
