@@ -14,8 +14,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .config import problem, project_of, trust_of
+from .outline import signature
 from .source import ConfigError, Keys, one_line
-from .target import TargetError, locate, register, signature
+from .target import TargetError, locate, register
 from .values import convert, wanted
 
 # %% ../nbs/01_build.ipynb #00ba6c63

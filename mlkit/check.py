@@ -17,7 +17,8 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from .config import Config, load_config, origin_of, own_path, problem, project_of, show_keys, trust_of
 from .source import ConfigError, Keys, Problems, did_you_mean, packaged_configs
-from .target import TargetError, outline, produces, signature
+from .outline import outline, produces, signature
+from .target import TargetError
 from .values import Made, mismatch, wanted
 
 # %% ../nbs/01_check.ipynb #8a40949e
@@ -287,9 +288,10 @@ def _unfit_parts(view: _View) -> Iterator[_Unfit]:
 
 def _check_parts(view: _View) -> Iterator[Mistake]:
     for path, kind in _run_parts(view):
-        if not isinstance(view.value(path), Made):
-            what = "one without" if isinstance(view.value(path), dict) else repr(_written(view, path)[1])
-            yield path, f"must be a mapping with a _target_, a {kind.split('.')[-1]}, not {what}"
+        value, name = view.value(path), kind.split(".")[-1]
+        if isinstance(value, dict): yield path, f"a run needs a {name} here: a mapping with a _target_"
+        elif not isinstance(value, Made):
+            yield path, f"must be a mapping with a _target_, a {name}, not {_written(view, path)[1]!r}"
     for part, kind in PARTS.items():
         is_misspelt = any(f"'{part}'" in did_you_mean(str(k), KNOWN) for k in view.data if k not in KNOWN)
         if view.value((part,)) is None and not is_misspelt:

@@ -13,8 +13,9 @@ from typing import Iterable, Iterator, Mapping
 from omegaconf import OmegaConf
 
 from .config import Config, Table, load_config, project_of, short, show_keys, trust_of
+from .outline import outline, signature
 from .source import ConfigError
-from .target import TargetError, outline, signature
+from .target import TargetError
 from .values import type_name
 
 # %% ../nbs/09_help.ipynb #abdce859

@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Iterable, Iterator, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from .source import Keys, did_you_mean
-from .target import signature
+from .outline import signature
 
 # %% ../nbs/01_values.ipynb #931c32ae
 @dataclass(frozen=True)

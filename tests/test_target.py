@@ -24,8 +24,9 @@ from mlkit import target as module
 from mlkit.build import build
 from mlkit.check import check
 from mlkit.config import load_config
+from mlkit.outline import outline, produces, signature
 from mlkit.source import ConfigError
-from mlkit.target import TargetError, Untrusted, locate, outline, produces, register, signature
+from mlkit.target import TargetError, Untrusted, locate, register
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -124,7 +125,8 @@ SETUP = """
 import functools, json, operator, os, sys, warnings
 from pathlib import Path
 import torch, pandas, yaml, numpy, pdb, runpy, shutil, pytorch_lightning, torchmetrics
-from mlkit.target import TargetError, Untrusted, locate, outline, register
+from mlkit.outline import outline
+from mlkit.target import TargetError, Untrusted, locate, register
 from mlkit.build import build
 from mlkit.check import check
 from mlkit.config import load_config
@@ -298,7 +300,7 @@ REVIEWED = {  # what is allowed and has such a name in its code, and why that is
 @functools.cache
 def reachable() -> dict[str, object]:
     "Every object that a config could name: an exhaustive walk over all modules that `locate` would import, and the classes in them."
-    gate, found = module._Gate(None, ()), {}
+    gate, found = module.Gate(None, ()), {}
     todo = list(LIBRARIES)
     while todo:
         place = importlib.import_module(todo.pop())
@@ -624,7 +626,8 @@ OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.lo
 ORACLE = """
 import json, inspect, sys
 import torch
-from mlkit.target import TargetError, locate, outline, produces, signature
+from mlkit.outline import outline, produces, signature
+from mlkit.target import TargetError, locate
 def told(o):
     sig = signature(o)
     return dict(params=sig and [(p.name, str(p.kind), p.default is p.empty) for p in sig.parameters.values()], doc=o.__doc__, name=o.__name__,
@@ -666,7 +669,7 @@ def test_outlines_and_real_classes_are_kin():
     python("""
 import sys, torch
 from torch import nn
-from mlkit.target import outline
+from mlkit.outline import outline
 model, base = outline("mlkit.model.LitModel"), outline("pytorch_lightning.LightningModule")
 assert issubclass(model, base) and issubclass(model, nn.Module) and not issubclass(base, model)
 assert issubclass(outline("mlkit.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, base)
@@ -683,7 +686,8 @@ def test_outlines_refuse_and_err_as_locate_does():
     targets += ["pytorch_lightning.Trainr", "mlkit.model.LitModle", "mlkit.nope.X", "pytorch_lightning.callbacks", "mlkit.model.LitModel.nope", "mlkit.model."]
     done = python("""
 import json, sys
-from mlkit.target import TargetError, locate, outline
+from mlkit.outline import outline
+from mlkit.target import TargetError, locate
 def said(f, target):
     try: return f(target)
     except TargetError as e: return f"{type(e).__name__}: {e}"
@@ -699,7 +703,7 @@ for target in json.loads(sys.argv[1]):
 def test_outlines_are_made_once_by_many_threads():
     python("""
 import sys, threading, torch
-from mlkit.target import outline, signature
+from mlkit.outline import outline, signature
 got = []
 def work(): got.append([(o := outline(n)) and signature(o) and o for n in ("mlkit.model.LitModel", "pytorch_lightning.Trainer", "mlkit.callbacks.Progress")])
 threads = [threading.Thread(target=work) for _ in range(8)]
@@ -713,7 +717,7 @@ def test_outlines_of_a_run_are_quick():
     code = """
 import time, torch
 start = time.perf_counter()
-from mlkit.target import outline, signature
+from mlkit.outline import outline, signature
 for o in ("pytorch_lightning.Trainer", "mlkit.model.LitModel", "mlkit.callbacks.Progress", "mlkit.callbacks.Checkpoint", "mlkit.datamodule.MNIST"):
     assert signature(outline(o))
 print(time.perf_counter() - start)
