@@ -243,7 +243,7 @@ def as_config_file(
     body = {k: v for k, v in data.items() if k not in ("defaults", "extends")}
     return ConfigFile(Source(body, src.origins), name, data.get("defaults"), data.get("extends"), package)
 
-
+# %% ../nbs/00_config.ipynb #1f75456b
 def near_file(path: Path) -> str:
     "A suggestion for a config file that is not there."
     for folder in (path.parent, path.parent / "configs", path.parent.parent):
@@ -363,14 +363,14 @@ def _has(node, key) -> bool:
 
 def _item(node, key): return node[key] if _has(node, key) else None
 
-
+# %% ../nbs/00_config.ipynb #ef575cb2
 def parse_override(
     text: str,  # 'trainer.max_epochs=3', '+tags=[a]', '~logger', 'db@source=mysql', 'tags+=a'
     origin: Origin | None = None,  # default: the command line
 ) -> Override:
     "Read one override. A `ConfigError` names what cannot be read."
     if not isinstance(text, str):
-        raise TypeError(f"an override is a text such as 'seed=3', not {text!r}; several are passed one by one, *overrides")
+        raise TypeError(f"an override is a text such as 'seed=3', not {text!r}; pass several one by one, *overrides")
     origin = origin or Origin("command line", text=text)
     m = re.fullmatch(r"(~|\+{0,2})([\w$-]+(?:[./][\w$-]+)*)(?:@([\w.]*))?(?:(\+?)=(.*))?", text, re.S)
     if not m or m[5] is None and m[1] != "~" or m[4] and m[1]:
@@ -426,7 +426,8 @@ def _append(data: dict, links: dict, path: Keys, o: Override):
     more = o.value if isinstance(o.value, list) else [o.value]
     node[key] = [*(old or []), *more]
     links.setdefault(path, []).append(Link(o.origin, node[key]))
-    for i, v in enumerate(more, len(old or [])): _record(v, (*path, i), links, _source_of(v, o.origin, (*path, i)).origins)
+    for i, v in enumerate(more, len(old or [])):
+        _record(v, (*path, i), links, _source_of(v, o.origin, (*path, i)).origins)
 
 
 def _delete(data: dict, links: dict, path: Keys, o: Override):
@@ -500,11 +501,8 @@ class Choices:
     def take(self, o: Override):
         "Sort a change: does it choose a file, or change a value?"
         if isinstance(o.value, dict) or not self.search.is_group(o.key):
-            if o.package is not None or "/" in o.key:
-                near = did_you_mean(o.key, self.search.groups())
-                raise config_error(o.origin, o.key, f"there is no group '{o.key}'{near}")
-            self.values.append(o)
-            return
+            if o.package is None and "/" not in o.key: return self.values.append(o)
+            raise config_error(o.origin, o.key, f"there is no group '{o.key}'{did_you_mean(o.key, self.search.groups())}")
         entry = _default(o.key if o.package is None else f"{o.key}@{o.package}", o.value, o.origin)
         if o.op == "+=": raise config_error(o.origin, o.key, f"is a group; choose its options with {o.key}=[a, b]")
         if o.op == "+": self.appended.append(entry)
@@ -634,7 +632,8 @@ def extended(
     res = [(file, folder)]
     while (file := res[-1][0]).extends:
         origin, path = file.source.origins["extends",], res[-1][1] / file.extends
-        if not path.is_file(): raise config_error(origin, "extends", f"there is no file {show_path(path)}{near_file(path)}")
+        if not path.is_file():
+            raise config_error(origin, "extends", f"there is no file {show_path(path)}{near_file(path)}")
         below = read_config_file(path)
         if below.name in (names := [o.name for o, _ in res]):
             raise config_error(origin, "extends", "a circle: " + " -> ".join((*names, below.name)))
@@ -679,8 +678,8 @@ def _settled(key: str, choices: Choices) -> str:
     others = sorted(k for k in choices.all if k.split("@")[0].split("/")[-1] == group.split("/")[-1])
     there = f" (there is {' and '.join(others)})" if others else ""
     if entry.override:
-        raise config_error(entry.origin, key, f"no list has '{key}', so there is nothing to override{there}; in an option's "
-                                              "file write 'override /group', below '# @package _global_'")
+        raise config_error(entry.origin, key, f"no list has '{key}', so there is nothing to override{there}; in an "
+                                              "option's file write 'override /group', below '# @package _global_'")
     if any(k.split("@")[0] == group for k in others): raise config_error(entry.origin, key, f"which one?{there}")
     return key
 
@@ -825,7 +824,7 @@ def load_config(
     changes = [*problems.each(lambda o: parse_override(*o), env_overrides(root)), *changes]
     return _compose([*files, default], search, root, changes, problems, [name], trust)
 
-
+# %% ../nbs/00_config.ipynb #f9848a92
 def _without(file: ConfigFile, changes: list[Override], search: SearchPath) -> ConfigFile:
     "A complete config without the nodes that another option will replace."
     data = copy.deepcopy(file.source.data)
