@@ -502,7 +502,8 @@ class Choices:
         "Sort a change: does it choose a file, or change a value?"
         if isinstance(o.value, dict) or not self.search.is_group(o.key):
             if o.package is None and "/" not in o.key: return self.values.append(o)
-            raise config_error(o.origin, o.key, f"there is no group '{o.key}'{did_you_mean(o.key, self.search.groups())}")
+            near = did_you_mean(o.key, self.search.groups())
+            raise config_error(o.origin, o.key, f"there is no group '{o.key}'{near}")
         entry = _default(o.key if o.package is None else f"{o.key}@{o.package}", o.value, o.origin)
         if o.op == "+=": raise config_error(o.origin, o.key, f"is a group; choose its options with {o.key}=[a, b]")
         if o.op == "+": self.appended.append(entry)
