@@ -63,7 +63,7 @@ def by_mlkit(root: str, folder: Path) -> tuple[float, dict[str, float]]:
         defaults=[dict(optimizer="adam")],
         name="overhead", runs=str(folder),
         data=dict(_target_="mlkit.datamodule.MNIST", source="full", root=root, batch_size=BATCH, val_size=N_VAL),
-        model=dict(_target_="mlkit.model.LitModel", net=dict(_target_="overhead.net"), optimizer="${optimizer}",
+        model=dict(_target_="mlkit.model.LitModel", net=dict(_target_="__main__.net"), optimizer="${optimizer}",
                    metrics=dict(acc=dict(_target_="mlkit.model.accuracy", _partial_=True))),
         trainer=dict(max_epochs=1, accelerator="cpu", limit_test_batches=0)))
     return run.info["timings"]["fit"], run.metrics
