@@ -91,7 +91,7 @@ class Config(DictConfig):
         root: Path | None = None,   # the project's folder; None: the one around the current folder
         trust: Iterable[str] = (),  # packages and names that its targets may come from, beside those of `MLKIT_TRUST`
         choices: Mapping[str, Any] | None = None,  # what each group got
-        search: "SearchPath | None" = None,  # where its groups are
+        search=None,  # the `SearchPath` that its groups were looked for in
         **kwargs,              # DictConfig's own
     ):
         super().__init__(content if content is not None else {}, **kwargs)

@@ -1343,7 +1343,6 @@ it cb:Timer        duration: 00:00:10:00 | duration: {minutes: 5}, interval: epo
 it cb:StochasticWeightAveraging swa_lrs: 1e-2 | swa_lrs: [0.1], swa_epoch_start: 3 | swa_lrs: 0.1, device: null
 it cb:GradientAccumulationScheduler scheduling: {0: 1, 4: 2}
 it cb:TQDMProgressBar refresh_rate: 5
-it cb:RichProgressBar leave: true
 it cb:DeviceStatsMonitor cpu_stats: null
 it cb:ModelSummary max_depth: 2
 it cb:LambdaCallback - | on_fit_start: {_target_: ours.parts.anything, _partial_: true}
