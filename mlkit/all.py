@@ -7,7 +7,8 @@ __all__ = ['partial', 'Path', 'pl', 'torch', 'Tensor', 'nn', 'F', 'build', 'chec
            'Progress', 'SameBatches', 'Config', 'ConfigError', 'compose', 'diff', 'explain', 'load_config', 'MNIST',
            'ArrayLoader', 'EpochSampler', 'ImageFolder', 'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP',
            'ConvNet', 'Heads', 'ResNet', 'UNet', 'Run', 'list_runs', 'plot_history', 'answers', 'confusion_matrix',
-           'plot_confusion', 'show_mistakes', 'evaluate', 'load_run', 'predict', 'train']
+           'plot_confusion', 'show_mistakes', 'evaluate', 'load_run', 'predict', 'resume', 'train', 'compare', 'runs',
+           'reproduce']
 
 # %% ../nbs/11_all.ipynb #38997369
 from functools import partial
@@ -21,18 +22,21 @@ from torch.nn import functional as F
 from .build import build, register
 from .check import check
 from .callbacks import Checkpoint, CSVLogger, Progress, SameBatches
+from .compare import compare, runs
 from .config import Config, compose, diff, explain, load_config
 from .source import ConfigError
 from .datamodule import MNIST, ArrayLoader, EpochSampler, ImageFolder, show_images
 from .model import HeadsLoss, LitModel, accuracy
 from .nets import MLP, ConvNet, Heads, ResNet, UNet
+from .reproduce import reproduce
 from .run import Run, list_runs, plot_history
 from .show import answers, confusion_matrix, plot_confusion, show_mistakes
-from .train import evaluate, load_run, predict, train
+from .train import evaluate, load_run, predict, resume, train
 
 # what `import *` gives (nbdev makes `__all__` of it)
 _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "build", "check", "register", "Checkpoint",
          "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "compose", "diff", "explain",
-         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss", "LitModel",
-         "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs", "plot_history", "answers",
-         "confusion_matrix", "plot_confusion", "show_mistakes", "evaluate", "load_run", "predict", "train"]
+         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss",
+         "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs",
+         "plot_history", "answers", "confusion_matrix", "plot_confusion", "show_mistakes", "evaluate",
+         "load_run", "predict", "resume", "train", "compare", "runs", "reproduce"]

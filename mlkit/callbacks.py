@@ -7,22 +7,25 @@ __all__ = ['CSVLogger', 'TerminalFace', 'text_row', 'NotebookFace', 'stage_order
            'SameBatches']
 
 # %% ../nbs/06_callbacks.ipynb #f1b33033
-import csv, math, shutil, sys, time
+import csv, io, math, os, shutil, subprocess, sys, time
 from contextlib import nullcontext
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, Mapping
+from typing import Any, Callable, Literal, Mapping
 
 import pytorch_lightning as pl
 import torch
 from fastcore.basics import patch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from .source import did_you_mean
+from .config import hider
+from .source import did_you_mean, one_line, show_path
+from .resume import Moments, Stop
 from .run import atomic
 
 # %% ../nbs/06_callbacks.ipynb #24b92b1d
@@ -53,8 +56,10 @@ class CSVLogger(Logger):
     def save(self):
         if self._dirty and time.perf_counter() - self._written > 20 * self._cost: self._write()
 
-    def finalize(self, status: str):
+    def flush(self):
         if self._dirty: self._write()
+
+    def finalize(self, status: str): self.flush()
 
     def _write(self):
         start = time.perf_counter()
@@ -65,6 +70,23 @@ class CSVLogger(Logger):
             writer.writerows(self.rows)
         self._written, self._dirty = time.perf_counter(), False
         self._cost = self._written - start
+
+# %% ../nbs/06_callbacks.ipynb #57beef9d
+@patch
+def go_on(self: CSVLogger,
+    n: int,      # rows that there were at some moment
+    last: dict,  # the last of them, as it was then
+):
+    "Take back what was written after that moment. A `ValueError` where the file has lost rows."
+    with open(self.path, newline="", encoding="utf-8") if n > 1 else nullcontext([]) as f:
+        before = [{k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(f)][:n - 1] if n > 1 else []
+    if len(before) < n - 1: raise ValueError(f"{show_path(self.path)}: has {len(before)} rows, but there were {n}")
+    self.rows, self._dirty = [*before, *([last] if n else [])], True
+
+
+def _number(text: str) -> int | float:
+    try: return int(text)
+    except ValueError: return float(text)
 
 # %% ../nbs/06_callbacks.ipynb #2e844e6e
 class TerminalFace:
@@ -180,6 +202,13 @@ class Progress(ProgressBar):
 
 # %% ../nbs/06_callbacks.ipynb #97dea05a
 @patch
+def on_train_start(self: Progress, trainer, pl_module):
+    "A fit that goes on within an epoch: its beginning was shown before."
+    if not (served := trainer.fit_loop.batch_idx + 1): return
+    self.on_train_epoch_start(trainer, pl_module)
+    for _ in range(served): self.advance()
+
+@patch
 def on_train_epoch_start(self: Progress, trainer, pl_module):
     self.row(trainer)
     self.epoch, self.begun = trainer.current_epoch, time.perf_counter()
@@ -211,10 +240,20 @@ def on_predict_start(self: Progress, trainer, pl_module): self.start("predict", 
 # %% ../nbs/06_callbacks.ipynb #0744f7a2
 class PlainCheckpointIO(TorchCheckpointIO):
     "Lightning's writer of checkpoints, without the hyperparameters that are not plain data."
+    def __init__(self,
+        hide: Callable[[str], str] = str,  # takes secrets out of a text
+    ):
+        super().__init__()
+        self.hide = hide
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None):
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
-            if key in checkpoint: checkpoint[key] = {k: v for k, v in checkpoint[key].items() if _is_plain(v)}
-        super().save_checkpoint(checkpoint, path, storage_options)
+            if key in checkpoint:
+                plain = {k: v for k, v in checkpoint[key].items() if _is_plain(v)}
+                checkpoint[key] = _each_text(plain, self.hide)
+        buffer = io.BytesIO()  # Lightning would write to the system's temporary folder first; torch hides a full disk
+        torch.save(checkpoint, buffer)
+        with open(path, "wb") as f: f.write(buffer.getbuffer())
 
 
 def _is_plain(value) -> bool:
@@ -222,32 +261,52 @@ def _is_plain(value) -> bool:
         return all(map(_is_plain, [*value, *value.values()] if isinstance(value, dict) else value))
     return value is None or type(value) in (str, int, float, bool, torch.Tensor)
 
+
+def _each_text(value, f: Callable[[str], str]):
+    if isinstance(value, dict): return {k: _each_text(v, f) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return type(value)(_each_text(v, f) for v in value)
+    return f(value) if isinstance(value, str) else value
+
 # %% ../nbs/06_callbacks.ipynb #7f524059
 class Checkpoint(pl.callbacks.Checkpoint):
-    "After each epoch `checkpoints/last.ckpt`, and `checkpoints/best.ckpt` if the monitored metric has improved."
+    "`checkpoints/last.ckpt`, the one before it, and `best.ckpt` after an epoch whose monitored metric was the best."
     def __init__(self,
         monitor: str | None = "val/loss",  # a logged metric; None: the last epoch is the best one
         mode: Literal["min", "max"] = "min",  # which way is better
+        every_n_steps: int | None = None,     # optimizer steps; None: at the end of each epoch only
+        every_minutes: float | None = None,   # likewise, by the clock
     ):
         super().__init__()
         if mode not in ("min", "max"): raise ValueError(f"mode is 'min' or 'max', not {mode!r}")
-        self.monitor, self.mode = monitor, mode
+        for name, v in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
+            if v is not None and v <= 0: raise ValueError(f"{name} is more than 0, or null, not {v}")
+        self.monitor, self.mode, self.every_n_steps, self.every_minutes = monitor, mode, every_n_steps, every_minutes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.validated = False  # yet
+        self.moments = self.stop = self.state = self.at_step = None
 
-    def state_dict(self) -> dict[str, Any]: return dict(best_value=self.best_value, best_epoch=self.best_epoch)
+    def state_dict(self) -> dict[str, Any]:
+        return dict(best_value=self.best_value, best_epoch=self.best_epoch, validated=self.validated)
+
     def load_state_dict(self, state: dict[str, Any]): vars(self).update(state)
 
     def setup(self, trainer, pl_module, stage: str):
-        self.dir = Path(trainer.default_root_dir) / "checkpoints"
-        strategy = trainer.strategy
-        if type(strategy.checkpoint_io) is TorchCheckpointIO: strategy.checkpoint_io = PlainCheckpointIO()
-        if stage == "fit" and trainer.is_global_zero: self.dir.mkdir(parents=True, exist_ok=True)
+        self.trainer, self.dir = trainer, Path(trainer.default_root_dir) / "checkpoints"
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, AsyncCheckpointIO):
+            raise ValueError("checkpoint: take AsyncCheckpointIO out of trainer.plugins: a file must be whole when it "
+                             "gets its name, and this one writes later")
+        if type(io) is TorchCheckpointIO: trainer.strategy.checkpoint_io = PlainCheckpointIO(hider(self.config()))
+        if stage != "fit": return
+        if trainer.is_global_zero: self.dir.mkdir(parents=True, exist_ok=True)
+        self.moments = Moments(trainer, self.step_over, self.epoch_over)
+        self.saved_at, self.is_best = time.monotonic(), False
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]):
-        config = self.dir.parent / "config.yaml"
-        if config.exists(): checkpoint["mlkit_config"] = config.read_text(encoding="utf-8")
+    def config(self) -> str:
+        "The config of the run that this is in; '' where it is in none."
+        path = self.dir.parent / "config.yaml"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
 # %% ../nbs/06_callbacks.ipynb #280e1a98
 @patch
@@ -275,16 +334,127 @@ def on_validation_end(self: Checkpoint, trainer, pl_module): self.validated |= n
 @patch
 def on_train_epoch_end(self: Checkpoint, trainer, pl_module):
     self.validated |= not trainer.enable_validation  # there is nothing to wait for
-    best = self.improved(trainer.callback_metrics)
-    if best: self.best_epoch = trainer.current_epoch
-    with _on_rank_zero(trainer, self.dir / "last.ckpt") as path: trainer.save_checkpoint(path)
-    if best and trainer.is_global_zero:
-        with atomic(self.dir / "best.ckpt") as tmp: shutil.copyfile(self.dir / "last.ckpt", tmp)
+    self.is_best = self.improved(trainer.callback_metrics)
+    if self.is_best: self.best_epoch = trainer.current_epoch
+
+# %% ../nbs/06_callbacks.ipynb #53a5fb3e
+@patch
+def save(self: Checkpoint,
+    state: dict[str, Any],  # from `Moments.state`
+    best: bool = False,     # is it the best, too?
+):
+    "Write `last.ckpt`. An `OSError` names the file that cannot be written."
+    for logger in self.trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            logger.flush()
+            state = {**state, "rows": dict(n=len(logger.rows), last=dict(logger.rows[-1]) if logger.rows else {})}
+    self.state, last = state, self.dir / "last.ckpt"
+    try:
+        with _on_rank_zero(self.trainer, last, keep=self.dir / "previous.ckpt") as path:
+            self.trainer.save_checkpoint(path)
+            if best and self.trainer.is_global_zero:
+                with atomic(self.dir / "best.ckpt") as tmp: shutil.copyfile(path, tmp)
+    except (OSError, RuntimeError) as e: raise OSError(f"{show_path(last)}: cannot be written: {one_line(e)}") from e
+    finally: self.state = None
+    self.saved_at = time.monotonic()
 
 
-def _on_rank_zero(trainer, path: Path):
+def _on_rank_zero(trainer, path: Path, keep: Path):
     "Every process takes part in saving; the one that writes does so under a temporary name."
-    return atomic(path) if trainer.is_global_zero else nullcontext(path)
+    return atomic(path, keep) if trainer.is_global_zero else nullcontext(path)
+
+# %% ../nbs/06_callbacks.ipynb #1ddae791
+@patch
+def on_save_checkpoint(self: Checkpoint, trainer, pl_module, checkpoint: dict[str, Any]):
+    checkpoint["mlkit_config"] = self.config()
+    if not self.state: return  # somebody else saves, at a moment of his own
+    checkpoint["mlkit_state"] = self.state
+    loops = checkpoint["loops"]["fit_loop"]
+    loops["epoch_loop.val_loop.batch_progress"] = self.state["validation"]
+    loops["state_dict"].pop("combined_loader", None)  # a loader's own idea of where it is
+    if not self.state["within_epoch"]:  # no batch of the next epoch was served
+        loops["epoch_loop.batch_progress"]["current"] = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
+
+
+@patch
+def on_load_checkpoint(self: Checkpoint, trainer, pl_module, checkpoint: dict[str, Any]):
+    if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
+    if (n := len(state["processes"])) != trainer.world_size:
+        raise ValueError(f"the run was trained by {n} processes, here are {trainer.world_size}: set trainer.devices")
+    self.moments.restored, trainer.should_stop = state, state["stopping"] and not state["within_epoch"]
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger) and trainer.is_global_zero: logger.go_on(**state["rows"])
+
+# %% ../nbs/06_callbacks.ipynb #e942c3cf
+@patch
+def step_over(self: Checkpoint, validation_due: bool):
+    steps, minutes = self.trainer.global_step, (time.monotonic() - self.saved_at) / 60
+    is_time = (self.every_n_steps and steps % self.every_n_steps == 0
+               or self.every_minutes and minutes >= self.every_minutes)
+    stop, is_time = self.agree(bool(self.stop)), self.agree(bool(is_time))
+    self.at_step = self.moments.state(within_epoch=True) if stop or is_time or validation_due else None
+    if stop or is_time: self.save(self.at_step)
+    if stop: self.leave()
+
+
+@patch
+def epoch_over(self: Checkpoint):
+    stop, self.at_step = self.agree(bool(self.stop)), None
+    self.save(self.moments.state(within_epoch=False), best=self.is_best)
+    if stop: self.leave()
+
+
+@patch
+def agree(self: Checkpoint, mine: bool) -> bool:
+    "Does any process say so?"
+    return mine if self.trainer.world_size == 1 else self.trainer.strategy.reduce_boolean_decision(mine, all=False)
+
+# %% ../nbs/06_callbacks.ipynb #f124b12e
+@patch
+def on_train_start(self: Checkpoint, trainer, pl_module):
+    cluster = trainer._accelerator_connector.cluster_environment
+    slurm = isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue
+    self.stop = Stop(cluster.requeue_signal if slurm else None, silent=not trainer.is_global_zero)
+    self.stop.listen()
+
+
+@patch
+def on_validation_batch_end(self: Checkpoint, trainer, *args):
+    if self.stop and self.at_step and trainer.world_size == 1:
+        self.save(self.at_step)
+        self.leave()
+
+
+@patch
+def leave(self: Checkpoint):
+    "End the fit as a Ctrl-C would."
+    if self.stop and self.stop.signum == self.stop.requeue and self.trainer.is_global_zero: _requeue()
+    raise KeyboardInterrupt(f"stopped after step {self.trainer.global_step}, which is saved")
+
+
+def _requeue():
+    job = os.environ["SLURM_JOB_ID"]
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"): job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
+    said = "is queued again" if done.returncode == 0 else f"could not be queued again: {one_line(done.stderr)}"
+    print(f"SLURM job {job} {said}")
+
+
+@patch
+def on_train_end(self: Checkpoint, trainer, pl_module):
+    self.stop.forget()  # what comes now has nothing to save
+    if trainer.is_global_zero: (self.dir / "previous.ckpt").unlink(missing_ok=True)
+
+
+@patch
+def teardown(self: Checkpoint, trainer, pl_module, stage: str):
+    if self.moments: self.moments.remove()
+    if self.stop: self.stop.forget()
+
+
+@patch
+def on_exception(self: Checkpoint, trainer, pl_module, exception: BaseException):
+    self.teardown(trainer, pl_module, "fit")
 
 # %% ../nbs/06_callbacks.ipynb #cddb22de
 class SameBatches(Callback):

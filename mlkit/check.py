@@ -10,7 +10,7 @@ import re
 from inspect import Parameter, Signature
 from pathlib import Path
 from types import NoneType
-from typing import Any, Iterable, Iterator, Literal, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
@@ -283,7 +283,10 @@ def _run_parts(view: _View) -> Iterator[tuple[Keys, str]]:
 
 
 def _unfit_parts(view: _View) -> Iterator[_Unfit]:
-    for path, kind in _run_parts(view): yield from _unfit(view, "a run", view.find(f"pytorch_lightning.{kind}"), path)
+    for path, kind in _run_parts(view):
+        want, value = view.find(f"pytorch_lightning.{kind}"), view.value(path)
+        if path[0] == "logger" and isinstance(value, Made) and value.partial: want = Callable[..., want]  # gets the run
+        yield from _unfit(view, "a run", want, path)
 
 
 def _check_parts(view: _View) -> Iterator[Mistake]:

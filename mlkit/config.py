@@ -6,16 +6,16 @@
 __all__ = ['SETTINGS', 'Link', 'merge_into', 'Config', 'links_of', 'own_path', 'origin_of', 'problem', 'show_keys', 'project_of',
            'trust_of', 'SearchPath', 'ConfigFile', 'as_config_file', 'near_file', 'read_config_file', 'Default',
            'parse_defaults', 'Override', 'keys_of', 'parse_override', 'apply_override', 'wrap', 'Choices', 'expand',
-           'extended', 'stack', 'choose', 'compose', 'env_overrides', 'load_config', 'Table', 'short', 'Explanation',
-           'explain', 'diff']
+           'extended', 'stack', 'choose', 'compose', 'env_overrides', 'hider', 'load_config', 'Table', 'short',
+           'Explanation', 'explain', 'diff']
 
 # %% ../nbs/00_config.ipynb #734f8e32
-import copy, os, re, sys
+import copy, json, os, re, sys
 from dataclasses import dataclass, replace
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -804,6 +804,22 @@ def _env(name, default=_MISSING, *, _root_):
 
 
 OmegaConf.register_resolver("oc.env", _env, replace=True)
+
+# %% ../nbs/00_config.ipynb #a866e31d
+def hider(
+    config: Any,  # plain data: the config, with its interpolations
+    root: Path | None = None,  # the project; None: that of the current folder
+) -> Callable[[str], str]:
+    "A function that takes secrets out of a text: what `.env` holds, and tokens that the config takes from outside."
+    known = _dotenv(root or find_root())
+    asked = {n for n in re.findall(r"\$\{oc\.env:\s*([A-Za-z_]\w*)", json.dumps(config, default=str))
+             if re.search("KEY|TOKEN|SECRET|PASS|CREDENTIAL", n.upper())}
+    values = {(v or "").strip(): n for n in {*known, *asked} if not n.startswith("MLKIT_")
+              for v in (os.environ.get(n), known.get(n, ("",))[0])}
+    longest_first = sorted((v for v in values if len(v) >= 4), key=len, reverse=True)
+    if not longest_first: return str
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    return lambda text: pattern.sub(lambda m: f"${{oc.env:{values[m[0]]}}}", text)
 
 # %% ../nbs/00_config.ipynb #30494603
 def load_config(

@@ -214,7 +214,7 @@ class EpochSampler(DistributedSampler):
         if pad and n % world: order = order[torch.arange(math.ceil(n / world) * world) % n]
         return order[rank::world]
 
-    def __iter__(self) -> Iterator[int]: return iter(self.indices().tolist())
+    def __iter__(self) -> Iterator[int]: return iter(self.indices(pad=self.shuffle).tolist())
 
     def __len__(self) -> int: return math.ceil(len(self.dataset) / _world()[0])
 

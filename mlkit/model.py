@@ -32,6 +32,10 @@ class Means:
             self.sums[name] = self.sums[name] + v if name in self.sums else v
         self.n += n
 
+    def state(self) -> dict[str, Any]: return dict(sums=dict(self.sums), n=self.n)
+    def load(self, state: Mapping[str, Any], device: torch.device | str = "cpu"):
+        self.sums, self.n = {k: v.to(device) for k, v in state["sums"].items()}, state["n"]
+
     def compute(self,
         reduce: Callable[[Tensor], Tensor] = lambda t: t,  # sums a (k+1,) tensor over processes
     ) -> dict[str, Tensor]:  # scalars
@@ -183,11 +187,12 @@ def predict_step(self: LitModel, batch, batch_idx: int = 0, dataloader_idx: int 
 # %% ../nbs/04_model.ipynb #ccb14910
 @patch
 def _log_epoch(self: LitModel, stage: str):
-    reduce = (lambda t: self.all_gather(t).sum(0)) if self.trainer.world_size > 1 else (lambda t: t)
-    values = dict(self.means[stage].compute(reduce))
+    several = self.trainer.world_size > 1
+    total = lambda t: self.trainer.strategy.reduce(t, reduce_op="sum") if several else t
+    values = dict(self.means[stage].compute(total))
     for name, metric in self.metrics[stage + "_"].items():
         values.update(_scalars(name, metric.compute()))
-    self.log_dict({f"{stage}/{name}": v for name, v in values.items()})
+    self.log_dict({f"{stage}/{name}": v for name, v in values.items()}, sync_dist=several)
     self._reset(stage)
 
 
@@ -203,6 +208,16 @@ def _scalars(name: str, value) -> dict[str, Tensor]:
     if value.ndim == 0: return {name: value}
     if value.ndim == 1: return {f"{name}/{i}": v for i, v in enumerate(value)}
     raise ValueError(f"metric '{name}' gives a tensor of shape {tuple(value.shape)}; only numbers can be logged")
+
+# %% ../nbs/04_model.ipynb #24cb7a9d
+@patch
+def epoch_state(self: LitModel) -> dict[str, Any]:
+    "The sums of the epoch so far. (Those in torchmetrics' objects are found without our help.)"
+    return {stage: means.state() for stage, means in self.means.items()}
+
+@patch
+def load_epoch_state(self: LitModel, state: Mapping[str, Any]):
+    for stage, means in self.means.items(): means.load(state[stage], self.device)
 
 # %% ../nbs/04_model.ipynb #c8b02460
 @patch

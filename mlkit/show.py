@@ -33,6 +33,14 @@ class Answers:
     @property
     def prob(self) -> Tensor: return self.logits.softmax(1).max(1).values  # (N,), of the predicted class
 
+    def table(self):  # a pandas DataFrame
+        "A row a sample, the worst first: what it is, what it was called, how sure that was, and the loss."
+        import pandas as pd
+        names = lambda numbers: [self.classes[i] for i in numbers]
+        columns = {"is": names(self.target), "predicted": names(self.pred), "probability": self.prob, "loss": self.loss}
+        frame = pd.DataFrame(columns, index=pd.RangeIndex(len(self.target), name="sample"))
+        return frame.sort_values("loss", ascending=False)
+
 
 @torch.inference_mode()
 def answers(

@@ -1,0 +1,382 @@
+"Runs are trained again in real processes, from a git repository whose working tree has moved on since."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlkit.reproduce import code_of, reproduce, restore_code
+from mlkit.run import PATCH_LIMIT, Run, code_state
+from mlkit.source import packaged_configs
+
+ROOT = Path(__file__).parents[1]
+NET = """\
+from pathlib import Path
+from torch import nn
+from {module} import WIDTH
+BIAS = list(Path(__file__).with_name("bias.bin").read_bytes())
+
+def net():
+    out = nn.Sequential(nn.Flatten(), nn.Linear(192, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
+    out[3].bias.data[:] = out[3].bias.data.new_tensor(BIAS[:2]) / 255
+    return out
+"""
+CONFIG = """\
+defaults: [data: image_folder, model: classifier]
+data: {root: data, size: [8, 8], batch_size: 8}
+model: {net: {_target_: mine.nets.net}}
+trainer: {max_epochs: 2}
+extra: {token: "${oc.env:TOKEN}"}
+"""
+
+
+def git(cwd, *args) -> str:
+    return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *map(str, args)], cwd=cwd, check=True,
+                          capture_output=True, text=True).stdout
+
+
+def start(name: str, *args, cwd, **env) -> subprocess.Popen:
+    "A command of mlkit.cli in a process of its own."
+    code = f"import sys; from mlkit.cli import {name}; sys.exit({name}())"
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env})
+
+
+def command(name: str, *args, cwd, **env) -> subprocess.CompletedProcess:
+    process = start(name, *args, cwd=cwd, **env)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+def train(config, *overrides, cwd, **env) -> Run:
+    done = command("mlkit_train", config, "callbacks.progress=null", *overrides, cwd=cwd, **env)
+    assert done.returncode == 0, done.stderr
+    return Run((cwd / done.stdout.strip().rpartition("run: ")[2]).resolve())
+
+
+def contents(folder: Path) -> dict:
+    "All files that git could know: their bytes, or where a link leads, and whether they can be executed."
+    names = git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    there = {o: folder / o for o in names if o and os.path.lexists(folder / o)}
+    return {k: (os.readlink(p) if p.is_symlink() else p.read_bytes(), p.lstat().st_mode) for k, p in there.items()}
+
+
+def around(folder: Path) -> list:
+    "All of a repository that reproducing must leave alone."
+    asked = [["status", "--porcelain"], ["stash", "list"], ["branch", "--all"], ["worktree", "list"], ["diff", "--cached"]]
+    return [*(git(folder, *o) for o in asked), contents(folder), sorted(folder.glob("lab/runs/*/*"))]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "A project within a repository, a run of its dirty tree, and what the tree was; then the work has gone on."
+    repo = tmp_path_factory.mktemp("git") / "repo"
+    lab = repo / "lab"
+    write(repo / ".gitignore", "__pycache__/\n.env\n/lab/runs/\n/lab/data/\n")
+    write(lab / "pyproject.toml", "")
+    write(lab / "a.yaml", CONFIG)
+    write(lab / ".env", "TOKEN=hush-hush\n")
+    for name in ("__init__.py", "old.py"): write(lab / "mine" / name, "")
+    write(lab / "mine/nets.py", NET.format(module="mine.wide"))
+    write(lab / "mine/wide.py", "WIDTH = 4\n")
+    write(lab / "mine/bias.bin", bytes([1, 2]))
+    write(lab / "tools/moved.py", "".join(f"line {i}\n" for i in range(50)))
+    write(repo / "go.sh", "#!/bin/sh\n")
+    for i, name in enumerate(["cats", "dogs"] * 8):
+        path = lab / "data" / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (8, 8), np.uint8)).save(path)
+    for args in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]): git(repo, *args)
+
+    write(lab / "mine/nets.py", NET.format(module="mine.größen"))          # changed,
+    write(lab / "mine/größen.py", "WIDTH = 6\n")                           # new,
+    write(lab / "mine/bias.bin", bytes(range(255, -1, -1)))                # changed, and not text,
+    write(lab / "mine/more.bin", bytes(range(256)))                        # new, and not text,
+    write(lab / "empty file", "")                                          # new and empty,
+    (lab / "mine/old.py").unlink()                                         # gone,
+    git(lab, "mv", "tools/moved.py", "tools/here.py")                      # renamed,
+    (repo / "go.sh").chmod(0o755)                                          # executable,
+    (lab / "link").symlink_to("mine/nets.py")                              # and a link
+    run, was = train("a.yaml", cwd=lab), contents(repo)
+
+    git(repo, "add", "lab/mine/more.bin")
+    git(repo, "stash", "push", "-q", "lab/mine/more.bin")
+    (lab / "mine/größen.py").unlink()
+    write(lab / "mine/nets.py", "raise ImportError('the net of today')\n")
+    write(lab / "mine/old.py", "back = True\n")
+    git(repo, "add", "lab/mine/nets.py")
+    git(repo, "commit", "-qm", "second")
+    write(lab / "mine/bias.bin", bytes([9, 9]))
+    write(lab / "staged.py", "x = 1\n")
+    git(repo, "add", "lab/staged.py")
+    return lab, run, was
+
+
+@pytest.fixture
+def copy(lab, tmp_path, monkeypatch):
+    "A copy of the run, to change, and the current folder in the project."
+    monkeypatch.chdir(lab[0])
+    return Run(shutil.copytree(lab[1].dir, tmp_path / "runs" / "a" / "copy"))
+
+
+# Restored and trained again
+
+def test_the_tree_is_restored_to_the_byte(lab, tmp_path):
+    project, run, was = lab
+    before = around(project.parent)
+    done = command("mlkit_reproduce", run.dir, "--restore", tmp_path / "tree", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "tree") == was
+    assert str(tmp_path / "tree" / "lab") in done.stdout
+    git(project, "worktree", "remove", "--force", tmp_path / "tree")
+    assert around(project.parent) == before
+
+
+def test_a_dirty_run_is_reproduced_after_the_tree_has_changed(lab):
+    project, run, _ = lab
+    before = around(project.parent)
+    write(project.parent / ".git/hooks/post-checkout", f"#!/bin/sh\ntouch {project}/hooked.txt\n").chmod(0o755)
+    done = command("mlkit_reproduce", f"a/{run.dir.name}", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{run.id}: reproduced, weights and metrics are bitwise equal" in done.stdout and "restored from commit" in done.stdout
+    assert "hush" not in done.stdout + done.stderr
+    assert around(project.parent) == before
+
+
+def test_data_that_has_changed_is_named(lab, copy):
+    project, run, _ = lab
+    picture = project / "data/cats/0.png"
+    old = picture.read_bytes()
+    pixels = np.array(Image.open(picture))
+    pixels[0, 0] ^= 255
+    try:
+        Image.fromarray(pixels).save(picture)
+        done = command("mlkit_reproduce", run.dir, cwd=project)
+        assert done.returncode == 1 and f"the fingerprint was {run.info['data'][:12]}…, is " in done.stdout, done.stderr
+        assert "the data has changed" in done.stdout and "epoch" not in done.stdout
+        again = reproduce(run, anyway=True)
+    finally: picture.write_bytes(old)
+    assert not again.equal
+    assert {o.partition(":")[0] for o in again.findings} == {"data", "metrics.csv", "metrics", "best.ckpt", "last.ckpt"}
+
+
+def test_other_weights_and_versions_are_named(lab, copy, capfd):
+    "The copy says that it was of another torch, and of a commit whose net is narrower."
+    git_was, versions = copy.info["git"], copy.info["versions"]
+    write(copy.dir / "code.patch", "")
+    copy.update(git={**git_was, "dirty": False}, versions={**versions, "torch": "1.0"})
+    again = reproduce(copy)
+    assert f"versions: torch was 1.0, is {torch.__version__}" in again.findings
+    assert "last.ckpt: net.1.weight was (6, 192) torch.float32, is (4, 192) torch.float32" in again.findings
+    assert not again.equal and any(o.startswith("metrics.csv: first in row 1 (epoch 0): ") for o in again.findings)
+    assert "net.1.weight" in str(again) and "net.1.weight" in again._repr_html_()
+
+
+def test_unchanged_code_runs_where_it_is(lab, tmp_path, monkeypatch):
+    monkeypatch.chdir(lab[0])
+    state, patch = code_state(lab[0], lab[0] / "runs")
+    run = Run(shutil.copytree(lab[1].dir, tmp_path / "run"))
+    run.update(git=state)
+    write(run.dir / "code.patch", patch)
+    (tmp_path / "empty").mkdir()
+    with code_of(run, tmp_path / "empty") as code: assert code.project == lab[0] and code.says == "unchanged since"
+
+
+def test_without_git(tmp_path):
+    for name in ("pyproject.toml", "mine/__init__.py"): write(tmp_path / name, "")
+    write(tmp_path / "mine/nets.py", "from mlkit.nets import MLP\ndef net(): return MLP(784, 10)\n")
+    write(tmp_path / "b.yaml", "defaults: [data: mnist, model: classifier]\nmodel: {net: {_target_: mine.nets.net}}\n"
+          "trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, limit_test_batches: 2}\n")
+    env = dict(GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    run = train("b.yaml", cwd=tmp_path, **env)
+    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, **env)
+    assert done.returncode == 0 and "made outside git" in done.stdout, done.stdout + done.stderr
+    done = command("mlkit_reproduce", run.dir, "--restore", tmp_path / "tree", cwd=tmp_path, **env)
+    assert done.returncode == 2 and "made outside git" in done.stderr and not (tmp_path / "tree").exists()
+    write(tmp_path / "mine/nets.py", "raise RuntimeError('no net')")  # it cannot be trained any more
+    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, **env)
+    assert done.returncode == 1 and "training  failed" in done.stdout and "no net" in done.stdout, done.stderr
+
+
+def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
+    shutil.copytree(packaged_configs().parent, tmp_path / "mlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    write(tmp_path / ".gitignore", "__pycache__/\nruns/\n")
+    write(tmp_path / "settings.ini", "")
+    config = write(tmp_path / "c.yaml", (ROOT / "configs/mnist.yaml").read_text())
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(tmp_path, *args)
+    short = ["trainer.max_epochs=1", *(f"+trainer.limit_{o}_batches=8" for o in ("train", "val", "test"))]
+    run = train(config, *short, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="1")  # and with its threads
+    write(tmp_path / "mlkit/nets.py", "raise ImportError('the mlkit of today')\n")
+    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="2")
+    assert done.returncode == 0 and "bitwise equal" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted(lab, copy, tmp_path, how):
+    write(copy.dir / "config.yaml", (copy.dir / "config.yaml").read_text().replace("max_epochs: 2", "max_epochs: 100000"))
+    (tmp_path / "tmp").mkdir()
+    before = around(lab[0].parent)
+    process = start("mlkit_reproduce", copy.dir, cwd=lab[0], TMPDIR=str(tmp_path / "tmp"))
+    try:
+        deadline = time.time() + 120
+        while not list((tmp_path / "tmp").glob("*/runs/*/*/checkpoints/last.ckpt")) and time.time() < deadline: time.sleep(0.1)
+        process.send_signal(how)
+        out, err = process.communicate(timeout=60)
+    finally: process.kill()
+    assert process.returncode == 130 and "Traceback" not in err, err
+    assert around(lab[0].parent) == before and not list((tmp_path / "tmp").glob("mlkit-*"))
+
+
+# What cannot be reproduced: one line, exit 2
+
+def change(run: Run, *, code: str | bytes | None = None, **entries):
+    run.update(**entries)
+    if code is not None: write(run.dir / "code.patch", code)
+
+
+BAD = {
+    "not done": (lambda r: change(r, status="interrupted"), "is interrupted, not done"),
+    "no weights": (lambda r: shutil.rmtree(r.dir / "checkpoints"), "kept no checkpoints"),
+    "commit missing": (lambda r: change(r, git={**r.info["git"], "commit": "0123456789" * 4}), "has no commit 012345678901, which"),
+    "commit no commit": (lambda r: change(r, git={**r.info["git"], "commit": "--orphan=x"}), "is no commit: '--orphan=x'"),
+    "patch missing": (lambda r: (r.dir / "code.patch").unlink(), "code.patch: is missing"),
+    "patch cut off": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes()[:700]), "code.patch: cannot be applied to commit"),
+    "patch changed": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes().replace(b"WIDTH = 6", b"WIDTH = 7")),
+                      "it does not give the content that it promises for"),
+    "other tree": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes().replace(b"def net", b"def nat")), "patch does not apply"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_cannot_be_reproduced(lab, copy, kind):
+    spoil, says = BAD[kind]
+    before = around(lab[0].parent)
+    spoil(copy)
+    with pytest.raises(ValueError) as e: reproduce(copy)
+    assert says in str(e.value) and "\n" not in str(e.value)
+    assert str(e.value).startswith(("../", "/", "."))  # where
+    assert around(lab[0].parent) == before
+
+
+def test_outside_the_repository(lab, copy, tmp_path, monkeypatch):
+    done = command("mlkit_reproduce", copy.dir, cwd=tmp_path, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "no git repository, and the run's code is commit" in done.stderr
+    done = command("mlkit_reproduce", tmp_path / "nothing", cwd=tmp_path)
+    assert done.returncode == 2 and "no run here" in done.stderr
+    (tmp_path / "full").mkdir()
+    write(tmp_path / "full" / "file", "")
+    with pytest.raises(ValueError, match="give a new folder"): restore_code(copy, tmp_path / "full")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="git is not installed"): restore_code(copy, tmp_path / "tree")
+
+
+def new_file(path: str, mode: int = 100644, line: str = "evil") -> str:
+    return (f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex 0000000..1111111\n--- /dev/null\n+++ b/{path}\n"
+            f"@@ -0,0 +1 @@\n+{line}\n\\ No newline at end of file\n")
+
+
+HOSTILE = {
+    "above": new_file("../evil.txt"), "far above": new_file("lab/../../evil.txt"), "in .git": new_file(".git/hooks/post-checkout"),
+    "the .git file": new_file(".git"), "in .GIT": new_file(".GIT/config"), "a submodule's .git": new_file("lab/.git/config"),
+    "through a new link": new_file("way", 120000, "{outside}") + new_file("way/evil.txt"),
+    "absolute": new_file("{outside}/evil.txt"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_patch_writes_nothing_outside(lab, copy, tmp_path, kind):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    before = around(lab[0].parent)
+    change(copy, code=HOSTILE[kind].replace("{outside}", str(outside)))
+    with pytest.raises(ValueError, match="code.patch: cannot be applied"): restore_code(copy, tmp_path / "tree" / "deep")
+    assert not list(outside.iterdir()) and not list(tmp_path.rglob("evil.txt")) and not (tmp_path / "tree" / "deep").exists()
+    assert around(lab[0].parent) == before
+
+
+def test_links_do_not_lead_out_of_the_restored_tree(lab, copy, tmp_path):
+    "A run may not have links made elsewhere: neither by the names of its large files nor by links in its patch."
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "empty").mkdir()
+    write(lab[0] / "way/large.bin", "")
+    try:
+        names = ["way/large.bin", "../../large.bin", str(outside / "large.bin"), "go.sh/large.bin"]
+        change(copy, code=link_patch("lab/way", str(outside)), git={**copy.info["git"], "left_out": [f"lab/{names[0]}", *names[1:]]})
+        with code_of(copy, tmp_path / "empty") as code: assert (code.project / "way").is_symlink() and len(code.doubts) == 4
+    finally: shutil.rmtree(lab[0] / "way")
+    assert not list(outside.iterdir())
+
+
+def link_patch(path: str, leads_to: str) -> str:
+    "A patch that git itself would write for a new link."
+    hashed = subprocess.run(["git", "hash-object", "--stdin"], input=leads_to, capture_output=True, text=True, check=True).stdout.strip()
+    return new_file(path, 120000, leads_to).replace("1111111", hashed)
+
+
+# What git keeps, whatever it is set to
+
+SETTINGS = ["diff.noprefix=true", "diff.mnemonicPrefix=true", "diff.context=0", "diff.renames=copies", "core.abbrev=4", "color.ui=always",
+            "diff.suppressBlankEmpty=true", "apply.whitespace=error-all", "apply.ignoreWhitespace=change", "diff.orderFile=/dev/null"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_of_git_change_nothing(tmp_path, monkeypatch, setting):
+    write(tmp_path / "settings", "")
+    git(tmp_path, "config", "-f", tmp_path / "settings", *setting.split("=", 1))
+    repo = tmp_path / "repo"
+    write(repo / "a.py", "".join(f"line {i}\t \n\n" for i in range(40)))
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(repo, *args)
+    write(repo / "a.py", (repo / "a.py").read_text().replace("line 20", "  line 20"))
+    write(repo / "b.py", (repo / "a.py").read_text())
+    for name, to in (("here", "."), ("nowhere", "gone")): (repo / name).symlink_to(to)
+    monkeypatch.chdir(repo)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    state, patch = code_state(repo)
+    run = tmp_path / "run"
+    write(run / "run.json", json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    write(run / "code.patch", patch)
+    restore_code(run, tmp_path / "tree")
+    assert contents(tmp_path / "tree") == contents(repo) and state["left_out"] == []
+
+
+def test_a_change_right_after_a_commit_is_kept(tmp_path):
+    "Same size, same second as the index: git looks at the content, if the index keeps its date."
+    write(tmp_path / "a.py", "x = 1\n")
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(tmp_path, *args)
+    write(tmp_path / "a.py", "x = 2\n")
+    time.sleep(1.1)
+    assert b"+x = 2" in code_state(tmp_path)[1]
+
+
+def test_a_file_that_was_too_large_is_named_and_used(tmp_path, monkeypatch):
+    repo = tmp_path / "repo"
+    write(repo / "a.py", "")
+    for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(repo, *args)
+    write(repo / "weights/large.bin", bytes(PATCH_LIMIT + 1))
+    state, patch = code_state(repo)
+    run = tmp_path / "run"
+    write(run / "run.json", json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    write(repo / "a.py", "x = 1\n")
+    monkeypatch.chdir(repo)
+    for i, says in enumerate(["today's is used", "it is gone"]):
+        (tmp_path / str(i)).mkdir()
+        with code_of(Run(run), tmp_path / str(i)) as code:
+            assert code.doubts == [f"weights/large.bin was too large for code.patch; {says}"]
+            assert (code.project / "weights/large.bin").exists() == (i == 0)
+        shutil.rmtree(repo / "weights", ignore_errors=True)
