@@ -72,7 +72,8 @@ def mlkit_train(
     if len(asked) < len(argv) and any(not o.startswith("-") for o in asked): return _run(lambda: _describe(*asked))
     args = p.parse_intermixed_args(argv)
     if args.resume is not None: _tell_apart(args)
-    if not args.config and not args.resume: p.error("the following arguments are required: CFG")
+    shows = args.print or args.check or args.explain is not None
+    if not args.config and (shows or not args.resume): p.error("the following arguments are required: CFG")
     return _run(lambda: _train(args))
 
 # %% ../nbs/10_cli.ipynb #9e2be4a9

@@ -814,8 +814,9 @@ def hider(
     known = _dotenv(root or find_root())
     asked = {n for n in re.findall(r"\$\{oc\.env:\s*([A-Za-z_]\w*)", json.dumps(config, default=str))
              if re.search("KEY|TOKEN|SECRET|PASS|CREDENTIAL", n.upper())}
-    values = {(v or "").strip(): n for n in {*known, *asked} if not n.startswith("MLKIT_")
-              for v in (os.environ.get(n), known.get(n, ("",))[0])}
+    forms = lambda v: (v, repr(v)[1:-1], json.dumps(v)[1:-1], *(o for o in v.splitlines() if len(o) > 7))
+    values = {form.strip(): n for n in {*known, *asked} if not n.startswith("MLKIT_")
+              for v in (os.environ.get(n), known.get(n, ("",))[0]) for form in forms(v or "")}
     longest_first = sorted((v for v in values if len(v) >= 4), key=len, reverse=True)
     if not longest_first: return str
     pattern = re.compile("|".join(map(re.escape, longest_first)))
@@ -849,7 +850,7 @@ def _without(file: ConfigFile, changes: list[Override], search: SearchPath) -> C
         *above, key = o.key.split("/")
         node = data
         for k in above: node = node.get(k) or {}
-        if o.op != "~" and _is_choice(o, search): node.pop(key, None)
+        if o.op != "~" and o.value is not None and _is_choice(o, search): node.pop(key, None)
     return replace(file, source=Source(data, file.source.origins))
 
 

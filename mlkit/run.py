@@ -69,6 +69,13 @@ def code_state(
     def git(*args, stdin: bytes = b"", **env):
         return subprocess.run(["git", "-C", str(root), *args], capture_output=True, check=True, input=stdin,
                               env={**os.environ, **env}).stdout
+    try: return _code_state(git, runs)
+    except subprocess.CalledProcessError as e:
+        says = " ".join(e.stderr.decode(errors="replace").split())
+        raise ValueError(f"git cannot tell the state of {show_path(root)}: {says}") from None
+
+
+def _code_state(git: Callable[..., bytes], runs: Path | None) -> tuple[dict, bytes]:
     try: commit = git("rev-parse", "HEAD").decode().strip()
     except (OSError, subprocess.CalledProcessError): return dict(commit=None, dirty=None, left_out=[]), b""
     top = Path(git("rev-parse", "--show-toplevel").decode().strip())
@@ -152,9 +159,9 @@ class Run:
     def __init__(self,
         dir: str | Path,  # the run's folder
     ):
-        "A `FileNotFoundError` where the folder holds no run."
+        "A `FileNotFoundError` where the folder holds no run, a `ValueError` where its `run.json` is damaged."
         self.dir, self.writes = Path(dir), True  # of several processes that train it, one writes
-        self.model = self.datamodule = self.last_history = None  # what this process has of it, beside the folder
+        self.model = self.datamodule = self.last_history = None  # what this process has of it, besides the folder
         self.info: dict[str, Any] = read_info(self.dir / "run.json")
 
     def update(self, **changes):
@@ -246,7 +253,7 @@ def locked(self: Run):
 
 @patch(as_prop=True)
 def status(self: Run) -> str:
-    "running, done, failed or interrupted; a run of this machine that no process trains any more is no running one."
+    "running, done, failed or interrupted; `interrupted` also where a process of this machine was killed as it trained."
     killed = self.info["status"] == "running" and self.info.get("host") == platform.node() and not is_locked(self.dir)
     return "interrupted" if killed else self.info["status"]
 
@@ -257,18 +264,21 @@ def is_locked(
     "Is a process training it?"
     path = (dir / ".lock").resolve()
     if path in _held or os.name != "posix": return True
-    if not path.exists(): return False
     import fcntl
-    with open(path, "r+") as f:
-        try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try: f = open(path)
+    except OSError: return False
+    with f:
+        try: fcntl.lockf(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError: return True
     return False
 
 # %% ../nbs/05_run.ipynb #664bb993
 @patch
 @contextmanager
-def timed(self: Run, what: str):
-    "Note in `run.json` how many seconds something took."
+def timed(self: Run,
+    what: str,  # 'fit', 'test'
+):
+    "Note in `run.json` how many seconds something took, added to those that it had taken before."
     start, before = time.perf_counter(), self.info.get("timings", {})
     yield
     self.update(timings={**before, what: round(time.perf_counter() - start + before.get(what, 0), 3)})
@@ -339,7 +349,8 @@ def recording(
 ):
     "Log what is printed, and note how the run ends. The exception goes on to the caller."
     if not run.writes:  # another process does all this
-        try: yield run
+        try:
+            with logged_to(Path(os.devnull), hider(run.info["config"], project)): yield run
         except BaseException as e:
             e.run = run
             raise
@@ -376,7 +387,7 @@ def read_history(run: Run):  # a pandas DataFrame; empty before the first epoch
 def plot_history(
     history,      # a DataFrame with 'epoch' and columns such as 'train/loss'
     best: int | None = None,  # an epoch to mark
-):                # a matplotlib Figure, one panel a metric
+):                # a matplotlib Figure, one panel per metric
     "Draw the curves of a run."
     panels: dict[str, list[str]] = {}
     for column in history.columns:
@@ -443,7 +454,7 @@ def list_runs(
 def unfinished(
     cfg: DictConfig,  # whose name and folder of runs count
 ) -> Run:
-    "The newest run of this name that was cut off. A `ValueError` where there is none."
+    "The newest run of this name that was interrupted or failed. A `ValueError` where there is none."
     folder = (getattr(cfg, "_project", None) or find_root()) / (cfg.runs or "runs") / cfg.name
     helps = any(int(os.environ.get(o) or 0) for o in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))  # the first may have begun
     for run in list_runs(folder) if folder.is_dir() else []:

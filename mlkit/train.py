@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUN_DIR', 'prepare', 'quiet_lightning', 'build_all', 'make_trainer', 'load_weights', 'read_checkpoint',
-           'measure_best', 'train', 'resume', 'carry_out', 'begin', 'say', 'share_of_batch', 'go_on_from', 'requeued',
-           'build_loggers', 'tracked', 'show', 'removed_if_not_kept', 'fingerprint', 'machine', 'metrics_table',
-           'load_run', 'evaluate', 'Predictions', 'predict']
+           'measure_best', 'train', 'resume', 'carry_out', 'begin', 'say', 'share_of_batch', 'go_on_from',
+           'keep_config', 'note', 'requeued', 'build_loggers', 'tracked', 'show', 'removed_if_not_kept', 'fingerprint',
+           'machine', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
 
 # %% ../nbs/07_train.ipynb #a6e2244c
 import logging, os, pickle, random, re, shutil, sys, warnings
@@ -21,7 +21,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import LambdaCallback, ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -30,7 +30,7 @@ from .build import build
 from .check import load_checked
 from .callbacks import Checkpoint, CSVLogger, Progress, stage_order
 from .config import problem
-from .show import Answers, answers, plot_confusion, show_mistakes
+from .show import answers, plot_confusion, show_mistakes
 from .source import ConfigError, one_line, show_path
 from .trackers import attach, finish, installed, log_best, log_config, log_pictures, log_table
 from .run import Run, config_text, list_runs, new_run, plot_history, recording, text_table, write_text
@@ -84,7 +84,10 @@ def make_trainer(cfg: DictConfig, callbacks: list[pl.Callback], **kwargs) -> pl.
                      enable_progress_bar=has(ProgressBar), **{"logger": False, **kwargs})
 
 
-def load_weights(model: pl.LightningModule, checkpoint: str | Path) -> pl.LightningModule:
+def load_weights(
+    model: pl.LightningModule,  # whose names and shapes must be those of the file
+    checkpoint: str | Path,     # a file, from mlkit or from Lightning
+) -> pl.LightningModule:        # the same model
     "Put a checkpoint's weights into a model. Nothing in the file can run. A `ValueError` where they do not fit."
     weights = read_checkpoint(Path(checkpoint))["state_dict"]
     try: model.load_state_dict(weights)
@@ -125,7 +128,7 @@ def measure_best(trainer: pl.Trainer, model, datamodule, run: Run) -> tuple[dict
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Run:  # the run's folder, with the trained `.model` (its best weights) and the `.datamodule`
     "Train what a config describes. A `ConfigError` comes before anything is written; later failures are in the log."
     cfg = load_checked(cfg, *overrides, trust=trust)
@@ -134,16 +137,18 @@ def train(
 
 def resume(
     run: Run | str | Path,  # a run, or its folder
-    *overrides: str,  # changes of its config, such as 'trainer.max_epochs=10'; they are kept
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    *overrides: str,  # changes of its config, which are kept: 'trainer.max_epochs=10' (OneCycle's length is fixed)
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Run:  # as `train` gives it
-    "Go on with a run that was cut off. A `ValueError` where it is done, where it is trained already, or was not kept."
+    "Go on with a run that was cut off. A `ValueError` where it is done or was not kept, or another process trains it."
     run = Run(run.dir if isinstance(run, Run) else run)
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise ValueError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise ValueError(f"{run.id}: was not kept (runs: null), so there is nothing to go on from")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # we are about to write there
-    return carry_out(load_checked(run.config_file, *overrides, trust=trust), run)
+    cfg = load_checked(run.config_file, *overrides, trust=trust)
+    if cfg.runs is None: raise ValueError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
+    return carry_out(cfg, run)
 
 # %% ../nbs/07_train.ipynb #bee974f0
 def carry_out(
@@ -159,8 +164,9 @@ def carry_out(
     resumed, run = run is not None, begin(cfg, trainer, run)
     with removed_if_not_kept(run), recording(run, cfg._project), quiet_lightning(), ExitStack() as stack:
         device = trainer.strategy.root_device
-        run.update(device=str(device), machine=machine(device), data=fingerprint(datamodule))
-        checkpoint = go_on_from(run, cfg) if resumed else None
+        note(run, resumed, device=str(device), machine=machine(device), data=fingerprint(datamodule))
+        checkpoint = go_on_from(run) if resumed else None
+        if resumed: trainer.callbacks.append(LambdaCallback(on_train_batch_end=lambda *_: keep_config(run, cfg)))
         trackers = stack.enter_context(tracked(loggers, cfg, trainer, run))
         say(run, f"{run.id}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.info['device']}")
         with run.timed("fit"): trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -177,7 +183,7 @@ RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where th
 
 def begin(cfg: DictConfig, trainer: pl.Trainer, run: Run | None) -> Run:
     "The run's folder, the same for all processes; `run` is one to go on with. The trainer will write there."
-    starter, told = trainer.strategy.launcher, os.environ.get(RUN_DIR)
+    starter, told = trainer.strategy.launcher, os.environ.pop(RUN_DIR, None)
     if starter and ("ipykernel" in sys.modules or not isinstance(starter, _SubprocessScriptLauncher)):
         raise ConfigError(problem(cfg, ("trainer", "devices"), "several devices want a process each, which cannot be "
                                   "started from here: use one device, or mlkit_train with trainer=ddp from a shell"))
@@ -190,9 +196,12 @@ def begin(cfg: DictConfig, trainer: pl.Trainer, run: Run | None) -> Run:
         told = trainer.strategy.broadcast(str(run.dir) if run else None)
     if not first: run = Run(told)
     run.writes = first
-    trainer._default_root_dir, trainer.loggers = str(run.dir), [CSVLogger(run.dir)]
-    for seed in (random.seed, np.random.seed, torch.manual_seed) if trainer.global_rank else ():
-        seed(int(os.environ["PL_GLOBAL_SEED"]) + trainer.global_rank)  # else all would drop out the same units
+    trainer._default_root_dir = str(run.dir)
+    trainer.loggers = [CSVLogger(run.dir, epoch=lambda: trainer.current_epoch)]
+    if not first:  # else all would drop out the same units; after the setup, which must split the data alike
+        seeds = (int(os.environ["PL_GLOBAL_SEED"]) + trainer.global_rank) % 2**32
+        reseed = lambda *_: [seed(seeds) for seed in (random.seed, np.random.seed, torch.manual_seed)]
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=reseed))
     return run
 
 
@@ -202,7 +211,7 @@ def say(run: Run, *lines: str):
 
 
 def share_of_batch(cfg: DictConfig, trainer: pl.Trainer) -> dict[str, int]:
-    "The batch size of one process: `data.batch_size` is that of all of them together. A `ConfigError` where it is odd."
+    "The batch size of one process. A `ConfigError` where `data.batch_size` cannot be shared out evenly."
     n, size = trainer.world_size, cfg.data.get("batch_size")
     if n == 1 or not isinstance(size, int): return {}
     if size % n == 0: return dict(batch_size=size // n)
@@ -210,12 +219,8 @@ def share_of_batch(cfg: DictConfig, trainer: pl.Trainer) -> dict[str, int]:
     raise ConfigError(problem(cfg, ("data", "batch_size"), says))
 
 # %% ../nbs/07_train.ipynb #7c076830
-def go_on_from(run: Run, cfg: DictConfig) -> Path | None:
+def go_on_from(run: Run) -> Path | None:
     "The checkpoint to go on from; None: there is none yet. A `ValueError` where there are some and none loads."
-    changed = OmegaConf.to_container(cfg, resolve=False)
-    if run.writes and changed != run.info["config"]:
-        write_text(run.dir / "config.yaml", config_text(cfg))
-        run.update(config=changed)
     if run.writes:
         for path in run.dir.rglob(".*.tmp"): path.unlink()  # what was being written when it was cut off
     bad = []
@@ -234,13 +239,29 @@ def go_on_from(run: Run, cfg: DictConfig) -> Path | None:
     if bad: raise ValueError("; ".join(bad))
     say(run, f"{run.id}: has no checkpoint yet, and starts again")
 
+# %% ../nbs/07_train.ipynb #a6c657da
+def keep_config(run: Run, cfg: DictConfig):
+    "Let the run's config.yaml say what it is trained with by now."
+    changed = OmegaConf.to_container(cfg, resolve=False)
+    if not run.writes or changed == run.info["config"]: return
+    write_text(run.dir / "config.yaml", config_text(cfg))
+    run.update(config=changed)
+
+
+def note(run: Run, resumed: bool, **facts):
+    "Note what a run begins with. When it goes on, say what has changed since."
+    changed = [k for k, v in facts.items() if resumed and k in run.info and run.info[k] != v]
+    if changed: say(run, f"{run.id}: another {', '.join(changed)} than at its beginning: the result may differ")
+    run.update(**{k: v for k, v in facts.items() if k not in changed})
+
 # %% ../nbs/07_train.ipynb #e5573ebe
 def requeued(cfg: DictConfig) -> Run | None:
     "The run that this SLURM job began before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or cfg.runs is None: return None
     folder = cfg._project / cfg.runs / cfg.name
     begun = [o for o in list_runs(folder) if o.info["status"] != "done"] if folder.is_dir() else []
-    return next((o for o in begun if o.info.get("slurm_job") == os.environ["SLURM_JOB_ID"]), None)
+    mine = [o for o in begun if o.info.get("slurm_job") == os.environ["SLURM_JOB_ID"]]
+    return next((o for o in mine if o.info["config"] == OmegaConf.to_container(cfg, resolve=False)), None)
 
 # %% ../nbs/07_train.ipynb #0735bf8a
 def build_loggers(cfg: DictConfig) -> list:
@@ -256,7 +277,7 @@ def tracked(loggers: list, cfg: DictConfig, trainer: pl.Trainer, run: Run):
     "Attach the config's trackers to the run, and close them when it ends."
     resumed, failed = run.info.get("resumed"), True
     trackers = attach(loggers, run, step=resumed[-1]["step"] if resumed else 0)
-    trainer.loggers = [*trainer.loggers, *trackers]
+    trainer.loggers = [*trackers, *trainer.loggers]  # a model's `self.logger` is the first
     try:
         log_config(trackers, cfg)
         yield trackers
@@ -269,27 +290,31 @@ def show(run: Run, trackers: list, trainer: pl.Trainer):
     pictures = {"curves": plot_history(run.history, (run.info["best"] or {}).get("epoch"))}
     pictures["curves"].savefig(run.dir / "plots" / "curves.png", dpi=120)
     if not trackers: return
-    if hasattr(run.datamodule, "show_batch"): pictures["batch"] = run.datamodule.show_batch()
-    if found := _answers(run, trainer):
-        pictures |= dict(mistakes=show_mistakes(found), confusion=plot_confusion(found))
-        log_table(trackers, "predictions", found.table(), trainer.global_step)
+    pictures |= _samples(run, trackers, trainer)
     log_pictures(trackers, pictures, trainer.global_step)
     if run.info["best"]: log_best(trackers, run.checkpoint("best"), run.info["best"])
 
 
-def _answers(run: Run, trainer: pl.Trainer) -> Answers | None:
-    "The answers to the test, if it is a classifier's on images."
-    if trainer.world_size > 1 or not is_overridden("test_dataloader", run.datamodule): return None
-    try: return answers(run.model, run.datamodule)
-    except (ValueError, TypeError): return None  # other batches, or other answers
+def _samples(run: Run, trackers: list, trainer: pl.Trainer) -> dict[str, Any]:
+    "Pictures of the data and of a classifier's answers; none where these cannot be drawn."
+    made = {}
+    try:
+        if hasattr(run.datamodule, "show_batch"): made["batch"] = run.datamodule.show_batch()
+        if trainer.world_size > 1 or not is_overridden("test_dataloader", run.datamodule): return made
+        found = answers(run.model, run.datamodule)
+        log_table(trackers, "predictions", found.table(), trainer.global_step)
+        made |= dict(mistakes=show_mistakes(found), confusion=plot_confusion(found))
+    except Exception: pass  # other batches, another task: the training is done, and nothing may fail it now
+    return made
 
 # %% ../nbs/07_train.ipynb #2809ba59
 @contextmanager
 def removed_if_not_kept(run: Run):
     "A run with `runs: null` is for looking, not for keeping: its folder goes when it ends."
+    temporary = run.writes and not run.kept  # asked now: no override of a resumed run may make it so
     try: yield
     finally:
-        if not run.kept and run.writes: shutil.rmtree(run.dir.parents[1])
+        if temporary: shutil.rmtree(run.dir.parents[1])
 
 
 def fingerprint(datamodule) -> str | None:
@@ -319,7 +344,7 @@ def load_run(
     run: Run | str | Path,   # a run, or its folder
     *overrides: str,         # changes of its config, such as 'data.root=/mnt/mnist'
     checkpoint: str = "best",  # 'best', 'last', or a path
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Run:  # with `.model`, in eval mode, on the accelerator if there is one, and `.datamodule`
     "Load a run's model and data. A `FileNotFoundError` where there is no run or no such checkpoint."
     run = Run(run.dir if isinstance(run, Run) else run)
@@ -337,7 +362,7 @@ def evaluate(
     *overrides: str,           # changes of its config, such as 'data.batch_size=256'
     stage: str = "test",       # 'test' or 'val'
     checkpoint: str = "best",  # 'best', 'last', or a path
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> dict[str, float]:         # 'test/loss', 'test/acc', …
     "Measure a run's weights again. A `ConfigError` where the data is not usable, a `ValueError` where there is none."
     if stage not in ("test", "val"): raise ValueError(f"stage is 'test' or 'val', not {stage!r}")
@@ -355,7 +380,7 @@ def evaluate(
 # %% ../nbs/07_train.ipynb #037f4af2
 @dataclass
 class Predictions:
-    "`table` is a DataFrame with a row a file; `problems` has a line for each file that could not be read."
+    "`table` is a DataFrame with one row per file; `problems` has a line for each file that could not be read."
     table: Any
     problems: list[str]
 
@@ -367,7 +392,7 @@ def predict(
     inputs: str | Path | list[str | Path],  # a folder, a file, or a list of them
     *overrides: str,        # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
     batch_size: int = 256,  # images
 ) -> Predictions:           # columns: file, label, probability; for several heads, <head> and <head>_probability
     "Classify files. A `FileNotFoundError` where there are none, a `ValueError` where the datamodule reads no files."

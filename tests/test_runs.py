@@ -329,11 +329,10 @@ def test_a_batch_that_processes_cannot_share(tmp_path):
 @pytest.mark.parametrize("how", ["lightning", "torchrun"])
 def test_several_processes_one_run(tmp_path, how):
     words = [MNIST, *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"runs={tmp_path}", "logger=[tensorboard,mlflow]"]
-    if how == "lightning": done = command("mlkit_train", *words)
-    else:
-        (tmp_path / "go.py").write_text("import sys; from mlkit.cli import mlkit_train; sys.exit(mlkit_train())")
-        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", tmp_path / "go.py", *words],
-                              cwd=ROOT, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL)
+    (tmp_path / "go.py").write_text("import sys; from mlkit.cli import mlkit_train; sys.exit(mlkit_train())")
+    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if how == "torchrun" else []
+    done = subprocess.run([sys.executable, *starter, tmp_path / "go.py", *words], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob("mnist/*")
     run = Run(folder)
