@@ -19,8 +19,9 @@ NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
          "--no-first-run", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe"]
-# Runs in the page: wait for every picture and font, then tell what is there.
+# Runs in the page: wait for all of it, every picture and font, then tell what is there.
 LOOK = """(async () => {
+  if (document.readyState !== 'complete') await new Promise(done => addEventListener('load', done, {once: true}));
   const pictures = [...document.images];
   for (const p of pictures) p.loading = 'eager';
   const decoded = await Promise.all(pictures.map(p => p.decode().then(() => true, () => false)));
