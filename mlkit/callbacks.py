@@ -16,7 +16,8 @@ from typing import Any, Callable, Literal, Mapping
 import pytorch_lightning as pl
 import torch
 from fastcore.basics import patch
-from pytorch_lightning.callbacks import Callback, ProgressBar, WeightAveraging
+from lightning_utilities import apply_to_collection
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, ProgressBar, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
@@ -252,7 +253,7 @@ class PlainCheckpointIO(TorchCheckpointIO):
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key in checkpoint:
                 plain = {k: v for k, v in checkpoint[key].items() if _is_plain(v)}
-                checkpoint[key] = _each_text(plain, self.hide)
+                checkpoint[key] = apply_to_collection(plain, str, self.hide)
         checkpoint.pop("hparams_type", None)  # a class
         parts = {**checkpoint.get("callbacks", {}), **checkpoint}
         if bad := [k for k, v in parts.items() if k not in ("state_dict", "optimizer_states") and not _loads(v)]:
@@ -277,12 +278,6 @@ def _is_plain(value) -> bool:
     if type(value) in (dict, list, tuple):
         return all(map(_is_plain, [*value, *value.values()] if isinstance(value, dict) else value))
     return value is None or type(value) in (str, int, float, bool, torch.Tensor)
-
-
-def _each_text(value, f: Callable[[str], str]):
-    if isinstance(value, dict): return {k: _each_text(v, f) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return type(value)(_each_text(v, f) for v in value)
-    return f(value) if isinstance(value, str) else value
 
 # %% ../nbs/06_callbacks.ipynb #7f524059
 class Checkpoint(pl.callbacks.Checkpoint):
@@ -326,12 +321,13 @@ class Checkpoint(pl.callbacks.Checkpoint):
 # %% ../nbs/06_callbacks.ipynb #705b7aa1
 @patch
 def begin(self: Checkpoint, trainer):
-    "Be ready for a fit. A `ValueError` where somebody else would write the same file."
+    "Be ready for a fit."
     if trainer.is_global_zero: self.dir.mkdir(parents=True, exist_ok=True)
     self.moments = Moments(trainer, self.step_over, self.epoch_over)
     self.saved_at, self.saved_step, self.is_best = time.monotonic(), 0, False
-    if any(getattr(c, "save_last", None) and c.dirpath in (None, str(self.dir)) for c in trainer.callbacks):
-        raise ValueError("checkpoint: last.ckpt is written here already: take save_last out of ModelCheckpoint")
+    for c in trainer.callbacks:
+        if isinstance(c, ModelCheckpoint) and c.dirpath in (None, str(self.dir)):
+            c.CHECKPOINT_NAME_LAST = f"last-{type(c).__name__}"
     cluster = trainer._accelerator_connector.cluster_environment
     slurm = isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue
     self.stop = Stop(cluster.requeue_signal if slurm else None, silent=not trainer.is_global_zero)
@@ -412,7 +408,9 @@ def on_load_checkpoint(self: Checkpoint, trainer, pl_module, checkpoint: dict[st
     if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
     if (n := len(state["processes"])) != trainer.world_size:
         raise ValueError(f"the run was trained by {n} processes, here are {trainer.world_size}: set trainer.devices")
-    self.moments.restored, trainer.should_stop = state, state["stopping"] and not state["within_epoch"]
+    longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # somebody wants it to go on
+    self.moments.restored = state
+    trainer.should_stop = state["stopping"] and not state["within_epoch"] and not longer
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger) and trainer.is_global_zero: logger.go_on(**state["rows"])
 

@@ -120,10 +120,18 @@ def _news(own, before, wanted, who: str) -> list[str]:
     differs = {k: v for k, v in wanted.items() if own.get(k, _NOWHERE) != v}
     if other := [k for k, v in differs.items() if before.get(k, _NOWHERE) == v]:
         print(f"{who} says something else of {', '.join(other)} now; the run's own config counts")
-    return [f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in other]
+    gone = dict.fromkeys(_highest(k, wanted) for k in before if k in own and k not in wanted)
+    return [*(f"~{k}" for k in gone), *(f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in other)]
 
 
 _NOWHERE = object()
+
+
+def _highest(key: str, kept) -> str:
+    "Of a key that is gone, the shortest beginning below which nothing is left."
+    parts = key.split(".")
+    above = (".".join(parts[:i]) for i in range(1, len(parts)))
+    return next((o for o in above if not any(k == o or k.startswith(f"{o}.") for k in kept)), key)
 
 # %% ../nbs/10_cli.ipynb #bc828d82
 def _describe(*words: str):

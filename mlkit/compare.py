@@ -28,8 +28,10 @@ from .source import did_you_mean, parse_yaml
 FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns before metrics and config
 
 
-def rows_of(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    "One row a run. A run that cannot be a row is named on stderr, and left out."
+def rows_of(
+    runs: Iterable[Run],
+) -> list[dict[str, Any]]:  # name of a column -> value; a row has only what its run has
+    "One row per run. A run whose config is no config is named on stderr, and left out."
     runs, rows = list(runs), []
     taken = {*FACTS, *(k for r in runs for k in r.metrics)}
     for r in runs:
@@ -42,7 +44,7 @@ def rows_of(runs: Iterable[Run]) -> list[dict[str, Any]]:
 # %% ../nbs/08_compare.ipynb #c92ecb09
 @dataclass(frozen=True)
 class Condition:
-    "`val/acc > 0.9`: true of a row that has the value, and where it is so."
+    "`val/acc > 0.9`. A row that has no such value does not fulfil it, whatever is asked."
     name: str
     op: str     # == != < <= > >=, or ~ for 'contains'
     value: Any  # of ~, the text as written
@@ -73,7 +75,7 @@ _WORD = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'
 
 def parse_where(
     text: str,  # 'val/acc > 0.9 and optimizer.lr < 0.1 or tags ~ baseline'; '' lets everything pass
-) -> list[list[Condition]]:  # one of these, of which each
+) -> list[list[Condition]]:  # alternatives: all conditions of one of these lists must hold
     "Read a filter. A `ValueError` says in one line what is not understood."
     words, at = [], 0
     while text[at:].strip():
@@ -108,7 +110,7 @@ def select(
     where: str = "",   # 'val/acc > 0.9'
     sort: str = "",    # 'val/acc' puts the largest first, '+val/loss' the smallest
 ) -> list[dict]:
-    "Filter and sort rows. Those without the value to sort by come last; rows that are equal keep their order."
+    "Filter and sort rows; those without the value to sort by come last. A `ValueError` for a name that no row has."
     any_of, name = parse_where(where), sort.removeprefix("+")
     if sort: check_column(name, rows)
     for o in (o for all_of in any_of for o in all_of):
@@ -133,8 +135,8 @@ def runs(
     dir: str | Path = "runs",  # a folder with runs anywhere below it
     where: str = "",  # 'val/acc > 0.9'
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest
-):                    # a pandas DataFrame, one row a run, newest first, with the run's id as its index
-    "All runs below a folder as a table: what they are, their metrics, their configs."
+):                    # a pandas DataFrame, one row per run, newest first, with the run's id as its index
+    "All runs below a folder: what they are, their metrics, their configs. Errors as of `list_runs` and `select`."
     import pandas as pd
     found = list_runs(dir)
     rows, metrics = select(rows_of(found), where, sort), {k for r in found for k in r.metrics}
@@ -147,7 +149,7 @@ def runs_text(
     dir: str | Path = "runs",  # a folder with runs anywhere below it
     where: str = "",  # 'val/acc > 0.9'
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest
-    columns: Iterable[str] = (),  # none: what the runs' tests say, else their validation
+    columns: Iterable[str] = (),  # metrics or keys; none: the test's metrics, or the validation's without a test
 ) -> str:
     "All runs below a folder as text; what `mlkit_runs` prints."
     found = list_runs(dir)
@@ -185,7 +187,7 @@ def differing(tables: list[dict]) -> dict[str, list]:
 
 # %% ../nbs/08_compare.ipynb #30ad6fb7
 def beside(run: Run) -> dict[str, Any]:
-    "What a result depends on beside the config."
+    "What a result depends on besides the config: commit, data, device, versions."
     git = run.info.get("git")
     commit = {k: git.get(k) for k in ("commit", "dirty")} if isinstance(git, dict) else git
     found = flat({"git": commit, **{k: run.info.get(k) for k in ("data", "device", "versions")}})
@@ -306,11 +308,11 @@ def panels(self: Comparison) -> tuple[list[Panel], list[str]]:
 # %% ../nbs/08_compare.ipynb #fec58104
 def text_chart(
     panel: Panel,
-    letters: str,  # of all runs
-    width: int = 60,
-    height: int = 12,
+    letters: str,      # of all runs
+    width: int = 60,   # characters between the axis and the right end
+    height: int = 12,  # lines between title and axis
 ) -> str:
-    "The curves that count, as text."
+    "The curves of the panel's `stage`, as text."
     import numpy as np
     curves = [c for c in panel.curves if c.stage == panel.stage]
     scaled = np.log10 if panel.log else np.asarray
@@ -393,10 +395,10 @@ def hue(i: int) -> str:
 
 
 def spread(
-    places: list[float],  # ascending
-    gap: float,
-) -> list[float]:
-    "Move what lies too close apart: upwards, and down again from 1."
+    places: list[float],  # ascending, from 0 to 1
+    gap: float,           # the least distance
+) -> list[float]:         # ascending, at most 1
+    "Move apart what lies too close together: upwards first, then down again from 1."
     up = list(accumulate(places, lambda below, y: max(y, below + gap)))
     down = accumulate([min(up[-1], 1.0), *up[-2::-1]], lambda above, y: min(y, above - gap))
     return list(down)[::-1]
@@ -419,7 +421,7 @@ def _label_ends(ax, curves: list[Curve], letters: str, paper: str):
 def curves(self: Comparison,
     theme: str = "light",  # or 'dark'
 ):                         # a matplotlib Figure
-    "The runs' curves, one panel a metric: the training's dashed, the validation's solid."
+    "The runs' curves, one panel per metric: the training's dashed, the validation's solid."
     import matplotlib
     panels, notes = self.panels
     wide, high = min(max(len(panels), 1), 3), -(-len(panels) // 3) or 1
@@ -522,8 +524,8 @@ def _repr_html_(self: Comparison) -> str: return self._body(dark=False)
 
 @patch
 def html(self: Comparison,
-    path: str | Path,  # a file to write
-) -> Path:
-    "Write the comparison as a page that needs nothing beside it."
+    path: str | Path,  # a file to write; an old one is replaced
+) -> Path:             # the same
+    "Write the comparison as a page that needs no other file."
     write_text(path, _PAGE.format(title=f"{len(self.runs)} runs compared", body=self._body(dark=True)))
     return Path(path)

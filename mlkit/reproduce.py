@@ -30,8 +30,8 @@ def _git(folder: Path, *args: str, stdin: bytes = b"") -> str:
 
 # %% ../nbs/08_reproduce.ipynb #61fae373
 def recorded_code(
-    run: Run,
-) -> tuple[str, bytes]:  # the commit, and the patch; b"" for a clean tree
+    run: Run,            # whose run.json and code.patch are read
+) -> tuple[str, bytes]:  # the commit's full hash, and the patch; b"" for a clean tree
     "The code that a run's folder names. A `ValueError` where it names none or has lost it."
     state = run.info.get("git") or {}
     if state.get("commit") is None:
@@ -331,7 +331,7 @@ class Reproduction:
 def reproduce(
     run: Run | str | Path,  # a run that is done, or its folder
     anyway: bool = False,   # train even where the data has changed
-    trust: Iterable[str] = (),  # packages and names that targets may come from, beside those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Reproduction:
     "Train a run again from its own code, and compare. A `ValueError` in one line where that cannot be tried."
     run = Run(run.dir if isinstance(run, Run) else run)

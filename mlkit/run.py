@@ -69,7 +69,7 @@ def code_state(
     def git(*args, stdin: bytes = b"", **env):
         return subprocess.run(["git", "-C", str(root), *args], capture_output=True, check=True, input=stdin,
                               env={**os.environ, **env}).stdout
-    try: return _code_state(git, runs)
+    try: return _code_state(git, runs and runs.resolve())
     except subprocess.CalledProcessError as e:
         says = " ".join(e.stderr.decode(errors="replace").split())
         raise ValueError(f"git cannot tell the state of {show_path(root)}: {says}") from None
@@ -293,8 +293,8 @@ def new_run(
                            f"becomes a folder: use letters, digits, '.', '_' and '-', not {cfg.get('name')!r}")
     root = getattr(cfg, "_project", None) or find_root()
     parent = (Path(tempfile.mkdtemp()) if cfg.get("runs") is None else root / cfg.runs) / cfg.name
-    parent.mkdir(parents=True, exist_ok=True)
     git, diff = code_state(root, root / (cfg.get("runs") or "runs"))
+    parent.mkdir(parents=True, exist_ok=True)
     while True:
         dir = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: dir.mkdir()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RUN_DIR', 'prepare', 'quiet_lightning', 'build_all', 'make_trainer', 'load_weights', 'read_checkpoint',
            'measure_best', 'train', 'resume', 'carry_out', 'begin', 'say', 'share_of_batch', 'go_on_from',
-           'keep_config', 'note', 'requeued', 'build_loggers', 'tracked', 'show', 'removed_if_not_kept', 'fingerprint',
-           'machine', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
+           'keep_config', 'note', 'requeued', 'build_loggers', 'tracked', 'report', 'removed_if_not_kept',
+           'fingerprint', 'machine', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
 
 # %% ../nbs/07_train.ipynb #a6e2244c
 import logging, os, pickle, random, re, shutil, sys, warnings
@@ -22,14 +22,15 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LambdaCallback, ProgressBar
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .build import build
 from .check import load_checked
-from .callbacks import Checkpoint, CSVLogger, Progress, stage_order
-from .config import problem
+from .callbacks import Checkpoint, CSVLogger, PlainCheckpointIO, Progress, stage_order
+from .config import hider, problem
 from .show import answers, plot_confusion, show_mistakes
 from .source import ConfigError, one_line, show_path
 from .trackers import attach, finish, installed, log_best, log_config, log_pictures, log_table
@@ -173,7 +174,7 @@ def carry_out(
         with run.timed("test"): metrics, best = measure_best(trainer, model, datamodule, run)
         run.update(metrics=metrics, best=best)
         run.model, run.datamodule, run.last_history = model.eval(), datamodule, run.history
-        if run.writes: show(run, trackers, trainer)
+        if run.writes: report(run, trackers, trainer)
         say(run, "", metrics_table(metrics), "", f"run: {show_path(run.dir) if run.kept else 'not kept'}")
     return run
 
@@ -187,21 +188,28 @@ def begin(cfg: DictConfig, trainer: pl.Trainer, run: Run | None) -> Run:
     if starter and ("ipykernel" in sys.modules or not isinstance(starter, _SubprocessScriptLauncher)):
         raise ConfigError(problem(cfg, ("trainer", "devices"), "several devices want a process each, which cannot be "
                                   "started from here: use one device, or mlkit_train with trainer=ddp from a shell"))
-    first = trainer.is_global_zero
-    if first: run = run or new_run(cfg)
-    if starter and not trainer.strategy.cluster_environment.creates_processes_externally:
-        os.environ[RUN_DIR] = str(run.dir)  # the others will be started
-    elif trainer.world_size > 1 and (first or not told):
-        trainer.strategy.setup_environment()
-        told = trainer.strategy.broadcast(str(run.dir) if run else None)
-    if not first: run = Run(told)
-    run.writes = first
+    run = _agreed(trainer, (run or new_run(cfg)) if trainer.is_global_zero else None, told)
     trainer._default_root_dir = str(run.dir)
     trainer.loggers = [CSVLogger(run.dir, epoch=lambda: trainer.current_epoch)]
-    if not first:  # else all would drop out the same units; after the setup, which must split the data alike
+    strategy, hide = trainer.strategy, hider(run.info["config"], cfg._project)
+    if type(strategy.checkpoint_io) is TorchCheckpointIO: strategy.checkpoint_io = PlainCheckpointIO(hide)
+    if not run.writes:  # else all would drop out the same units; after the setup, which must split the data alike
         seeds = (int(os.environ["PL_GLOBAL_SEED"]) + trainer.global_rank) % 2**32
         reseed = lambda *_: [seed(seeds) for seed in (random.seed, np.random.seed, torch.manual_seed)]
         trainer.callbacks.insert(0, LambdaCallback(on_fit_start=reseed))
+    return run
+
+
+def _agreed(trainer: pl.Trainer, run: Run | None, told: str | None) -> Run:
+    "The first process's run, for all of them; `told` is where it is, if who started this process has said it."
+    first, strategy = trainer.is_global_zero, trainer.strategy
+    if strategy.launcher and not strategy.cluster_environment.creates_processes_externally:
+        os.environ[RUN_DIR] = str(run.dir)  # the others will be started
+    elif trainer.world_size > 1 and (first or not told):
+        strategy.setup_environment()
+        told = strategy.broadcast(str(run.dir) if first else None)
+    run = run if first else Run(told)
+    run.writes = first
     return run
 
 
@@ -209,7 +217,7 @@ def say(run: Run, *lines: str):
     "Of several processes, one speaks."
     if run.writes: print(*lines, sep="\n", flush=True)
 
-
+# %% ../nbs/07_train.ipynb #8fdd8466
 def share_of_batch(cfg: DictConfig, trainer: pl.Trainer) -> dict[str, int]:
     "The batch size of one process. A `ConfigError` where `data.batch_size` cannot be shared out evenly."
     n, size = trainer.world_size, cfg.data.get("batch_size")
@@ -285,7 +293,7 @@ def tracked(loggers: list, cfg: DictConfig, trainer: pl.Trainer, run: Run):
     finally: finish(trackers, failed)
 
 
-def show(run: Run, trackers: list, trainer: pl.Trainer):
+def report(run: Run, trackers: list, trainer: pl.Trainer):
     "Draw the run's curves; trackers get these, what can be shown of the data and the answers, and the best checkpoint."
     pictures = {"curves": plot_history(run.history, (run.info["best"] or {}).get("epoch"))}
     pictures["curves"].savefig(run.dir / "plots" / "curves.png", dpi=120)

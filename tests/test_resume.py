@@ -503,3 +503,16 @@ def test_no_larger_files(project, references, tmp_path):
 
 def test_full_disk(project, references, small_disk):
     fails_for_want_of_room(project, small_disk, "fill:25:100000", references)
+
+
+FIRST_ROOTS = """
+import sys, torch
+if len(sys.argv) > 1: import mlkit.resume
+numbers = torch.rand(7840)
+sys.exit(not torch.equal(numbers.sqrt(), numbers.sqrt()))
+"""
+
+def test_the_first_roots_are_as_good_as_the_next():
+    "PyTorch issue 188792: without mlkit, one of ten processes fails here, on the machine that this was written on."
+    several = [subprocess.Popen([sys.executable, "-c", FIRST_ROOTS, "with mlkit"]) for _ in range(8)]
+    assert [o.wait(300) for o in several] == [0] * 8

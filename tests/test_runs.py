@@ -40,6 +40,13 @@ def weights(run: Run, which="last") -> dict: return torch.load(run.checkpoint(wh
 def same(a: dict, b: dict) -> bool: return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
+def test_lightnings_own_checkpoints_beside_ours(tmp_path):
+    other = "+callbacks.other={_target_: pytorch_lightning.callbacks.ModelCheckpoint, save_last: true}"
+    run = short(tmp_path, other)
+    assert {"best.ckpt", "last.ckpt", "last-ModelCheckpoint.ckpt"} <= {p.name for p in run.file("checkpoints").iterdir()}
+    assert same(weights(run), weights(run, str(run.file("checkpoints/last-ModelCheckpoint.ckpt"))))
+
+
 # -- secrets
 
 PARTS = '''

@@ -341,10 +341,10 @@ def test_calls_of_the_users_own_cannot_stop_a_training_either(tmp_path, capsys):
     trackers.finish(loggers, failed=False)
 
 
-def test_a_missing_package_is_a_mistake_of_the_config(tmp_path, monkeypatch):
+def test_a_missing_package_is_a_mistake_of_the_config(monkeypatch):
     monkeypatch.setitem(trackers.NEEDS, "mlflow", ["mlflow", "no_such_package"])
     with pytest.raises(ValueError, match="^logger.mlflow: not installed; run: pip install no_such_package$"):
-        trackers.attach([partial(trackers.mlflow)], a_run(tmp_path))
+        trackers.installed([partial(trackers.mlflow)])
 
 
 # The group, and sweeps
