@@ -1,4 +1,5 @@
 "What every test starts from: no tracker on the network, and none of the settings of whoever runs them."
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,38 @@ import pytest
 
 for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]: os.environ.pop(name, None)
 os.environ["WANDB_MODE"] = "offline"
+THREADS = "OMP_NUM_THREADS"
+if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault(THREADS, "1")  # a core for each worker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    "A test that looks at the clock (`slowness`, or marked `alone`) waits until no other runs, and none begins meanwhile."
+    if "PYTEST_XDIST_WORKER" not in os.environ: return (yield)
+    alone = "slowness" in item.fixturenames or item.get_closest_marker("alone")
+    folder = Path(item.config.rootpath) / ".pytest_cache"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "door.lock", "w") as door, open(folder / "room.lock", "w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits to be alone stands in the door
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if not alone: fcntl.flock(door, fcntl.LOCK_UN)
+        threads = os.environ.pop(THREADS, None) if alone else None
+        try: return (yield)
+        finally:
+            if threads: os.environ[THREADS] = threads
+
+
+@pytest.fixture
+def figure(record_property):
+    "Tells what was measured; it stands in the last lines of all."
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    figures = [text for r in reports for name, text in r.user_properties if name == "figure"]
+    if figures: terminalreporter.section("figures")
+    for text in figures: terminalreporter.line(text)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from mlkit.datamodule import IDX_FILES, SAMPLES, read_idx, write_idx
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.alone
 def test_overhead(tmp_path):
     "The benchmark on as many images as full MNIST has: the sample, ten times over."
     for name in IDX_FILES: write_idx(tmp_path / name, np.concatenate([read_idx(SAMPLES / "mnist" / f"{name}.gz")] * 10))

@@ -1422,7 +1422,8 @@ TWELVE["config"] = "".join(o for o in VISION["config"].splitlines(True) if not r
     "  - (callbacks|logger|extras|hydra|experiment|hparams_search|optional local|debug):", o))
 
 
-def test_takes_a_quarter_of_the_time_of_hydra(hydra_python, tmp_path, capsys):
+@pytest.mark.alone
+def test_takes_a_quarter_of_the_time_of_hydra(hydra_python, tmp_path, figure):
     "All of `load_config`, with mlkit's own layers, against `hydra.compose` alone: the same 12 files, in one go."
     (tmp_path / "pyproject.toml").touch()
     path = Case("", TWELVE).write(tmp_path / "configs")
@@ -1438,7 +1439,7 @@ def test_takes_a_quarter_of_the_time_of_hydra(hydra_python, tmp_path, capsys):
     mine += [once() for _ in range(15)]
     mine, theirs = statistics.median(mine), statistics.median(theirs)
     told = f"load_config {mine * 1000:.1f} ms, hydra.compose {theirs * 1000:.1f} ms: {mine / theirs:.2f}"
-    with capsys.disabled(): print(f"\n{told}")
+    figure(told)
     assert mine <= theirs / 4, told
 
 

@@ -177,6 +177,7 @@ def test_array_loader_shapes():
     assert next(iter(ArrayLoader(torch.zeros(10, 2, device="meta"), 4))).device.type == "meta"  # gathered where it lies
 
 
+@pytest.mark.alone
 def test_memory_speed():
     x, y = torch.zeros(60000, 1, 28, 28, dtype=torch.uint8), torch.zeros(60000, dtype=torch.int64)
     normalize = dm.Normalize((0.1307,), (0.3081,))

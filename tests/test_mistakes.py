@@ -1206,24 +1206,24 @@ CAUGHT: dict[str, tuple[int, int]] = {}  # kind -> caught, all
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mistake(kind, project):
+def test_mistake(kind, project, figure):
     mistakes = corpus(KINDS[kind])
     folders = [write(project / kind.replace(" ", "_") / str(i), m.files()) for i, m in enumerate(mistakes)]
     missed = list(filter(None, (in_process(m, folder, project) for m, folder in zip(mistakes, folders))))
     CAUGHT[kind] = len(mistakes) - len(missed), len(mistakes)
-    figure = "{}: caught {} / {}".format(kind, *CAUGHT[kind])
-    print(f"\n{figure}")
-    assert not missed, "\n\n".join([figure, *missed])
+    told = "{}: caught {} / {}".format(kind, *CAUGHT[kind])
+    figure(told)
+    assert not missed, "\n\n".join([told, *missed])
 
 
-def test_all_mistakes():
+def test_all_mistakes(figure):
     caught, total = map(sum, zip((0, 0), *CAUGHT.values()))
-    print(f"\nmistakes: caught {caught} / {total}")
+    figure(f"mistakes: caught {caught} / {total}")
     if CAUGHT.keys() == KINDS.keys(): assert total >= 150
     assert caught == total, CAUGHT
 
 
-def test_mistakes_in_a_shell(project):
+def test_mistakes_in_a_shell(project, figure):
     "One or two of each class, as a person meets them."
     quick = ("broken yaml", "bad grammar", "unknown option", "missing file")  # those that need no torch
     some = [(f"{kind}_{i}", m) for kind, f in KINDS.items() for i, m in enumerate(corpus(f))
@@ -1231,7 +1231,7 @@ def test_mistakes_in_a_shell(project):
     with ThreadPoolExecutor(2) as pool:
         missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files()), project), some)
         missed = list(filter(None, missed))
-    print(f"\nin a shell: caught {len(some) - len(missed)} / {len(some)}")
+    figure(f"in a shell: caught {len(some) - len(missed)} / {len(some)}")
     assert not missed, "\n\n".join(missed)
 
 

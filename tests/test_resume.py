@@ -315,13 +315,12 @@ def references(project, tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
-def run_cases(todo: list[Case], project, references, tmp_path, capsys, title: str):
+def run_cases(todo: list[Case], project, references, tmp_path, figure, title: str):
     start = time.time()
     go = lambda case: play(case, project, tmp_path / f"case{case.number}", references[case.config])
     with ThreadPoolExecutor(2) as pool: done = list(pool.map(go, todo))
     equal = sum(not case.wrong for case in done)
-    with capsys.disabled():
-        print("", HEAD, *(case.row() for case in done), f"{title}: {equal} / {len(done)} ({time.time() - start:.0f} s)", sep="\n")
+    figure("\n".join([HEAD, *(case.row() for case in done), f"{title}: {equal} / {len(done)} ({time.time() - start:.0f} s)"]))
     assert equal == len(done), "\n".join(case.row() for case in done if case.wrong)
 
 
@@ -333,16 +332,16 @@ def test_uninterrupted_runs_are_equal(project, references, tmp_path):
     with ThreadPoolExecutor(2) as pool: list(pool.map(again, references))
 
 
-def test_killed(project, references, tmp_path, capsys):
+def test_killed(project, references, tmp_path, figure):
     todo = cases(KILLS, "SIGKILL", seed=1)
     assert len(todo) == 40 and {case.config for case in todo} == set(LENGTH)
-    run_cases(todo, project, references, tmp_path, capsys, "killed with SIGKILL, resumed, equal")
+    run_cases(todo, project, references, tmp_path, figure, "killed with SIGKILL, resumed, equal")
 
 
-def test_terminated(project, references, tmp_path, capsys):
+def test_terminated(project, references, tmp_path, figure):
     todo = cases(TERMS, "SIGTERM", seed=2)
     assert len(todo) == 10
-    run_cases(todo, project, references, tmp_path, capsys, "stopped with SIGTERM, resumed, equal")
+    run_cases(todo, project, references, tmp_path, figure, "stopped with SIGTERM, resumed, equal")
 
 
 # -- what the checkpoints may cost, and what the comparison is worth
@@ -430,14 +429,14 @@ def test_second_signal_stops_at_once(project, references, tmp_path, name):
 DDP = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 
 
-def test_killed_ddp(project, references, tmp_path, capsys):
+def test_killed_ddp(project, references, tmp_path, figure):
     process = train(project, tmp_path / "whole", "lit", *DDP, fresh=True)
     assert process.wait() == 0, process.said
     assert len(traced(tmp_path / "whole", 1)) == LENGTH["lit"]
     group = [(0, "on_train_batch_start:17"), (1, "forward:31"), (0, "write:24:20000"), (1, "on_validation_batch_start:45")]
     todo = [Case(n, "lit", [at], args=DDP, env=dict(END_RANK=rank, END_GROUP=1), fresh=True) for n, (rank, at) in enumerate(group)]
     todo.append(Case(4, "lit", ["on_train_batch_start:36"], args=DDP, env=dict(END_RANK=1), fresh=True))  # the child alone
-    run_cases(todo, project, dict(lit=tmp_path / "whole"), tmp_path, capsys, "two processes, killed with SIGKILL, resumed, equal")
+    run_cases(todo, project, dict(lit=tmp_path / "whole"), tmp_path, figure, "two processes, killed with SIGKILL, resumed, equal")
 
 
 def test_ddp_equals_one_process(project, tmp_path):

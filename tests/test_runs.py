@@ -147,6 +147,7 @@ def test_checkpoints_with_code_and_damaged_ones(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.alone
 def test_run_json_of_a_gigabyte(tmp_path):
     run = short(tmp_path / "runs")
     with open(run.dir / "run.json", "wb") as f:

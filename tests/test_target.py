@@ -544,6 +544,7 @@ def test_mistakes(target, message):
         assert "\n" not in str(e.value) and e.type is TargetError
 
 
+@pytest.mark.alone
 def test_judging_takes_less_than_a_millisecond():
     targets = ["torch.nn.Linear", "torch.relu", "pytorch_lightning.Trainer", "mlkit.model.LitModel", "logging.os.system", "torch.hub.load", "webbrowser.open"]
     def once(target):
@@ -714,6 +715,7 @@ assert len(got) == 8 and all(a is b for row in got for a, b in zip(row, got[0]))
 """)
 
 
+@pytest.mark.alone
 def test_outlines_of_a_run_are_quick():
     code = """
 import time, torch
