@@ -256,9 +256,9 @@ class GridMask(PerSample):
 
     def draw(self, n: int, h: int, w: int) -> tuple[Tensor]:  # (n, 1, h, w), True where covered
         side = (min(h, w) / torch.randint(self.cells[0], self.cells[1] + 1, (n, 1))).round().clamp(min=2)
-        square = ((1 - self.ratio) * side).round().clamp(min=1)
+        square = ((1 - self.ratio) * side).round().clamp(min=1).minimum(side - 1)  # something of each is left
         rows, cols = ((torch.arange(o) + (torch.rand(n, 1) * side).floor()) % side < square for o in (h, w))
-        return (rows[:, None, :, None] & cols[:, None, None, :]),
+        return rows[:, None, :, None] & cols[:, None, None, :],
 
     def change(self, x: Tensor, covered: Tensor) -> Tensor: return x.masked_fill(covered, self.fill)
 
@@ -275,9 +275,9 @@ class Mixing(nn.Module):
         self.alpha, self.p = alpha, p
 
     def mix(self,
-        x: Tensor, target: Any,            # of the batch
-        other: Callable[[Tensor], Tensor], # from a tensor (B, ...) to that of the partners
-        weight: float,                     # in [0.5, 1], what a sample keeps
+        x: Tensor, target: Any,             # the batch
+        other: Callable[[Tensor], Tensor],  # gives of a tensor (B, ...) the partners' rows
+        weight: float,                      # in [0.5, 1], what a sample is to keep of itself
     ) -> tuple[Tensor, Mixed]:
         raise NotImplementedError(f"{type(self).__name__} has no method `mix`")
 
@@ -290,13 +290,14 @@ class Mixing(nn.Module):
         weight = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         order = torch.randperm(len(x))
         def other(t):
-            if t is None: return None
+            if t is None: return None  # a batch without a target
             ok = isinstance(t, Tensor) and t.ndim > 0 and len(t) == len(x)
-            _demand(self, ok, f"a target must be tensors of {len(x)} values, as x has, got a {type(t).__name__}")
+            got = f"shape {tuple(t.shape)}" if isinstance(t, Tensor) else f"type {type(t).__name__}"
+            _demand(self, ok, f"a target must be a tensor (B, ...) with the B of x, {len(x)}, got one of {got}")
             return t[order.to(t.device)]
         return self.mix(x, target, other, max(weight, 1 - weight))
 
-
+# %% ../nbs/03_augment.ipynb #5cd9c56d
 class MixUp(Mixing):
     "Lay each picture over another. A `ValueError` names a parameter out of its range, or a target that cannot be mixed."
     def __init__(self,

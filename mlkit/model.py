@@ -153,7 +153,7 @@ def _flatten(metrics: Mapping, prefix: str = "") -> dict[str, Any]:
 def _shared_step(self: LitModel, batch, stage: str) -> Tensor:
     losses, preds, target = self.step(batch)
     losses = losses if isinstance(losses, Mapping) else {"loss": losses}
-    while isinstance(target, Mixed): target = target.a  # what a metric takes a picture for
+    while isinstance(target, Mixed): target = target.a
     with torch.no_grad():
         values = {name: f(*_head(name, preds, target)) for name, f in self.functions.items()}
         self.means[stage].add({**losses, **values}, _batch_size(batch))
@@ -179,11 +179,11 @@ def _batch_size(batch) -> int:
 # %% ../nbs/04_model.ipynb #e746d3be
 @patch
 def _augmented(self: LitModel, batch):
+    "The batch as `augment` changes it. A `ValueError` where it is no pair."
     if self.augment is None: return batch
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        n = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        raise ValueError(f"augment wants batches (x, target), got a {type(batch).__name__}{n}; override `training_step` for others")
-    return self.augment(*batch)
+    if isinstance(batch, (tuple, list)) and len(batch) == 2: return self.augment(*batch)
+    raise ValueError(f"augment wants batches (x, target), not a {type(batch).__name__} of {len(batch)}; "
+                     "override training_step for such batches")
 
 @patch
 def training_step(self: LitModel, batch, batch_idx: int) -> Tensor:
