@@ -42,8 +42,8 @@ def merge_into(
     for key, value in _get(src.data, path).items():
         here, node = (*path, key), _get(data, path)
         if value == "???" and key in node: continue
-        if isinstance(value, Mapping) and _is_reference(node.get(key)): _unfold(data, links, here)
-        if isinstance(value, Mapping) and isinstance(node.get(key), dict):
+        if isinstance(value, Mapping) and _is_reference(_item(node, key)): _unfold(data, links, here)
+        if isinstance(value, Mapping) and isinstance(_item(node, key), dict):
             links.setdefault(here, []).append(Link(src.origins[here], None))
             merge_into(data, links, src, here)
         else:

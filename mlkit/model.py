@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
+from .augment import Mixed, mixed_loss
+
 # %% ../nbs/04_model.ipynb #8fa1c502
 class Means:
     "Weighted means of named scalars, kept as sums on the device that they come from."
@@ -113,10 +115,11 @@ class LitModel(pl.LightningModule):
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # called with the parameters
         scheduler: Callable[..., Any] | Mapping[str, Any] | None = None,  # called with the optimizer, see above
         metrics: Mapping[str, Any] | None = None,  # name -> function or Metric; or head -> such a mapping
+        augment: Callable[..., Any] | None = None,  # (x, target) -> (x, target), for training batches, on their device
         compile: bool = False,  # compile the net in place, with torch.compile: its weights keep their names
     ):
         super().__init__()
-        self.net, self.optimizer, self.scheduler = net, optimizer, scheduler
+        self.net, self.optimizer, self.scheduler, self.augment = net, optimizer, scheduler, augment
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
         self.means = {stage: Means() for stage in ("train", "val", "test")}
         flat = _flatten(metrics or {})
@@ -129,12 +132,12 @@ class LitModel(pl.LightningModule):
     def forward(self, x: Tensor): return self.net(x)
 
     def step(self,
-        batch,  # (x, target): x (B, C, H, W); target (B,), or by head
+        batch,  # (x, target): x (B, C, H, W); target (B,), or by head; or a `Mixed` of two such targets
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
         "What one batch means, in every stage."
         x, target = batch
         logits = self(x)
-        return self.loss(logits, target), logits, target
+        return mixed_loss(self.loss, logits, target), logits, target
 
 
 def _flatten(metrics: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -150,6 +153,7 @@ def _flatten(metrics: Mapping, prefix: str = "") -> dict[str, Any]:
 def _shared_step(self: LitModel, batch, stage: str) -> Tensor:
     losses, preds, target = self.step(batch)
     losses = losses if isinstance(losses, Mapping) else {"loss": losses}
+    while isinstance(target, Mixed): target = target.a
     with torch.no_grad():
         values = {name: f(*_head(name, preds, target)) for name, f in self.functions.items()}
         self.means[stage].add({**losses, **values}, _batch_size(batch))
@@ -174,7 +178,16 @@ def _batch_size(batch) -> int:
 
 # %% ../nbs/04_model.ipynb #e746d3be
 @patch
-def training_step(self: LitModel, batch, batch_idx: int) -> Tensor: return self._shared_step(batch, "train")
+def _augmented(self: LitModel, batch):
+    "The batch as `augment` changes it. A `ValueError` where it is no pair."
+    if self.augment is None: return batch
+    if isinstance(batch, (tuple, list)) and len(batch) == 2: return self.augment(*batch)
+    raise ValueError(f"augment wants batches (x, target), not a {type(batch).__name__} of {len(batch)}; "
+                     "override training_step for such batches")
+
+@patch
+def training_step(self: LitModel, batch, batch_idx: int) -> Tensor:
+    return self._shared_step(self._augmented(batch), "train")
 @patch
 def validation_step(self: LitModel, batch, batch_idx: int, dataloader_idx: int = 0): self._shared_step(batch, "val")
 @patch

@@ -249,7 +249,7 @@ NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.u
     torchmetrics.image torchmetrics.text torchmetrics.audio torchmetrics.segmentation torchmetrics.clustering torchmetrics.detection
     torchmetrics.functional.classification torchmetrics.functional.image pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers
     pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins pytorch_lightning.plugins.environments
-    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.nets mlkit.model mlkit.callbacks mlkit.datamodule""".split()
+    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.nets mlkit.model mlkit.callbacks mlkit.datamodule mlkit.augment""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function has_torch_function_unary
     has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError atomic_open write_idx fetch""".split()
 
@@ -623,7 +623,7 @@ def test_pydantic_models_have_signatures():
 # -- outlines
 
 OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers pytorch_lightning.strategies pytorch_lightning.profilers
-    pytorch_lightning.plugins mlkit.datamodule mlkit.model mlkit.callbacks mlkit.nets""".split()
+    pytorch_lightning.plugins mlkit.datamodule mlkit.model mlkit.callbacks mlkit.nets mlkit.augment""".split()
 ORACLE = """
 import json, inspect, re, sys
 import torch
