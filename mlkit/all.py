@@ -8,8 +8,9 @@ __all__ = ['partial', 'Path', 'pl', 'torch', 'Tensor', 'nn', 'F', 'Augment', 'Cu
            'check', 'register', 'Checkpoint', 'CSVLogger', 'Progress', 'SameBatches', 'Config', 'ConfigError',
            'compose', 'diff', 'explain', 'load_config', 'MNIST', 'ArrayLoader', 'EpochSampler', 'ImageFolder',
            'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP', 'ConvNet', 'Heads', 'ResNet', 'UNet', 'Run',
-           'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'plot_confusion', 'show_mistakes', 'evaluate',
-           'load_run', 'predict', 'resume', 'train', 'compare', 'runs', 'reproduce']
+           'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'judge', 'plot_confusion', 'show_batch',
+           'show_mistakes', 'show_results', 'top_confused', 'evaluate', 'load_run', 'predict', 'resume', 'train',
+           'compare', 'runs', 'reproduce']
 
 # %% ../nbs/11_all.ipynb #38997369
 from functools import partial
@@ -33,7 +34,8 @@ from .model import HeadsLoss, LitModel, accuracy
 from .nets import MLP, ConvNet, Heads, ResNet, UNet
 from .reproduce import reproduce
 from .run import Run, list_runs, plot_history
-from .show import answers, confusion_matrix, plot_confusion, show_mistakes
+from .show import (answers, confusion_matrix, judge, plot_confusion, show_batch, show_mistakes, show_results,
+                        top_confused)
 from .train import evaluate, load_run, predict, resume, train
 
 # what `import *` gives (nbdev makes `__all__` of it)
@@ -43,5 +45,6 @@ _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "Augment", "Cuto
          "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "compose", "diff", "explain",
          "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss",
          "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs",
-         "plot_history", "answers", "confusion_matrix", "plot_confusion", "show_mistakes", "evaluate",
+         "plot_history", "answers", "confusion_matrix", "judge", "plot_confusion", "show_batch", "show_mistakes",
+         "show_results", "top_confused", "evaluate",
          "load_run", "predict", "resume", "train", "compare", "runs", "reproduce"]

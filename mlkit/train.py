@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import pytorch_lightning as pl
@@ -31,7 +31,7 @@ from .build import build
 from .check import load_checked
 from .callbacks import Checkpoint, CSVLogger, PlainCheckpointIO, Progress, stage_order
 from .config import hider, problem
-from .show import answers, plot_confusion, show_mistakes
+from .show import Answers, answers, plot_confusion, show_batch, show_mistakes, show_results
 from .source import ConfigError, one_line, show_path
 from .trackers import attach, finish, installed, log_best, log_config, log_pictures, log_table
 from .run import Run, config_text, list_runs, new_run, plot_history, recording, text_table, write_text
@@ -304,16 +304,31 @@ def report(run: Run, trackers: list, trainer: pl.Trainer):
 
 
 def _samples(run: Run, trackers: list, trainer: pl.Trainer) -> dict[str, Any]:
-    "Pictures of the data and of a classifier's answers; none where these cannot be drawn."
-    made = {}
-    try:
-        if hasattr(run.datamodule, "show_batch"): made["batch"] = run.datamodule.show_batch()
-        if trainer.world_size > 1 or not is_overridden("test_dataloader", run.datamodule): return made
-        found = answers(run.model, run.datamodule)
-        log_table(trackers, "predictions", found.table(), trainer.global_step)
-        made |= dict(mistakes=show_mistakes(found), confusion=plot_confusion(found))
-    except Exception: pass  # other batches, another task: the training is done, and nothing may fail it now
+    "Pictures of the data and of the model's answers, by name. What cannot be drawn is left out, and said."
+    data, alone, made = run.datamodule, trainer.world_size == 1, {}
+
+    def attempt(name: str, make: Callable, *args):
+        try: made[name] = make(*args)
+        except Exception as e:  # a task of another kind: the training is done, and nothing may fail it now
+            say(run, f"the trackers get no {name}: {one_line(e)}")
+
+    if hasattr(data, "show_batch"): attempt("batch", data.show_batch)
+    elif alone: attempt("batch", show_batch, data)
+    if alone and is_overridden("test_dataloader", data): attempt("answers", _tested, run)
+    if found := made.pop("answers", None):
+        attempt("table", lambda: log_table(trackers, "predictions", found.table().reset_index(), trainer.global_step))
+        made.pop("table", None)
+        attempt("results", show_results, found)
+        attempt("mistakes", show_mistakes, found)
+        heads = {f"confusion/{h}": h for h in list(found.heads)[:3]} if found.heads else {"confusion": None}
+        for name, head in heads.items() if found.names else (): attempt(name, plot_confusion, found, head)
     return made
+
+
+def _tested(run: Run) -> Answers:
+    "The answers to the test set, or to as much of it as a gigabyte holds."
+    sample = next(iter(run.datamodule.test_dataloader()))[0][0]
+    return answers(run.model, run.datamodule, limit=max(64, 2**28 // sample.numel()))
 
 # %% ../nbs/07_train.ipynb #2809ba59
 @contextmanager
