@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from browser import check_site, find_chromium
+from notebooks import NBS, NOTEBOOKS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-NBS = ROOT / "nbs"
-NOTEBOOKS = sorted(p.relative_to(NBS).as_posix() for p in NBS.rglob("*.ipynb") if not any(q[0] in "._" for q in p.relative_to(NBS).parts))
 needs_smalldocs = pytest.mark.skipif(sys.version_info < (3, 11), reason="smalldocs needs Python 3.11")
 
 

@@ -24,6 +24,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from notebooks import without_recipes
 from omegaconf import OmegaConf
 
 from mlkit.build import build
@@ -1493,7 +1494,10 @@ def test_no_false_alarm_as(why, project, monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", [o.name for o in sorted((ROOT / "configs").glob("*.yaml"))])
-def test_recipes_are_right(recipe): assert check(load_config(ROOT / "configs" / recipe)) == []
+def test_recipes_are_right(recipe):
+    cfg = load_config(ROOT / "configs" / recipe)
+    if without_recipes(str(cfg)): pytest.skip("there are no recipes here")
+    assert check(cfg) == []
 
 
 @pytest.mark.parametrize("option", [f"{o.parent.name}={o.stem}" for o in sorted(packaged_configs().glob("*/*.yaml"))])
