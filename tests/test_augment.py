@@ -142,7 +142,7 @@ def in_pixels(theta: np.ndarray, h: int, w: int) -> tuple[np.ndarray, np.ndarray
 
 def test_affine_is_scipys_and_keeps_its_limits():
     t, x, (h, w) = RandomAffine(25., 0.2, (0.7, 1.4), shear=0., fill=0.3), pictures(), (20, 26)
-    theta, = call(t.draw, 16, h, w)
+    theta, = t.draw(16, h, w)
     expected = np.empty_like(x.numpy())
     for i, o in enumerate(theta.double().numpy()):
         a, offset = in_pixels(o, h, w)
