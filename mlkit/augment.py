@@ -88,13 +88,14 @@ class PerSample(nn.Module):
     ) -> tuple[Tensor, Any]: # both of the same shapes and dtypes, new where they differ
         _demand_images(self, x)
         rows = (torch.rand(len(x)) < self.p).nonzero()[:, 0]
-        if not len(rows): return x, target
-        drawn = [o.to(x.device) for o in self.draw(len(rows), *x.shape[-2:])]
-        rows = rows.to(x.device)
-        def moved(t): return t.index_copy(0, rows, self.move(t[rows], *drawn)) if _is_spatial(t, x) else t
-        wide = x[rows].to(torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(x.device.type, enabled=False):
-            return x.index_copy(0, rows, self.change(wide, *drawn).to(x.dtype)), _map_target(moved, target)
+            return self._change_rows(x, target, rows.to(x.device)) if len(rows) else (x, target)
+
+    def _change_rows(self, x: Tensor, target: Any, rows: Tensor) -> tuple[Tensor, Any]:
+        drawn = [o.to(x.device) for o in self.draw(len(rows), *x.shape[-2:])]
+        def moved(t): return t.index_copy(0, rows, self.move(t[rows], *drawn)) if _is_spatial(t, x) else t
+        changed = self.change(x[rows].to(torch.promote_types(x.dtype, torch.float32)), *drawn)
+        return x.index_copy(0, rows, changed.to(x.dtype)), _map_target(moved, target)
 
 # %% ../nbs/03_augment.ipynb #06508e0f
 class RandomAffine(PerSample):
@@ -179,7 +180,7 @@ class RandomBlur(PerSample):
     def change(self, x: Tensor, kernel: Tensor) -> Tensor:
         n, c, h, w = x.shape
         kernel, r = kernel.to(x.dtype).repeat_interleave(c, 0)[:, None, None], self.radius
-        x = F.pad(x.view(1, n * c, h, w), [r] * 4, mode="replicate")
+        x = F.pad(x.reshape(1, n * c, h, w), [r] * 4, mode="replicate")
         x = F.conv2d(F.conv2d(x, kernel, groups=n * c), kernel.mT, groups=n * c)
         return x.view(n, c, h, w)
 
