@@ -10,7 +10,7 @@ __all__ = ['partial', 'Path', 'pl', 'torch', 'Tensor', 'nn', 'F', 'Augment', 'Cu
            'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP', 'ConvNet', 'Heads', 'ResNet', 'UNet', 'Run',
            'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'judge', 'plot_confusion', 'show_batch',
            'show_mistakes', 'show_results', 'top_confused', 'evaluate', 'load_run', 'predict', 'resume', 'train',
-           'compare', 'runs', 'reproduce']
+           'compare', 'runs', 'reproduce', 'grid', 'lr_find']
 
 # %% ../nbs/11_all.ipynb #38997369
 from functools import partial
@@ -30,12 +30,14 @@ from .compare import compare, runs
 from .config import Config, compose, diff, explain, load_config
 from .source import ConfigError
 from .datamodule import MNIST, ArrayLoader, EpochSampler, ImageFolder, show_images
+from .lr_find import lr_find
 from .model import HeadsLoss, LitModel, accuracy
 from .nets import MLP, ConvNet, Heads, ResNet, UNet
 from .reproduce import reproduce
 from .run import Run, list_runs, plot_history
 from .show import (answers, confusion_matrix, judge, plot_confusion, show_batch, show_mistakes, show_results,
                         top_confused)
+from .sweep import grid
 from .train import evaluate, load_run, predict, resume, train
 
 # what `import *` gives (nbdev makes `__all__` of it)
@@ -47,4 +49,4 @@ _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "Augment", "Cuto
          "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs",
          "plot_history", "answers", "confusion_matrix", "judge", "plot_confusion", "show_batch", "show_mistakes",
          "show_results", "top_confused", "evaluate",
-         "load_run", "predict", "resume", "train", "compare", "runs", "reproduce"]
+         "load_run", "predict", "resume", "train", "compare", "runs", "reproduce", "grid", "lr_find"]

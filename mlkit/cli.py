@@ -6,7 +6,7 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/10_cli.ipynb #d768bf6c
-import argparse, json, os, signal, sys, threading, traceback
+import argparse, json, os, signal, sys, textwrap, threading, traceback
 from typing import Callable, Sequence
 
 # %% ../nbs/10_cli.ipynb #2bac15f0
@@ -54,12 +54,16 @@ def mlkit_train(
         mlkit_train configs/mnist.yaml trainer.max_epochs=1        change a value
         mlkit_train configs/mnist.yaml optimizer=sgd               pick another option of a group
         mlkit_train configs/mnist.yaml +extra.note=hi '~scheduler' add a key, take one away
+        mlkit_train configs/mnist.yaml -m optimizer=sgd,adamw optimizer.lr=0.1,0.01
+                                                                   train every combination, and compare
         mlkit_train configs/mnist.yaml --resume                    go on with the newest run that was cut off
         mlkit_train configs/mnist.yaml --explain optimizer.lr      who set this?
         mlkit_train configs/mnist.yaml --help                      its groups, options and arguments
         eval "$(mlkit_train --completion bash)"                    complete keys and options; or zsh""")
     p.add_argument("config", metavar="CFG", nargs="?", help="a YAML file; --resume RUN can do without")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
+    p.add_argument("-m", "--multirun", action="store_true",
+                   help="a sweep: key=1,5,10, group=a,b and key=range(3) stand for a run each, in all combinations")
     p.add_argument("--print", action="store_true", help="show the composed config, and stop")
     p.add_argument("--explain", nargs="?", const="", metavar="KEY", help="show which file and line set KEY, and stop")
     p.add_argument("--resume", nargs="?", const="", metavar="RUN",
@@ -71,6 +75,9 @@ def mlkit_train(
     asked = [o for o in argv if o not in ("-h", "--help")]
     if len(asked) < len(argv) and any(not o.startswith("-") for o in asked): return _run(lambda: _describe(*asked))
     args = p.parse_intermixed_args(argv)
+    for flag in ("print", "explain", "resume"):
+        if args.multirun and getattr(args, flag) not in (None, False):
+            p.error(f"--{flag} is about one run, and -m about many: leave out -m")
     if args.resume is not None: _tell_apart(args)
     shows = args.print or args.check or args.explain is not None
     if not args.config and (shows or not args.resume): p.error("the following arguments are required: CFG")
@@ -91,14 +98,30 @@ def _train(args) -> int | None:
         from omegaconf import OmegaConf
         print(OmegaConf.to_yaml(load_config(args.config, *args.overrides)), end="")
     elif args.explain is not None: print(explain(load_config(args.config, *args.overrides), args.explain))
-    elif args.check:
-        from mlkit.check import load_checked
-        load_checked(args.config, *args.overrides)
-        print("no problems")
+    elif args.check: print(_checked(args))
     elif args.resume is not None: _resume(args)
+    elif args.multirun: return _sweep(args)
     else:
         from mlkit.train import train
         train(args.config, *args.overrides)
+
+# %% ../nbs/10_cli.ipynb #e16bf3ae
+def _checked(args) -> str:
+    if args.multirun:
+        from mlkit.sweep import load_trials
+        return f"no problems in {len(load_trials(args.config, *args.overrides))} combinations"
+    from mlkit.check import load_checked
+    load_checked(args.config, *args.overrides)
+    return "no problems"
+
+
+def _sweep(args) -> int:
+    from mlkit.source import show_path
+    from mlkit.sweep import grid
+    sweep = grid(args.config, *args.overrides)
+    print("", sweep, sep="\n")
+    if sweep.file: print(f"\ntable: {show_path(sweep.file)}")
+    return 0 if sweep.done else 1
 
 # %% ../nbs/10_cli.ipynb #0f22322f
 def _resume(args):
@@ -136,7 +159,9 @@ def _highest(key: str, kept) -> str:
 # %% ../nbs/10_cli.ipynb #bc828d82
 def _describe(*words: str):
     from mlkit.help import describe
-    print(describe(*(o for o in words if not o.startswith("-"))))
+    from mlkit.source import alternatives
+    sweeps, words = {"-m", "--multirun"} & {*words}, [o for o in words if not o.startswith("-")]
+    print(describe(*(alternatives(o)[0] if sweeps else o for o in words)))
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
@@ -146,7 +171,7 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 
 # %% ../nbs/10_cli.ipynb #a2294c5e
 def _parser(name: str, what: str, examples: str = "") -> argparse.ArgumentParser:
-    lines = "\n".join("  " + o.strip() for o in examples.splitlines())
+    lines = textwrap.indent(textwrap.dedent(examples), "  ")
     return argparse.ArgumentParser(name, description=what, epilog=lines and "examples:\n" + lines,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
 

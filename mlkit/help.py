@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from .config import Config, Table, load_config, project_of, short, show_keys, trust_of
 from .outline import outline, signature
-from .source import ConfigError
+from .source import ConfigError, alternatives
 from .target import TargetError
 from .values import type_name
 
@@ -96,7 +96,7 @@ def _targets(data, path=()) -> Iterator[tuple[tuple, dict]]:
         yield from _targets(v, (*path, k))
 
 # %% ../nbs/09_help.ipynb #12fefa97
-FLAGS = ("--print", "--explain", "--check", "--help")
+FLAGS = ("--print", "--explain", "--check", "--resume", "--multirun", "-m", "--help")
 
 
 def completions(
@@ -106,21 +106,21 @@ def completions(
     words = _words(line)
     word, before = words[-1], words[1:-1]
     config = next((o for o in before if o.endswith((".yaml", ".yml"))), None)
-    if word.startswith("--"): return [o for o in FLAGS if o.startswith(word)]
+    if word.startswith("-"): return [o for o in FLAGS if o.startswith(word)]
     if config is None: return []
     cfg = _as_far_as_it_goes(config, [o for o in before if "=" in o])
     if cfg is None: return []
     search = cfg._search
     if before[-1] == "--explain": found = _keys(cfg)
-    elif "=" in word: found = _values(word, cfg, search)
+    elif "=" in word: found = _values(word, cfg, search, {"-m", "--multirun"} & {*words})
     else: found = _changes(word, cfg, search)
     return [o for o in found if o.startswith(word)]
 
 
 def _as_far_as_it_goes(config: str, overrides: list[str]) -> Config | None:
-    "The config with what is on the line so far; without it, where it is wrong."
+    "The config with what is on the line so far, of a sweep with its first values; without it, where it is wrong."
     for changes in (overrides, []):
-        try: return load_config(config, *changes)
+        try: return load_config(config, *(alternatives(o)[0] for o in changes))
         except ConfigError: continue
 
 
@@ -148,13 +148,13 @@ def _changes(word: str, cfg: Config, search) -> list[str]:
     return [f"{op}{o}" if op == "~" else f"{op}{o}=" for o in names]
 
 
-def _values(word: str, cfg: Config, search) -> Iterable[str]:
-    "A group's options, or what a truth value can be."
-    start, _, _ = word.partition("=")
-    key = start.lstrip("+~").rstrip("+")
+def _values(word: str, cfg: Config, search, sweeps: bool) -> Iterable[str]:
+    "A group's options, or what a truth value can be; in a sweep, after those that are there."
+    start, _, text = word.partition("=")
+    key, before = start.lstrip("+~").rstrip("+"), text[:text.rfind(",") + 1] if sweeps else ""
     options = search.options(key.split("@")[0])
     if not options and isinstance(OmegaConf.select(cfg, key, default=None), bool): options = ["true", "false"]
-    return [f"{start}={o}" for o in options]
+    return [f"{start}={before}{o}" for o in options]
 
 # %% ../nbs/09_help.ipynb #8f62aca9
 SCRIPTS = dict(

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['MOST', 'DEEPEST', 'TOO_MUCH', 'Keys', 'Origin', 'Problem', 'Problems', 'ConfigError', 'config_error', 'gather',
-           'did_you_mean', 'one_line', 'Source', 'parse_yaml', 'parse_value', 'find_root', 'packaged_configs',
-           'show_path']
+           'did_you_mean', 'one_line', 'Source', 'parse_yaml', 'parse_value', 'alternatives', 'find_root',
+           'packaged_configs', 'show_path']
 
 # %% ../nbs/00_source.ipynb #05f2b6ea
 import json, os, re, traceback
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from html import escape
 from importlib import import_module
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
@@ -273,7 +275,7 @@ def _convert(name: str, values: list) -> Any:
                  bool=lambda v: {"true": True, "false": False}[v.lower()] if isinstance(v, str) else bool(v),
                  json_str=json.dumps)
     if name in ("choice", "range", "interval", "glob", "shuffle", "sort", "tag"):
-        raise ValueError(f"{name}(…) is a sweep, and a run takes one value")
+        raise ValueError(f"{name}(…) is a sweep, and one value is wanted here")
     if name not in casts: raise ValueError(f"there is no {name}(…); quote it")
     if len(values) != 1: raise ValueError(f"{name}(…) takes one value, not {len(values)}")
     def each(v):
@@ -292,9 +294,52 @@ def parse_value(
     reader = _Reader(text)
     try: value = reader.element()
     except RecursionError: raise ValueError("it is nested too deeply") from None
-    if reader.peek() == ",": raise ValueError("several values; write a list as [1, 2], and quote a comma in a text")
+    if reader.peek() == ",":
+        raise ValueError("several values; write a list as [1, 2], quote a comma in a text, or sweep with -m")
     if reader.peek(): raise ValueError(f"{text[reader.at:]!r} is left over; quote the value")
     return value
+
+# %% ../nbs/00_source.ipynb #7635d9b6
+def alternatives(
+    override: str,  # 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', '+extra.n=range(1,4)'
+) -> list[str]:     # 'optimizer.lr=0.1', 'optimizer.lr=0.01'; the override alone where it has one value
+    "What an override stands for in a sweep. A `ConfigError` where its values cannot be read."
+    key, equals, text = override.partition("=")
+    if not text.strip(" \t"): return [override]
+    try: return [f"{key}={o}" for o in _several(text)]
+    except ValueError as e: why = f"the values do not parse: {e}"
+    except RecursionError: why = "the values do not parse: nested too deeply"
+    raise config_error(Origin("command line", text=override), key, why)
+
+
+def _several(text: str) -> list[str]:
+    reader = _Reader(text)
+    def piece() -> str:
+        start = reader.at
+        reader.element()
+        return text[start:reader.at].strip(" \t")
+    if call := reader.take(r"[ \t]*(choice|range)[ \t]*\("):
+        found = reader.items(")", piece)
+        if call[1] == "range": found = _counted(found)
+        elif not found: raise ValueError("choice() has no values")
+    else:
+        found = [piece()]
+        while reader.take(","): found.append(piece())
+    if reader.peek(): raise ValueError(f"{text[reader.at:]!r} is left over; quote the value")
+    return found
+
+
+def _counted(words: list[str]) -> list[str]:
+    "The numbers of `range(stop)`, `range(start, stop)` or `range(start, stop, step)`, as exact as they are written."
+    try: numbers = [Decimal(o) for o in words]
+    except InvalidOperation: numbers = []
+    if not 1 <= len(numbers) <= 3 or not all(o.is_finite() for o in numbers) or len(numbers) == 3 and not numbers[2]:
+        raise ValueError("range takes numbers: range(stop), range(start, stop) or range(start, stop, step)")
+    start, stop, step = [*([0] if len(numbers) == 1 else []), *numbers, *([1] if len(numbers) < 3 else [])]
+    n = ceil((stop - start) / step)
+    if not 0 < n <= MOST: raise ValueError(f"range gives {max(n, 0):,} values")
+    kind = int if all(_NUMBERS[int].fullmatch(o) for o in words) else float
+    return [str(kind(start + i * step)) for i in range(n)]
 
 # %% ../nbs/00_source.ipynb #7b4cb4db
 def find_root(

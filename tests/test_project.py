@@ -24,7 +24,7 @@ PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob(
 # A module imports only from floors below its own.
 FLOORS = {"source": 0, "augment": 0, "config": 1, "target": 1, "datamodule": 1, "nets": 1, "model": 1, "outline": 2, "run": 2, "resume": 2,
           "recipes": 2, "values": 3, "callbacks": 3, "show": 3, "trackers": 3, "compare": 3, "build": 4, "check": 4, "help": 4, "train": 5,
-          "reproduce": 6, "sweep": 6, "cli": 7, "all": 8}
+          "reproduce": 6, "sweep": 6, "lr_find": 6, "cli": 7, "all": 8}
 COMMANDS = ["pip install -c constraints.txt -e . && mlkit_train configs/mnist.yaml", "pip install -c constraints.txt -e '.[dev]' && pytest"]
 
 settings = ConfigParser(delimiters=["="])
