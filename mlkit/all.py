@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .augment import (Augment, Cutout, CutMix, GridMask, Mixed, MixUp, OneOf, RandomAffine, RandomBlur, RandomContrast,
-                           RandomFlip, RandomNoise, mixed_loss)
+from .augment import (Augment, Cutout, CutMix, GridMask, Mixed, MixUp, OneOf, RandomAffine, RandomBlur,
+                           RandomContrast, RandomFlip, RandomNoise, mixed_loss)
 from .build import build, register
 from .check import check
 from .callbacks import Checkpoint, CSVLogger, Progress, SameBatches
@@ -43,10 +43,9 @@ from .train import evaluate, load_run, predict, resume, train
 # what `import *` gives (nbdev makes `__all__` of it)
 _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "Augment", "Cutout", "CutMix", "GridMask", "Mixed",
          "MixUp", "OneOf", "RandomAffine", "RandomBlur", "RandomContrast", "RandomFlip", "RandomNoise", "mixed_loss",
-         "build", "check", "register", "Checkpoint",
-         "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError", "compose", "diff", "explain",
-         "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder", "show_images", "HeadsLoss",
-         "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run", "list_runs",
-         "plot_history", "answers", "confusion_matrix", "judge", "plot_confusion", "show_batch", "show_mistakes",
-         "show_results", "top_confused", "evaluate",
-         "load_run", "predict", "resume", "train", "compare", "runs", "reproduce", "grid", "lr_find"]
+         "build", "check", "register", "Checkpoint", "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError",
+         "compose", "diff", "explain", "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder",
+         "show_images", "HeadsLoss", "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run",
+         "list_runs", "plot_history", "answers", "confusion_matrix", "judge", "plot_confusion", "show_batch",
+         "show_mistakes", "show_results", "top_confused", "evaluate", "load_run", "predict", "resume", "train",
+         "compare", "runs", "reproduce", "grid", "lr_find"]

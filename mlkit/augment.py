@@ -61,11 +61,12 @@ def _map_target(f: Callable[[Tensor], Tensor], target):
 
 def _is_spatial(target, x: Tensor) -> bool:
     "Does a target have a value for each pixel?"
-    return isinstance(target, Tensor) and target.ndim > 2 and len(target) == len(x) and target.shape[-2:] == x.shape[-2:]
+    if not isinstance(target, Tensor) or target.ndim < 3: return False
+    return len(target) == len(x) and target.shape[-2:] == x.shape[-2:]
 
 # %% ../nbs/03_augment.ipynb #002b34d4
 class PerSample(nn.Module):
-    "The base of the transforms that change each sample by itself, with chance `p`. A `ValueError` for a batch that is none."
+    "What changes each sample by itself, with chance `p`: the base. A `ValueError` for an `x` that is no batch."
     def __init__(self,
         p: float,  # chance that a sample is changed
     ):
@@ -265,7 +266,7 @@ class GridMask(PerSample):
 
 # %% ../nbs/03_augment.ipynb #67cd9ca9
 class Mixing(nn.Module):
-    "The base of the transforms that mix a batch with itself. A `ValueError` for a batch or a target that is none."
+    "What mixes a batch with itself, with chance `p`: the base. A `ValueError` for an `x` or a target that is no batch."
     def __init__(self,
         alpha: float,  # of the distribution Beta(alpha, alpha)
         p: float,      # chance that a batch is mixed
@@ -300,7 +301,7 @@ class Mixing(nn.Module):
 
 # %% ../nbs/03_augment.ipynb #5cd9c56d
 class MixUp(Mixing):
-    "Lay each picture over another. A `ValueError` names a parameter out of its range, or a target that cannot be mixed."
+    "Lay each picture over another. A `ValueError` names a bad parameter, or a target that cannot be mixed."
     def __init__(self,
         alpha: float = 0.4,  # of Beta(alpha, alpha): small, hardly a trace of the other; 1, any weight alike
         p: float = 0.5,      # chance that a batch is mixed
@@ -311,7 +312,7 @@ class MixUp(Mixing):
 
 # %% ../nbs/03_augment.ipynb #7f5642e2
 class CutMix(Mixing):
-    "Paste a box of another picture. A `ValueError` names a parameter out of its range, or a target that cannot be mixed."
+    "Paste a box of another picture. A `ValueError` names a bad parameter, or a target that cannot be mixed."
     def __init__(self,
         alpha: float = 1.,  # of Beta(alpha, alpha), for the share that is kept before the box meets the border
         p: float = 0.5,     # chance that a batch is mixed

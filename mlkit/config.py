@@ -51,10 +51,18 @@ def merge_into(
             _record(value, here, links, src.origins)
             node[key] = copy.deepcopy(value)
 
-
+# %% ../nbs/00_config.ipynb #8a19de49
 def _get(data, path: Keys):
     for k in path: data = data[k]
     return data
+
+
+def _has(node, key) -> bool:
+    if isinstance(node, list): return isinstance(key, int) and key < len(node)
+    return isinstance(node, dict) and key in node
+
+
+def _item(node, key): return node[key] if _has(node, key) else None
 
 
 def _record(value, path: Keys, links: dict, origins: dict):
@@ -354,14 +362,6 @@ def keys_of(
         path.append(word)
         data = _item(data, path[-1])
     return tuple(path)
-
-
-def _has(node, key) -> bool:
-    if isinstance(node, list): return isinstance(key, int) and key < len(node)
-    return isinstance(node, dict) and key in node
-
-
-def _item(node, key): return node[key] if _has(node, key) else None
 
 # %% ../nbs/00_config.ipynb #ef575cb2
 def parse_override(
