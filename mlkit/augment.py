@@ -134,7 +134,7 @@ class RandomAffine(PerSample):
         mode = "bilinear" if target.is_floating_point() else "nearest"
         planes = target.reshape(len(target), -1, *target.shape[-2:])  # (n, 1, H, W), where (n, H, W) came
         wide = planes.to(torch.promote_types(target.dtype, torch.float32))
-        return self._sample(wide, theta, mode).to(target.dtype).view_as(target)
+        return self._sample(wide, theta, mode).to(target.dtype).reshape(target.shape)
 
     def _sample(self, x: Tensor, theta: Tensor, mode: str = "bilinear") -> Tensor:
         grid = F.affine_grid(theta.to(x.dtype), list(x.shape), align_corners=False)
