@@ -34,7 +34,7 @@ class Answers:
     ignore_value: float | None = None  # in the target of masks or dense values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None  # x -> (N, 1 or 3, H, W) from 0 to 1, to be looked at
 
-    heads = names = None  # where there are some: head -> its answers; the names of the classes
+    heads = names = right = None  # where there are some: head -> its answers; names of classes; (N,) bool
 
     def __post_init__(self): raise TypeError("call judge(x, output, target), which picks the kind of answers")
     def __len__(self) -> int: return len(self.x)
@@ -44,6 +44,15 @@ class Answers:
         import pandas as pd
         index = pd.RangeIndex(len(self), name="sample")
         return pd.DataFrame({**self.columns, "loss": self.loss}, index=index).sort_values("loss", ascending=False)
+
+    def _name(self, known: Tensor):
+        "Set `names`: of as many classes as the model has, else as there are names, else as occur."
+        given = None if isinstance(self.classes, Mapping) else self.classes
+        low, high = (int(known.min()), int(known.max())) if len(known) else (0, 0)
+        n = max(2, self.output.shape[1] if self.output is not None else len(given or range(high + 1)))
+        if given is not None and len(given) != n: raise ValueError(f"{len(given)} names of classes for {n} classes")
+        if low < 0 or high >= n: raise ValueError(f"the target has class {low if low < 0 else high}, of {n} classes")
+        self.names = list(range(n) if given is None else given)
 
 
 def _in_parts(f: Callable, *tensors: Tensor) -> Tensor:
@@ -56,11 +65,9 @@ def _two(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
-def _names(classes: Any, n: int) -> list:
-    "The names of n classes. A `ValueError` where there are more or fewer."
-    if classes is None or isinstance(classes, Mapping): return list(range(n))
-    if len(classes) != n: raise ValueError(f"{len(classes)} names of classes for {n} classes")
-    return list(classes)
+def _clip(text: Any, n: int) -> str:
+    "Text of n letters at most."
+    return str(text) if len(str(text)) <= n else str(text)[:n - 1] + "…"
 
 
 def _shape(o: Any) -> str: return str(tuple(o.shape)) if isinstance(o, Tensor) else f"a {type(o).__name__}"
@@ -74,10 +81,7 @@ class ClassAnswers(Answers):
             if not isinstance(self.output, Tensor) or self.output.ndim != 2 or len(self.output) != len(self.target):
                 raise ValueError(f"a target {_shape(self.target)} of classes wants a model that gives logits "
                                  f"(N, classes), not {_shape(self.output)}")
-        most = int(self.target.max()) + 1
-        n = max(2, self.output.shape[1]) if self.output is not None else len(self.classes or range(most))
-        if not 0 <= self.target.min() <= most <= n: raise ValueError(f"the target has class {most - 1}, of {n} classes")
-        self.names = _names(self.classes, n)
+        self._name(self.target)
 
     @cached_property
     def loss(self) -> Tensor: return F.cross_entropy(_two(self.output), self.target, reduction="none")  # (N,)
@@ -93,13 +97,14 @@ class ClassAnswers(Answers):
         named = lambda numbers: [self.names[i] for i in numbers]
         return {"is": named(self.target), "predicted": named(self.pred), "probability": self.prob}
 
-    def says(self, i: int, short: int = 0) -> list[str]:
-        "The title of a picture: what it was called, and what it is."
+    def says(self, i: int, lines: Literal[1, 2] = 2) -> list[str]:
+        "The title of a picture: what it was called, and what it is; long names in two lines, or shortened."
         true = str(self.names[self.target[i]])
         if self.output is None: return [true]
         if self.right[i]: return [f"✓ {true}"]
-        wrong = f"✗ {self.names[self.pred[i]]}"
-        return [f"{wrong}, is {true}"] if not short or len(wrong + true) < short else [wrong, f"is {true}"]
+        called = str(self.names[self.pred[i]])
+        if lines == 2 and len(called + true) > 10: return [f"✗ {called}", f"is {true}"]
+        return [f"✗ {_clip(called, 12)}, is {_clip(true, 12)}"]
 
 # %% ../nbs/09_show.ipynb #02c3209e
 class HeadAnswers(Answers):
@@ -131,28 +136,22 @@ class HeadAnswers(Answers):
         each = {h: a.columns for h, a in self.heads.items()}
         return {k: v for h, c in each.items() for k, v in ((h, c["is"]), (f"{h} predicted", c["predicted"]))}
 
-    def says(self, i: int, short: int = 0) -> list[str]: return [o for a in self.heads.values() for o in a.says(i)]
+    def says(self, i: int) -> list[str]: return [line for a in self.heads.values() for line in a.says(i, lines=1)]
 
 # %% ../nbs/09_show.ipynb #be183428
 class MaskAnswers(Answers):
     "One class a pixel: target (N, [1,] H, W), output (N, K, H, W), or (N, [1,] H, W): yes or no."
     def __post_init__(self):
         self.target = self.target.squeeze(1).long() if self.target.ndim == 4 else self.target.long()
-        known = self.target[self.valid]
-        most, n = int(known.max()) + 1 if len(known) else 2, None
         if isinstance(self.output, Tensor) and self.output.ndim == 3: self.output = self.output[:, None]
         if self.output is not None:
             at = lambda t: (len(t), *t.shape[-2:])
             if not isinstance(self.output, Tensor) or self.output.ndim != 4 or at(self.output) != at(self.target):
                 raise ValueError(f"a target of masks {_shape(self.target)} wants a model that gives logits "
                                  f"(N, classes, H, W) of the same height and width, not {_shape(self.output)}")
-            n = max(2, self.output.shape[1])
-        n = n or len(self.classes or range(max(2, most)))
-        if len(known) and not 0 <= known.min() <= most <= n:
-            raise ValueError(f"the target has class {most - 1}, of {n} classes")
-        self.names = _names(self.classes, n)
+        self._name(self.target[self.valid])
 
-    @property
+    @cached_property
     def valid(self) -> Tensor:  # (N, H, W) bool
         return torch.ones_like(self.target, dtype=bool) if self.ignore_value is None else \
             self.target != int(self.ignore_value)
@@ -169,11 +168,10 @@ class MaskAnswers(Answers):
 
     @cached_property
     def dice(self) -> Tensor:  # (N,)
-        def sizes(mask): return torch.stack([(mask == k).flatten(1).sum(1) for k in range(1, len(self.names))], 1)
         pred, target = self.pred.where(self.valid, 0), self.target.where(self.valid, 0)
-        both, total = sizes(pred.where(pred == target, 0)), sizes(pred) + sizes(target)  # (N, K - 1)
-        found = (2 * both / total.clamp(min=1)).sum(1) / (total > 0).sum(1).clamp(min=1)
-        return found.where((total > 0).any(1), 1.0)
+        size = lambda mask: mask.flatten(1).sum(1)
+        both, total = size((pred == target) & (target > 0)), size(pred > 0) + size(target > 0)
+        return (2 * both / total.clamp(min=1)).where(total > 0, 1.0)
 
     @property
     def columns(self) -> dict[str, Any]: return {"dice": self.dice}
@@ -316,12 +314,6 @@ def _canvas(
     for ax in sum(axes, []): ax.axis("off")
     return fig, axes
 
-
-def _clip(text: Any, n: int) -> str:
-    "Text that is no longer than n letters, and in which a dollar is a dollar."
-    text = str(text)
-    return (text if len(text) <= n else text[:n - 1] + "…").replace("$", r"\$")
-
 # %% ../nbs/09_show.ipynb #bb4fa995
 LETTER = 0.068  # inches that a letter of a title takes, at most
 
@@ -334,17 +326,19 @@ def draw(
     ncols: int = 6,
 ):                      # a matplotlib Figure
     "Images with what they were called and what they are."
-    says = [self.says(i, short=14) + ([f"loss {self.loss[i]:.2f}"] if loss else []) for i in rows.tolist()]
+    says = [self.says(i) + ([f"loss {self.loss[i]:.2f}"] if loss else []) for i in rows.tolist()]
     size = min(max([1.2, *(len(line) * LETTER for lines in says for line in lines)]), 2.2)
     images, heads = _pictures(self.x[rows], self.picture), self.heads
     fig, axes = _canvas(len(rows), 1, images.shape[1] / images.shape[2], size, max(1, min(ncols, int(10 / size))),
-                        max(map(len, says)), top=0.25 if heads else 0)
+                        max(map(len, says)), top=0.15 if heads else 0)
     for i, lines, image, (ax,) in zip(rows.tolist(), says, images, axes):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
         color = "black" if self.output is None else RIGHT if self.right[i] else WRONG
-        ax.set_title("\n".join(_clip(line, int(size / LETTER)) for line in lines), fontsize=8, color=color, pad=3)
+        ax.set_title("\n".join(_clip(line, int(size / LETTER)) for line in lines), fontsize=8, color=color, pad=3,
+                     parse_math=False)
     w, h = fig.get_size_inches()
-    if heads: fig.text(0.05 / w, 1 - 0.05 / h, _clip(", ".join(heads), int(w / LETTER)), fontsize=8, va="top")
+    if heads: fig.text(0.05 / w, 1 - 0.05 / h, _clip(", ".join(heads), int(w / LETTER)), fontsize=8, va="top",
+                       parse_math=False)
     return fig
 
 # %% ../nbs/09_show.ipynb #3ba1492d
@@ -353,14 +347,14 @@ def draw(
     self: MaskAnswers,
     rows: Tensor,       # (n,) which samples
     loss: bool,         # write it above the image
-    ncols: int = 9,
+    ncols: int = 6,
 ):                      # a matplotlib Figure
     "Image, truth and prediction."
     from matplotlib.patches import Patch
     images, asked = _pictures(self.x[rows], self.picture), self.output is not None
     there = set(self.target[rows].unique().tolist()) | (set(self.pred[rows].unique().tolist()) if asked else set())
     shown = [k for k in range(1, len(self.names)) if k in there]
-    patches = [Patch(color=_color(k), label=" " + _clip(self.names[k], 24)) for k in shown[:12]]
+    patches = [Patch(color=_color(k), label=self._label(k)) for k in shown[:12]]
     if not self.valid[rows].all(): patches.append(Patch(color="0.5", label=" unknown"))
     fig, axes = _canvas(len(rows), 2 + asked, images.shape[1] / images.shape[2], 1.5, ncols, 1, bottom=0.3)
     for i, image, panels in zip(rows.tolist(), images, axes):
@@ -375,6 +369,12 @@ def draw(
     across = max(1, int(fig.get_size_inches()[0] / (0.5 + LETTER * max([len(p.get_label()) for p in patches] or [1]))))
     if patches: fig.legend(handles=patches[:across], loc="lower center", ncols=across, frameon=False, fontsize=8)
     return fig
+
+
+@patch
+def _label(self: MaskAnswers, k: int) -> str:
+    "For the legend, which passes over names that begin with _, and takes what is between dollars for a formula."
+    return "class " * (self.classes is None) + " " + _clip(self.names[k], 24).replace("$", r"\$")
 
 
 def _color(k: int) -> str: return CLASS_COLORS[(k - 1) % len(CLASS_COLORS)]
@@ -403,8 +403,9 @@ def draw(
     maps = [matplotlib.colormaps[o].with_extremes(bad="0.5") for o in ("viridis", "magma")]
     span = dict(vmin=known.min().item(), vmax=known.max().item()) if len(known) else {}
     worst = dict(vmin=0, vmax=max(self.error[rows].max().item(), 1e-12)) if asked else {}
-    fig, axes = _canvas(len(rows), 2 + 2 * asked, images.shape[1] / images.shape[2], 1.4, ncols, 1,
-                        right=0.75 * (1 + asked))
+    aspect = images.shape[1] / images.shape[2]
+    size, ncols = (1.2, ncols) if aspect > 0.6 else (2, ncols // 2)  # panoramas
+    fig, axes = _canvas(len(rows), 2 + 2 * asked, aspect, size, ncols, 1, right=0.75 * (1 + asked))
     for i, image, panels in zip(rows.tolist(), images, axes):
         hidden = lambda t: np.ma.array(t[i, 0].numpy(), mask=~self.valid[i, 0].numpy())
         panels[0].imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -420,11 +421,13 @@ def draw(
 
 def _color_bar(fig, drawn, label: str, from_right: float):
     "A colour bar, some inches from the right."
+    from matplotlib.ticker import MaxNLocator
     w, h = fig.get_size_inches()
-    tall = min(h - 0.4, 2.5)
-    bar = fig.colorbar(drawn, cax=fig.add_axes((1 - from_right / w, 1 - (0.25 + tall) / h, 0.1 / w, tall / h)))
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.set_title(label, fontsize=8, pad=3)
+    tall = min(h - 0.45, 2.5)
+    ax = fig.add_axes((1 - from_right / w, 1 - (0.3 + tall) / h, 0.1 / w, tall / h))
+    fig.colorbar(drawn, cax=ax, ticks=MaxNLocator(5, integer=label == "mistakes"))
+    ax.tick_params(labelsize=7)
+    ax.set_title(label, fontsize=8, pad=5)
 
 # %% ../nbs/09_show.ipynb #f3a3534c
 def show_batch(
@@ -459,7 +462,7 @@ def show_mistakes(
 ):                    # a matplotlib Figure
     "The wrong answers with the highest loss; masks and values are never quite right, so there it is the highest loss."
     worst = answers.loss.argsort(descending=True)
-    if hasattr(answers, "right"): worst = worst[~answers.right[worst]]
+    if answers.right is not None: worst = worst[~answers.right[worst]]
     if len(worst): return answers.draw(worst[:n], loss=False, ncols=ncols)
     fig, ((ax,),) = _canvas(1, 1, 1, 1.2, 1, 1)
     ax.imshow(_pictures(answers.x[:1], answers.picture)[0], cmap="gray", vmin=0, vmax=1)
@@ -507,16 +510,16 @@ def plot_confusion(
     "The confusion matrix as a picture, with numbers where there are 30 classes or fewer."
     counts, names = confusion_matrix(answers, head), [_clip(o, 20) for o in _confusable(answers, head).names]
     n, wrong = len(names), counts.clone().fill_diagonal_(0)
-    longest, tilt, step = max(map(len, names)), max(map(len, names)) > 3, math.ceil(n / 30)
-    side, left, bar = min(0.42 * n, 7), 0.5 + longest * 0.085, 0.9 * (n > 30)
-    below = 0.5 + (longest * 0.065 if tilt else 0.1)
+    longest, step = max(map(len, names)), math.ceil(n / 30)
+    side, left, bar, tilt = min(0.42 * n, 7), 0.5 + longest * 0.085, 0.9 * (n > 30), longest > 3
+    below = 0.5 + (longest * 0.058 if tilt else 0.1)
     w, h = max(left + side + bar, 1.5) + 0.15, below + side + 0.15
     fig = new_figure(figsize=(w, h))
     ax = fig.add_axes((left / w, below / h, side / w, side / h), xlabel="predicted", ylabel=head and f"{head} is" or "is")
     drawn = ax.imshow(wrong.numpy(), cmap="Oranges", vmin=0, vmax=max(1, wrong.max().item()))
-    kwargs = dict(rotation=45, ha="right", rotation_mode="anchor") if tilt else {}
-    ax.set_xticks(range(0, n, step), names[::step], fontsize=8, **kwargs)
-    ax.set_yticks(range(0, n, step), names[::step], fontsize=8)
+    tilted = dict(rotation=45, ha="right", rotation_mode="anchor") if tilt else {}
+    ax.set_xticks(range(0, n, step), names[::step], fontsize=8, parse_math=False, **tilted)
+    ax.set_yticks(range(0, n, step), names[::step], fontsize=8, parse_math=False)
     if bar: _color_bar(fig, drawn, "mistakes", 0.75)
     else: _numbers(ax, counts, wrong)
     return fig

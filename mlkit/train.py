@@ -327,8 +327,8 @@ def _samples(run: Run, trackers: list, trainer: pl.Trainer) -> dict[str, Any]:
 
 def _tested(run: Run) -> Answers:
     "The answers to the test set, or to as much of it as a gigabyte holds."
-    sample = next(iter(run.datamodule.test_dataloader()))[0][0]
-    return answers(run.model, run.datamodule, limit=max(64, 2**28 // sample.numel()))
+    first = answers(run.model, run.datamodule, limit=1)
+    return answers(run.model, run.datamodule, limit=max(64, 2**28 // first.x.numel()))
 
 # %% ../nbs/07_train.ipynb #2809ba59
 @contextmanager
