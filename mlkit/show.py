@@ -21,6 +21,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .augment import Mixed
 from .run import new_figure
 
 # %% ../nbs/09_show.ipynb #6d444d9b
@@ -121,8 +122,11 @@ class HeadAnswers(Answers):
 
     def _of(self, head: str) -> ClassAnswers:
         names = self.classes.get(head) if isinstance(self.classes, Mapping) else None
-        try: return ClassAnswers(self.x, self.output and self.output[head], self.target[head], names)
-        except (ValueError, AttributeError) as e: raise ValueError(f"head {head!r}: {e}") from None
+        try:
+            if (kind := _kind(self.target[head])) is ClassAnswers:
+                return kind(self.x, self.output and self.output[head], self.target[head], names)
+        except ValueError as e: raise ValueError(f"head {head!r}: {e}") from None
+        raise ValueError(f"head {head!r}: a head has classes (N,), not {_shape(self.target[head])}")
 
     @cached_property
     def loss(self) -> Tensor: return sum(a.loss for a in self.heads.values())  # (N,)
@@ -220,7 +224,7 @@ def judge(
     return _kind(target, ignore_value)(x, output, target, classes, ignore_value, picture)
 
 
-def _kind(target: Any, ignore_value: float | None) -> type[Answers]:
+def _kind(target: Any, ignore_value: float | None = None) -> type[Answers]:
     if isinstance(target, Mapping): return HeadAnswers
     if isinstance(target, Tensor):
         real = target.is_floating_point()
@@ -228,11 +232,11 @@ def _kind(target: Any, ignore_value: float | None) -> type[Answers]:
         if flat and target.ndim < 3 and not (real and (target != target.round()).any()): return ClassAnswers
         if spatial and not real: return MaskAnswers
         if spatial: return MaskAnswers if ignore_value is None and ((target == 0) | (target == 1)).all() else DenseAnswers
-    raise ValueError(f"a target {_shape(target)}{' of fractions' if isinstance(target, Tensor) and real else ''} is none "
-                     "that can be shown: classes (N,), a mapping of such heads, masks or values (N, 1, H, W)")
+    raise ValueError(f"a target like {_shape(target)}{' of fractions' if isinstance(target, Tensor) and real else ''} "
+                     "cannot be shown: classes (N,), a mapping head -> classes, masks or values (N, 1, H, W) can")
 
 # %% ../nbs/09_show.ipynb #32c17afd
-@torch.inference_mode()
+@torch.no_grad()  # no inference mode: what the datamodule reads now, it may train with later
 def answers(
     model: pl.LightningModule,           # called with x
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
@@ -272,7 +276,7 @@ def _each(f: Callable, nest: Any) -> Any:
     return f(nest)
 
 
-def _joined(parts: tuple, limit: int | None = None) -> Any:
+def _joined(parts: list | tuple, limit: int | None = None) -> Any:
     "Batches as one, on the CPU."
     if isinstance(parts[0], Mapping): return {k: _joined([p[k] for p in parts], limit) for k in parts[0]}
     return torch.cat([_each(Tensor.cpu, p) for p in parts])[:limit]
@@ -305,6 +309,7 @@ def _canvas(
 ):
     "A figure, and for each sample its axes. All is placed by hand: no layout engine, and none of its warnings."
     groups = max(1, min(n, ncols // across))
+    groups = math.ceil(n / math.ceil(n / groups))  # as many in each row
     wide, high = across * (size + 0.06) + (0.2 if across > 1 else 0.04), size * aspect + 0.15 * lines + 0.12
     w, h = groups * wide + right, math.ceil(n / groups) * high + top + bottom
     fig = new_figure(figsize=(w, h))
@@ -431,17 +436,16 @@ def _color_bar(fig, drawn, label: str, from_right: float):
 
 # %% ../nbs/09_show.ipynb #f3a3534c
 def show_batch(
-    source: Any,  # a datamodule, or a batch (x, target)
+    source: Any,  # a datamodule, or a batch (x, target); of a target that is `Mixed`, its `a`
     n: int = 12,  # how many samples
     stage: Literal["train", "val", "test"] = "train",
 ):                # a matplotlib Figure
     "The first samples of a datamodule or a batch, with their targets. A `ValueError` where these are of no known kind."
     is_batch = isinstance(source, (tuple, list))
     x, target = zip(*([source[:2]] if is_batch else _batches(source, stage, n)))
-    return _all(judge(_joined(x, n), None, _joined(target, n), **_hooks(source)))
-
-
-def _all(a: Answers): return a.draw(torch.arange(len(a)), False)
+    target = [t.a if isinstance(t, Mixed) else t for t in target]
+    batch = judge(_joined(x, n), None, _joined(target, n), **_hooks(source))
+    return batch.draw(torch.arange(len(batch)), loss=False)
 
 
 def show_results(
