@@ -305,30 +305,28 @@ def report(run: Run, trackers: list, trainer: pl.Trainer):
 
 def _samples(run: Run, trackers: list, trainer: pl.Trainer) -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name. What cannot be drawn is left out, and said."
-    data, alone, made = run.datamodule, trainer.world_size == 1, {}
-
     def attempt(name: str, make: Callable, *args):
-        try: made[name] = make(*args)
+        try: return make(*args)
         except Exception as e:  # a task of another kind: the training is done, and nothing may fail it now
             say(run, f"the trackers get no {name}: {one_line(e)}")
 
-    if hasattr(data, "show_batch"): attempt("batch", data.show_batch)
-    elif alone: attempt("batch", show_batch, data)
-    if alone and is_overridden("test_dataloader", data): attempt("answers", _tested, run)
-    if found := made.pop("answers", None):
+    data, alone, made = run.datamodule, trainer.world_size == 1, {}
+    if hasattr(data, "show_batch"): made["batch"] = attempt("batch", data.show_batch)
+    elif alone: made["batch"] = attempt("batch", show_batch, data)
+    tested = alone and is_overridden("test_dataloader", data)
+    if tested and (found := attempt("answers", _tested, run)) is not None:
         attempt("table", lambda: log_table(trackers, "predictions", found.table().reset_index(), trainer.global_step))
-        made.pop("table", None)
-        attempt("results", show_results, found)
-        attempt("mistakes", show_mistakes, found)
-        heads = {f"confusion/{h}": h for h in list(found.heads)[:3]} if found.heads else {"confusion": None}
-        for name, head in heads.items() if found.names else (): attempt(name, plot_confusion, found, head)
-    return made
+        made |= {o.__name__[5:]: attempt(o.__name__[5:], o, found) for o in (show_results, show_mistakes)}
+        heads = {f"confusion/{h}": h for h in found.heads} if found.heads else {"confusion": None}
+        for name, head in list(heads.items())[:3] if found.names else ():
+            made[name] = attempt(name, plot_confusion, found, head)
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def _tested(run: Run) -> Answers:
     "The answers to the test set, or to as much of it as a gigabyte holds."
-    sample = next(iter(run.datamodule.test_dataloader()))[0][0]
-    return answers(run.model, run.datamodule, limit=max(64, 2**28 // sample.numel()))
+    first = answers(run.model, run.datamodule, limit=1)
+    return answers(run.model, run.datamodule, limit=max(64, 2**28 // first.x.numel()))
 
 # %% ../nbs/07_train.ipynb #2809ba59
 @contextmanager
