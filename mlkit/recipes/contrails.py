@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'ASH_BANDS', 'SIZE', 'FRAMES', 'LABELLED', 'ASH', 'planck', 'brightness', 'Band', 'through_air',
-           'cloud_spectrum', 'drift', 'draw_contrails', 'annotate', 'simulate', 'shares', 'write_records', 'read_npy',
-           'read_frame', 'read_mask', 'ash_image', 'read_ash', 'Contrails', 'Threshold', 'best_threshold', 'GlobalDice',
-           'BCEDice', 'InvertedResidual', 'LightUNet', 'RandomCrop', 'rle_encode', 'rle_decode', 'submission']
+           'cloud_spectrum', 'drift', 'Contrail', 'random_contrail', 'draw_contrails', 'annotate', 'simulate', 'shares',
+           'write_records', 'read_npy', 'read_frame', 'read_mask', 'ash_image', 'read_ash', 'Contrails', 'read_records',
+           'Threshold', 'best_threshold', 'GlobalDice', 'BCEDice', 'InvertedResidual', 'LightUNet', 'RandomCrop',
+           'rle_encode', 'rle_decode', 'submission']
 
 # %% ../../nbs/recipes/contrails.ipynb #a30b2e7e
 import csv, hashlib, io, json, os, shutil
@@ -67,8 +68,9 @@ def through_air(
 ) -> np.ndarray:                   # K, what the satellite sees
     "The brightness temperature of ground under air under ice."
     air, ice = np.clip(band.air * humidity, 0, 1), np.exp(-band.ice * depth)
-    below, of_air, of_ice = planck(band.wavelength, ground), *(float(planck(band.wavelength, t)) for t in (band.air_temp, cold))
-    return brightness(band.wavelength, (below + air * (of_air - below)) * ice + of_ice * (1 - ice))
+    of_ground = planck(band.wavelength, ground)
+    of_air, of_ice = (float(planck(band.wavelength, t)) for t in (band.air_temp, cold))
+    return brightness(band.wavelength, (of_ground + air * (of_air - of_ground)) * ice + of_ice * (1 - ice))
 
 # %% ../../nbs/recipes/contrails.ipynb #2a37861c
 def cloud_spectrum(
@@ -98,30 +100,56 @@ def drift(
     return np.fft.irfft2(spectrum * np.exp(-2j * np.pi * phase * steps).astype(np.complex64)).astype(np.float32)
 
 # %% ../../nbs/recipes/contrails.ipynb #d62d818f
+class Contrail(NamedTuple):
+    "One line of ice, as it is in the labelled frame; lengths in pixels."
+    top: float     # of its middle
+    left: float    # of its middle
+    angle: float   # of its direction, from the x axis, in radians
+    half: float    # half its length
+    width: float   # standard deviation across
+    bend: float    # how far it leaves the straight line, at a distance of one pixel
+    peak: float    # optical depth of its middle
+    born: int      # the first frame that it is in
+
+    def shape(self,
+        moved: Sequence[float] = (0.0, 0.0),  # pixels, down and to the right
+        spread: float = 1.0,                  # how much wider it is
+    ) -> np.ndarray:                          # (256, 256) float32, 0..1
+        "Draw it."
+        y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+        y, x = y - (self.top + float(moved[0])), x - (self.left + float(moved[1]))
+        sin, cos = float(np.sin(self.angle)), float(np.cos(self.angle))
+        along = x * cos + y * sin
+        across = y * cos - x * sin + self.bend * along ** 2
+        ends = np.clip((self.half - np.abs(along)) / 6, 0, 1)
+        return np.exp(-0.5 * (across / (self.width * spread)) ** 2) * ends
+
+# %% ../../nbs/recipes/contrails.ipynb #b481da8f
+def random_contrail(
+    rng: np.random.Generator,
+    corridor: float,     # the direction that most take, in radians
+) -> Contrail:
+    "A contrail somewhere."
+    angle = corridor + (rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(0, np.pi))
+    top, left = rng.uniform(0.15, 0.85, 2) * SIZE
+    half, width, peak = rng.uniform([30, 1.1, 0.2], [130, 2.0, 0.45])
+    numbers = map(float, (top, left, angle, half, width, rng.normal(0, 4e-4), peak))
+    return Contrail(*numbers, born=int(rng.integers(-4, LABELLED + 1)))
+
+
 def draw_contrails(
     rng: np.random.Generator,
     wind: Sequence[float],             # pixels a frame, down and to the right
     n: int,                            # how many
-) -> tuple[np.ndarray, np.ndarray]:    # optical depth (8, 256, 256); each line's shape in `LABELLED`, (n, 256, 256), 0..1
+) -> tuple[np.ndarray, np.ndarray]:    # optical depth (8, 256, 256); each one's shape when labelled (n, 256, 256), 0..1
     "Lines of ice that are born, drift and spread."
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    depth, shapes = np.zeros((FRAMES, SIZE, SIZE), np.float32), np.zeros((n, SIZE, SIZE), np.float32)
-    corridor = rng.uniform(0, np.pi)
-    for i in range(n):
-        angle = corridor + (rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(0, np.pi))
-        top, left = map(float, rng.uniform(0.15, 0.85, 2) * SIZE)
-        width, half, peak = map(float, rng.uniform([1.1, 30, 0.2], [2.0, 130, 0.45]))  # pixels, pixels, optical depth
-        bend, born = float(rng.normal(0, 4e-4)), int(rng.integers(-4, LABELLED + 1))
-        sin, cos = float(np.sin(angle)), float(np.cos(angle))
-        for t in range(max(born, 0), FRAMES):
-            spread = 1 + 0.06 * (t - LABELLED)
-            dy, dx = y - (top + float(wind[0]) * (t - LABELLED)), x - (left + float(wind[1]) * (t - LABELLED))
-            along = dx * cos + dy * sin
-            across = dy * cos - dx * sin + bend * along ** 2
-            shape = np.exp(-0.5 * (across / (width * spread)) ** 2) * np.clip((half - np.abs(along)) / 6, 0, 1)
-            depth[t] += peak / spread * shape
-            if t == LABELLED: shapes[i] = shape
-    return depth, shapes
+    corridor, depth = rng.uniform(0, np.pi), np.zeros((FRAMES, SIZE, SIZE), np.float32)
+    lines = [random_contrail(rng, corridor) for _ in range(n)]
+    for line in lines:
+        for t in range(max(line.born, 0), FRAMES):
+            spread, moved = 1 + 0.06 * (t - LABELLED), [w * (t - LABELLED) for w in wind]
+            depth[t] += line.peak / spread * line.shape(moved, spread)
+    return depth, np.array([line.shape() for line in lines], np.float32).reshape(n, SIZE, SIZE)
 
 # %% ../../nbs/recipes/contrails.ipynb #5b23c3a5
 def annotate(
@@ -218,12 +246,13 @@ def read_npy(
     path: str | Path,
     shape: tuple[int, ...],  # that it must have
 ) -> np.ndarray:             # mapped into memory, not read
-    "Open a .npy file. A `FileNotFoundError`, or a `ValueError` for a truncated file or another shape, names it."
+    "Open a .npy file. A `FileNotFoundError`, or a `ValueError` for a truncated file, another shape or type, names it."
     if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such file")
     try: array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, SyntaxError) as e:  # a header that is none, or promises more than there is
         why = " ".join(str(e).split())
         raise ValueError(f"{path}: damaged or truncated ({why}); fetch it again") from None
+    if array.dtype.kind not in "buif": raise ValueError(f"{path}: holds {array.dtype}, not numbers")
     if array.shape != tuple(shape): raise ValueError(f"{path}: its shape is {array.shape}, not {tuple(shape)}")
     return array
 
@@ -270,8 +299,8 @@ class Contrails(LightningDataModule):
     "Records of the contrail competition. All that is wrong with its files is one `ValueError`, a line that names them."
     def __init__(self,
         root: str = "data/contrails",    # the folder of train/, validation/ and test/
-        sample: int | None = 48,         # how many records to make where there is no such folder; None: it must be there
-        bands: Literal["ash", "all"] = "ash",  # of made records: the three that are read, or all nine (three times as big)
+        sample: int | None = 42,         # how many to make where there is no such folder; None: it must be there
+        bands: Literal["ash", "all"] = "ash",  # what to make: the three that are read, or all nine
         batch_size: int = 4,
         frac: float = 1.0,               # share of the labelled records to use, of each folder
         validation_split: float = 0.2,   # share of the records to learn from that is held out to choose the checkpoint
@@ -281,8 +310,8 @@ class Contrails(LightningDataModule):
     ):
         "A `ValueError` for a share that is none."
         super().__init__()
-        if not 0 < frac <= 1: raise ValueError(f"frac={frac}: is a share above 0, and at most 1")
-        if not 0 < validation_split < 0.5: raise ValueError(f"validation_split={validation_split}: is between 0 and 0.5")
+        if not 0 < frac <= 1: raise ValueError(f"frac={frac}: a share above 0, and at most 1")
+        if not 0 < validation_split < 0.5: raise ValueError(f"validation_split={validation_split}: between 0 and 0.5")
         self.root, self.sample, self.bands, self.batch_size = Path(root).expanduser(), sample, bands, batch_size
         self.frac, self.validation_split, self.use_val_as_train = frac, validation_split, use_val_as_train
         self.binary, self.seed = binary, seed
@@ -317,28 +346,36 @@ def split(self: Contrails) -> dict[str, list[Path]]:  # 'train', 'val', 'test', 
     return dict(train=sorted(train), val=sorted(val), test=sorted(test), predict=self._list("test"))
 
 # %% ../../nbs/recipes/contrails.ipynb #78a037d2
+def read_records(
+    folders: Sequence[Path],               # those in `test` have no masks
+) -> tuple[Tensor, Tensor, list[str]]:     # (N, 3, 256, 256) and (N, 1, 256, 256) uint8; a line for each bad record
+    "Read records into memory."
+    images, masks = (torch.zeros(len(folders), c, SIZE, SIZE, dtype=torch.uint8) for c in (3, 1))
+    def read(i):
+        try:
+            images[i] = torch.from_numpy(read_ash(folders[i]))
+            if folders[i].parent.name == "test": return
+            masks[i] = torch.from_numpy(read_mask(folders[i] / "human_pixel_masks.npy"))
+        except (OSError, ValueError) as e: return " ".join(str(e).split())
+    with ThreadPoolExecutor(8) as pool:
+        said = tqdm(pool.map(read, range(len(folders))), total=len(folders), desc="reading", unit="record", disable=None,
+                    leave=False)
+        return images, masks, [o for o in said if o]
+
+
 @patch
 def setup(self: Contrails, stage: str | None = None):
     "Read all records that are used into memory, once."
     if self.images is not None: return
-    records, problems = self.split(), []
-    def read(folder):
-        try: return read_ash(folder), None if folder.parent.name == "test" else read_mask(folder / "human_pixel_masks.npy")
-        except (OSError, ValueError) as e: problems.append(" ".join(str(e).split()))
-    folders = [o for split in records.values() for o in split]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(tqdm(pool.map(read, folders), total=len(folders), desc="reading", unit="record", disable=None, leave=False))
-    if problems:
-        more = f"; and {len(problems) - 3} more files" if len(problems) > 3 else ""
-        raise ValueError("; ".join(sorted(problems)[:3]) + more)
-    images, masks = {}, {}
-    for split, o in records.items():
-        read, found = found[:len(o)], found[len(o):]
-        images[split] = torch.from_numpy(np.array([image for image, _ in read], np.uint8))
-        if split != "predict": masks[split] = torch.from_numpy(np.array([mask for _, mask in read], np.uint8))
-    self.records, self.images, self.masks = records, images, masks
+    records = self.split()
+    found = {split: read_records(folders) for split, folders in records.items()}
+    if problems := [o for *_, bad in found.values() for o in bad]:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError("; ".join(problems[:3]) + more)
+    self.records = records
+    self.images, self.masks = ({split: o[i] for split, o in found.items()} for i in (0, 1))
 
-
+# %% ../../nbs/recipes/contrails.ipynb #8f58b256
 @patch
 def prepare_data(self: Contrails):
     "Make the small data where there is none, and read it. `OSError` and `ValueError` say what is wrong."
@@ -486,7 +523,8 @@ class LightUNet(nn.Module):
         super().__init__()
         if not widths: raise ValueError("LightUNet: widths is empty; give the channels of one level at least")
         def level(above, width):
-            return nn.Sequential(*(InvertedResidual(width if i else above, width, 1 if i else 2, expand) for i in range(depth)))
+            rest = [InvertedResidual(width, width, 1, expand) for _ in range(depth - 1)]
+            return nn.Sequential(InvertedResidual(above, width, 2, expand), *rest)
         self.down = nn.ModuleList([conv_block(in_channels, widths[0], stride=2), *map(level, widths, widths[1:])])
         self.up = nn.ModuleList(conv_block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1]))
         self.head = nn.Conv2d(widths[0], 4 * num_classes, 1)
@@ -501,7 +539,7 @@ class LightUNet(nn.Module):
 
 # %% ../../nbs/recipes/contrails.ipynb #92502a94
 class RandomCrop(nn.Module):
-    "A square out of each sample, at a place of its own, and the same out of its mask. A `ValueError` where it does not fit."
+    "A square of each sample, at a place of its own, and the same of its mask. A `ValueError` where it does not fit."
     def __init__(self,
         size: int,  # pixels of a side
     ):
@@ -541,7 +579,7 @@ def rle_decode(
         raise ValueError(f"run-length encoding: pairs of start and length are expected, or '-', not {text[:40]!r}")
     for start, length in zip(map(int, numbers[::2]), map(int, numbers[1::2])):
         if start <= at or length < 1 or start + length - 1 > len(flat):
-            raise ValueError(f"run-length encoding: the run '{start} {length}' overlaps the one before, or leaves the mask")
+            raise ValueError(f"run-length encoding: '{start} {length}' overlaps the run before, or leaves the mask")
         flat[start - 1:(at := start - 1 + length)] = 1
     return flat.reshape(shape[::-1]).T
 
