@@ -55,7 +55,7 @@ class Answers:
         if low < 0 or high >= n: raise ValueError(f"the target has class {low if low < 0 else high}, of {n} classes")
         self.names = list(range(n) if given is None else given)
 
-
+# %% ../nbs/09_show.ipynb #59db3011
 def _in_parts(f: Callable, *tensors: Tensor) -> Tensor:
     "`f` on 64 samples at a time: what it needs in between for large maps is never there for all of them."
     return torch.cat([f(*part) for part in zip(*(t.split(64) for t in tensors))])

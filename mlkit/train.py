@@ -302,7 +302,7 @@ def report(run: Run, trackers: list, trainer: pl.Trainer):
     log_pictures(trackers, pictures, trainer.global_step)
     if run.info["best"]: log_best(trackers, run.checkpoint("best"), run.info["best"])
 
-
+# %% ../nbs/07_train.ipynb #c98745c1
 def _samples(run: Run, trackers: list, trainer: pl.Trainer) -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name. What cannot be drawn is left out, and said."
     def attempt(name: str, make: Callable, *args):
