@@ -356,12 +356,7 @@ def draw(
     ncols: int = 6,
 ):                      # a matplotlib Figure
     "Image, truth and prediction."
-    from matplotlib.patches import Patch
     images, asked = _pictures(self.x[rows], self.picture), self.output is not None
-    there = set(self.target[rows].unique().tolist()) | (set(self.pred[rows].unique().tolist()) if asked else set())
-    shown = [k for k in range(1, len(self.names)) if k in there]
-    patches = [Patch(color=_color(k), label=self._label(k)) for k in shown[:12]]
-    if not self.valid[rows].all(): patches.append(Patch(color="0.5", label=" unknown"))
     fig, axes = _canvas(len(rows), 2 + asked, images.shape[1] / images.shape[2], 1.5, ncols, 1, bottom=0.3)
     for i, image, panels in zip(rows.tolist(), images, axes):
         masks, titles = [None, self.target[i].where(self.valid[i], -1)], ["", ""]
@@ -373,18 +368,8 @@ def draw(
             ax.imshow(image, cmap="gray", vmin=0, vmax=1)
             ax.set_title(title, fontsize=8, pad=3)
             if mask is not None: _overlay(ax, mask.numpy())
-    across = max(1, int(fig.get_size_inches()[0] / (0.5 + LETTER * max([len(p.get_label()) for p in patches] or [1]))))
-    if patches: fig.legend(handles=patches[:across], loc="lower center", ncols=across, frameon=False, fontsize=8)
+    self._legend(fig, rows)
     return fig
-
-
-@patch
-def _label(self: MaskAnswers, k: int) -> str:
-    "For the legend, which passes over names that begin with _, and takes what is between dollars for a formula."
-    return "class " * (self.classes is None) + " " + _clip(self.names[k], 24).replace("$", r"\$")
-
-
-def _color(k: int) -> str: return CLASS_COLORS[(k - 1) % len(CLASS_COLORS)]
 
 
 def _overlay(ax, mask: np.ndarray):
@@ -395,6 +380,28 @@ def _overlay(ax, mask: np.ndarray):
         paint[mask == k] = to_rgba("0.5") if k < 0 else to_rgba(_color(int(k)), 0.4)
         if k > 0 and (mask != k).any(): ax.contour(mask == k, levels=[0.5], colors=[_color(int(k))], linewidths=0.9)
     ax.imshow(paint)
+
+
+def _color(k: int) -> str: return CLASS_COLORS[(k - 1) % len(CLASS_COLORS)]
+
+# %% ../nbs/09_show.ipynb #33c77954
+@patch
+def _legend(self: MaskAnswers, fig, rows: Tensor):
+    "Below the pictures of these samples."
+    from matplotlib.patches import Patch
+    maps = [self.target] + ([] if self.output is None else [self.pred])
+    there = set(torch.cat([m[rows][self.valid[rows]] for m in maps]).tolist())
+    patches = [Patch(color=_color(k), label=self._label(k)) for k in range(1, len(self.names)) if k in there]
+    if not self.valid[rows].all(): patches.insert(0, Patch(color="0.5", label=" unknown"))
+    room = int(fig.get_size_inches()[0] / (0.5 + LETTER * max((len(o.get_label()) for o in patches), default=1)))
+    shown = patches[:max(1, room)]
+    if shown: fig.legend(handles=shown, loc="lower center", ncols=len(shown), frameon=False, fontsize=8)
+
+
+@patch
+def _label(self: MaskAnswers, k: int) -> str:
+    "For the legend, which passes over names that begin with _, and takes what is between dollars for a formula."
+    return "class " * (self.classes is None) + " " + _clip(self.names[k], 24).replace("$", r"\$")
 
 # %% ../nbs/09_show.ipynb #f54d3390
 @patch
