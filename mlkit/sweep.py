@@ -88,10 +88,9 @@ class Sweep:
         "The metric by which runs are compared, and which way is better: min or max."
         kept = [t.run.info["best"] for t in self.trials if t.run and t.run.info.get("best")]
         name = kept[0]["monitor"] if kept else None
-        nodes = OmegaConf.to_container(self.trials[0].cfg, resolve=False).get("callbacks") or {}
-        cfg = self.trials[0].cfg.get("callbacks")
-        each = [cfg[k] for k in (nodes if isinstance(nodes, dict) else range(len(nodes)))]
-        mine = [o for o in each if o and str(o.get("_target_")).endswith("Checkpoint") and o.get("monitor", name) == name]
+        nodes = self.trials[0].cfg.get("callbacks") or {}
+        nodes = [o for o in (nodes.values() if isinstance(nodes, Mapping) else nodes) if isinstance(o, Mapping)]
+        mine = [o for o in nodes if o["_target_"].endswith("Checkpoint") and o.get("monitor", name) == name]
         return name, mine[0].get("mode", "min") if mine else "min"
 
     @property

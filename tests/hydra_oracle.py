@@ -2,6 +2,7 @@
 
 stdin: a JSON list of [folder, config name, overrides]; stdout: {"lines": …} or {"error": …} for each, in a JSON list.
 With `--time N`: the seconds of N rounds of each case, {"seconds": […]}, after a round to warm up.
+With `--sweeps` stdin is a list of overrides of a multirun: {"values": …}, each value's Python text, or {"error": …}.
 With `--copies` every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the one
 use can show in the others.
 """
@@ -51,7 +52,19 @@ def seconds(rounds: int, folder: str, name: str, overrides: list[str]) -> dict:
     return {"seconds": took[1:]}
 
 
+def swept(override: str) -> dict:
+    "The values that a multirun takes one after another."
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    parse = OverridesParser.create().parse_override
+    try:
+        o = parse(override)
+        each = [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [override]
+        return {"values": [repr(parse(v).value()) for v in each]}
+    except Exception as e: return {"error": type(e).__name__}
+
+
 if __name__ == "__main__":
+    if "--sweeps" in sys.argv: sys.exit(json.dump([swept(o) for o in json.load(sys.stdin)], sys.stdout))
     warnings.simplefilter("ignore")  # a list without `_self_` is what some cases are about
     if "--copies" in sys.argv: give_copies()
     timed = sys.argv[1:2] == ["--time"]
