@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from ..model import LitModel
 from ..nets import MLP
 
-# %% ../../nbs/recipes/fashion_mnist.ipynb #de4981fb
+# %% ../../nbs/recipes/fashion_mnist.ipynb #abc76a04
 class BeegMLP(MLP):
     "An MLP with one hidden layer, `beeg_factor` times as wide as its input. A `ValueError` where that is no width."
     def __init__(self,
@@ -27,46 +27,48 @@ class BeegMLP(MLP):
         beeg_factor: int = 10,          # how many times as wide
     ):
         if beeg_factor < 1: raise ValueError(f"BeegMLP: beeg_factor={beeg_factor} must be 1 or more")
-        super().__init__(in_shape, num_classes, [beeg_factor * (in_shape if isinstance(in_shape, int) else prod(in_shape))])
+        n = in_shape if isinstance(in_shape, int) else prod(in_shape)
+        super().__init__(n, num_classes, hidden=[beeg_factor * n])
 
-# %% ../../nbs/recipes/fashion_mnist.ipynb #8723bd86
+# %% ../../nbs/recipes/fashion_mnist.ipynb #562c8754
 def distill_loss(
-    student: Tensor,      # logits (B, C)
-    teacher: Tensor,      # logits (B, C) to come close to
-    temperature: float,   # above 0; the higher, the more is made of how the wrong classes compare
-) -> Tensor:              # scalar
-    "How far the student's softened answers are from the teacher's: their KL divergence times `temperature` squared."
+    student: Tensor,     # logits (B, C)
+    teacher: Tensor,     # logits (B, C) to come close to
+    temperature: float,  # above 0; the higher, the more the teacher's small probabilities count
+) -> Tensor:             # scalar
+    "The KL divergence of the student's softened answers from the teacher's, mean over B, times `temperature` squared."
     log_q, log_p = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
 
-# %% ../../nbs/recipes/fashion_mnist.ipynb #d1357c4a
+# %% ../../nbs/recipes/fashion_mnist.ipynb #d9195e52
 class Distill(LitModel):
-    "A classifier that a teacher's answers train, beside the targets. It is validated and tested as any other."
+    "A classifier that learns from a teacher's answers as well as from the targets."
     def __init__(self,
-        net: nn.Module,               # the student, (B, C, H, W) -> logits (B, n)
-        teacher: nn.Module | None,    # gives logits (B, n), too, and stays as it is; None: to use a student, not to train it
-        temperature: float = 4.0,     # of both answers, above 0 (else `ValueError`)
-        weight: float = 0.9,          # of the teacher's answers, in [0, 1] (else `ValueError`); the targets have the rest
+        net: nn.Module,             # the student: (B, C, H, W) -> logits (B, n)
+        teacher: nn.Module | None,  # gives logits (B, n), too, and does not learn; None: the student is only used
+        temperature: float = 4.0,   # of both answers, above 0 (else `ValueError`)
+        weight: float = 0.9,        # of the teacher's answers, 0 to 1 (else `ValueError`); the rest is the targets'
         loss: Callable[..., Any] = F.cross_entropy,  # (logits, target) -> scalar
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # called with the student's parameters
         scheduler: Callable[..., Any] | Mapping[str, Any] | None = None,  # as for `LitModel`
         metrics: Mapping[str, Any] | None = None,    # as for `LitModel`
         augment: Callable[..., Any] | None = None,   # (x, target) -> (x, target); student and teacher see the same x
-        compile: bool = False,        # compile the student
+        compile: bool = False,      # compile the student
     ):
         if temperature <= 0 or not 0 <= weight <= 1:
             raise ValueError(f"Distill: temperature={temperature} must be above 0, and weight={weight} from 0 to 1")
         super().__init__(net, loss, optimizer, scheduler, metrics, augment, compile)
         self.temperature, self.weight = temperature, weight
-        self._teacher = [teacher and teacher.eval().requires_grad_(False)]  # a list hides it from checkpoints
+        self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]  # a list is not saved
 
     def on_fit_start(self):
-        if not self._teacher[0]: raise ValueError("Distill: there is no teacher; set model.teacher.run to a run")
-        self._teacher[0].to(self.device)
+        "A `ValueError` where there is no teacher."
+        if not self.teachers: raise ValueError("Distill: no teacher to learn from; set model.teacher.run to a run")
+        self.teachers[0].to(self.device)
 
     def step(self, batch) -> tuple[Any, Tensor, Any]:
         hard, logits, target = super().step(batch)
         if not self.training: return hard, logits, target
-        with torch.no_grad(): wanted = self._teacher[0](batch[0])
+        with torch.no_grad(): wanted = self.teachers[0](batch[0])
         soft = distill_loss(logits, wanted, self.temperature)
         return dict(loss=self.weight * soft + (1 - self.weight) * hard, soft=soft, hard=hard), logits, target
