@@ -177,12 +177,8 @@ def _parser(name: str, what: str, examples: str = "") -> argparse.ArgumentParser
 
 # %% ../nbs/10_cli.ipynb #207f787e
 def _find_run(text: str, dir: str | None = None):
-    from pathlib import Path
-    from mlkit.source import find_root
-    from mlkit.run import Run
-    for folder in (Path(text), Path(dir or "runs") / text, find_root() / "runs" / text):
-        if (folder / "run.json").is_file(): return Run(folder)
-    return Run(text)  # which says that there is none
+    from mlkit.run import find_run
+    return find_run(text, dir or "runs")
 
 # %% ../nbs/10_cli.ipynb #0ea97f5d
 def mlkit_eval(

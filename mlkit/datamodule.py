@@ -272,17 +272,27 @@ class ImageData(LightningDataModule):
     classes: list[str]               # names, by the number of the class
     in_shape: tuple[int, int, int]   # (C, H, W)
 
-    def __init__(self, batch_size: int, seed: int, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, batch_size: int, seed: int, mean: tuple[float, ...], std: tuple[float, ...], **said):
         super().__init__()
         self.batch_size, self.seed, self.mean, self.std = batch_size, seed, mean, std
-        self.normalize = Normalize(mean, std)
+        self.normalize, self.said = Normalize(mean, std), said  # said of the data, to be checked: in_shape, num_classes
         self.images = self.targets = self.rows = None
 
     def _read(self) -> tuple[Any, Tensor, dict[str, Tensor]]:  # images (N, C, H, W) uint8, targets (N,), rows by split
         raise NotImplementedError
 
     def setup(self, stage: str | None = None):
-        if self.rows is None: self.images, self.targets, self.rows = self._read()
+        if self.rows is not None: return
+        found = self._read()
+        self._check_said()
+        self.images, self.targets, self.rows = found
+
+    def _check_said(self):
+        "A ValueError where the data is not what the config says of it."
+        for name, is_so in dict(in_shape=tuple(self.in_shape), num_classes=len(self.classes)).items():
+            said = self.said.get(name)
+            if said is not None and (tuple(said) if name == "in_shape" else said) != is_so:
+                raise ValueError(f"{name}={said} is said of the data, but it has {name}={is_so}")
 
     def prepare_data(self): self.setup()
 
@@ -476,11 +486,14 @@ class MNIST(ImageData):
         val_size: float | int = 0.1,      # of the training images: a share, or a number
         seed: int = 0,                    # of the validation split and the shuffling
         mirrors: list[str] | None = None, # base URLs to fetch missing files from; None: the public ones
+        in_shape: tuple[int, int, int] | None = None,  # (C, H, W) that a net counts on; None: it does not ask
+        num_classes: int | None = None,   # likewise
     ):
         if name not in DATASETS: raise ValueError(f"name={name!r}: one of {', '.join(DATASETS)} is expected")
         if source not in ("sample", "full"): raise ValueError(f"source={source!r}: sample or full is expected")
         facts = DATASETS[name]
-        super().__init__(batch_size, seed, (facts["mean"],), (facts["std"],))
+        super().__init__(batch_size, seed, (facts["mean"],), (facts["std"],),
+                         in_shape=in_shape, num_classes=num_classes)
         self.name, self.source, self.val_size = name, source, val_size
         self.root = Path(root or f"~/.cache/mlkit/{name}").expanduser() if source == "full" else SAMPLES / name
         self.classes, self.mirrors = facts["classes"], facts["mirrors"] if mirrors is None else list(mirrors)
@@ -594,11 +607,13 @@ class ImageFolder(ImageData):
         mean: float | tuple[float, float, float] = 0.5,  # for pixels from 0 to 1; one for all or one a channel
         std: float | tuple[float, float, float] = 0.5,   # likewise
         seed: int = 0,                     # of the splits and the shuffling
+        in_shape: tuple[int, int, int] | None = None,  # (C, H, W) that a net counts on; None: it does not ask
+        num_classes: int | None = None,    # likewise
     ):
         if mode not in ("L", "RGB"): raise ValueError(f"mode={mode!r}: L or RGB is expected")
         self.in_shape = (1 if mode == "L" else 3, *size)
         mean, std = ((o,) * self.in_shape[0] if isinstance(o, (int, float)) else tuple(o) for o in (mean, std))
-        super().__init__(batch_size, seed, mean, std)
+        super().__init__(batch_size, seed, mean, std, in_shape=in_shape, num_classes=num_classes)
         self.root, self.size, self.mode, self.val_size = Path(root).expanduser(), tuple(size), mode, val_size
         self.num_workers, self.cache = num_workers, cache
         self._digest = None  # of all files, once they were checked

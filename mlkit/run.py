@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PATCH_LIMIT', 'PATCH_TOTAL', 'INFO_LIMIT', 'COLORS', 'atomic', 'write_text', 'code_state', 'logged_to', 'Run',
            'read_info', 'is_locked', 'new_run', 'flat', 'config_text', 'versions', 'recording', 'read_history',
-           'plot_history', 'new_figure', 'list_runs', 'unfinished', 'text_table']
+           'plot_history', 'new_figure', 'list_runs', 'find_run', 'unfinished', 'text_table']
 
 # %% ../nbs/05_run.ipynb #77a91d95
 import importlib.metadata, io, json, os, platform, re, shutil, subprocess, sys, tempfile, time, traceback
@@ -449,6 +449,16 @@ def list_runs(
         try: found.append(Run(path.parent))
         except (ValueError, OSError) as e: print(e, file=sys.stderr)
     return sorted(found, key=lambda r: r.dir.name, reverse=True)
+
+
+def find_run(
+    name: str | Path,         # a run's folder, or its id
+    dir: str | Path = "runs", # below which an id is looked for; then, below the project's own runs
+) -> Run:
+    "The run of this name. A `FileNotFoundError` where there is none."
+    for folder in (Path(name), Path(dir) / name, find_root() / "runs" / name):
+        if (folder / "run.json").is_file(): return Run(folder)
+    return Run(name)  # which says that there is none
 
 
 def unfinished(

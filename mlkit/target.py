@@ -91,7 +91,8 @@ _OPEN = {
     "pytorch_lightning": """accelerators callbacks core.datamodule core.module demos.boring_classes loggers plugins
         profilers strategies trainer.trainer tuner utilities.combined_loader""",
     "lightning_fabric": "accelerators loggers plugins strategies utilities.seed",
-    "mlkit": "augment callbacks datamodule model nets recipes trackers.mlflow trackers.tensorboard trackers.wandb"}
+    "mlkit": """augment callbacks datamodule model nets recipes train.trained
+        trackers.mlflow trackers.tensorboard trackers.wandb"""}
 _OPEN["lightning"] = " ".join(f"{o.partition('_')[2].replace('lightning', 'pytorch')}.{part}"
                               for o in ("pytorch_lightning", "lightning_fabric") for part in _OPEN[o].split())
 _CLOSED = """torch._VariableFunctionsClass.from_file torch.nn.attention.flex_attention torch.nn.cpp

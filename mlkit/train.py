@@ -6,7 +6,7 @@
 __all__ = ['RUN_DIR', 'prepare', 'quiet_lightning', 'build_all', 'make_trainer', 'load_weights', 'read_checkpoint',
            'measure_best', 'train', 'resume', 'carry_out', 'begin', 'say', 'share_of_batch', 'go_on_from',
            'keep_config', 'note', 'requeued', 'build_loggers', 'tracked', 'report', 'removed_if_not_kept',
-           'fingerprint', 'machine', 'metrics_table', 'load_run', 'evaluate', 'Predictions', 'predict']
+           'fingerprint', 'machine', 'metrics_table', 'load_run', 'trained', 'evaluate', 'Predictions', 'predict']
 
 # %% ../nbs/07_train.ipynb #a6e2244c
 import logging, os, pickle, random, re, shutil, sys, warnings
@@ -34,7 +34,7 @@ from .config import hider, problem
 from .show import Answers, answers, plot_confusion, show_batch, show_mistakes, show_results
 from .source import ConfigError, one_line, show_path
 from .trackers import attach, finish, installed, log_best, log_config, log_pictures, log_table
-from .run import Run, config_text, list_runs, new_run, plot_history, recording, text_table, write_text
+from .run import Run, config_text, find_run, list_runs, new_run, plot_history, recording, text_table, write_text
 
 # %% ../nbs/07_train.ipynb #0d2ecae7
 def prepare(datamodule: pl.LightningDataModule, cfg: DictConfig):
@@ -376,6 +376,17 @@ def load_run(
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     run.loaded_cfg = cfg
     return run
+
+# %% ../nbs/07_train.ipynb #2f78d659
+def trained(
+    run: str,  # a run's folder, its id below `runs/`, or one of its checkpoints
+) -> pl.LightningModule:  # in eval mode, with the run's best weights, or with those of the checkpoint
+    "The model of a run, without its data. A `FileNotFoundError` where there is no such run or checkpoint."
+    file = Path(run) if Path(run).is_file() else None
+    found = find_run(file.parents[1] if file else run)
+    cfg = load_checked(found.config_file)
+    with torch.random.fork_rng(devices=[]): model = build(cfg.model)
+    return load_weights(model, file or found.checkpoint()).eval()
 
 # %% ../nbs/07_train.ipynb #f942e61c
 def evaluate(
