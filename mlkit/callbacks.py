@@ -261,6 +261,7 @@ class PlainCheckpointIO(TorchCheckpointIO):
                              "lists, dicts and tensors")
         buffer = io.BytesIO()  # Lightning would write to the system's temporary folder first; torch hides a full disk
         torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # Lightning's ModelCheckpoint leaves that to the writer
         with open(path, "wb") as f: f.write(buffer.getbuffer())
 
 
