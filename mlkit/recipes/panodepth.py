@@ -205,18 +205,20 @@ def read_exr(path: str | Path) -> np.ndarray:  # (H, W) float32
     raw = Path(path).read_bytes()
     if raw[:4] != b"\x76\x2f\x31\x01": raise ValueError(f"{path}: not an OpenEXR file")
     try: return _decode_exr(raw)
-    except (struct.error, IndexError, KeyError, UnicodeError, zlib.error) as e:
-        raise ValueError(f"{path}: a damaged OpenEXR file ({type(e).__name__}: {e})") from None
-    except ValueError as e: raise ValueError(f"{path}: {e}") from None
+    except NotImplementedError as e: raise ValueError(f"{path}: {e}") from None
+    except (struct.error, IndexError, KeyError, ValueError, zlib.error) as e:
+        raise ValueError(f"{path}: a damaged OpenEXR file ({' '.join(str(e).split())})") from None
 
 
 def _decode_exr(raw: bytes) -> np.ndarray:
-    if raw[5] & 0x1a: raise ValueError("an OpenEXR file of tiles or parts; scan lines are expected")
+    "A `NotImplementedError` for what we have no need of; several other errors for a damaged file."
+    if raw[5] & 0x1a: raise NotImplementedError("an OpenEXR file of tiles or parts; scan lines are expected")
     header, at = _exr_header(raw)
     names, types, packing = *_exr_channels(header["channels"]), header["compression"][0]
-    if packing not in EXR_BLOCKS: raise ValueError(f"an OpenEXR file of compression {packing}; none or ZIP is expected")
+    if packing not in EXR_BLOCKS:
+        raise NotImplementedError(f"an OpenEXR file of compression {packing}; none, ZIPS or ZIP are expected")
     if "Y" not in names or not set(types) <= set(EXR_FLOATS):
-        raise ValueError(f"an OpenEXR file of channels {', '.join(names)}; Y is expected, and floats")
+        raise NotImplementedError(f"an OpenEXR file of channels {', '.join(names)}; Y is expected, and floats")
     left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
     h, w, lines = bottom - top + 1, right - left + 1, EXR_BLOCKS[packing]
     starts = np.frombuffer(raw, "<u8", -(-h // lines), at)
