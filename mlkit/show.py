@@ -375,10 +375,12 @@ def draw(
 def _overlay(ax, mask: np.ndarray):
     "Draw the classes of a mask (H, W), but for 0; -1 is grey."
     from matplotlib.colors import to_rgba
-    paint = np.zeros((*mask.shape, 4))
+    paint, f = np.zeros((*mask.shape, 4)), max(1, 128 // max(mask.shape))
+    fine = mask.repeat(f, 0).repeat(f, 1)  # so that the outline of few, large pixels goes around them
+    y, x = ((np.arange(n) + 0.5) / f - 0.5 for n in fine.shape)
     for k in np.unique(mask[mask != 0]):
         paint[mask == k] = to_rgba("0.5") if k < 0 else to_rgba(_color(int(k)), 0.4)
-        if k > 0 and (mask != k).any(): ax.contour(mask == k, levels=[0.5], colors=[_color(int(k))], linewidths=0.9)
+        if k > 0 and (mask != k).any(): ax.contour(x, y, fine == k, [0.5], colors=[_color(int(k))], linewidths=0.9)
     ax.imshow(paint)
 
 
@@ -401,7 +403,7 @@ def _legend(self: MaskAnswers, fig, rows: Tensor):
 @patch
 def _label(self: MaskAnswers, k: int) -> str:
     "For the legend, which passes over names that begin with _, and takes what is between dollars for a formula."
-    return "class " * (self.classes is None) + " " + _clip(self.names[k], 24).replace("$", r"\$")
+    return " " + "class " * (self.classes is None) + _clip(self.names[k], 24).replace("$", r"\$")
 
 # %% ../nbs/09_show.ipynb #f54d3390
 @patch
