@@ -98,20 +98,22 @@ def lowest(
 class LRFound:
     "What the range test found. In a notebook it shows its curve."
     table: Any        # DataFrame with a row per step: lr, loss
-    lr: float | None  # the suggestion, a tenth of the rate at the lowest point; None where the curve allows none
+    lr: float | None  # the suggestion, a tenth of the lowest point's; None where the curve allows none
     why: str = ""     # why it allows none
     steps: int = 100  # of the whole range
 
     def plot(self):  # a matplotlib Figure
         "The loss over the learning rate: each step, the smooth curve, and the suggestion."
         fig = new_figure(figsize=(6, 3.5), layout="constrained")
-        ax = fig.add_subplot(xscale="log", xlabel="learning rate", ylabel="train/loss", title="Learning rate range test")
+        ax = fig.add_subplot(xscale="log", xlabel="learning rate", ylabel="train/loss")
+        ax.set_title("Learning rate range test")
         t = self.table[np.isfinite(self.table.loss)]
         if not len(t): return fig
         ax.plot(t.lr, t.loss, ".", color="0.7", label="each step")
         curve = smoothed(t.loss.to_numpy(), self.steps)
         ax.plot(t.lr, curve, color=COLORS["train"], label="smooth")
-        if self.lr: ax.plot(self.lr, np.interp(self.lr, t.lr, curve), "o", color=COLORS["val"], label=f"suggestion: {self.lr:.2g}")
+        at = dict(color=COLORS["val"], label=f"suggestion: {self.lr:.2g}") if self.lr else {}
+        if at: ax.plot(self.lr, np.interp(self.lr, t.lr, curve), "o", **at)
         low, high = t.loss.min(), ceiling(t.loss.to_numpy())
         if low < high: ax.set_ylim(low - 0.1 * (high - low), high)  # what breaks out leaves the picture
         ax.spines[["top", "right"]].set_visible(False)

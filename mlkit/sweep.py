@@ -127,7 +127,7 @@ def table(self: Sweep):
     import pandas as pd
     return pd.DataFrame(self.columns())
 
-
+# %% ../nbs/08_sweep.ipynb #66f74a77
 @patch
 def _words(self: Sweep) -> list[list[str]]:
     "The table as text, its head first, without the errors."

@@ -13,6 +13,7 @@ import pytest
 import torch
 from test_compose import ask, hydra_python  # noqa: F401 (a fixture)
 
+from mlkit.cli import mlkit_train
 from mlkit.compare import runs
 from mlkit.config import load_config
 from mlkit.help import completions
@@ -207,18 +208,33 @@ def test_nobody_reads_any_more(tmp_path):
     assert [Run(o.parent).status for o in tmp_path.glob("runs/mnist/*/run.json")] == ["done", "done"]
 
 
-def test_the_command_lines_other_wishes(tmp_path):
-    done = command(tmp_path, "-m", "seed=1,2", "optimizer=sgd,adam", "--check")
-    assert (done.returncode, done.stdout) == (0, "no problems in 4 combinations\n"), done.stderr
-    done = command(tmp_path, "-m", "seed=1,-2", "optimizer=sgd,adma")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 2 and not done.stdout
-    for flag in ("--print", "--explain", "--resume"):
-        done = command(tmp_path, "-m", "seed=1,2", flag)
-        assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith(f"{flag} is about one run, and -m about many: leave out -m")
-    done = command(tmp_path, "seed=1,2")
-    assert done.returncode == 2 and "several values" in done.stderr
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    "mlkit_train in this process: (exit code, stdout, stderr); and it must have written nothing."
+    monkeypatch.setenv("MLKIT_runs", str(tmp_path / "runs"))
+    before = signal.getsignal(signal.SIGTERM)
+    def go(*args):
+        try: code = mlkit_train([MNIST, *args])
+        except SystemExit as e: code = e.code
+        return code, *capsys.readouterr()
+    yield go
+    signal.signal(signal.SIGTERM, before)
     assert not (tmp_path / "runs").exists()
-    assert "optimizer  adam  adamw  sgd*" in command(tmp_path, "-m", "optimizer=sgd,adam", "--help").stdout
+
+
+def test_with_other_flags(here):
+    assert here("-m", "seed=1,2", "optimizer=sgd,adam", "--check") == (0, "no problems in 4 combinations\n", "")
+    for flag in ("--print", "--explain", "--resume"):
+        code, out, err = here("-m", "seed=1,2", flag)
+        assert (code, out) == (2, "") and err.endswith(f"{flag} is about one run, and -m about many: leave out -m\n")
+    assert "optimizer  adam  adamw  sgd*" in here("--multirun", "optimizer=sgd,adam", "--help")[1]
+
+
+def test_problems_in_a_shell(here):
+    code, out, err = here("-m", "seed=1,-2", "optimizer=sgd,adma")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 2
+    code, out, err = here("seed=1,2")
+    assert (code, out) == (2, "") and "several values" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("typed,want", [("-m optimizer=sgd,adamw,a", ["optimizer=sgd,adamw,adam", "optimizer=sgd,adamw,adamw"]), ("optimizer=sgd,a", []),
