@@ -405,7 +405,7 @@ class PanoData(pl.LightningDataModule):
         sample: int | None = 350,      # scenes to make where there is no `root`; None: the data must be there
         size: tuple[int, int] = (64, 128),  # (H, W) that the panoramas are brought to, W = 2 H
         dmax: float = 10.,             # metres; a depth above it counts as not known
-        batch_size: int = 16,
+        batch_size: int = 8,
         num_workers: int | None = None,  # processes that decode in each epoch; None: decode once, into memory
         seed: int = 0,                 # of the rooms that are made, and of the shuffling
     ):
@@ -685,7 +685,7 @@ def show_room(
                              squeeze=False, layout="constrained")
     for ax, (title, points) in zip(axes.flat, clouds.items()):
         seen = points[..., 2] < below
-        ax.scatter(-points[seen, 1], points[seen, 0], s=5, c=colors[seen], linewidths=0)
+        ax.scatter(-points[seen, 1], points[seen, 0], s=7, c=colors[seen], linewidths=0)
         ax.plot(0, 0, marker="+", color="#D55E00", markersize=12, markeredgewidth=2)
         ax.set(title=title, xlabel="metres to the right", aspect="equal")
     axes[0, 0].set_ylabel("metres ahead")
