@@ -541,8 +541,8 @@ def circular_block(
 class PanoBackbone(nn.Module):
     "Maps of a panorama, from fine to coarse: (B, widths[i], H / s, W / s) with s = patch * 2 ** i."
     def __init__(self,
-        widths: Sequence[int] = (32, 64, 96, 128),  # channels of each map
-        patch: int = 4,                             # pixels a side
+        widths: Sequence[int] = (16, 32, 64, 96, 128),  # channels of each map
+        patch: int = 2,                                 # pixels a side
     ):
         super().__init__()
         self.widths, self.patch, self.step = tuple(widths), patch, patch * 2 ** (len(widths) - 1)
