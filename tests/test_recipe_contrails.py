@@ -331,6 +331,7 @@ def test_callbacks_are_options_of_a_group():
     assert names() == {"RichProgressBar", "Checkpoint", "EarlyStopping", "LearningRateMonitor"}
     assert names("callbacks=[default,lr_monitor]") == {"Progress", "Checkpoint", "LearningRateMonitor"}
     assert names("callbacks.early_stopping=null") == names() - {"EarlyStopping"}
+    assert all(load_config(CONFIG, *o).callbacks.checkpoint.monitor == "val/dice" for o in ([], ["callbacks=default"]))
 
 
 @pytest.fixture(scope="module")

@@ -350,17 +350,17 @@ def read_records(
     folders: Sequence[Path],               # those in `test` have no masks
 ) -> tuple[Tensor, Tensor, list[str]]:     # (N, 3, 256, 256) and (N, 1, 256, 256) uint8; a line for each bad record
     "Read records into memory."
-    images, masks = (torch.zeros(len(folders), c, SIZE, SIZE, dtype=torch.uint8) for c in (3, 1))
+    images, masks = (np.zeros((len(folders), c, SIZE, SIZE), np.uint8) for c in (3, 1))
     def read(i):
         try:
-            images[i] = torch.from_numpy(read_ash(folders[i]))
-            if folders[i].parent.name == "test": return
-            masks[i] = torch.from_numpy(read_mask(folders[i] / "human_pixel_masks.npy"))
+            images[i] = read_ash(folders[i])
+            if folders[i].parent.name != "test": masks[i] = read_mask(folders[i] / "human_pixel_masks.npy")
         except (OSError, ValueError) as e: return " ".join(str(e).split())
     with ThreadPoolExecutor(8) as pool:
-        said = tqdm(pool.map(read, range(len(folders))), total=len(folders), desc="reading", unit="record", disable=None,
-                    leave=False)
-        return images, masks, [o for o in said if o]
+        said = pool.map(read, range(len(folders)))
+        bar = tqdm(said, total=len(folders), desc="reading", unit="record", disable=None, leave=False)
+        problems = [o for o in bar if o]
+    return torch.from_numpy(images), torch.from_numpy(masks), problems
 
 
 @patch
