@@ -138,7 +138,7 @@ def test_all_problems_before_the_first_run(tmp_path):
 
 
 def test_several_devices_and_missing_data(tmp_path, capsys):
-    with pytest.raises(ConfigError, match="on one device"): grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "trainer=cpu,ddp")
+    with pytest.raises(ConfigError, match="use one device"): grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "trainer=cpu,ddp")
     with pytest.raises(ConfigError) as e:
         grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "data.source=full", f"data.root={tmp_path / 'none'}", "data.mirrors=[]", "seed=1,2")
     assert len(str(e.value).splitlines()) == 1 and capsys.readouterr().out.count("failed: ") == 2
