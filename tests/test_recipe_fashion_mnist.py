@@ -151,6 +151,8 @@ def test_the_temperature_leaves_the_size_of_the_gradient():
     student, teacher = (0.1 * torch.randn(2, 8, 10, generator=torch.Generator().manual_seed(0))).requires_grad_()
     sizes = [torch.autograd.grad(fashion.distill_loss(student, teacher, t), student)[0].norm().item() for t in (1.0, 10.0, 100.0)]
     assert max(sizes) < 1.2 * min(sizes)
+    with pytest.raises(ValueError, match=r"the student gives \(8, 10\), the teacher \(8, 1\)"):
+        fashion.distill_loss(student, teacher[:, :1], 1.0)
 
 
 # -- a student and its teacher

@@ -36,7 +36,9 @@ def distill_loss(
     teacher: Tensor,     # logits (B, C) to come close to
     temperature: float,  # above 0; the higher, the more the teacher's small probabilities count
 ) -> Tensor:             # scalar
-    "The KL divergence of the student's softened answers from the teacher's, mean over B, times `temperature` squared."
+    "The mean KL divergence of the softened answers, times `temperature` squared. A `ValueError` for unequal shapes."
+    if student.shape != teacher.shape:
+        raise ValueError(f"distill_loss: the student gives {tuple(student.shape)}, the teacher {tuple(teacher.shape)}")
     log_q, log_p = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
 
