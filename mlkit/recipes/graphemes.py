@@ -80,7 +80,7 @@ def read_numbers(
 
 
 def _line(error: Exception) -> str: return " ".join(str(error).split())
-def _more(rows) -> str: return f"; {len(rows) - 1:,} more lines like it" if len(rows) > 1 else ""
+def _more(rows) -> str: return f"; {len(rows) - 1:,} more like it" if len(rows) > 1 else ""
 
 # %% ../../nbs/recipes/graphemes.ipynb #b1c37d6e
 def spell(
@@ -340,7 +340,7 @@ def _shrunk(self: Graphemes, files: Mapping[Path, pq.ParquetFile]) -> Tensor:  #
 @patch
 def _read(self: Graphemes) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     "Pictures, labels by head, and the rows of train, val and test."
-    if not self.root.is_dir(): raise FileNotFoundError(f"{self.root}: no such folder")
+    if not self.root.is_dir(): raise FileNotFoundError(f"{self.root}: no such folder; with sample=2500 it is made")
     self.components = read_class_map(self.root / "class_map.csv", self.num_classes)
     files = self._files("train")
     targets = self._joined(self._places(files))
@@ -399,10 +399,10 @@ def read_image(self: Graphemes,
 
 @patch
 def show_batch(self: Graphemes, n: int = 16):  # a matplotlib `Figure`
-    "The first pictures of training, with root, vowel and consonant sign."
+    "The first pictures of training, with root, vowel and consonant sign (those that are there)."
     x, target = next(iter(self.train_dataloader()))
-    names = [" ".join(self.classes[head][target[head][i]] for head in HEADS) for i in range(min(n, len(x)))]
-    return show_images(self.picture(x[:n]), names)
+    names = [[self.classes[head][target[head][i]] for head in HEADS] for i in range(min(n, len(x)))]
+    return show_images(self.picture(x[:n]), [" ".join(o for o in parts if o != "none") for parts in names], None, 6, 1.5)
 
 # %% ../../nbs/recipes/graphemes.ipynb #197b26e2
 class InvertedResidual(nn.Module):
@@ -622,9 +622,10 @@ class ClassWeights(pl.Callback):
     ): self.power = power
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
-        data, losses = trainer.datamodule, getattr(pl_module.loss, "losses", {})
+        losses = getattr(pl_module.loss, "losses", {})
         weighted = {head: o for head, o in losses.items() if isinstance(getattr(o, "weight", None), Tensor)}
         if not weighted: raise ValueError("ClassWeights: none of the heads' losses has a weight for each class")
+        data = trainer.datamodule
         for head, loss in weighted.items():
             loss.weight.copy_(class_weights(data.targets[head][data.rows["train"]], len(loss.weight), self.power))
 
