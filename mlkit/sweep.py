@@ -213,8 +213,8 @@ def _check_devices(trial: Trial):
     from mlkit.train import make_trainer  # torch waits until all configs are checked
     trainer = make_trainer(trial.cfg, [])
     if trainer.world_size == 1 and not trainer.strategy.launcher: return
-    raise ConfigError(problem(trial.cfg, ("trainer", "devices"), "several devices want a process each, and a sweep trains "
-                              "all runs in this process: use one device"))
+    raise ConfigError(problem(trial.cfg, ("trainer", "devices"), "several devices want a process each, and a sweep "
+                              "trains all runs in this process: use one device"))
 
 
 def keep_table(sweep: Sweep):

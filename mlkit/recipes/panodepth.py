@@ -188,7 +188,8 @@ def write_exr(
     h, w = depth.shape
     lines = np.ascontiguousarray(depth, "<f4")
     window, one = struct.pack("<4i", 0, 0, w - 1, h - 1), struct.pack("<f", 1)
-    entries = [("channels", "chlist", b"Y\0" + struct.pack("<4i", 2, 0, 1, 1) + b"\0"), ("compression", "compression", b"\3"),
+    entries = [("channels", "chlist", b"Y\0" + struct.pack("<4i", 2, 0, 1, 1) + b"\0"),
+               ("compression", "compression", b"\3"),
                ("dataWindow", "box2i", window), ("displayWindow", "box2i", window), ("lineOrder", "lineOrder", b"\0"),
                ("pixelAspectRatio", "float", one), ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
                ("screenWindowWidth", "float", one)]
