@@ -211,8 +211,8 @@ def open_pictures(
         file = pq.ParquetFile(path)
         columns = file.schema_arrow
         if columns.names != ["image_id", *map(str, range(n))]:
-            raise ValueError(f"it has {len(columns):,} columns, the first is {columns.names[:1]}; expected are image_id "
-                             f"and {n:,} pixels, from 0 to {n - 1}")
+            raise ValueError(f"it has {len(columns):,} columns, the first is {columns.names[:1]}; expected are "
+                             f"image_id and {n:,} pixels, from 0 to {n - 1}")
         if any(o != pa.uint8() for o in columns.types[1:]): raise ValueError("its pixels are not all of type uint8")
         return file
 
@@ -402,7 +402,8 @@ def show_batch(self: Graphemes, n: int = 16):  # a matplotlib `Figure`
     "The first pictures of training, with root, vowel and consonant sign (those that are there)."
     x, target = next(iter(self.train_dataloader()))
     names = [[self.classes[head][target[head][i]] for head in HEADS] for i in range(min(n, len(x)))]
-    return show_images(self.picture(x[:n]), [" ".join(o for o in parts if o != "none") for parts in names], None, 6, 1.5)
+    titles = [" ".join(o for o in parts if o != "none") for parts in names]
+    return show_images(self.picture(x[:n]), titles, None, 6, 1.5)
 
 # %% ../../nbs/recipes/graphemes.ipynb #197b26e2
 class InvertedResidual(nn.Module):
@@ -415,7 +416,8 @@ class InvertedResidual(nn.Module):
     ):
         super().__init__()
         wide = in_channels * expand
-        each = nn.Sequential(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6())
+        each = nn.Sequential(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+                             nn.BatchNorm2d(wide), nn.ReLU6())
         self.branch = nn.Sequential(conv_block(in_channels, wide, 1, act=nn.ReLU6), each,
                                     conv_block(wide, out_channels, 1, act=None))
         self.skip = stride == 1 and in_channels == out_channels
@@ -589,7 +591,7 @@ class Focal(ClassLoss):
         p = logits.softmax(1).gather(1, target[:, None])[:, 0]
         return ((1 - p) ** self.gamma * self.each(logits, target)).mean()
 
-
+# %% ../../nbs/recipes/graphemes.ipynb #84c6f2aa
 class HardExamples(ClassLoss):
     "The mean cross-entropy of the worst samples of a batch."
     def __init__(self, num_classes: int,
@@ -616,7 +618,7 @@ def class_weights(
 
 
 class ClassWeights(pl.Callback):
-    "At the start of a fit, give each head's loss the class weights of the training data. A `ValueError` if none has room."
+    "At the start of a fit, each head's loss gets the data's class weights. A `ValueError` if none has room."
     def __init__(self,
         power: float = 1.,  # 1: fully balanced; 0: every class weighs 1
     ): self.power = power

@@ -476,7 +476,8 @@ def _loader(self: PanoData, split: Literal["train", "val", "test"], shuffle: boo
                                        transform=lambda batch: (self.normalize(batch[0]), batch[1]))
     files = _Pairs(self.pairs[split], self)
     return DataLoader(files, self.batch_size, sampler=EpochSampler(len(files), self.seed, shuffle),
-                      num_workers=self.num_workers, persistent_workers=self.num_workers > 0, generator=torch.Generator())
+                      num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
+                      generator=torch.Generator())
 
 
 @patch
@@ -555,7 +556,8 @@ class PanoBackbone(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:  # (B, 3, H, W)
         "A `ValueError` where H or W is not a multiple of the coarsest map's pixels."
         n, _, h, w = x.shape
-        if h % self.step or w % self.step: raise ValueError(f"a panorama of {h} x {w}: multiples of {self.step} are expected")
+        if h % self.step or w % self.step:
+            raise ValueError(f"a panorama of {h} x {w}: multiples of {self.step} are expected")
         up = torch.sin((0.5 - (torch.arange(h, device=x.device) + 0.5) / h) * torch.pi).to(x.dtype)
         x, maps = torch.cat([x, up.view(1, 1, h, 1).expand(n, 1, h, w)], 1), []
         for level in self.levels:
@@ -651,7 +653,7 @@ def poly_decay(
     total_steps: int,     # of the whole run
     power: float = 0.9,   # 1 is a straight line down
 ) -> LambdaLR:
-    "Multiply the learning rate by `(1 - step / total_steps) ** power`, as in DeepLab (Chen et al. 2016, arXiv:1606.00915)."
+    "Multiply the rate by `(1 - step / total_steps) ** power`, as in DeepLab (Chen et al. 2016, arXiv:1606.00915)."
     def factor(step: int) -> float: return max(0, 1 - step / total_steps) ** power
     return LambdaLR(optimizer, factor)
 
