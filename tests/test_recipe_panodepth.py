@@ -161,7 +161,7 @@ def test_stanfords_lists_and_16_bit_png(mine):
 
 
 def test_batches_from_files_are_those_from_memory(few):
-    size = dict(size=(32, 64), dmax=4.0)
+    size = dict(size=(32, 64), dmax=4.0, batch_size=16)
     memory, files = (PanoData(str(few), None, num_workers=n, **size) for n in (None, 0))
     loaders = []
     for data in (memory, files):

@@ -189,8 +189,8 @@ def write_exr(
     lines = np.ascontiguousarray(depth, "<f4")
     window, one = struct.pack("<4i", 0, 0, w - 1, h - 1), struct.pack("<f", 1)
     entries = [("channels", "chlist", b"Y\0" + struct.pack("<4i", 2, 0, 1, 1) + b"\0"),
-               ("compression", "compression", b"\3"),
-               ("dataWindow", "box2i", window), ("displayWindow", "box2i", window), ("lineOrder", "lineOrder", b"\0"),
+               ("compression", "compression", b"\3"), ("dataWindow", "box2i", window),
+               ("displayWindow", "box2i", window), ("lineOrder", "lineOrder", b"\0"),
                ("pixelAspectRatio", "float", one), ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
                ("screenWindowWidth", "float", one)]
     head = struct.pack("<2i", 20000630, 2) + b"".join(
@@ -412,7 +412,8 @@ class PanoData(pl.LightningDataModule):
     ):
         super().__init__()
         if size[1] != 2 * size[0]: raise ValueError(f"size={list(size)}: a panorama is twice as wide as high")
-        self.root, self.sample, self.size, self.dmax = find_root() / Path(root).expanduser(), sample, tuple(size), dmax
+        self.root, self.sample = find_root() / Path(root).expanduser(), sample
+        self.size, self.dmax = tuple(size), dmax
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)
         self.pairs = self.arrays = self.digest = None
