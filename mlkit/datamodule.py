@@ -289,9 +289,9 @@ class ImageData(LightningDataModule):
 
     def _check_said(self):
         "A ValueError where the data is not what the config says of it."
-        for name, is_so in dict(in_shape=tuple(self.in_shape), num_classes=len(self.classes)).items():
-            said = self.said.get(name)
-            if said is not None and (tuple(said) if name == "in_shape" else said) != is_so:
+        facts = dict(in_shape=lambda: tuple(self.in_shape), num_classes=lambda: len(self.classes))
+        for name, said in self.said.items():
+            if said is not None and (tuple(said) if name == "in_shape" else said) != (is_so := facts[name]()):
                 raise ValueError(f"{name}={said} is said of the data, but it has {name}={is_so}")
 
     def prepare_data(self): self.setup()

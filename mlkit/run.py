@@ -8,7 +8,7 @@ __all__ = ['PATCH_LIMIT', 'PATCH_TOTAL', 'INFO_LIMIT', 'COLORS', 'atomic', 'writ
            'plot_history', 'new_figure', 'list_runs', 'find_run', 'unfinished', 'text_table']
 
 # %% ../nbs/05_run.ipynb #77a91d95
-import importlib.metadata, io, json, os, platform, re, shutil, subprocess, sys, tempfile, time, traceback
+import importlib.metadata, io, json, math, os, platform, re, shutil, subprocess, sys, tempfile, time, traceback
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
@@ -387,16 +387,18 @@ def read_history(run: Run):  # a pandas DataFrame; empty before the first epoch
 def plot_history(
     history,      # a DataFrame with 'epoch' and columns such as 'train/loss'
     best: int | None = None,  # an epoch to mark
-):                # a matplotlib Figure, one panel per metric
+):                # a matplotlib Figure, one panel per metric, five in a row
     "Draw the curves of a run."
     panels: dict[str, list[str]] = {}
     for column in history.columns:
         stage, _, name = column.partition("/")
         if stage in COLORS and stage != "test" and name: panels.setdefault(name, []).append(stage)
     for stages in panels.values(): stages.sort(key=list(COLORS).index)
-    fig = new_figure(figsize=(4.5 * max(len(panels), 1), 3), layout="constrained")
+    across = min(max(len(panels), 1), 5)
+    down = math.ceil(len(panels) / across) or 1
+    fig = new_figure(figsize=(4.5 * across, 3 * down), layout="constrained")
     for i, (name, stages) in enumerate(panels.items(), 1):
-        ax = fig.add_subplot(1, len(panels), i, title=name, xlabel="epoch")
+        ax = fig.add_subplot(down, across, i, title=name, xlabel="epoch")
         for stage in stages:
             rows = history[["epoch", f"{stage}/{name}"]].dropna()
             ax.plot(*rows.values.T, marker="o", markersize=3.5, color=COLORS[stage], label=stage)

@@ -461,6 +461,9 @@ def _predict_batch(run: Run, files, images) -> list[dict]:
     heads = {f: v for f, v in outputs.items()} if isinstance(outputs, Mapping) else {"label": outputs}
     rows = [{"file": str(f)} for f in files]
     for head, logits in heads.items():
+        if logits.ndim != 2:
+            raise ValueError(f"{run.id}: its answers have the shape {tuple(logits.shape)}, not one logit a class: "
+                             "take the model from load_run")
         names = classes.get(head) if isinstance(classes, Mapping) else classes
         column = "probability" if head == "label" else f"{head}_probability"
         for row, (p, i) in zip(rows, _most_probable(logits)): row |= {head: names[i] if names else i, column: p}
