@@ -326,7 +326,7 @@ LETTER = 0.068  # inches that a letter of a title takes, at most
 
 @patch
 def draw(
-    self: (ClassAnswers, HeadAnswers),
+    self: ClassAnswers,
     rows: Tensor,       # (n,) which samples
     loss: bool,         # write it below the classes
     ncols: int = 6,
@@ -346,6 +346,8 @@ def draw(
     if heads: fig.text(0.05 / w, 1 - 0.05 / h, _clip(", ".join(heads), int(w / LETTER)), fontsize=8, va="top",
                        parse_math=False)
     return fig
+
+HeadAnswers.draw = ClassAnswers.draw
 
 # %% ../nbs/09_show.ipynb #3ba1492d
 @patch

@@ -227,7 +227,7 @@ def test_with_other_flags(here):
     for flag in ("--print", "--explain", "--resume"):
         code, out, err = here("-m", "seed=1,2", flag)
         assert (code, out) == (2, "") and err.endswith(f"{flag} is about one run, and -m about many: leave out -m\n")
-    assert "optimizer  adam  adamw  sgd*" in here("--multirun", "optimizer=sgd,adam", "--help")[1]
+    assert "  adam  adamw  sgd*" in here("--multirun", "optimizer=sgd,adam", "--help")[1]
 
 
 def test_problems_in_a_shell(here):
