@@ -199,7 +199,7 @@ def test_several_heads(tmp_path):
 @pytest.mark.parametrize("choice", [f"{p.parent.name}={p.stem}" for p in sorted(packaged_configs().glob("*/*.yaml"))
                                     if p.parent.name in ("optimizer", "scheduler", "callbacks")] + ["trainer=cpu", "data=fashion_mnist"])
 def test_packaged_options_train(tmp_path, choice):
-    run = short(tmp_path, choice)
+    run = short(tmp_path, choice.replace("callbacks=lr_monitor", "callbacks=[default,lr_monitor]"))  # it adds to others
     assert run.status == "done" and run.metrics["test/loss"] > 0
 
 
