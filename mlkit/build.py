@@ -7,7 +7,6 @@ __all__ = ['build']
 
 # %% ../nbs/01_build.ipynb #163e619d
 import functools
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SAMPLES', 'IDX_FILES', 'IDX_TYPES', 'IMAGE_ERRORS', 'DATASETS', 'show_images', 'read_idx', 'read_idx_pair',
-           'atomic_open', 'write_idx', 'stratified_split', 'Normalize', 'EpochSampler', 'map_nest', 'ArrayLoader',
-           'ImageData', 'held_out', 'decode_image', 'fetch', 'MNIST', 'list_images', 'check_image', 'FileImages',
-           'ImageFolder']
+           'read_npy', 'atomic_open', 'atomic_folder', 'write_idx', 'stratified_split', 'Normalize', 'EpochSampler',
+           'map_nest', 'ArrayLoader', 'ImageData', 'held_out', 'decode_image', 'fetch', 'MNIST', 'list_images',
+           'check_image', 'FileImages', 'ImageFolder']
 
 # %% ../nbs/02_datamodule.ipynb #50955703
-import gzip, hashlib, json, math, os, time, zlib
+import gzip, hashlib, json, math, os, shutil, time, zlib
 from contextlib import contextmanager
 from functools import cached_property
 from http.client import HTTPException
@@ -17,7 +17,7 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, BinaryIO, Callable, Iterable, Iterator, Literal
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -32,6 +32,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
+
+from .source import in_project
 
 # %% ../nbs/02_datamodule.ipynb #2a58655f
 def _unit_range(
@@ -63,7 +65,8 @@ def show_images(
     colors = ["black"] * len(images) if colors is None else list(colors)
     ncols = min(ncols or 8, len(images))
     nrows = math.ceil(len(images) / ncols)
-    height = size * (1.25 if any(titles) else 1.05)
+    lines = max(title.count("\n") + 1 for title in titles) if any(titles) else 0
+    height = size * 1.05 + (0.09 + 0.15 * lines if lines else 0)
     figure, axes = plt.subplots(nrows, ncols, figsize=(size * ncols, height * nrows), squeeze=False)
     for ax in axes.flat: ax.axis("off")
     for ax, image, title, color in zip(axes.flat, images, titles, colors):
@@ -130,6 +133,26 @@ def read_idx_pair(
         raise ValueError(f"{images_path}: {len(images):,} images, but {len(labels):,} labels in {labels_path}")
     return images, labels
 
+# %% ../nbs/02_datamodule.ipynb #5b664666
+_one_header = Lock()  # NumPy parses them as Python, which now and then fails in several threads (python/cpython#106905)
+
+
+def read_npy(
+    path: str | Path,
+    shape: tuple[int, ...] | None = None,  # that it must have; None: any
+) -> np.ndarray:                           # of numbers, mapped into memory, not read
+    "Open a .npy file. A `FileNotFoundError`, or a `ValueError` for a truncated file, another shape or type, names it."
+    if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with _one_header: array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError, SyntaxError) as e:  # a header that is none, or promises more than there is
+        why = " ".join(str(e).split())
+        raise ValueError(f"{path}: damaged or truncated ({why}); fetch it again") from None
+    if array.dtype.kind not in "buif": raise ValueError(f"{path}: holds {array.dtype}, not numbers")
+    if shape is not None and array.shape != tuple(shape):
+        raise ValueError(f"{path}: its shape is {array.shape}, not {tuple(shape)}")
+    return array
+
 # %% ../nbs/02_datamodule.ipynb #84413be6
 @contextmanager
 def atomic_open(
@@ -143,6 +166,22 @@ def atomic_open(
         with open(temporary, "wb") as file: yield file
         os.replace(temporary, path)
     finally: temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | Path,      # not there yet, or empty
+) -> Iterator[Path]:       # an empty folder beside it, for the files
+    "Make a folder that takes its name only when the `with` block ends without an error; who makes it first, wins."
+    path = Path(path).absolute()
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try: temporary.rename(path)
+        except OSError:
+            if not path.is_dir() or not any(path.iterdir()): raise  # else another process was faster
+    finally: shutil.rmtree(temporary, ignore_errors=True)
 
 # %% ../nbs/02_datamodule.ipynb #ed33cacf
 def write_idx(
@@ -269,7 +308,7 @@ class ArrayLoader:
 # %% ../nbs/02_datamodule.ipynb #4acb461b
 class ImageData(LightningDataModule):
     "What `MNIST` and `ImageFolder` share. A subclass sets `classes` and `in_shape`, and reads its images in `_read`."
-    classes: list[str]               # names, by the number of the class
+    classes: list[str] | dict[str, list[str]]  # names, by the number of the class; where there are heads, of each
     in_shape: tuple[int, int, int]   # (C, H, W)
 
     def __init__(self, batch_size: int, seed: int, mean: tuple[float, ...], std: tuple[float, ...], **said):
@@ -278,7 +317,8 @@ class ImageData(LightningDataModule):
         self.normalize, self.said = Normalize(mean, std), said  # said of the data, to be checked: in_shape, num_classes
         self.images = self.targets = self.rows = None
 
-    def _read(self) -> tuple[Any, Tensor, dict[str, Tensor]]:  # images (N, C, H, W) uint8, targets (N,), rows by split
+    def _read(self) -> tuple[Any, Tensor | dict[str, Tensor], dict[str, Tensor]]:
+        "Images (N, C, H, W) uint8; targets (N,), or some for each head; the rows of each split."
         raise NotImplementedError
 
     def setup(self, stage: str | None = None):
@@ -374,13 +414,19 @@ def _pictures(self: ImageData, rows: Tensor) -> Tensor:  # (n,) -> (n, C, H, W) 
     return self.images[rows]
 
 @patch
+def _names(self: ImageData, row: int) -> str:  # a line for each head
+    if not isinstance(self.targets, dict): return self.classes[self.targets[row]]
+    return "\n".join(self.classes[head][target[row]] for head, target in self.targets.items())
+
+@patch
 def show_batch(self: ImageData,
-    n: int = 16,   # how many images
-):                 # a matplotlib `Figure`
+    n: int = 16,               # how many images
+    ncols: int | None = None,  # of them in a row; None: at most 8
+):                             # a matplotlib `Figure`
     "The first images that training sees, with the names of their classes."
     self.setup()
     rows = self.rows["train"][EpochSampler(len(self.rows["train"]), self.seed).indices(pad=False)[:n]]
-    return show_images(self._pictures(rows), [self.classes[t] for t in self.targets[rows]])
+    return show_images(self._pictures(rows), [self._names(row) for row in rows], ncols=ncols)
 
 # %% ../nbs/02_datamodule.ipynb #37b34990
 @patch
@@ -394,7 +440,8 @@ def fingerprint(self: ImageData) -> str:  # 64 hex digits
     digest = hashlib.sha256(json.dumps([self.classes, self.in_shape, self._content()]).encode())
     for split, rows in sorted(self.rows.items()):
         digest.update(split.encode())
-        for array in (rows, self.targets[rows]): digest.update(array.numpy())
+        digest.update(rows.numpy())
+        map_nest(lambda target: digest.update(target[rows].numpy()), self.targets)
     return digest.hexdigest()
 
 # %% ../nbs/02_datamodule.ipynb #0e61254c
@@ -495,7 +542,7 @@ class MNIST(ImageData):
         super().__init__(batch_size, seed, (facts["mean"],), (facts["std"],),
                          in_shape=in_shape, num_classes=num_classes)
         self.name, self.source, self.val_size = name, source, val_size
-        self.root = Path(root or f"~/.cache/mlkit/{name}").expanduser() if source == "full" else SAMPLES / name
+        self.root = in_project(root or f"~/.cache/mlkit/{name}") if source == "full" else SAMPLES / name
         self.classes, self.mirrors = facts["classes"], facts["mirrors"] if mirrors is None else list(mirrors)
 
 # %% ../nbs/02_datamodule.ipynb #a328cca2
@@ -543,13 +590,17 @@ def _class_folders(
 # %% ../nbs/02_datamodule.ipynb #41c77da4
 def list_images(
     root: Path,
+    classes: list[str] | None = None,  # in the order of their numbers; None: the folders of train, by name
 ) -> tuple[list[str], dict[str, list[tuple[Path, int]]]]:  # classes; each split's files with the number of their class
     "List a folder of images. FileNotFoundError or ValueError if it is missing, or a class folder empty or unknown."
     if not root.is_dir(): raise FileNotFoundError(f"{root}: no such folder")
     folders = {split: root / split for split in ("train", "val", "test") if (root / split).is_dir()} or {"train": root}
     if "train" not in folders: raise ValueError(f"{root}: there is {' and '.join(folders)}, but no folder train")
     found = {split: _class_folders(folder) for split, folder in folders.items()}
-    classes = list(found["train"])
+    if classes is None: classes = list(found["train"])
+    elif set(classes) != set(found["train"]):
+        raise ValueError(f"{folders['train']}: the class folders {', '.join(sorted(classes))} are expected, "
+                         f"not {', '.join(found['train'])}")
     for split, names in found.items():
         for name in names:
             if name not in classes:
@@ -607,6 +658,7 @@ class ImageFolder(ImageData):
         mean: float | tuple[float, float, float] = 0.5,  # for pixels from 0 to 1; one for all or one a channel
         std: float | tuple[float, float, float] = 0.5,   # likewise
         seed: int = 0,                     # of the splits and the shuffling
+        classes: list[str] | None = None,  # in the order of their numbers; None: the folders, by name
         in_shape: tuple[int, int, int] | None = None,  # (C, H, W) that a net counts on; None: it does not ask
         num_classes: int | None = None,    # likewise
     ):
@@ -614,12 +666,12 @@ class ImageFolder(ImageData):
         self.in_shape = (1 if mode == "L" else 3, *size)
         mean, std = ((o,) * self.in_shape[0] if isinstance(o, (int, float)) else tuple(o) for o in (mean, std))
         super().__init__(batch_size, seed, mean, std, in_shape=in_shape, num_classes=num_classes)
-        self.root, self.size, self.mode, self.val_size = Path(root).expanduser(), tuple(size), mode, val_size
-        self.num_workers, self.cache = num_workers, cache
+        self.root, self.size, self.mode, self.val_size = in_project(root), tuple(size), mode, val_size
+        self.num_workers, self.cache, self._classes = num_workers, cache, classes and list(classes)
         self._digest = None  # of all files, once they were checked
 
     @cached_property
-    def _listing(self): return list_images(self.root)
+    def _listing(self): return list_images(self.root, self._classes)
 
     @property
     def classes(self) -> list[str]: return self._listing[0]
@@ -683,7 +735,7 @@ def _pictures(self: ImageFolder, rows: Tensor) -> Tensor:
 @patch
 def _cache_path(self: ImageFolder) -> Path:
     "Where the pixels go; one file for a root, mode and size."
-    folder = Path("~/.cache/mlkit" if self.cache is True else self.cache).expanduser()
+    folder = in_project("~/.cache/mlkit" if self.cache is True else self.cache)
     root = self.root.resolve()
     name = hashlib.sha256(json.dumps([str(root), self.in_shape]).encode()).hexdigest()[:12]
     return folder / f"{root.name}-{name}.npy"

@@ -7,7 +7,6 @@ __all__ = ['ASIDE', 'Ramp', 'bell', 'ceiling', 'smoothed', 'lowest', 'LRFound', 
 
 # %% ../nbs/08_lr_find.ipynb #e09b9b74
 from dataclasses import dataclass
-from html import escape
 from math import isfinite, pi
 from pathlib import Path
 from tempfile import TemporaryDirectory

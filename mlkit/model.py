@@ -7,7 +7,7 @@ __all__ = ['Means', 'accuracy', 'HeadsLoss', 'lengths_wanted', 'scheduler_config
 
 # %% ../nbs/04_model.ipynb #c589e686
 import functools, inspect
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -205,7 +205,7 @@ def _log_epoch(self: LitModel, stage: str):
     values = dict(self.means[stage].compute(total))
     for name, metric in self.metrics[stage + "_"].items():
         values.update(_scalars(name, metric.compute()))
-    self.log_dict({f"{stage}/{name}": v for name, v in values.items()}, sync_dist=several)
+    self.log_dict({f"{stage}/{name}": v for name, v in values.items()}, prog_bar=True, sync_dist=several)
     self._reset(stage)
 
 

@@ -11,7 +11,6 @@ from abc import ABCMeta
 from collections import ChainMap
 from dataclasses import is_dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Iterable, Iterator
 
 from .target import Gate, locate, member

@@ -14,7 +14,7 @@ from datetime import datetime
 from html import escape
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable
 
 from fastcore.basics import patch
 from omegaconf import DictConfig, OmegaConf

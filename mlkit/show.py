@@ -329,13 +329,13 @@ def draw(
     self: ClassAnswers,
     rows: Tensor,       # (n,) which samples
     loss: bool,         # write it below the classes
-    ncols: int = 6,
+    ncols: int | None = None,  # pictures in a row; None: at most 6
 ):                      # a matplotlib Figure
     "Images with what they were called and what they are."
     says = [self.says(i) + ([f"loss {self.loss[i]:.2f}"] if loss else []) for i in rows.tolist()]
     size = min(max([1.2, *(len(line) * LETTER for lines in says for line in lines)]), 2.2)
     images, heads = _pictures(self.x[rows], self.picture), self.heads
-    fig, axes = _canvas(len(rows), 1, images.shape[1] / images.shape[2], size, max(1, min(ncols, int(10 / size))),
+    fig, axes = _canvas(len(rows), 1, images.shape[1] / images.shape[2], size, max(1, min(ncols or 6, int(10 / size))),
                         max(map(len, says)), top=0.15 if heads else 0)
     for i, lines, image, (ax,) in zip(rows.tolist(), says, images, axes):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -355,11 +355,11 @@ def draw(
     self: MaskAnswers,
     rows: Tensor,       # (n,) which samples
     loss: bool,         # write it above the image
-    ncols: int = 6,
+    ncols: int | None = None,  # pictures in a row; None: at most 6
 ):                      # a matplotlib Figure
     "Image, truth and prediction."
     images, asked = _pictures(self.x[rows], self.picture), self.output is not None
-    fig, axes = _canvas(len(rows), 2 + asked, images.shape[1] / images.shape[2], 1.5, ncols, 1, bottom=0.3)
+    fig, axes = _canvas(len(rows), 2 + asked, images.shape[1] / images.shape[2], 1.5, ncols or 6, 1, bottom=0.3)
     for i, image, panels in zip(rows.tolist(), images, axes):
         masks, titles = [None, self.target[i].where(self.valid[i], -1)], ["", ""]
         if asked:
@@ -413,7 +413,7 @@ def draw(
     self: DenseAnswers,
     rows: Tensor,       # (n,) which samples
     loss: bool,         # write it above the image
-    ncols: int = 8,
+    ncols: int | None = None,  # pictures in a row; None: at most 8, or 4 panoramas
 ):                      # a matplotlib Figure
     "Image, truth, prediction and error."
     import matplotlib
@@ -423,8 +423,8 @@ def draw(
     span = dict(vmin=known.min().item(), vmax=known.max().item()) if len(known) else {}
     worst = dict(vmin=0, vmax=max(self.error[rows].max().item(), 1e-12)) if asked else {}
     aspect = images.shape[1] / images.shape[2]
-    size, ncols = (1.2, ncols) if aspect > 0.6 else (2, ncols // 2)  # panoramas
-    fig, axes = _canvas(len(rows), 2 + 2 * asked, aspect, size, ncols, 1, right=0.75 * (1 + asked))
+    size, most = (1.2, 8) if aspect > 0.6 else (2, 4)
+    fig, axes = _canvas(len(rows), 2 + 2 * asked, aspect, size, ncols or most, 1, right=0.75 * (1 + asked))
     for i, image, panels in zip(rows.tolist(), images, axes):
         hidden = lambda t: np.ma.array(t[i, 0].numpy(), mask=~self.valid[i, 0].numpy())
         panels[0].imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -454,30 +454,32 @@ def show_batch(
     source: Any,  # a datamodule, or a batch (x, target); of a target that is `Mixed`, its `a`
     n: int = 12,  # how many samples
     stage: Literal["train", "val", "test"] = "train",
+    ncols: int | None = None,  # pictures in a row; None: 4 to 8, by the kind of target
 ):                # a matplotlib Figure
     "The first samples of a datamodule or a batch, with their targets. A `ValueError` where these are of no known kind."
     is_batch = isinstance(source, (tuple, list))
     x, target = zip(*([source[:2]] if is_batch else _batches(source, stage, n)))
     target = [t.a if isinstance(t, Mixed) else t for t in target]
     batch = judge(_joined(x, n), None, _joined(target, n), **_hooks(source))
-    return batch.draw(torch.arange(len(batch)), loss=False)
+    return batch.draw(torch.arange(len(batch)), loss=False, ncols=ncols)
 
 
 def show_results(
     answers: Answers,
     n: int = 8,           # how many samples
     worst: bool = False,  # those with the highest loss; False: spread evenly over the stage
+    ncols: int | None = None,  # pictures in a row, as in `show_batch`
 ):                        # a matplotlib Figure
     "Samples with what they are and what the model says."
     n = min(n, len(answers))
     spread = torch.linspace(0, len(answers) - 1, n).long()
-    return answers.draw(answers.loss.argsort(descending=True)[:n] if worst else spread, loss=worst)
+    return answers.draw(answers.loss.argsort(descending=True)[:n] if worst else spread, loss=worst, ncols=ncols)
 
 
 def show_mistakes(
     answers: Answers,
     n: int = 12,      # how many, worst first
-    ncols: int = 6,   # pictures in a row
+    ncols: int | None = None,  # pictures in a row, as in `show_batch`
 ):                    # a matplotlib Figure
     "The wrong answers with the highest loss; masks and values are never quite right, so there it is the highest loss."
     worst = answers.loss.argsort(descending=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST', 'DEEPEST', 'TOO_MUCH', 'Keys', 'Origin', 'Problem', 'Problems', 'ConfigError', 'config_error', 'gather',
-           'did_you_mean', 'one_line', 'Source', 'parse_yaml', 'parse_value', 'alternatives', 'find_root',
+           'did_you_mean', 'one_line', 'Source', 'parse_yaml', 'parse_value', 'alternatives', 'find_root', 'in_project',
            'packaged_configs', 'show_path']
 
 # %% ../nbs/00_source.ipynb #05f2b6ea
@@ -352,6 +352,14 @@ def find_root(
     for folder in [*above, here, *here.parents]:
         if any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git")): return folder
     return here
+
+# %% ../nbs/00_source.ipynb #81666350
+def in_project(
+    path: str | Path,  # `~` is the home folder
+) -> Path:             # as it was given, where it is absolute or exists; else below the project's folder
+    "Where a file or folder is that may be named from here or from the project."
+    path, root = Path(path).expanduser(), find_root()
+    return path if path.exists() or root == Path.cwd() else root / path
 
 # %% ../nbs/00_source.ipynb #ea64cc6e
 def packaged_configs() -> Path:

@@ -21,7 +21,7 @@ from .check import load_checked
 from .compare import number
 from .config import Config, hider, problem, short
 from .run import Run, text_table, write_text
-from .source import ConfigError, Problem, alternatives, gather, one_line, parse_value, show_path
+from .source import ConfigError, Problem, alternatives, gather, one_line, parse_value
 
 # %% ../nbs/08_sweep.ipynb #42613a90
 def combinations(

@@ -190,6 +190,8 @@ def begin(cfg: DictConfig, trainer: pl.Trainer, run: Run | None) -> Run:
                                   "started from here: use one device, or mlkit_train with trainer=ddp from a shell"))
     run = _agreed(trainer, (run or new_run(cfg)) if trainer.is_global_zero else None, told)
     trainer._default_root_dir = str(run.dir)
+    for c in trainer.callbacks:  # Lightning's own would go beside a tracker's files
+        if isinstance(c, pl.callbacks.ModelCheckpoint) and c.dirpath is None: c.dirpath = str(run.dir / "checkpoints")
     trainer.loggers = [CSVLogger(run.dir, epoch=lambda: trainer.current_epoch)]
     strategy, hide = trainer.strategy, hider(run.info["config"], cfg._project)
     if type(strategy.checkpoint_io) is TorchCheckpointIO: strategy.checkpoint_io = PlainCheckpointIO(hide)

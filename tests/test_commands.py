@@ -1,7 +1,6 @@
 "The commands as a person meets them: real processes, real folders, the clock."
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,16 +11,9 @@ import pytest
 import torch
 
 from mlkit.run import Run
+from shell import ROOT, SCRIPTS, command
 
-ROOT = Path(__file__).parents[1]
 MNIST = "configs/mnist.yaml"
-
-
-def command(*args, cwd=ROOT, **env) -> subprocess.CompletedProcess:
-    "Run a console script of this environment."
-    name, *rest = map(str, args)
-    return subprocess.run([Path(sys.executable).parent / name, *rest], cwd=cwd, capture_output=True, text=True,
-                          env={**os.environ, **env}, timeout=300, stdin=subprocess.DEVNULL)
 
 
 def seconds(*args, code: int = 0) -> float:
@@ -140,7 +132,8 @@ def test_cell_and_shell_give_the_same_run(tmp_path):
 
 def test_saved_config_gives_the_same_run(main_job, tmp_path):
     run = main_job[2]
-    done = command("mlkit_train", run / "config.yaml", f"runs={tmp_path}")
+    threads = json.loads((run / "run.json").read_text())["machine"]["threads"]  # more or fewer sum in another order
+    done = command("mlkit_train", run / "config.yaml", f"runs={tmp_path}", OMP_NUM_THREADS=str(threads))
     again = Path(done.stdout.strip().rpartition("run: ")[2])
     assert (again / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes(), done.stderr
 
@@ -276,7 +269,7 @@ def test_failed_training(tmp_path):
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
 def test_interrupted(tmp_path, signal):
     import signal as signals
-    process = subprocess.Popen([Path(sys.executable).parent / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.time() + 120
@@ -323,7 +316,7 @@ def test_debug(tmp_path, debug):
 
 def test_training_goes_on_when_nobody_reads(tmp_path):
     for reader in ("head -1", "true"):
-        done = subprocess.run(["bash", "-c", f"'{Path(sys.executable).parent}/mlkit_train' {MNIST} trainer.max_epochs=2 "
+        done = subprocess.run(["bash", "-c", f"'{SCRIPTS}/mlkit_train' {MNIST} trainer.max_epochs=2 "
                                f"runs={tmp_path} 2>/dev/null | {reader}; echo code ${{PIPESTATUS[0]}}"],
                               cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.endswith("code 0\n"), done.stdout
@@ -335,7 +328,7 @@ def test_training_goes_on_when_nobody_reads(tmp_path):
 def test_terminated_while_starting(tmp_path, after):
     "Before Python runs our code, SIGTERM is the system's; from then on it is 130."
     import signal as signals
-    process = subprocess.Popen([Path(sys.executable).parent / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
     process.send_signal(signals.SIGTERM)

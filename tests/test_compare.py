@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlkit.cli import mlkit_runs
-from mlkit.compare import compare, parse_where, runs, runs_text, select
+from mlkit.compare import compare, runs, runs_text, select
 from mlkit.config import load_config
 from mlkit.run import new_run
 

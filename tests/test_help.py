@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from test_commands import MNIST, ROOT, command
+from shell import ROOT, command
+from test_commands import MNIST
 
 SHELLS = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}
 

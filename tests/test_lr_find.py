@@ -1,5 +1,4 @@
 "The learning rate range test: what it suggests, and that nothing else notices it."
-import os
 import random
 import tempfile
 from pathlib import Path
@@ -12,7 +11,6 @@ from torch import nn
 
 from mlkit.check import ConfigError
 from mlkit.lr_find import lowest, lr_find
-from mlkit.run import Run
 from mlkit.train import train
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")

@@ -19,16 +19,10 @@ contrails = pytest.importorskip("mlkit.recipes.contrails")
 from mlkit.config import load_config
 from mlkit.model import LitModel
 from mlkit.train import build_all, evaluate, train
+from shell import command, job
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 CONFIG = "configs/contrails.yaml"
-
-
-def mlkit(*args: str, root: Path, fails: int = 0) -> subprocess.CompletedProcess:
-    "A console script in the project's folder."
-    done = subprocess.run([str(a) for a in args], cwd=root, capture_output=True, text=True)
-    assert done.returncode == fails, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +206,10 @@ def test_a_bad_file_is_named_in_one_line(copy, says):
     assert str(e.value).startswith(f"{path}: ") and says in str(e.value) and "\n" not in str(e.value)
 
 
-def test_bad_files_are_named_before_a_run_begins(copy, root, tmp_path):
+def test_bad_files_are_named_before_a_run_begins(copy, tmp_path):
     paths = [record / name for record, name in zip(records(copy / "train"), ("band_11.npy", "human_pixel_masks.npy"))]
     for path in paths: path.unlink()
-    done = mlkit("mlkit_train", CONFIG, f"paths.data_dir={copy.parent}", f"runs={tmp_path / 'runs'}", "data.sample=null", root=root, fails=2)
+    done = command("mlkit_train", CONFIG, f"paths.data_dir={copy.parent}", f"runs={tmp_path / 'runs'}", "data.sample=null", code=2)
     said, = [line for line in (done.stdout + done.stderr).splitlines() if str(paths[0]) in line]
     assert said.count("no such file") == 2 and str(paths[1]) in said
     assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
@@ -335,36 +329,32 @@ def test_callbacks_are_options_of_a_group():
 
 
 @pytest.fixture(scope="module")
-def job(root, tmp_path_factory):
-    "What a person types, on data that is made first: the folder of all, the run's, and the seconds."
+def finished(tmp_path_factory):
+    "What a person types, on data that is made first: the folder of all, the run, and the seconds."
     folder = tmp_path_factory.mktemp("job")
-    start = time.perf_counter()
-    mlkit("mlkit_train", CONFIG, f"paths.data_dir={folder}", f"runs={folder / 'runs'}", root=root)
-    run, = (folder / "runs" / "contrails").iterdir()
-    return folder, run, time.perf_counter() - start
+    return folder, *job(folder / "runs", "contrails", f"paths.data_dir={folder}")
 
 
-def test_the_job(job, slowness):
-    folder, run, seconds = job
+def test_the_job(finished, slowness, figure):
+    folder, run, seconds = finished
+    figure(f"contrails: test/dice {run.metrics['test/dice']:.3f} in {seconds:.0f} s, slowness {slowness:.1f}")
     assert seconds <= 90 * slowness
-    info = json.loads((run / "run.json").read_text())
     data = contrails.Contrails(str(folder / "contrails"), sample=None, seed=42)
     data.setup()
     threshold, _ = contrails.best_threshold(data.images["train"], data.masks["train"])
     found, truth = threshold(data.images["test"]).numpy(), data.masks["test"].numpy() > 0
     baseline = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-    assert info["metrics"]["test/dice"] >= max(0.60, baseline + 0.15)
-    assert info["best"]["monitor"] == "val/dice" and info["data"] == data.fingerprint()
+    assert run.metrics["test/dice"] >= max(0.60, baseline + 0.15)
+    assert run.info["best"]["monitor"] == "val/dice" and run.info["data"] == data.fingerprint()
     assert sum(o.stat().st_size for o in (folder / "contrails").rglob("*") if o.is_file()) < 350e6
-    with open(run / "metrics.csv", newline="") as f: rates = [float(o["lr-AdamW"]) for o in csv.DictReader(f) if o["lr-AdamW"]]
+    with open(run.dir / "metrics.csv", newline="") as f: rates = [float(o["lr-AdamW"]) for o in csv.DictReader(f) if o["lr-AdamW"]]
     assert max(rates) > 5 * rates[0] > 0
 
 
-def test_a_past_run_is_measured_from_its_folder(job):
-    folder, run, _ = job
-    metrics = json.loads((run / "run.json").read_text())["metrics"]
-    assert evaluate(run)["test/dice"] == metrics["test/dice"]
-    assert evaluate(run, stage="val")["val/dice"] == metrics["val/dice"]
+def test_a_past_run_is_measured_from_its_folder(finished):
+    _, run, _ = finished
+    assert evaluate(run.dir)["test/dice"] == run.metrics["test/dice"]
+    assert evaluate(run.dir, stage="val")["val/dice"] == run.metrics["val/dice"]
 
 
 def test_masks_and_a_table_go_to_wandb(sky, root, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 "The grapheme recipe: its files and those it refuses, squares, nets, losses and measures, its config, the hand-in; and the job."
 import csv
-import json
 import math
 import os
 import shutil
@@ -26,17 +25,11 @@ from mlkit.build import build
 from mlkit.config import load_config
 from mlkit.model import LitModel
 from mlkit.train import evaluate, load_run, train
+from shell import command, job
 
 HEADS = graphemes.HEADS
 SIZES = dict(zip(HEADS, (16, 7, 5)))
 CONFIG = Path(__file__).parents[1] / "configs" / "graphemes.yaml"
-
-
-def mlkit(*args, root: Path, fails: int = 0) -> subprocess.CompletedProcess:
-    "A console script in the project's folder."
-    done = subprocess.run([str(a) for a in args], cwd=root, capture_output=True, text=True)
-    assert done.returncode == fails, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +172,9 @@ def write_pictures(path: Path, columns: dict):
     pq.write_table(pa.table(columns), path)
 
 
-def test_a_parquet_with_a_wrong_column_count_from_the_shell(copy, root):
+def test_a_parquet_with_a_wrong_column_count_from_the_shell(copy):
     write_pictures(copy / "train_image_data_1.parquet", {"image_id": ["Train_40"], **{str(i): np.zeros(1, np.uint8) for i in range(32331)}})
-    done = mlkit("mlkit_train", CONFIG, f"data.root={copy}", "data.sample=null", f"runs={copy.parent / 'runs'}", root=root, fails=2)
+    done = command("mlkit_train", CONFIG, f"data.root={copy}", "data.sample=null", f"runs={copy.parent / 'runs'}", code=2)
     line, = done.stderr.strip().splitlines()
     assert "train_image_data_1.parquet: not a file of pictures that can be read: it has 32,332 columns" in line
     assert "image_id and 32,332 pixels" in line and not (copy.parent / "runs").exists()
@@ -470,7 +463,7 @@ def test_each_epoch_has_its_learning_rate_and_its_recall(run):
 
 
 def test_backups_stay(run):
-    backups = {int(o.stem.partition("=")[2]): torch.load(o, weights_only=True) for o in run.dir.rglob("backup-epoch=*.ckpt")}
+    backups = {int(o.stem.partition("=")[2]): torch.load(o, weights_only=True) for o in run.dir.glob("checkpoints/backup-epoch=*.ckpt")}
     assert sorted(backups) == [1, 3]
     assert all({"state_dict", "optimizer_states", "lr_schedulers"} <= set(o) for o in backups.values())
 
@@ -511,13 +504,9 @@ def test_submission_names_a_question_without_a_picture(run, copy):
         graphemes.submission(run.model, data_of(copy))
 
 
-def test_the_job(root, tmp_path, slowness, figure):
-    start = time.perf_counter()
-    mlkit("mlkit_train", CONFIG, f"data.root={tmp_path / 'data'}", f"runs={tmp_path / 'runs'}", root=root)
-    seconds = time.perf_counter() - start
-    folder, = (tmp_path / "runs" / "graphemes").iterdir()
-    info = json.loads((folder / "run.json").read_text())
-    figure(f"graphemes: test/recall {info['metrics']['test/recall']:.4f} in {seconds:.0f} s, slowness {slowness:.1f}")
-    assert info["status"] == "done" and info["metrics"]["test/recall"] >= 0.90
-    assert info["best"]["monitor"] == "val/recall"
+def test_the_job(tmp_path, slowness, figure):
+    run, seconds = job(tmp_path / "runs", "graphemes", f"data.root={tmp_path / 'data'}")
+    figure(f"graphemes: test/recall {run.metrics['test/recall']:.4f} in {seconds:.0f} s, slowness {slowness:.1f}")
+    assert run.metrics["test/recall"] >= 0.90
+    assert run.info["best"]["monitor"] == "val/recall"
     assert seconds <= 90 * slowness

@@ -1,6 +1,5 @@
 "The recipe panodepth: exact rooms, a closed seam, bad files by name, and a model far better than the mean depth."
 import base64
-import json
 import math
 import multiprocessing
 import shutil
@@ -23,6 +22,7 @@ from mlkit.cli import mlkit_train
 from mlkit.recipes.panodepth import (MAE, RMSE, TRIPOD, CircularConv2d, Delta1, PanoBackbone, PanoData, PanoDepth, RandomTurn,
                                      cast_rays, half_if_gpu, known_l1, list_pairs, photograph, place_camera, poly_decay,
                                      random_room, ray_directions, read_depth, read_exr, room_points, write_exr, write_rooms)
+from shell import job
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = str(ROOT / "configs" / "panodepth.yaml")
@@ -398,23 +398,18 @@ def mean_depth_baseline(data: PanoData) -> dict[str, float]:
     return {name: m.compute().item() for name, m in metrics.items()}
 
 
-@pytest.mark.alone
-def test_the_job_from_the_shell(tmp_path, slowness):
-    start = time.perf_counter()
-    done = subprocess.run([Path(sys.executable).parent / "mlkit_train", CONFIG, f"data.root={tmp_path / 'rooms'}",
-                           f"runs={tmp_path / 'runs'}"], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    assert done.returncode == 0, done.stderr
-    assert seconds < 90 * slowness
-    (folder,) = tmp_path.glob("runs/panodepth/*")
-    info = json.loads((folder / "run.json").read_text())
-    run = load_run(folder)
+def test_the_job_from_the_shell(tmp_path, slowness, figure):
+    run, seconds = job(tmp_path / "runs", "panodepth", f"data.root={tmp_path / 'rooms'}")
+    figure(f"panodepth: test/delta1 {run.metrics['test/delta1']:.3f}, test/mae {run.metrics['test/mae']:.3f} in {seconds:.0f} s, "
+           f"slowness {slowness:.1f}")
+    assert seconds <= 90 * slowness
+    run = load_run(run.dir)
     run.datamodule.prepare_data()
-    assert info["data"] == run.datamodule.fingerprint()
+    assert run.info["data"] == run.datamodule.fingerprint()
     baseline = mean_depth_baseline(run.datamodule)
-    assert info["metrics"]["test/delta1"] >= 0.85 > baseline["delta1"]
-    assert info["metrics"]["test/mae"] <= 0.5 * baseline["mae"]
-    assert {f"{stage}/{name}" for stage in ("train", "val", "test") for name in ("loss", "mae", "rmse", "delta1")} <= set(info["metrics"])
+    assert run.metrics["test/delta1"] >= 0.85 > baseline["delta1"]
+    assert run.metrics["test/mae"] <= 0.5 * baseline["mae"]
+    assert {f"{stage}/{name}" for stage in ("train", "val", "test") for name in ("loss", "mae", "rmse", "delta1")} <= set(run.metrics)
     rooms = {split: {rgb.parent for rgb, _ in of} for split, of in run.datamodule.pairs.items()}
     assert not rooms["train"] & rooms["test"] and len(rooms["test"]) == 50
     rgb, exr = run.datamodule.pairs["test"][0]

@@ -1,5 +1,4 @@
 "A run's folder: secrets stay out of it, hostile files are refused, what was cut off can be gone on with, from a shell and a queue."
-import json
 import os
 import pickle
 import shutil
@@ -15,20 +14,12 @@ import torch
 from mlkit.config import load_config
 from mlkit.run import Run, unfinished
 from mlkit.train import evaluate, load_run, predict, resume, train
+from shell import ROOT, command
 
-ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
          "callbacks.progress=null", "model.net.widths=[4, 4]"]
 SECRET = "pa55-phrase-of-the-house"
-
-
-def command(*args, cwd=ROOT, **env) -> subprocess.CompletedProcess:
-    "One of mlkit's commands in a process of its own."
-    code = f"import sys; from mlkit.cli import {args[0]} as go; sys.exit(go(sys.argv[1:]))"
-    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # another test's, in this process
-    return subprocess.run([sys.executable, "-c", code, *map(str, args[1:])], cwd=cwd, capture_output=True, text=True, timeout=300,
-                          stdin=subprocess.DEVNULL, env={**own, "PYTHONPATH": str(cwd), **env})
 
 
 def short(tmp_path, *overrides) -> Run: return train(MNIST, *SHORT, f"runs={tmp_path}", *overrides)

@@ -8,7 +8,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-import threading
 import time
 import types
 import typing
@@ -24,7 +23,6 @@ from torch import nn
 
 from mlkit import target as module
 from mlkit.build import build
-from mlkit.check import check
 from mlkit.config import load_config
 from mlkit.outline import outline, produces, signature
 from mlkit.source import ConfigError

@@ -4,9 +4,7 @@ import os
 import pty
 import re
 import resource
-import signal
 import subprocess
-import sys
 import sysconfig
 import time
 from functools import partial

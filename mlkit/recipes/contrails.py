@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['BANDS', 'ASH_BANDS', 'SIZE', 'FRAMES', 'LABELLED', 'ASH', 'planck', 'brightness', 'Band', 'through_air',
            'cloud_spectrum', 'drift', 'Contrail', 'random_contrail', 'draw_contrails', 'annotate', 'simulate', 'shares',
-           'write_records', 'read_npy', 'read_frame', 'read_mask', 'ash_image', 'read_ash', 'Contrails', 'read_records',
-           'Threshold', 'best_threshold', 'GlobalDice', 'BCEDice', 'InvertedResidual', 'LightUNet', 'RandomCrop',
-           'rle_encode', 'rle_decode', 'submission']
+           'write_records', 'read_frame', 'read_mask', 'ash_image', 'read_ash', 'Contrails', 'read_records',
+           'Threshold', 'best_threshold', 'GlobalDice', 'BCEDice', 'LightUNet', 'RandomCrop', 'rle_encode',
+           'rle_decode', 'submission']
 
 # %% ../../nbs/recipes/contrails.ipynb #a30b2e7e
-import csv, hashlib, io, json, os, shutil
+import csv, hashlib, io, json, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Iterable, Literal, Mapping, NamedTuple, Sequence
-from uuid import uuid4
+from typing import Iterable, Literal, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -25,8 +24,9 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from ..datamodule import ArrayLoader, atomic_open
-from ..nets import conv_block
+from ..datamodule import ArrayLoader, atomic_folder, atomic_open, read_npy
+from ..nets import InvertedResidual, conv_block
+from ..source import in_project
 
 # %% ../../nbs/recipes/contrails.ipynb #08fe5640
 def planck(
@@ -210,17 +210,11 @@ def write_records(
     ids = [str(o) for o in rng.integers(10**17, 9 * 10**18, n)]
     lines = [0 if i % 4 == 3 else int(o) for i, o in enumerate(rng.integers(1, 7, n))]  # a quarter has no contrails
     folders = [split for split, k in shares(n).items() for _ in range(k)]
-    building = root.with_name(f".{root.name}.{uuid4().hex[:8]}")
-    try:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            jobs = pool.map(lambda i: _write_record(building / folders[i] / ids[i], (seed << 20) + i, lines[i], bands),
-                            range(n))
-            for _ in tqdm(jobs, total=n, desc=f"making {root.name}", unit="record", disable=None, leave=False): pass
-        _write_lists(building, dict(zip(ids, folders)))
-        try: os.replace(building, root)
-        except OSError:
-            if not (root / "train").is_dir(): raise  # another process was faster: its records are the same
-    finally: shutil.rmtree(building, ignore_errors=True)
+    with atomic_folder(root) as made, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        def write(i): _write_record(made / folders[i] / ids[i], (seed << 20) + i, lines[i], bands)
+        jobs = pool.map(write, range(n))
+        for _ in tqdm(jobs, total=n, desc=f"making {root.name}", unit="record", disable=None, leave=False): pass
+        _write_lists(made, dict(zip(ids, folders)))
 
 # %% ../../nbs/recipes/contrails.ipynb #e0d3bf3f
 def _write_record(folder: Path, seed: int, contrails: int, bands: list[int]):
@@ -242,21 +236,6 @@ def _write_lists(root: Path, split_of: Mapping[str, str]):
     (root / "sample_submission.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 # %% ../../nbs/recipes/contrails.ipynb #f8fb675f
-def read_npy(
-    path: str | Path,
-    shape: tuple[int, ...],  # that it must have
-) -> np.ndarray:             # mapped into memory, not read
-    "Open a .npy file. A `FileNotFoundError`, or a `ValueError` for a truncated file, another shape or type, names it."
-    if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such file")
-    try: array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, SyntaxError) as e:  # a header that is none, or promises more than there is
-        why = " ".join(str(e).split())
-        raise ValueError(f"{path}: damaged or truncated ({why}); fetch it again") from None
-    if array.dtype.kind not in "buif": raise ValueError(f"{path}: holds {array.dtype}, not numbers")
-    if array.shape != tuple(shape): raise ValueError(f"{path}: its shape is {array.shape}, not {tuple(shape)}")
-    return array
-
-
 def read_frame(
     path: str | Path,    # a band
 ) -> np.ndarray:         # (256, 256) float32, K
@@ -312,7 +291,7 @@ class Contrails(LightningDataModule):
         super().__init__()
         if not 0 < frac <= 1: raise ValueError(f"frac={frac}: a share above 0, and at most 1")
         if not 0 < validation_split < 0.5: raise ValueError(f"validation_split={validation_split}: between 0 and 0.5")
-        self.root, self.sample, self.bands, self.batch_size = Path(root).expanduser(), sample, bands, batch_size
+        self.root, self.sample, self.bands, self.batch_size = in_project(root), sample, bands, batch_size
         self.frac, self.validation_split, self.use_val_as_train = frac, validation_split, use_val_as_train
         self.binary, self.seed = binary, seed
         self.classes = ["no contrail", "contrail"] if binary else ["sky", "contrail"]
@@ -491,25 +470,6 @@ class BCEDice(nn.Module):
         return (1 - self.dice) * F.binary_cross_entropy_with_logits(logits, target) + self.dice * (1 - dice)
 
 # %% ../../nbs/recipes/contrails.ipynb #65d4fc0b
-class InvertedResidual(nn.Module):
-    "MobileNetV2's block: (B, in_channels, H, W) -> (B, out_channels, H/stride, W/stride)."
-    def __init__(self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,   # 2 halves H and W, rounding up
-        expand: int = 3,   # how much wider it is inside
-    ):
-        super().__init__()
-        wide, self.skips = expand * in_channels, stride == 1 and in_channels == out_channels
-        each = nn.Conv2d(wide, wide, 3, stride, padding=1, groups=wide, bias=False)
-        self.branch = nn.Sequential(
-            conv_block(in_channels, wide, 1, act=nn.ReLU6),
-            each, nn.BatchNorm2d(wide), nn.ReLU6(),
-            conv_block(wide, out_channels, 1, act=None))
-
-    def forward(self, x: Tensor) -> Tensor: return x + self.branch(x) if self.skips else self.branch(x)
-
-
 class LightUNet(nn.Module):
     "A UNet with a light encoder, which works at half the resolution: (B, in_channels, H, W) -> (B, num_classes, H, W)."
     def __init__(self,

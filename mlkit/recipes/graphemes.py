@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['HEADS', 'PICTURE', 'SHEET', 'CELL', 'glyphs', 'read_table', 'read_numbers', 'spell', 'compose', 'read_class_map',
            'handwritten', 'write_pixels', 'write_sample', 'open_pictures', 'picture_ids', 'read_pictures', 'ink',
-           'content_box', 'fit_square', 'to_square', 'Graphemes', 'InvertedResidual', 'MobileNet', 'DenseLayer',
-           'DenseNet', 'SqueezeExcite', 'SEResNeXtBlock', 'SEResNeXt', 'Features', 'GraphemeNet', 'ClassLoss',
-           'CrossEntropy', 'Focal', 'HardExamples', 'class_weights', 'ClassWeights', 'each_head', 'MacroRecall',
-           'WeightedRecall', 'submission']
+           'content_box', 'fit_square', 'to_square', 'Graphemes', 'MobileNet', 'DenseLayer', 'DenseNet',
+           'SqueezeExcite', 'SEResNeXtBlock', 'SEResNeXt', 'Features', 'GraphemeNet', 'ClassLoss', 'CrossEntropy',
+           'Focal', 'HardExamples', 'class_weights', 'ClassWeights', 'each_head', 'MacroRecall', 'WeightedRecall',
+           'submission']
 
 # %% ../../nbs/recipes/graphemes.ipynb #58f9393b
-import hashlib, json, math
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from shutil import copy, rmtree
+from shutil import copy
 from typing import Any
 from unicodedata import name as unicode_name
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -33,9 +32,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from ..datamodule import SAMPLES, ArrayLoader, ImageData, decode_image, held_out, show_images, stratified_split
+from ..datamodule import SAMPLES, ArrayLoader, ImageData, atomic_folder, decode_image, held_out, stratified_split
 from ..model import HeadsLoss
-from ..nets import Heads, conv_block
+from ..nets import Heads, InvertedResidual, conv_block
+from ..source import in_project
 
 # %% ../../nbs/recipes/graphemes.ipynb #c57c6243
 HEADS = ("grapheme_root", "vowel_diacritic", "consonant_diacritic")
@@ -172,10 +172,8 @@ def write_sample(
     seed: int = 0,      # the same seed, the same pictures
 ) -> None:
     "Make a small data set in the competition's files. The folder is there with all of them, or not at all."
-    root, rng, generator = Path(root), np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    new = root.with_name(f".{root.name}.{uuid4().hex[:8]}")
-    new.mkdir(parents=True)
-    try:
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    with atomic_folder(root) as new:
         components = read_class_map(copy(SHEET.with_name("class_map.csv"), new), dict(zip(HEADS, (16, 7, 5))))
         for split, number, parts in (("train", n, files), ("test", n_test, 1)):
             labels = _draw_labels(number, components, rng)
@@ -189,8 +187,6 @@ def write_sample(
         asked = pd.DataFrame(asked, columns=["row_id", "image_id", "component"])
         asked.to_csv(new / "test.csv", index=False)
         asked[["row_id"]].assign(target=0).to_csv(new / "sample_submission.csv", index=False)
-        new.rename(root)
-    finally: rmtree(new, ignore_errors=True)
 
 # %% ../../nbs/recipes/graphemes.ipynb #535acdd5
 @contextmanager
@@ -283,7 +279,7 @@ class Graphemes(ImageData):
         if set(num_classes) != set(HEADS): raise ValueError(f"num_classes names {', '.join(num_classes)}; expected are "
                                                             f"{', '.join(HEADS)}")
         super().__init__(batch_size, seed, (0.2,), (0.33,))
-        self.root, self.sample, self.num_classes = Path(root).expanduser(), sample, dict(num_classes)
+        self.root, self.sample, self.num_classes = in_project(root), sample, dict(num_classes)
         self.size, self.in_shape, self.val_size, self.test_size = size, (1, size, size), val_size, test_size
         self.components = None
 
@@ -357,14 +353,6 @@ def prepare_data(self: Graphemes):
     if self.sample and not self.root.exists(): write_sample(self.root, self.sample)
     self.setup()
 
-@patch
-def fingerprint(self: Graphemes) -> str:  # 64 hex digits
-    "A sha256 of the data as it is used: components, pictures, labels, and the split."
-    self.setup()
-    digest = hashlib.sha256(json.dumps([self.components, self.in_shape, self._content()]).encode())
-    for _, array in sorted({**self.targets, **self.rows}.items()): digest.update(array.numpy())
-    return digest.hexdigest()
-
 # %% ../../nbs/recipes/graphemes.ipynb #f1297e45
 @patch
 def _asked(self: Graphemes, places: Mapping[str, Any]) -> pd.DataFrame:  # row_id, image_id, component
@@ -397,34 +385,7 @@ def read_image(self: Graphemes,
     picture = decode_image(path, "L", PICTURE)[0].numpy()
     return self.normalize(torch.from_numpy(to_square(picture, self.size))[None])
 
-@patch
-def show_batch(self: Graphemes, n: int = 16):  # a matplotlib `Figure`
-    "The first pictures of training, with root, vowel and consonant sign (those that are there)."
-    x, target = next(iter(self.train_dataloader()))
-    names = [[self.classes[head][target[head][i]] for head in HEADS] for i in range(min(n, len(x)))]
-    titles = [" ".join(o for o in parts if o != "none") for parts in names]
-    return show_images(self.picture(x[:n]), titles, None, 6, 1.5)
-
 # %% ../../nbs/recipes/graphemes.ipynb #197b26e2
-class InvertedResidual(nn.Module):
-    "MobileNetV2's block: widen, convolve each channel by itself, narrow; and a way around, where the shape stays."
-    def __init__(self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,   # 2 halves H and W
-        expand: int = 4,   # the wide part has so many times in_channels
-    ):
-        super().__init__()
-        wide = in_channels * expand
-        each = nn.Sequential(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
-                             nn.BatchNorm2d(wide), nn.ReLU6())
-        self.branch = nn.Sequential(conv_block(in_channels, wide, 1, act=nn.ReLU6), each,
-                                    conv_block(wide, out_channels, 1, act=None))
-        self.skip = stride == 1 and in_channels == out_channels
-
-    def forward(self, x: Tensor) -> Tensor: return x + self.branch(x) if self.skip else self.branch(x)
-
-
 class MobileNet(nn.Sequential):
     "A small MobileNetV2: (B, C, H, W) -> (B, num_features, H/16, W/16)."
     def __init__(self,
@@ -491,9 +452,8 @@ class SEResNeXtBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int):
         super().__init__()
         c = out_channels // 2
-        grouped = nn.Sequential(nn.Conv2d(c, c, 3, stride, 1, groups=groups, bias=False), nn.BatchNorm2d(c), nn.ReLU())
-        self.branch = nn.Sequential(conv_block(in_channels, c, 1), grouped, conv_block(c, out_channels, 1, act=None),
-                                    SqueezeExcite(out_channels))
+        self.branch = nn.Sequential(conv_block(in_channels, c, 1), conv_block(c, c, 3, stride, groups=groups),
+                                    conv_block(c, out_channels, 1, act=None), SqueezeExcite(out_channels))
         same = stride == 1 and in_channels == out_channels
         self.skip = nn.Identity() if same else conv_block(in_channels, out_channels, 1, stride, act=None)
 

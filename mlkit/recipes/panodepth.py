@@ -10,14 +10,13 @@ __all__ = ['TRIPOD', 'EXR_FLOATS', 'EXR_BLOCKS', 'SCENES', 'VIEWS', 'ray_directi
            'half_if_gpu', 'room_points', 'show_room']
 
 # %% ../../nbs/recipes/panodepth.ipynb #be119e92
-import hashlib, math, os, shutil, struct, zlib
+import hashlib, math, struct, zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,8 +31,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from ..augment import PerSample
-from ..datamodule import IMAGE_ERRORS, ArrayLoader, EpochSampler, Normalize
-from ..source import find_root
+from ..datamodule import IMAGE_ERRORS, ArrayLoader, EpochSampler, Normalize, atomic_folder, read_npy
+from ..source import in_project
 
 # %% ../../nbs/recipes/panodepth.ipynb #ce6d5c78
 def ray_directions(
@@ -274,8 +273,7 @@ def read_depth(path: str | Path) -> np.ndarray:  # (H, W) float32, metres; 0 whe
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    try: depth = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as e: raise ValueError(f"{path}: not an array of numbers ({e})") from None
+    depth = read_npy(path)
     if depth.ndim != 2 or depth.dtype.kind != "f":
         raise ValueError(f"{path}: floats (H, W) are expected, not {depth.dtype} of shape {depth.shape}")
     return depth.astype(np.float32)
@@ -344,14 +342,11 @@ def write_rooms(
 ):
     "Make random rooms, in Matterport's files and folders. A `ValueError` for fewer than 3."
     if n < 3: raise ValueError(f"sample={n}: at least 3 scenes are needed, one for each split")
-    root, ends = Path(root), np.cumsum([max(1, n // 14), max(1, n // 7)])
-    making = root.with_name(f".{root.name}.{uuid4().hex[:8]}")
-    try:
+    ends = np.cumsum([max(1, n // 14), max(1, n // 7)])
+    with atomic_folder(root) as making:
         with ThreadPoolExecutor() as pool: names = list(pool.map(partial(_write_room, making, size, seed), range(n)))
         for split, part in zip(("val", "test", "train"), np.split(names, ends)):
             (making / SCENES[split]).write_text("".join(f"{o}\n" for o in part))
-        making.rename(root)
-    finally: shutil.rmtree(making, ignore_errors=True)
 
 
 def _write_room(root: Path, size: tuple[int, int], seed: int, i: int) -> str:
@@ -412,7 +407,7 @@ class PanoData(pl.LightningDataModule):
     ):
         super().__init__()
         if size[1] != 2 * size[0]: raise ValueError(f"size={list(size)}: a panorama is twice as wide as high")
-        self.root, self.sample = find_root() / Path(root).expanduser(), sample
+        self.root, self.sample = in_project(root), sample
         self.size, self.dmax = tuple(size), dmax
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)

@@ -6,11 +6,8 @@
 __all__ = ['CLASSES', 'write_tree', 'ThreeOrNot', 'BinaryClassifier', 'plot_roc', 'RocCurve']
 
 # %% ../../nbs/recipes/three_or_not.ipynb #36ab2efd
-import os, shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Mapping
-from uuid import uuid4
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc, binary_roc
 
-from ..datamodule import DATASETS, IDX_FILES, SAMPLES, ImageFolder, list_images, read_idx_pair, show_images
+from ..datamodule import DATASETS, IDX_FILES, SAMPLES, ImageFolder, atomic_folder, read_idx_pair
 from ..model import LitModel
 
 # %% ../../nbs/recipes/three_or_not.ipynb #91dd8e45
@@ -32,16 +29,12 @@ def write_tree(
 ) -> None:
     "Write digits as `train/3/*.png`, `train/no3/*.png`, `test/…`. A ValueError for another `n`."
     if not 120 <= n <= 6_000: raise ValueError(f"sample={n}: a number from 120 to 6000 is expected, or null")
-    root = Path(root)
-    work = root.with_name(f".{root.name}.{uuid4().hex[:8]}")
-    try:
+    with atomic_folder(root) as work:
         for split, names, k in (("train", IDX_FILES[:2], n), ("test", IDX_FILES[2:], n // 6)):
             for name in CLASSES: (work / split / name).mkdir(parents=True)
             images, labels = read_idx_pair(*(SAMPLES / "mnist" / f"{name}.gz" for name in names))
             for i, (image, label) in enumerate(zip(images[:k], labels)):
                 Image.fromarray(image).save(work / split / CLASSES[int(label == 3)] / f"{i:04}.png")
-        if not root.exists(): os.rename(work, root)
-    finally: shutil.rmtree(work, ignore_errors=True)
 
 # %% ../../nbs/recipes/three_or_not.ipynb #4147e289
 class ThreeOrNot(ImageFolder):
@@ -56,26 +49,13 @@ class ThreeOrNot(ImageFolder):
     ):
         facts = DATASETS["mnist"]
         super().__init__(root, (28, 28), "L", batch_size, val_size, cache=cache, mean=facts["mean"], std=facts["std"],
-                         seed=seed)
+                         seed=seed, classes=CLASSES)
         self.sample = sample
-
-    @cached_property
-    def _listing(self):
-        found, splits = list_images(self.root)
-        if found != sorted(CLASSES):
-            raise ValueError(f"{self.root / 'train'}: the class folders 3 and no3 are expected, not {', '.join(found)}")
-        return CLASSES, {split: [(path, CLASSES.index(found[i])) for path, i in files]
-                         for split, files in splits.items()}
 
     def prepare_data(self):
         "Write the sample if there is no `root`; look at every file, and decode it if there is a cache."
         if self.sample is not None and not self.root.exists(): write_tree(self.root, self.sample)
         super().prepare_data()
-
-    def show_batch(self, n: int = 25):
-        "The first images of the first batch, with their classes, as a matplotlib `Figure`; five in a row."
-        x, y = next(iter(self.train_dataloader()))
-        return show_images(x[:n], [CLASSES[i] for i in y[:n]], ncols=5)
 
 # %% ../../nbs/recipes/three_or_not.ipynb #9e118e08
 class BinaryClassifier(LitModel):

@@ -1,0 +1,30 @@
+"mlkit's commands as a person types them, each in a process of its own."
+import os
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+from mlkit.run import Run, list_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+def command(name: str, *args, cwd=ROOT, code: int | None = None, **env) -> subprocess.CompletedProcess:
+    "Run a console script of this environment; it must exit with `code`, if that is given."
+    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # another test's, in this process
+    done = subprocess.run([SCRIPTS / name, *map(str, args)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          timeout=900, env={**own, **env})
+    assert code in (None, done.returncode), done.stdout + done.stderr
+    return done
+
+
+def job(folder: Path, config: str, *overrides) -> tuple[Run, float]:
+    "Train by one of the project's configs, with its runs in `folder`: the run that is done, and how many seconds it took."
+    start = time.perf_counter()
+    command("mlkit_train", f"configs/{config}.yaml", *overrides, f"runs={folder}", code=0)
+    seconds = time.perf_counter() - start
+    run, = list_runs(folder)
+    assert run.status == "done"
+    return run, seconds
