@@ -1,5 +1,6 @@
 "What a notebook shows badly: broken files, mirrors that misbehave, ranks, workers and caches."
 import gzip, hashlib, importlib.util, io, os, pickle, time, zlib
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -89,6 +90,35 @@ def test_atomic_open_keeps_the_old_file(tmp_path, stop):
             file.write(b"half of the n")
             raise stop
     assert path.read_bytes() == b"old" and [o.name for o in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
+def test_a_folder_is_whole_or_not_there(tmp_path, stop):
+    with pytest.raises(stop), dm.atomic_folder(tmp_path / "data" / "set") as made:
+        (made / "1.txt").write_text("half of it")
+        raise stop
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_many_make_the_same_folder(tmp_path):
+    def make(i):
+        with dm.atomic_folder(tmp_path / "set") as made:
+            for name in "ab": (made / name).write_text(str(i))
+    with ThreadPoolExecutor(8) as pool: list(pool.map(make, range(64)))
+    assert [o.name for o in tmp_path.iterdir()] == ["set"]
+    assert len({(tmp_path / "set" / name).read_text() for name in "ab"}) == 1  # both of one maker
+
+
+def test_a_file_is_not_taken_for_a_folder(tmp_path):
+    (tmp_path / "set").write_text("mine")
+    with pytest.raises(OSError), dm.atomic_folder(tmp_path / "set") as made: (made / "a").write_text("")
+    assert [o.name for o in tmp_path.iterdir()] == ["set"] and (tmp_path / "set").read_text() == "mine"
+
+
+def test_npy_files_are_read_by_many_threads(tmp_path):
+    for i in range(8): np.save(tmp_path / f"{i}.npy", np.full((4, 4), i))
+    with ThreadPoolExecutor(8) as pool:
+        for i, array in enumerate(pool.map(lambda i: dm.read_npy(tmp_path / f"{i % 8}.npy"), range(4000))): assert array[0, 0] == i % 8
 
 
 # The samples
@@ -619,6 +649,15 @@ def test_without_a_folder_things_go_to_the_users_cache(folder, full, tmp_path_fa
     MNIST(source="full", mirrors=[f"{mirror.url}/fine"]).prepare_data()
     assert sorted(o.name for o in (home / ".cache/mlkit/mnist").iterdir()) == sorted(f"{o}.gz" for o in IDX_FILES)
     mirror.server.shutdown()
+
+
+def test_a_relative_folder_is_the_projects(monkeypatch, root, tmp_path):
+    monkeypatch.chdir(root / "nbs")  # where a notebook runs
+    assert ImageFolder("data/no/where").root == root / "data/no/where"
+    assert MNIST(source="full", root="data/no/where").root == root / "data/no/where"
+    assert ImageFolder("images").root == Path("images")  # it is here
+    monkeypatch.chdir(tmp_path)  # no project
+    assert ImageFolder("data/no/where").root == Path("data/no/where")
 
 
 # With Lightning
