@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .source import ConfigError, Keys, Origin, Problem, Problems, Source, config_error, did_you_mean, find_root
-from .source import gather, one_line, packaged_configs, parse_value, parse_yaml, show_path
+from .source import gather, in_project, one_line, packaged_configs, parse_value, parse_yaml, show_path
 
 # %% ../nbs/00_config.ipynb #a13acec6
 @dataclass(frozen=True)
@@ -725,8 +725,8 @@ def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
     if isinstance(config, Mapping):
         return as_config_file(_source_of(dict(config), Origin("notebook")), "notebook"), Path.cwd()
     if not isinstance(config, (str, Path)): raise TypeError(f"a config is a YAML file or a dict, not {config!r}")
-    path = Path(config).expanduser()
-    if not path.exists() and (in_project := find_root() / path).is_file(): path = in_project
+    path = in_project(config)
+    if not path.exists(): path = Path(config).expanduser()  # it is missing under the name that was given
     return read_config_file(path), path.absolute().parent
 
 # %% ../nbs/00_config.ipynb #50057308

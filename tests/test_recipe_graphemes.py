@@ -122,6 +122,12 @@ def test_a_kill_leaves_no_half_folder(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_show_batch_names_a_class_of_each_head(data):
+    x, target = next(iter(data.train_dataloader()))
+    named = ["\n".join(data.classes[head][target[head][i]] for head in HEADS) for i in range(4)]
+    assert [ax.get_title() for ax in data.show_batch(4).axes] == named
+
+
 def test_every_picture_meets_its_labels(data, small, copy):
     "Whatever the order of train.csv: labels follow the names, not the lines."
     table = pd.read_csv(small / "train.csv").set_index("image_id")
