@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlkit.datamodule import DATASETS, IDX_FILES, SAMPLES, read_idx_pair, stratified_split, write_idx
+from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx_pair, write_idx
+from mlkit.data.loader import stratified_split
+from mlkit.data.mnist import DATASETS
 
 SEED = 20260101
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mlkit.datamodule import MNIST
+from mlkit.data.mnist import MNIST
 from mlkit.train import train
 
 N_VAL, BATCH = 5_000, 128
@@ -62,9 +62,9 @@ def by_mlkit(root: str, folder: Path) -> tuple[float, dict[str, float]]:
     run = train(dict(
         defaults=[dict(optimizer="adam")],
         name="overhead", runs=str(folder),
-        data=dict(_target_="mlkit.datamodule.MNIST", source="full", root=root, batch_size=BATCH, val_size=N_VAL),
-        model=dict(_target_="mlkit.model.LitModel", net=dict(_target_="__main__.net"), optimizer="${optimizer}",
-                   metrics=dict(acc=dict(_target_="mlkit.model.accuracy", _partial_=True))),
+        data=dict(_target_="mlkit.data.mnist.MNIST", source="full", root=root, batch_size=BATCH, val_size=N_VAL),
+        model=dict(_target_="mlkit.model.lit.LitModel", net=dict(_target_="__main__.net"), optimizer="${optimizer}",
+                   metrics=dict(acc=dict(_target_="mlkit.model.losses.accuracy", _partial_=True))),
         trainer=dict(max_epochs=1, accelerator="cpu", limit_test_batches=0)))
     return run.info["timings"]["fit"], run.metrics
 

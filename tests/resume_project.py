@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from mlkit.datamodule import MNIST
+from mlkit.data.mnist import MNIST
 
 
 def jitter(x: Tensor) -> Tensor:

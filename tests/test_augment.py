@@ -11,14 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.augment import (Augment, Cutout, CutMix, GridMask, Mixed, MixUp, OneOf, PerSample, RandomAffine, RandomBlur,
-                           RandomContrast, RandomFlip, RandomNoise, mixed_loss)
-from mlkit.build import build
-from mlkit.check import check
-from mlkit.config import load_config
-from mlkit.model import HeadsLoss, LitModel, accuracy
-from mlkit.nets import MLP
-from mlkit.source import ConfigError
+from mlkit.model.augment import Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast, RandomFlip, RandomNoise
+from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
+from mlkit.parts.build import build
+from mlkit.parts.check import check
+from mlkit.config.load import load_config
+from mlkit.model.lit import LitModel
+from mlkit.model.losses import HeadsLoss, accuracy
+from mlkit.model.nets import MLP
+from mlkit.config.origin import ConfigError
 from mlkit.train import resume, train
 
 PER_SAMPLE = dict(affine=lambda p=1.: RandomAffine(shear=5., p=p), flip=lambda p=1.: RandomFlip(vertical=True, p=p),
@@ -449,14 +450,14 @@ def test_batches_that_are_no_pairs_are_one_line(batch, what):
 CONFIG = """
 defaults: [{data: mnist}, {model: classifier}]
 model:
-  net: {_target_: mlkit.nets.MLP, in_shape: [1, 28, 28], num_classes: 10, hidden: [16]}
+  net: {_target_: mlkit.model.nets.MLP, in_shape: [1, 28, 28], num_classes: 10, hidden: [16]}
   augment:
-    _target_: mlkit.augment.Augment
+    _target_: mlkit.model.augment.Augment
     _args_:
-      - {_target_: mlkit.augment.RandomAffine, degrees: 15, scale: [0.9, 1.1]}
-      - _target_: mlkit.augment.OneOf
-        _args_: [{_target_: mlkit.augment.GridMask, cells: [3, 5], p: 1.0}, {_target_: mlkit.augment.RandomNoise}]
-      - {_target_: mlkit.augment.MixUp, p: 0.5}
+      - {_target_: mlkit.model.augment.RandomAffine, degrees: 15, scale: [0.9, 1.1]}
+      - _target_: mlkit.model.augment.OneOf
+        _args_: [{_target_: mlkit.model.augment.GridMask, cells: [3, 5], p: 1.0}, {_target_: mlkit.model.augment.RandomNoise}]
+      - {_target_: mlkit.model.mixing.MixUp, p: 0.5}
 trainer: {max_epochs: 1, limit_train_batches: 12, limit_val_batches: 2, limit_test_batches: 2}
 callbacks: {progress: null, checkpoint: {every_n_steps: 3}}
 """

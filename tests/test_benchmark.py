@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlkit.datamodule import IDX_FILES, SAMPLES, read_idx, write_idx
+from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, write_idx
 
 ROOT = Path(__file__).parents[1]
 

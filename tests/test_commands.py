@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlkit.run import Run
+from mlkit.run.folder import Run
 from shell import ROOT, SCRIPTS, command
 
 MNIST = "configs/mnist.yaml"
@@ -70,7 +70,7 @@ def test_eval_and_runs(main_job):
 
 def test_predict(main_job, tmp_path):
     from PIL import Image
-    from mlkit.datamodule import SAMPLES, read_idx
+    from mlkit.data.idx import SAMPLES, read_idx
     images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
     folder = tmp_path / "digits"
     folder.mkdir()
@@ -181,7 +181,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def copy_idx(folder: Path) -> Path:
-    from mlkit.datamodule import SAMPLES
+    from mlkit.data.idx import SAMPLES
     folder.mkdir()
     for path in (SAMPLES / "mnist").glob("*.gz"): (folder / path.name).write_bytes(path.read_bytes())
     return folder
@@ -209,11 +209,11 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
     (empty / "cats").mkdir(parents=True)
     full = ["data.source=full", f"data.root={tmp_path / 'nothing_here'}"]
     folder = ["defaults: [data: image_folder, model: classifier]", f"data: {{root: {empty}}}",
-              "model: {net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 2}}"]
+              "model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 2}}"]
     return {
         "missing file": (["configs/mnits.yaml"], r"^configs/mnits\.yaml: no such config file; did you mean 'mnist\.yaml'\?$"),
         "broken YAML": ([write(tmp_path / "b.yaml", "trainer:\n  max_epochs: [1, 2\nseed: 3\n")], r"b\.yaml:3:\d+: YAML does not parse: .*2:15"),
-        "unknown key": ([write(tmp_path / "u.yaml", f"defaults: [data: mnist, model: classifier]\ntrainr: {{max_epochs: 3}}\nmodel: {{net: {{_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}}}}\n")],
+        "unknown key": ([write(tmp_path / "u.yaml", f"defaults: [data: mnist, model: classifier]\ntrainr: {{max_epochs: 3}}\nmodel: {{net: {{_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}}}\n")],
                         r"u\.yaml:2:1: trainr: nothing reads this key; did you mean 'trainer'\?"),
         "unknown argument": ([MNIST, "trainer.max_epoch=3"], r"^command line: trainer\.max_epoch=3: pytorch_lightning\.Trainer has no argument 'max_epoch'; did you mean 'max_epochs'\?$"),
         "unknown override": ([MNIST, "sede=3"], r"^command line: sede=3: there is no key 'sede'; did you mean 'seed'\?"),
@@ -294,7 +294,7 @@ def test_targets_in_the_users_package_from_anywhere(tmp_path):
     (project / "mine" / "__init__.py").touch()
     net = "class {}(nn.Sequential):\n    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
     write(project / "mine" / "nets.py", "from torch import nn\n" + net.format("Dotted"))
-    write(project / "mine" / "more.py", "from torch import nn\nfrom mlkit.build import register\n@register\n" + net.format("Bare"))
+    write(project / "mine" / "more.py", "from torch import nn\nfrom mlkit.parts.locate import register\n@register\n" + net.format("Bare"))
     for target in ("mine.nets.Dotted", "Bare"):
         config = write(project / "a.yaml", f"defaults: [data: mnist, model: classifier]\nmodel: {{net: {{_target_: {target}}}}}\ntrainer: {{max_epochs: 1}}\n")
         done = command("mlkit_train", config, "trainer.limit_train_batches=3", cwd=tmp_path)
@@ -341,7 +341,7 @@ def test_terminated_while_starting(tmp_path, after):
 def test_secrets_and_runs_are_not_in_the_patch(tmp_path):
     git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
     write(tmp_path / "a.yaml", "defaults: [data: mnist, model: classifier]\nextra: {token: '${oc.env:TOKEN}'}\n"
-          "model: {net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}}\n")
+          "model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}\n")
     write(tmp_path / ".env", "TOKEN=hush-hush\n")
     for args in (["init", "-q"], ["add", "a.yaml"], ["commit", "-qm", "first"]): subprocess.run([*git, *args], check=True)
     write(tmp_path / "new.py", "x = 1\n")

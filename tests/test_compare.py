@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from mlkit.cli import mlkit_runs
-from mlkit.compare import compare, runs, runs_text, select
-from mlkit.config import load_config
-from mlkit.run import new_run
+from mlkit.many.compare import compare
+from mlkit.many.table import runs, runs_text, select
+from mlkit.config.load import load_config
+from mlkit.run.folder import new_run
 
 MNIST = Path(__file__).parents[1] / "configs" / "mnist.yaml"
 
@@ -59,7 +60,7 @@ def test_text_needs_nothing_heavy(description, tmp_path):
     many(tmp_path, description, 3)
     code = f"""
 import sys
-from mlkit.compare import runs_text
+from mlkit.many.table import runs_text
 print(runs_text({str(tmp_path)!r}, where="val/acc > 0.1", sort="val/acc"))
 assert not {{"torch", "pandas", "matplotlib", "numpy"}} & set(sys.modules), "something heavy was imported"
 """

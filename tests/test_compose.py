@@ -21,8 +21,9 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from mlkit.check import check
-from mlkit.config import ConfigError, compose, load_config
+from mlkit.parts.check import check
+from mlkit.config.load import compose, load_config
+from mlkit.config.origin import ConfigError
 from hydra_oracle import lines
 
 HYDRA = "1.3.8"

@@ -13,9 +13,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import mlkit.datamodule as dm
-from mlkit.datamodule import (IDX_FILES, MNIST, SAMPLES, ArrayLoader, EpochSampler, ImageFolder, atomic_open,
-                              check_image, decode_image, fetch, read_idx, read_idx_pair, show_images,
-                              stratified_split, write_idx)
+from mlkit.base.files import atomic_open
+from mlkit.data.download import fetch
+from mlkit.data.folder import ImageFolder
+from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, read_idx_pair, write_idx
+from mlkit.data.images import check_image, decode_image, show_images
+from mlkit.data.loader import ArrayLoader, EpochSampler, stratified_split
+from mlkit.data.mnist import MNIST
 
 
 def line_of(error, *parts):

@@ -56,7 +56,7 @@ def test_help_of_a_config():
     done = command("mlkit_train", "--help", MNIST, "optimizer=sgd")
     assert done.returncode == 0 and not done.stderr
     for text in ("optimizer +adam  adamw  sgd\\*", "debug +fast  overfit  profile",                 # groups and options
-                 "model.net: mlkit.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",            # first sentences
+                 "model.net: mlkit.model.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",            # first sentences
                  "  num_classes  int ", "  momentum ", "max_epochs ", "int or None"): assert re.search(text, done.stdout), text
     assert command("mlkit_train", MNIST, "--help").stdout.startswith("Groups, ")
     assert command("mlkit_train", "--help").stdout.startswith("usage: ")

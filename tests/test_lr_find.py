@@ -9,15 +9,15 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from mlkit.check import ConfigError
-from mlkit.lr_find import lowest, lr_find
+from mlkit.config.origin import ConfigError
+from mlkit.many.lr_find import lowest, lr_find
 from mlkit.train import train
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
 SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
          "callbacks.progress=null", "model.net.widths=[4, 4]", "trainer.accelerator=cpu"]
 MLP = {"defaults": [{"data": "mnist"}, {"model": "classifier"}], "name": "mlp", "trainer": {"accelerator": "cpu"},
-       "model": {"net": {"_target_": "mlkit.nets.MLP", "in_shape": [1, 28, 28], "num_classes": 10, "hidden": [64]}}}
+       "model": {"net": {"_target_": "mlkit.model.nets.MLP", "in_shape": [1, 28, 28], "num_classes": 10, "hidden": [64]}}}
 
 
 class Own(pl.LightningModule):

@@ -27,12 +27,12 @@ import yaml
 from notebooks import without_recipes
 from omegaconf import OmegaConf
 
-from mlkit.build import build
-from mlkit.check import check
+from mlkit.parts.build import build
+from mlkit.parts.check import check
 from mlkit.cli import mlkit_train
-from mlkit.config import load_config
-from mlkit.model import scheduler_config
-from mlkit.source import packaged_configs
+from mlkit.config.load import load_config
+from mlkit.model.lit import scheduler_config
+from mlkit.base.project import packaged_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,8 +50,8 @@ from pydantic import BaseModel, DirectoryPath, Field, FilePath, PositiveInt, val
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from mlkit.build import register
-from mlkit.model import LitModel
+from mlkit.parts.locate import register
+from mlkit.model.lit import LitModel
 
 
 class Colour(Enum):
@@ -288,7 +288,7 @@ defaults:
 
 model:
   net:
-    _target_: mlkit.nets.ConvNet
+    _target_: mlkit.model.nets.ConvNet
     in_channels: 1           #: int
     num_classes: 10          #: int
     widths: [8, 16]          #: [int]
@@ -369,7 +369,7 @@ seed: ${seed}
 defaults:
   - net: pair
   - _self_
-_target_: mlkit.model.LitModel
+_target_: mlkit.model.lit.LitModel
 loss:
   _target_: torch.nn.CrossEntropyLoss
   label_smoothing: 0.1       #: float
@@ -377,7 +377,7 @@ loss:
 optimizer: ${optimizer}
 metrics:
   acc:
-    _target_: mlkit.model.accuracy
+    _target_: mlkit.model.losses.accuracy
     _partial_: true
   f1:
     _target_: torchmetrics.classification.MulticlassF1Score
@@ -414,13 +414,13 @@ runs: runs                   #: path?
 tags: [a, b]
 extra: {size: 16}
 data:
-  _target_: mlkit.datamodule.MNIST
+  _target_: mlkit.data.mnist.MNIST
   name: mnist                #: choice
   batch_size: ${extra.size}
   val_size: 500              #: number
   seed: ${seed}
 model:
-  _target_: mlkit.model.LitModel
+  _target_: mlkit.model.lit.LitModel
   net:
     _target_: torch.nn.Sequential
     _args_:
@@ -461,7 +461,7 @@ trainer:
   profiler: simple
 callbacks:
   checkpoint:
-    _target_: mlkit.callbacks.Checkpoint
+    _target_: mlkit.fit.checkpoint.Checkpoint
     monitor: val/loss
 logger: {}
 """}
@@ -480,7 +480,7 @@ trainer:
 # @package _global_
 model:
   net:
-    _target_: mlkit.nets.MLP
+    _target_: mlkit.model.nets.MLP
     in_shape: [1, 28, 28]    #: [int]|
     num_classes: 10          #: int
     hidden: [64]             #: [int]
@@ -504,7 +504,7 @@ defaults:
   - callbacks: early_stopping
 
 model:
-  net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}
+  net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}
   metrics:
     top2:
       _target_: torchmetrics.classification.MulticlassAccuracy
@@ -546,8 +546,8 @@ logger:
 """}
 
 BASES = dict(digits=DIGITS, own=OWN, whole=WHOLE, lab=LAB, watched=WATCHED)
-PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("data",): "mlkit.datamodule.MNIST",
-            ("optimizer",): "torch.optim.AdamW", ("callbacks", "checkpoint"): "mlkit.callbacks.Checkpoint",
+PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("data",): "mlkit.data.mnist.MNIST",
+            ("optimizer",): "torch.optim.AdamW", ("callbacks", "checkpoint"): "mlkit.fit.checkpoint.Checkpoint",
             ("callbacks", "early_stopping"): "pytorch_lightning.callbacks.EarlyStopping",
             ("scheduler", "scheduler"): "torch.optim.lr_scheduler.ReduceLROnPlateau"}
 
@@ -563,7 +563,7 @@ WORDS = dict(IDENTITY="{_target_: torch.nn.Identity}", FLAT="{_target_: torch.nn
              GELU="{_target_: torch.nn.functional.gelu, _partial_: true}",
              RECALL="{_target_: torchmetrics.classification.MulticlassRecall, num_classes: 10}", THIS_FILE=__file__,
              WRITER="{_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}", ITS_FOLDER=str(Path(__file__).parent),
-             DIGITS_DATA="{_target_: mlkit.datamodule.MNIST}", NUMBERS="{_target_: ours.parts.Numbers, n: 4}")
+             DIGITS_DATA="{_target_: mlkit.data.mnist.MNIST}", NUMBERS="{_target_: ours.parts.Numbers, n: 4}")
 
 
 def spell_out(text: str) -> str: return re.sub("[A-Z_]{4,}", lambda m: WORDS.get(m[0], m[0]), text)
@@ -932,16 +932,16 @@ def extra_argument():
 
 
 WRONG_KIND = """
-whole  main.yaml  data  IDENTITY | ~optim:SGD | 3 | null | ~mlkit.datamodule.MNIST
+whole  main.yaml  data  IDENTITY | ~optim:SGD | 3 | null | ~mlkit.data.mnist.MNIST
 whole  main.yaml  model  nn:Linear in_features: 1, out_features: 2 | DIGITS_DATA
 whole  main.yaml  model.net  ~optim:Adam | ~nn:Linear in_features: 3 | torch.nn.Identity | DIGITS_DATA | 3 | [1, 2]
-whole  main.yaml  model.net  ~mlkit.model.accuracy | {in_channels: 1}
+whole  main.yaml  model.net  ~mlkit.model.losses.accuracy | {in_channels: 1}
 whole  main.yaml  model.optimizer  adam | {lr: 0.1} | ~nn:Linear | DIGITS_DATA | ~sched:StepLR step_size: 1
 whole  main.yaml  model.loss  cross_entropy | 3 | DIGITS_DATA
 whole  main.yaml  model.scheduler  step | 3
 whole  main.yaml  trainer  IDENTITY | ~pytorch_lightning.Trainer | 5 | null
 whole  main.yaml  trainer.profiler  IDENTITY | 3
-whole  main.yaml  callbacks.checkpoint  IDENTITY | ~mlkit.callbacks.Checkpoint | 3 | {monitor: val/loss}
+whole  main.yaml  callbacks.checkpoint  IDENTITY | ~mlkit.fit.checkpoint.Checkpoint | 3 | {monitor: val/loss}
 whole  main.yaml  callbacks.checkpoint  log:CSVLogger save_dir: logs | ours:Says _partial_: true
 watched  main.yaml  logger.csv  cb:Timer | IDENTITY | csv
 watched  main.yaml  callbacks.timer  ~optim:SGD | timer
@@ -1249,7 +1249,7 @@ callbacks: CALLBACKS
 logger: LOGGER
 extra: {n: 3, share: 0.5, flag: true, words: [a, b], it: EXTRA}
 """
-USUAL = dict(net="{_target_: mlkit.nets.MLP, in_shape: 784, num_classes: 10}",
+USUAL = dict(net="{_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}",
              loss="{_target_: torch.nn.CrossEntropyLoss}", metrics="{}",
              optimizer="{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}", scheduler="null",
              trainer="max_epochs: 1", callbacks="{}", logger="{}", extra="null")
@@ -1274,7 +1274,7 @@ nn:ModuleDict      modules: {a: FLAT}
 nets:ConvNet       in_channels: 1, num_classes: 10, widths: [4, 8], norm: null, dropout: 0
 nets:ConvNet       in_channels: 1, num_classes: 10, norm: {_target_: torch.nn.BatchNorm2d, _partial_: true, eps: 1e-3}
 nets:ConvNet       in_channels: 1, num_classes: 10, act: STEEP
-nets:Heads         backbone: {_target_: mlkit.nets.MLP, in_shape: [1, 28, 28], num_classes: 0}, heads: {a: 3, b: 2}
+nets:Heads         backbone: {_target_: mlkit.model.nets.MLP, in_shape: [1, 28, 28], num_classes: 0}, heads: {a: 3, b: 2}
 nets:Heads         backbone: FLAT, heads: 10, num_features: 784, hidden: []
 ours:Pair          encoder: {_target_: ours.parts.Encoder, width: 4}, decoder: null
 ours:Pair          encoder: {_target_: ours.parts.WideEncoder, width: 4, depth: 2}, act: RELU, more: [RELU]
@@ -1299,7 +1299,7 @@ it torchmetrics.MeanMetric - | nan_strategy: 0.0
 it torchmetrics.MetricCollection metrics: [RECALL] | metrics: {r: RECALL}, prefix: a_
 it ~mf:accuracy    task: multiclass, num_classes: 10
 it ~mf:classification.multiclass_f1_score num_classes: 10, average: macro, ignore_index: 0
-it ~mlkit.model.accuracy
+it ~mlkit.model.losses.accuracy
 it ~f:cross_entropy label_smoothing: 0.1
 it = {a: RECALL}
 """, "optimizer": """
@@ -1347,8 +1347,8 @@ it cb:TQDMProgressBar refresh_rate: 5
 it cb:DeviceStatsMonitor cpu_stats: null
 it cb:ModelSummary max_depth: 2
 it cb:LambdaCallback - | on_fit_start: {_target_: ours.parts.anything, _partial_: true}
-it mlkit.callbacks.Checkpoint monitor: null | monitor: val/acc, mode: max
-it mlkit.callbacks.SameBatches
+it mlkit.fit.checkpoint.Checkpoint monitor: null | monitor: val/acc, mode: max
+it mlkit.fit.batches.SameBatches
 it ours:Says       name: a
 """, "logger": """
 = null | {it: null}
@@ -1434,7 +1434,7 @@ ALSO_VALID = {  # why -> (base, what to do to it)
     "a callback may log": (
         "whole", lambda t: monitored(t, "val/said").replace("callbacks:\n", f"callbacks:\n  says: {{{PART}.Says}}\n")),
     "heads have metrics of their own": (
-        "whole", lambda t: monitored(with_metric(t, f"{{acc: {target_node('~mlkit.model.accuracy')}}}"), "val/it/acc")),
+        "whole", lambda t: monitored(with_metric(t, f"{{acc: {target_node('~mlkit.model.losses.accuracy')}}}"), "val/it/acc")),
     "a collection gives several figures": ("whole", lambda t: monitored(with_metric(
         t, target_node("torchmetrics.MetricCollection", f"metrics: {{r: {WORDS['RECALL']}}}")), "val/it/r")),
     "a vector gives one a class": ("whole", lambda t: monitored(

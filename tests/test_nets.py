@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlkit.nets import MLP, ConvNet, Heads, ResNet, UNet
+from mlkit.model.nets import MLP, ConvNet, Heads, ResNet, UNet
 
 NETS = {"mlp": lambda: MLP([1, 9, 7], 3, hidden=[16]),
         "mlp-no-norm": lambda: MLP(63, 3, hidden=[16, 8], norm=None),

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 contrails = pytest.importorskip("mlkit.recipes.contrails")
-from mlkit.config import load_config
-from mlkit.model import LitModel
-from mlkit.train import build_all, evaluate, train
+from mlkit.config.load import load_config
+from mlkit.model.lit import LitModel
+from mlkit.train import train
+from mlkit.use import build_all, evaluate
 from shell import command, job
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

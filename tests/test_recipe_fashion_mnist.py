@@ -10,16 +10,18 @@ from torch.nn import functional as F
 
 fashion = pytest.importorskip("mlkit.recipes.fashion_mnist")
 
-from mlkit.augment import Augment, RandomFlip
-from mlkit.build import build
-from mlkit.config import load_config
-from mlkit.datamodule import ImageFolder
-from mlkit.model import LitModel
-from mlkit.nets import MLP, ConvNet, ResNet
-from mlkit.run import Run, list_runs
-from mlkit.show import answers
-from mlkit.source import ConfigError
-from mlkit.train import evaluate, load_run, train, trained
+from mlkit.model.augment import Augment, RandomFlip
+from mlkit.parts.build import build
+from mlkit.config.load import load_config
+from mlkit.data.folder import ImageFolder
+from mlkit.model.lit import LitModel
+from mlkit.model.nets import MLP, ConvNet, ResNet
+from mlkit.run.folder import Run
+from mlkit.run.history import list_runs
+from mlkit.show.answers import answers
+from mlkit.config.origin import ConfigError
+from mlkit.train import train
+from mlkit.use import evaluate, load_run, trained
 from shell import command, job
 
 ROOT = Path(__file__).parents[1]

@@ -21,10 +21,11 @@ from torch import nn
 
 graphemes = pytest.importorskip("mlkit.recipes.graphemes")
 from mlkit import augment
-from mlkit.build import build
-from mlkit.config import load_config
-from mlkit.model import LitModel
-from mlkit.train import evaluate, load_run, train
+from mlkit.parts.build import build
+from mlkit.config.load import load_config
+from mlkit.model.lit import LitModel
+from mlkit.train import train
+from mlkit.use import evaluate, load_run
 from shell import command, job
 
 HEADS = graphemes.HEADS

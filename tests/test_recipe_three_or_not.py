@@ -14,14 +14,15 @@ from torch import nn
 
 pytest.importorskip("mlkit.recipes.three_or_not")
 
-from mlkit.build import build
-from mlkit.config import load_config
-from mlkit.datamodule import MNIST
-from mlkit.nets import MLP
+from mlkit.parts.build import build
+from mlkit.config.load import load_config
+from mlkit.data.mnist import MNIST
+from mlkit.model.nets import MLP
 from mlkit.recipes.three_or_not import CLASSES, BinaryClassifier, RocCurve, ThreeOrNot, plot_roc, write_tree
-from mlkit.run import Run
-from mlkit.show import answers, show_results
-from mlkit.train import evaluate, load_run
+from mlkit.run.folder import Run
+from mlkit.show.answers import answers
+from mlkit.show.draw import show_results
+from mlkit.use import evaluate, load_run
 from shell import SCRIPTS, command, job
 
 EXPERIMENTS = ["001", "002", "003", "debug"]

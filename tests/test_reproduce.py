@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mlkit.reproduce import code_of, reproduce, restore_code
-from mlkit.run import PATCH_LIMIT, Run, code_state
-from mlkit.source import packaged_configs
+from mlkit.many.reproduce import reproduce
+from mlkit.many.restore import code_of, restore_code
+from mlkit.run.code import PATCH_LIMIT, code_state
+from mlkit.run.folder import Run
+from mlkit.base.project import packaged_configs
 
 ROOT = Path(__file__).parents[1]
 NET = """\

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlkit.config import load_config
-from mlkit.run import Run, unfinished
-from mlkit.train import evaluate, load_run, predict, resume, train
+from mlkit.config.load import load_config
+from mlkit.run.folder import Run
+from mlkit.run.history import unfinished
+from mlkit.train import resume, train
+from mlkit.use import evaluate, load_run, predict
 from shell import ROOT, command
 
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -41,8 +43,8 @@ def test_lightnings_own_checkpoints_beside_ours(tmp_path):
 # -- secrets
 
 PARTS = '''
-from mlkit.datamodule import MNIST
-from mlkit.nets import ConvNet
+from mlkit.data.mnist import MNIST
+from mlkit.model.nets import ConvNet
 import pytorch_lightning as pl
 
 class Data(MNIST):
@@ -71,7 +73,7 @@ def project(folder: Path) -> Path:
     (folder / "a.yaml").write_text("""\
 defaults: [data: mnist, model: classifier, logger: [tensorboard, wandb, mlflow]]
 data: {_target_: parts.Data, token: '${oc.env:TOKEN}', name: mnist}
-model: {net: {_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10, widths: [4, 4]}}
+model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10, widths: [4, 4]}}
 callbacks: {talks: {_target_: parts.Talks, token: '${oc.env:TOKEN}'}}
 trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, limit_test_batches: 2}
 extra: {url: 'https://me:${oc.env:TOKEN}@example.org'}

@@ -12,12 +12,13 @@ from sklearn.metrics import f1_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from mlkit.augment import Mixed
-from mlkit.build import register
-from mlkit.datamodule import MNIST, ArrayLoader
-from mlkit.model import LitModel
-from mlkit.show import (answers, confusion_matrix, judge, plot_confusion, show_batch, show_mistakes, show_results,
-                        top_confused)
+from mlkit.model.mixing import Mixed
+from mlkit.parts.locate import register
+from mlkit.data.loader import ArrayLoader
+from mlkit.data.mnist import MNIST
+from mlkit.model.lit import LitModel
+from mlkit.show.answers import answers, judge
+from mlkit.show.draw import confusion_matrix, plot_confusion, show_batch, show_mistakes, show_results, top_confused
 from mlkit.train import train
 
 N, K = 30, 5
@@ -285,7 +286,7 @@ class Stretched(Strokes):
 def tracked(folder, data: str, net: dict, loss: str = "torch.nn.BCEWithLogitsLoss") -> EventAccumulator:
     run = train(dict(name="seen", runs=str(folder), defaults=["_self_", dict(logger="tensorboard")], optimizer=dict(
         {"_target_": "torch.optim.AdamW", "_partial_": True}, lr=0.01), data={"_target_": data}, trainer=dict(max_epochs=1, accelerator="cpu"),
-        model={"_target_": "mlkit.model.LitModel", "net": net, "loss": {"_target_": loss}, "optimizer": "${optimizer}"}))
+        model={"_target_": "mlkit.model.lit.LitModel", "net": net, "loss": {"_target_": loss}, "optimizer": "${optimizer}"}))
     assert run.info["status"] == "done"
     return EventAccumulator(str(run.dir / "tensorboard"), size_guidance=dict(tensors=0, images=0)).Reload()
 
@@ -296,7 +297,7 @@ def pictures(events: EventAccumulator) -> dict[str, tuple[int, int]]:
     return {k: v for k, v in sizes.items() if k != "curves"}
 
 
-UNET = {"_target_": "mlkit.nets.UNet", "in_channels": 1, "num_classes": 1, "widths": [4, 8]}
+UNET = {"_target_": "mlkit.model.nets.UNet", "in_channels": 1, "num_classes": 1, "widths": [4, 8]}
 
 
 def test_tensorboard_gets_the_pictures_of_a_mask_task(tmp_path, capsys):
@@ -317,14 +318,14 @@ def test_a_datamodule_shows_its_own_batch(tmp_path):
 
 
 def test_tensorboard_gets_the_confusion_of_three_heads_at_most(tmp_path):
-    heads = {"_target_": "mlkit.nets.Heads", "heads": dict.fromkeys(DigitTwice.heads, 3),
-             "backbone": {"_target_": "mlkit.nets.MLP", "in_shape": 784, "num_classes": 0, "hidden": [8]}}
-    found = pictures(tracked(tmp_path, "DigitTwice", heads, "mlkit.model.HeadsLoss"))
+    heads = {"_target_": "mlkit.model.nets.Heads", "heads": dict.fromkeys(DigitTwice.heads, 3),
+             "backbone": {"_target_": "mlkit.model.nets.MLP", "in_shape": 784, "num_classes": 0, "hidden": [8]}}
+    found = pictures(tracked(tmp_path, "DigitTwice", heads, "mlkit.model.losses.HeadsLoss"))
     assert set(found) == {"batch", "results", "mistakes", *(f"confusion/{h}" for h in DigitTwice.heads[:3])}
 
 
 def test_a_task_of_another_kind_is_trained_all_the_same(tmp_path, capsys):
-    net = {"_target_": "mlkit.nets.MLP", "in_shape": 784, "num_classes": 1, "hidden": []}
+    net = {"_target_": "mlkit.model.nets.MLP", "in_shape": 784, "num_classes": 1, "hidden": []}
     assert pictures(tracked(tmp_path, "Stretched", net, "torch.nn.MSELoss")) == {}
     said = capsys.readouterr().out
     for name in ("batch", "answers"):

@@ -14,12 +14,13 @@ import torch
 from test_compose import ask, hydra_python  # noqa: F401 (a fixture)
 
 from mlkit.cli import mlkit_train
-from mlkit.compare import runs
-from mlkit.config import load_config
-from mlkit.help import completions
-from mlkit.run import Run
-from mlkit.source import ConfigError, alternatives, parse_value
-from mlkit.sweep import combinations, grid
+from mlkit.many.table import runs
+from mlkit.config.load import load_config
+from mlkit.completion import completions
+from mlkit.run.folder import Run
+from mlkit.config.grammar import alternatives, parse_value
+from mlkit.config.origin import ConfigError
+from mlkit.many.sweep import combinations, grid
 from mlkit.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +151,7 @@ def test_several_devices_and_missing_data(tmp_path, capsys):
 PARTS = '''
 import gc, os, signal, weakref
 import pytorch_lightning as pl
-from mlkit.nets import ConvNet
+from mlkit.model.nets import ConvNet
 
 nets = weakref.WeakSet()
 

@@ -22,11 +22,13 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mlkit import target as module
-from mlkit.build import build
-from mlkit.config import load_config
-from mlkit.outline import outline, produces, signature
-from mlkit.source import ConfigError
-from mlkit.target import TargetError, Untrusted, locate, register
+from mlkit.parts.build import build
+from mlkit.config.load import load_config
+from mlkit.parts.outline import outline
+from mlkit.parts.signature import produces, signature
+from mlkit.config.origin import ConfigError
+from mlkit.parts.locate import locate, register
+from mlkit.parts.trust import TargetError, Untrusted
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -110,14 +112,14 @@ HOSTILE = {  # target -> the arguments it is given
     "pytorch_lightning.strategies.launchers.subprocess_script.subprocess.Popen": [["touch", "MARK"]],
     "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"], "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
     "lightning_fabric.utilities.cloud_io._load": ["evil.pt"], "lightning_fabric.cli.main": [],
-    "mlkit.train.train": [MNIST], "mlkit.train.load_run": ["."], "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
-    "mlkit.build.build": [{}], "mlkit.build.locate": ["os.system"], "mlkit.target.locate": ["os.system", None, ["posix"]],
-    "mlkit.target.register": ["print"], "mlkit.target.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
-    "mlkit.config.load_config": [MNIST], "mlkit.run.atomic": ["MARK"], "mlkit.run.os.replace": ["KEEP", "MARK"], "mlkit.run.write_text": ["MARK", "x"],
-    "mlkit.all.train": [MNIST], "mlkit.datamodule.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.datamodule.write_idx": ["MARK", [1]],
-    "mlkit.datamodule.atomic_open": ["MARK"], "mlkit.datamodule.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
+    "mlkit.train.train": [MNIST], "mlkit.use.load_run": ["."], "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
+    "mlkit.parts.build.build": [{}], "mlkit.build.locate": ["os.system"], "mlkit.parts.locate.locate": ["os.system", None, ["posix"]],
+    "mlkit.parts.locate.register": ["print"], "mlkit.target.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
+    "mlkit.config.load.load_config": [MNIST], "mlkit.base.files.atomic": ["MARK"], "mlkit.run.os.replace": ["KEEP", "MARK"], "mlkit.base.files.write_text": ["MARK", "x"],
+    "mlkit.all.train": [MNIST], "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.data.idx.write_idx": ["MARK", [1]],
+    "mlkit.base.files.atomic_open": ["MARK"], "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
     "mlkit.datamodule.urlopen": ["file:///etc/hostname"],
-    "mlkit.callbacks.shutil.copyfile": ["KEEP", "MARK"], "mlkit.nets.torch.load": ["evil.pt"], "mlkit.model.LitModel.load_from_checkpoint": ["evil.ckpt"],
+    "mlkit.callbacks.shutil.copyfile": ["KEEP", "MARK"], "mlkit.nets.torch.load": ["evil.pt"], "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
     "mlkit.model.functools.partial": ["print"], "mlkit.model.inspect.sys.exit": [3], "evil.run": [], "evil": [], "timm.evil": [],
     "register.alias": [], "hostile_alias": [SHELL], "hostile_partial": [], "hostile_liar": [], "hostile_bound": [SHELL], "hostile_wrapper": [SHELL],
     "__main__.os.system": [SHELL], "__main__.__builtins__.eval": [CODE], "__main__.locate": ["os.system"], "hostile_instance": ["x"],
@@ -126,12 +128,13 @@ SETUP = """
 import functools, json, operator, os, sys, warnings
 from pathlib import Path
 import torch, pandas, yaml, numpy, pdb, runpy, shutil, pytorch_lightning, torchmetrics
-from mlkit.outline import outline
-from mlkit.target import TargetError, Untrusted, locate, register
-from mlkit.build import build
-from mlkit.check import check
-from mlkit.config import load_config
-from mlkit.source import ConfigError
+from mlkit.parts.outline import outline
+from mlkit.parts.locate import locate, register
+from mlkit.parts.trust import TargetError, Untrusted
+from mlkit.parts.build import build
+from mlkit.parts.check import check
+from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
 from omegaconf import OmegaConf
 import mlkit.train, logging.config
 
@@ -207,7 +210,7 @@ for target, args in json.load(open("hostile.json")).items():
     cfg = {**whole, "defaults": [], "model": {"_target_": target, "_args_": args}}
     OmegaConf.save(OmegaConf.create(cfg), run / "config.yaml")
     (run / "run.json").write_text(json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
-    refused(target, mlkit.train.load_run, run)
+    refused(target, mlkit.use.load_run, run)
 """
 
 
@@ -294,8 +297,8 @@ LIBRARIES = ("torch", "torchmetrics", "pytorch_lightning", "lightning_fabric", "
 RUNS_CODE = {"exec", "eval", "compile", "__import__", "import_module", "subprocess", "system", "popen", "Popen", "pickle", "load", "loads", "marshal",
              "ctypes", "load_library", "CDLL"}
 REVIEWED = {  # what is allowed and has such a name in its code, and why that is none
-    "mlkit.datamodule.check_image": "PIL's Image.load decodes the pixels",
-    "mlkit.model.LitModel.__init__": "torch.compile of its own net, asked for by `compile: true`, without options",
+    "mlkit.data.images.check_image": "PIL's Image.load decodes the pixels",
+    "mlkit.model.lit.LitModel.__init__": "torch.compile of its own net, asked for by `compile: true`, without options",
     "pytorch_lightning.accelerators.cuda.get_nvidia_gpu_stats": "runs nvidia-smi, with fixed arguments",
     "torch.nn.functional.interpolate": "imports torch._decomp.decompositions, a fixed name",
     "torch.nn.functional.max_pool3d_with_indices": "the same", "torch.nn.functional.pad": "the same",
@@ -343,7 +346,7 @@ def makers(obj) -> list:
     return [f for k in ("__new__", "__init__", "__post_init__") if (f := inspect.getattr_static(obj, k, None)) is not None]
 
 
-PUT_TO_EVAL = {"mlkit.recipes.contrails.submission", "mlkit.recipes.fashion_mnist.Distill.__init__", "mlkit.train.trained",
+PUT_TO_EVAL = {"mlkit.recipes.contrails.submission", "mlkit.recipes.fashion_mnist.Distill.__init__", "mlkit.use.trained",
                "mlkit.recipes.graphemes.Features.__init__", "mlkit.recipes.graphemes.submission"}  # `model.eval()`
 
 
@@ -525,7 +528,7 @@ def test_a_run_is_no_project(project):
 
 
 def test_a_library_in_the_projects_folder_is_still_a_library():
-    for target in ("mlkit.train.train", "mlkit.source.did_you_mean"):
+    for target in ("mlkit.train.train", "mlkit.base.errors.did_you_mean"):
         with pytest.raises(Untrusted): locate(target, ROOT)
 
 
@@ -559,7 +562,7 @@ def test_mistakes(target, message):
 
 @pytest.mark.alone
 def test_judging_takes_less_than_a_millisecond():
-    targets = ["torch.nn.Linear", "torch.relu", "pytorch_lightning.Trainer", "mlkit.model.LitModel", "logging.os.system", "torch.hub.load", "webbrowser.open"]
+    targets = ["torch.nn.Linear", "torch.relu", "pytorch_lightning.Trainer", "mlkit.model.lit.LitModel", "logging.os.system", "torch.hub.load", "webbrowser.open"]
     def once(target):
         start = time.perf_counter()
         try: locate(target, ROOT)
@@ -640,8 +643,10 @@ OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.lo
 ORACLE = """
 import json, inspect, re, sys
 import torch
-from mlkit.outline import outline, produces, signature
-from mlkit.target import TargetError, locate
+from mlkit.parts.outline import outline
+from mlkit.parts.signature import produces, signature
+from mlkit.parts.locate import locate
+from mlkit.parts.trust import TargetError
 def told(o):
     sig = signature(o)
     return dict(params=sig and [(p.name, str(p.kind), p.default is p.empty) for p in sig.parameters.values()], doc=o.__doc__, name=o.__name__,
@@ -684,25 +689,26 @@ def test_outlines_and_real_classes_are_kin():
     python("""
 import sys, torch
 from torch import nn
-from mlkit.outline import outline
-model, base = outline("mlkit.model.LitModel"), outline("pytorch_lightning.LightningModule")
+from mlkit.parts.outline import outline
+model, base = outline("mlkit.model.lit.LitModel"), outline("pytorch_lightning.LightningModule")
 assert issubclass(model, base) and issubclass(model, nn.Module) and not issubclass(base, model)
-assert issubclass(outline("mlkit.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, base)
-assert issubclass(outline("mlkit.callbacks.Checkpoint"), outline("pytorch_lightning.callbacks.Checkpoint"))
-assert issubclass(outline("mlkit.datamodule.MNIST"), outline("pytorch_lightning.LightningDataModule"))
-assert not issubclass(outline("mlkit.datamodule.MNIST"), base) and "pytorch_lightning" not in sys.modules
+assert issubclass(outline("mlkit.model.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, base)
+assert issubclass(outline("mlkit.fit.checkpoint.Checkpoint"), outline("pytorch_lightning.callbacks.Checkpoint"))
+assert issubclass(outline("mlkit.data.mnist.MNIST"), outline("pytorch_lightning.LightningDataModule"))
+assert not issubclass(outline("mlkit.data.mnist.MNIST"), base) and "pytorch_lightning" not in sys.modules
 import mlkit.model
-assert issubclass(mlkit.model.LitModel, model) and issubclass(mlkit.model.LitModel, base) and outline("mlkit.model.LitModel") is mlkit.model.LitModel
+assert issubclass(mlkit.model.lit.LitModel, model) and issubclass(mlkit.model.lit.LitModel, base) and outline("mlkit.model.lit.LitModel") is mlkit.model.lit.LitModel
 """)
 
 
 def test_outlines_refuse_and_err_as_locate_does():
     targets = [t for t in HOSTILE if t.split(".")[0] in ("mlkit", "pytorch_lightning", "lightning_fabric")]
-    targets += ["pytorch_lightning.Trainr", "mlkit.model.LitModle", "mlkit.nope.X", "pytorch_lightning.callbacks", "mlkit.model.LitModel.nope", "mlkit.model."]
+    targets += ["pytorch_lightning.Trainr", "mlkit.model.LitModle", "mlkit.nope.X", "pytorch_lightning.callbacks", "mlkit.model.lit.LitModel.nope", "mlkit.model."]
     done = python("""
 import json, sys
-from mlkit.outline import outline
-from mlkit.target import TargetError, locate
+from mlkit.parts.outline import outline
+from mlkit.parts.locate import locate
+from mlkit.parts.trust import TargetError
 def said(f, target):
     try: return f(target)
     except TargetError as e: return f"{type(e).__name__}: {e}"
@@ -718,9 +724,10 @@ for target in json.loads(sys.argv[1]):
 def test_outlines_are_made_once_by_many_threads():
     python("""
 import sys, threading, torch
-from mlkit.outline import outline, signature
+from mlkit.parts.outline import outline
+from mlkit.parts.signature import signature
 got = []
-def work(): got.append([(o := outline(n)) and signature(o) and o for n in ("mlkit.model.LitModel", "pytorch_lightning.Trainer", "mlkit.callbacks.Progress")])
+def work(): got.append([(o := outline(n)) and signature(o) and o for n in ("mlkit.model.lit.LitModel", "pytorch_lightning.Trainer", "mlkit.fit.progress.Progress")])
 threads = [threading.Thread(target=work) for _ in range(8)]
 for o in threads: o.start()
 for o in threads: o.join()
@@ -733,8 +740,9 @@ def test_outlines_of_a_run_are_quick():
     code = """
 import time, torch
 start = time.perf_counter()
-from mlkit.outline import outline, signature
-for o in ("pytorch_lightning.Trainer", "mlkit.model.LitModel", "mlkit.callbacks.Progress", "mlkit.callbacks.Checkpoint", "mlkit.datamodule.MNIST"):
+from mlkit.parts.outline import outline
+from mlkit.parts.signature import signature
+for o in ("pytorch_lightning.Trainer", "mlkit.model.lit.LitModel", "mlkit.fit.progress.Progress", "mlkit.fit.checkpoint.Checkpoint", "mlkit.data.mnist.MNIST"):
     assert signature(outline(o))
 print(time.perf_counter() - start)
 """

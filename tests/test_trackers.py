@@ -25,8 +25,10 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from mlkit import trackers
-from mlkit.config import load_config
-from mlkit.run import Run, list_runs, new_figure, new_run
+from mlkit.config.load import load_config
+from mlkit.base.plot import new_figure
+from mlkit.run.folder import Run, new_run
+from mlkit.run.history import list_runs
 
 SECRET = os.urandom(12).hex()
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -36,7 +38,7 @@ defaults: [{data: mnist}, {model: classifier}]
 name: tracked
 tags: [small]
 extra: {token: "${oc.env:MY_TOKEN}", sizes: [3, 5], long: "%s"}
-model: {net: {_target_: mlkit.nets.MLP, in_shape: 784, num_classes: 10, hidden: [8]}}
+model: {net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [8]}}
 trainer: {max_epochs: %d, limit_train_batches: 4, limit_val_batches: 2, limit_test_batches: 2}
 """
 

@@ -11,14 +11,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.build import register
-from mlkit.check import check
-from mlkit.config import load_config
-from mlkit.source import ConfigError, packaged_configs
-from mlkit.model import LitModel
-from mlkit.nets import MLP
-from mlkit.run import Run, list_runs
-from mlkit.train import evaluate, load_run, predict, train
+from mlkit.parts.locate import register
+from mlkit.parts.check import check
+from mlkit.config.load import load_config
+from mlkit.base.project import packaged_configs
+from mlkit.config.origin import ConfigError
+from mlkit.model.lit import LitModel
+from mlkit.model.nets import MLP
+from mlkit.run.folder import Run
+from mlkit.run.history import list_runs
+from mlkit.train import train
+from mlkit.use import evaluate, load_run, predict
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
 SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
@@ -40,7 +43,7 @@ class SavesItsNet(LitModel):
 def test_hyperparameters_that_are_no_plain_data_are_left_out(tmp_path):
     here = __name__.rpartition(".")[2]
     run = train(dict(name="a", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=1, limit_train_batches=2),
-                     model=dict(_target_=f"{here}.SavesItsNet", net=dict(_target_="mlkit.nets.MLP", in_shape=784, num_classes=10))))
+                     model=dict(_target_=f"{here}.SavesItsNet", net=dict(_target_="mlkit.model.nets.MLP", in_shape=784, num_classes=10))))
     assert torch.load(run.checkpoint("best"), weights_only=True)["hyper_parameters"] == {"width": 3}
     assert isinstance(run.model.hparams.net, nn.Module)
 
@@ -158,7 +161,7 @@ def test_a_runs_folder_is_no_group(tmp_path, monkeypatch):
 
 
 def test_batches_with_strings_in_front(tmp_path):
-    from mlkit.model import _batch_size
+    from mlkit.model.lit import _batch_size
     assert _batch_size({"file": ["a.png", "b.png"], "scale": torch.tensor(1.0), "x": torch.zeros(2, 3)}) == 2
     with pytest.raises(ValueError, match="a batch without a tensor"): _batch_size(["a", 1])
 
@@ -178,13 +181,13 @@ class DigitAndParity(LitModel):
 
 
 def test_several_heads(tmp_path):
-    acc = dict(_target_="mlkit.model.accuracy", _partial_=True)
+    acc = dict(_target_="mlkit.model.losses.accuracy", _partial_=True)
     f1 = dict(_target_="torchmetrics.F1Score", task="multiclass", num_classes=10, average="macro")
     config = dict(
         name="heads", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=2), callbacks=dict(progress=None),
         model=dict(_target_="DigitAndParity", optimizer="${optimizer}",
-                   net=dict(_target_="mlkit.nets.Heads", heads=dict(digit=10, even=2),
-                            backbone=dict(_target_="mlkit.nets.MLP", in_shape=784, num_classes=0, hidden=[64])),
+                   net=dict(_target_="mlkit.model.nets.Heads", heads=dict(digit=10, even=2),
+                            backbone=dict(_target_="mlkit.model.nets.MLP", in_shape=784, num_classes=0, hidden=[64])),
                    loss=dict(digit=dict(_target_="torch.nn.CrossEntropyLoss", label_smoothing=0.1), even=dict(_target_="torch.nn.CrossEntropyLoss")),
                    metrics=dict(digit=dict(acc=acc, f1=f1), even=dict(acc=acc))))
     run = train(config)
@@ -207,7 +210,7 @@ def test_packaged_options_train(tmp_path, choice):
 def test_packaged_options_have_no_problems(path):
     more = ["data.root=somewhere"] if path.stem == "image_folder" else []
     overrides = [f"{path.parent.name}={path.stem}", *more]
-    if path.stem == "classifier": overrides.append("++model.net={_target_: mlkit.nets.ConvNet, in_channels: 1, num_classes: 10}")
+    if path.stem == "classifier": overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}")
     assert not check(load_config(MNIST, *overrides))
 
 
@@ -230,7 +233,7 @@ def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
 
 def test_image_folder(tmp_path):
     from PIL import Image
-    from mlkit.datamodule import SAMPLES, read_idx
+    from mlkit.data.idx import SAMPLES, read_idx
     images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
     for i in range(600):
         folder = tmp_path / "digits" / ("three" if labels[i] == 3 else "other")
@@ -239,7 +242,7 @@ def test_image_folder(tmp_path):
     run = train(dict(
         name="three", runs=str(tmp_path / "runs"), defaults=[dict(data="image_folder"), dict(model="classifier")],
         data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28], cache=str(tmp_path / "cache")),
-        model=dict(net=dict(_target_="mlkit.nets.ConvNet", in_channels=1, num_classes=2)), optimizer=dict(lr=0.01),
+        model=dict(net=dict(_target_="mlkit.model.nets.ConvNet", in_channels=1, num_classes=2)), optimizer=dict(lr=0.01),
         trainer=dict(max_epochs=4), callbacks=dict(progress=None)))
     assert run.metrics["test/acc"] > 0.85
     found = predict(run.dir, tmp_path / "digits" / "three").table

@@ -24,9 +24,11 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from ..datamodule import ArrayLoader, atomic_folder, atomic_open, read_npy
-from ..nets import InvertedResidual, conv_block
-from ..source import in_project
+from ..base.files import atomic_folder, atomic_open
+from ..base.project import in_project
+from ..data.idx import read_npy
+from ..data.loader import ArrayLoader
+from ..model.nets import InvertedResidual, conv_block
 
 # %% ../../nbs/recipes/contrails.ipynb #08fe5640
 def planck(

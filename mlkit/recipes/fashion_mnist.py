@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..model import LitModel
-from ..nets import MLP
+from ..model.lit import LitModel
+from ..model.nets import MLP
 
 # %% ../../nbs/recipes/fashion_mnist.ipynb #abc76a04
 class BeegMLP(MLP):

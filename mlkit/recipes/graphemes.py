@@ -32,10 +32,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from ..datamodule import SAMPLES, ArrayLoader, ImageData, atomic_folder, decode_image, held_out, stratified_split
-from ..model import HeadsLoss
-from ..nets import Heads, InvertedResidual, conv_block
-from ..source import in_project
+from ..base.files import atomic_folder
+from ..base.project import in_project
+from ..data.base import ImageData
+from ..data.idx import SAMPLES
+from ..data.images import decode_image
+from ..data.loader import ArrayLoader, held_out, stratified_split
+from ..model.losses import HeadsLoss
+from ..model.nets import Heads, InvertedResidual, conv_block
 
 # %% ../../nbs/recipes/graphemes.ipynb #c57c6243
 HEADS = ("grapheme_root", "vowel_diacritic", "consonant_diacritic")

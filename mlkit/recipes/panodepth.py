@@ -30,9 +30,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
-from ..augment import PerSample
-from ..datamodule import IMAGE_ERRORS, ArrayLoader, EpochSampler, Normalize, atomic_folder, read_npy
-from ..source import in_project
+from ..base.files import atomic_folder
+from ..base.project import in_project
+from ..data.idx import read_npy
+from ..data.images import IMAGE_ERRORS
+from ..data.loader import ArrayLoader, EpochSampler, Normalize
+from ..model.augment import PerSample
 
 # %% ../../nbs/recipes/panodepth.ipynb #ce6d5c78
 def ray_directions(

@@ -17,8 +17,11 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torchmetrics.functional.classification import binary_auroc, binary_roc
 
-from ..datamodule import DATASETS, IDX_FILES, SAMPLES, ImageFolder, atomic_folder, read_idx_pair
-from ..model import LitModel
+from ..base.files import atomic_folder
+from ..data.folder import ImageFolder
+from ..data.idx import IDX_FILES, SAMPLES, read_idx_pair
+from ..data.mnist import DATASETS
+from ..model.lit import LitModel
 
 # %% ../../nbs/recipes/three_or_not.ipynb #91dd8e45
 CLASSES = ["no3", "3"]  # by number: 1 is the class that is looked for
