@@ -27,6 +27,8 @@ from .parts.check import load_checked
 from .run.folder import Run
 from .run.history import find_run
 
+_targets_ = ("trained",)  # what a config may name here
+
 # %% ../nbs/use.ipynb #0d2ecae7
 def prepare(datamodule: pl.LightningDataModule, cfg: DictConfig):
     "Fetch and inspect the data. A `ConfigError` says what is wrong with it, at the config's `data`."

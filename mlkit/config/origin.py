@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Callable, Iterable
 
+from ..base.errors import UserError
+
 # %% ../../nbs/config/00_origin.ipynb #01ec5327
 @dataclass(frozen=True)
 class Origin:
@@ -62,7 +64,7 @@ class Problems(list):
         return f"<table><tr><th>where</th><th>what</th><th>problem</th></tr>{rows}</table>" if self else "no problems"
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     "A config that cannot be used. Its text is one line a problem."
     def __init__(self, *problems: Problem, cfg: Any = None):
         self.problems = Problems(dict.fromkeys(problems))  # each once

@@ -18,6 +18,8 @@ from ..base.walk import map_nest
 from .images import decode_image, show_images
 from .loader import ArrayLoader, EpochSampler, Normalize
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/data/04_base.ipynb #4acb461b
 class ImageData(LightningDataModule):
     "What `MNIST` and `ImageFolder` share. A subclass sets `classes` and `in_shape`, and reads its images in `_read`."

@@ -22,6 +22,8 @@ from .base import ImageData
 from .images import check_image, decode_image
 from .loader import EpochSampler, held_out, stratified_split
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/data/07_folder.ipynb #147e2a7c
 def _class_folders(
     folder: Path,

@@ -17,6 +17,8 @@ from torch.utils.data import DistributedSampler
 
 from ..base.walk import map_nest
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/data/02_loader.ipynb #48e6cfad
 def stratified_split(
     labels: np.ndarray | Tensor,  # (N,) integers

@@ -9,6 +9,8 @@ __all__ = ['SameBatches']
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/fit/06_batches.ipynb #cddb22de
 class SameBatches(Callback):
     "Every epoch gets the first epoch's batches. A `ValueError` where the loader's sampler cannot repeat them."

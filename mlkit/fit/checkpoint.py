@@ -27,6 +27,8 @@ from .csv import CSVLogger
 from .lightning import Moments
 from .stop import Stop
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/fit/05_checkpoint.ipynb #0744f7a2
 class PlainCheckpointIO(TorchCheckpointIO):
     "Lightning's writer of checkpoints, without the hyperparameters that are not plain data."

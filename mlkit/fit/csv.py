@@ -18,6 +18,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from ..base.files import atomic
 from ..base.project import show_path
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/fit/03_csv.ipynb #24b92b1d
 class CSVLogger(Logger):
     "`metrics.csv`: one row per epoch (or per step, for what is logged by step), written whole or not at all."

@@ -12,6 +12,8 @@ from html import escape
 from fastcore.basics import patch
 from pytorch_lightning.callbacks import ProgressBar
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/fit/04_progress.ipynb #2e844e6e
 class TerminalFace:
     "A tqdm bar that goes away, and rows of text that stay."

@@ -19,6 +19,8 @@ from ..base.errors import one_line
 from ..base.project import show_path
 from ..run.folder import Run
 
+_targets_ = ("tensorboard", "wandb", "mlflow")  # what a config may name here
+
 # %% ../../nbs/fit/07_trackers.ipynb #5a13fb5a
 class Guard:
     "Stands between a run and one tracker. `over` is true from its first failure on."

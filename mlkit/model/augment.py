@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from .mixing import (
     _demand, _demand_images, _demand_range, _is_spatial, _map_target, _uniform)
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/model/02_augment.ipynb #002b34d4
 class PerSample(nn.Module):
     "What changes each sample by itself, with chance `p`: the base. A `ValueError` for an `x` that is no batch."

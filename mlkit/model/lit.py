@@ -20,6 +20,8 @@ from torchmetrics import Metric, MetricCollection
 from .losses import HeadsLoss, Means
 from .mixing import Mixed, mixed_loss
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/model/04_lit.ipynb #94918ad0
 def lengths_wanted(
     scheduler: Callable,  # usually a partial, to be called with the optimizer

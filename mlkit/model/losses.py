@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/model/03_losses.ipynb #8fa1c502
 class Means:
     "Weighted means of named scalars, kept as sums on the device that they come from."

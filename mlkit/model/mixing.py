@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-
+_targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/model/01_mixing.ipynb #915755e8
 class Mixed(NamedTuple):

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/model/00_nets.ipynb #c65411db
 def he_init(
     layer: nn.Linear | nn.Conv2d,  # a layer that a ReLU, or something close to one, will follow

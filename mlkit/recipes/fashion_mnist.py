@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 from ..model.lit import LitModel
 from ..model.nets import MLP
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/recipes/fashion_mnist.ipynb #abc76a04
 class BeegMLP(MLP):
     "An MLP with one hidden layer, `beeg_factor` times as wide as its input. A `ValueError` where that is no width."

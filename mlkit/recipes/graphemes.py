@@ -41,6 +41,8 @@ from ..data.loader import ArrayLoader, held_out, stratified_split
 from ..model.losses import HeadsLoss
 from ..model.nets import Heads, InvertedResidual, conv_block
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/recipes/graphemes.ipynb #c57c6243
 HEADS = ("grapheme_root", "vowel_diacritic", "consonant_diacritic")
 PICTURE = (137, 236)                         # (H, W) of the competition's pictures

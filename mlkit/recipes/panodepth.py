@@ -37,6 +37,8 @@ from ..data.images import IMAGE_ERRORS
 from ..data.loader import ArrayLoader, EpochSampler, Normalize
 from ..model.augment import PerSample
 
+_targets_ = True  # a config may name what is defined here
+
 # %% ../../nbs/recipes/panodepth.ipynb #ce6d5c78
 def ray_directions(
     height: int,  # of the picture, in pixels
