@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['partial', 'Path', 'pl', 'torch', 'Tensor', 'nn', 'F', 'Augment', 'Cutout', 'CutMix', 'GridMask', 'Mixed', 'MixUp',
            'OneOf', 'RandomAffine', 'RandomBlur', 'RandomContrast', 'RandomFlip', 'RandomNoise', 'mixed_loss', 'build',
-           'check', 'register', 'Checkpoint', 'CSVLogger', 'Progress', 'SameBatches', 'Config', 'ConfigError',
-           'compose', 'diff', 'explain', 'load_config', 'MNIST', 'ArrayLoader', 'EpochSampler', 'ImageFolder',
-           'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP', 'ConvNet', 'Heads', 'ResNet', 'UNet', 'Run',
-           'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'judge', 'plot_confusion', 'show_batch',
-           'show_mistakes', 'show_results', 'top_confused', 'evaluate', 'load_run', 'predict', 'resume', 'train',
-           'compare', 'runs', 'reproduce', 'grid', 'lr_find']
+           'check', 'find_problems', 'register', 'Checkpoint', 'CSVLogger', 'Progress', 'SameBatches', 'Config',
+           'ConfigError', 'compose', 'diff', 'explain', 'load_config', 'MNIST', 'ArrayLoader', 'EpochSampler',
+           'ImageFolder', 'show_images', 'HeadsLoss', 'LitModel', 'accuracy', 'MLP', 'ConvNet', 'Heads', 'ResNet',
+           'UNet', 'Run', 'list_runs', 'plot_history', 'answers', 'confusion_matrix', 'judge', 'plot_confusion',
+           'show_batch', 'show_mistakes', 'show_results', 'top_confused', 'evaluate', 'load_run', 'predict', 'resume',
+           'train', 'compare', 'runs', 'reproduce', 'grid', 'lr_find']
 
 # %% ../nbs/all.ipynb #38997369
 from functools import partial
@@ -25,7 +25,7 @@ from .model.augment import Augment, Cutout, GridMask, OneOf, RandomAffine, Rando
 from .model.mixing import CutMix, Mixed, MixUp, mixed_loss
 from .parts.build import build
 from .parts.locate import register
-from .parts.check import check
+from .parts.check import check, find_problems
 from .fit.batches import SameBatches
 from .fit.checkpoint import Checkpoint
 from .fit.csv import CSVLogger
@@ -57,7 +57,8 @@ from .use import evaluate, load_run, predict
 # what `import *` gives (nbdev makes `__all__` of it)
 _all_ = ["partial", "Path", "pl", "torch", "Tensor", "nn", "F", "Augment", "Cutout", "CutMix", "GridMask", "Mixed",
          "MixUp", "OneOf", "RandomAffine", "RandomBlur", "RandomContrast", "RandomFlip", "RandomNoise", "mixed_loss",
-         "build", "check", "register", "Checkpoint", "CSVLogger", "Progress", "SameBatches", "Config", "ConfigError",
+         "build", "check", "find_problems", "register", "Checkpoint", "CSVLogger", "Progress", "SameBatches",
+         "Config", "ConfigError",
          "compose", "diff", "explain", "load_config", "MNIST", "ArrayLoader", "EpochSampler", "ImageFolder",
          "show_images", "HeadsLoss", "LitModel", "accuracy", "MLP", "ConvNet", "Heads", "ResNet", "UNet", "Run",
          "list_runs", "plot_history", "answers", "confusion_matrix", "judge", "plot_confusion", "show_batch",
