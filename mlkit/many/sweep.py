@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from ..base.errors import one_line
 from ..base.files import write_text
-from ..base.text import number, short, text_table
+from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
 from ..config.node import Config, problem
 from ..config.origin import ConfigError, Problem, gather
@@ -147,7 +147,8 @@ def _words(self: Sweep) -> list[list[str]]:
 @patch
 def __str__(self: Sweep):
     errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
-    return "\n".join([text_table(self._words(), left=len(self.trials[0].values) + 1), *errors])
+    head, *rows = self._words()
+    return "\n".join([str(Table(head, rows)), *errors])
 
 
 @patch
