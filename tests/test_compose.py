@@ -18,7 +18,7 @@ from omegaconf.basecontainer import BaseContainer
 
 from mlkit.config.load import compose, load_config
 from mlkit.config.origin import ConfigError
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 
 HYDRA = json.loads(ANSWERS.read_text(encoding="utf-8"))
 UNKNOWN = "a case is new or has changed: run `python tests/hydra_oracle.py --write`"
@@ -147,7 +147,8 @@ def outcome(n: int, path: Path) -> tuple:
     "All that a person would see of one config."
     try: cfg = load_config(path, f"optimizer.lr={n / 100}", f"+extra.more=[{n},{{n: {n}}}]")
     except ConfigError as e: return str(e), None, None
-    return lines(OmegaConf.to_container(cfg, resolve=False)), str(check(cfg)), (cfg.extra.where, cfg.extra.lr)
+    data = OmegaConf.to_container(cfg, resolve=False)
+    return lines(data), str(find_problems(cfg)), (cfg.extra.where, cfg.extra.lr)
 
 
 def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):
