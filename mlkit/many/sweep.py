@@ -19,12 +19,12 @@ from omegaconf import OmegaConf
 
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
-from ..base.text import number, short, text_table
+from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
 from ..config.node import Config, problem
 from ..config.origin import ConfigError, Problem, gather
 from ..config.secrets import hider
-from ..parts.check import load_checked
+from ..parts.check import check
 from ..run.folder import Run
 
 # %% ../../nbs/many/03_sweep.ipynb #42613a90
@@ -59,7 +59,7 @@ def load_trials(
     trials, found = [], {}
     for words in every:
         mine = [words[i] for i in swept]
-        try: trials.append(Trial(dict(map(_value, mine)), load_checked(config, *words, trust=trust)))
+        try: trials.append(Trial(dict(map(_value, mine)), check(config, *words, trust=trust)))
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(mine)
     if found: raise ConfigError(*(_located(o, who, len(every)) for o, who in found.items()))
@@ -147,7 +147,8 @@ def _words(self: Sweep) -> list[list[str]]:
 @patch
 def __str__(self: Sweep):
     errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
-    return "\n".join([text_table(self._words(), left=len(self.trials[0].values) + 1), *errors])
+    head, *rows = self._words()
+    return "\n".join([str(Table(head, rows)), *errors])
 
 
 @patch
