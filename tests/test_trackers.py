@@ -1,4 +1,4 @@
-"A run is told to its trackers, read back here with the reader of each, and goes on without those that fail."
+"A run reports to its trackers, whose own readers read it back; it goes on without those that fail."
 import json
 import os
 import pty
@@ -57,7 +57,8 @@ def make_project(folder: Path, epochs: int = 2) -> Path:
 
 def env(**more: str) -> dict[str, str]:
     "For a process that shall start a service of its own, and not use that of the tests."
-    return {**{k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}, "MY_TOKEN": SECRET, **more}
+    ours = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
+    return {**ours, "MY_TOKEN": SECRET, **more}
 
 
 def start(project: Path, *overrides: str, **more: str) -> subprocess.Popen:
@@ -86,7 +87,8 @@ class Boring(BoringModel):
         self.save_hyperparameters()
 
     def training_step(self, batch, i):
-        self.log("train/loss", loss := super().training_step(batch, i)["loss"], on_step=False, on_epoch=True)
+        loss = super().training_step(batch, i)["loss"]
+        self.log("train/loss", loss, on_step=False, on_epoch=True)
         return loss
 
 
@@ -197,7 +199,8 @@ def test_mlflow_holds_the_run(recorded):
     assert (params["optimizer.lr"], params["extra.token"]) == ("0.001", "${oc.env:MY_TOKEN}")
     assert params["extra.long"].startswith("xxx")
     for name, values in history(recorded).items():
-        assert [m.value for m in client.get_metric_history(found.info.run_id, name)] == pytest.approx(values)
+        told = client.get_metric_history(found.info.run_id, name)
+        assert [m.value for m in told] == pytest.approx(values)
     files = {o.path for folder in ("checkpoints", "pictures/curves", "tables/predictions")
              for o in client.list_artifacts(found.info.run_id, folder)}
     assert {"checkpoints/best.ckpt", "checkpoints/best.json"} < files
