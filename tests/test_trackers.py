@@ -28,7 +28,7 @@ from mlkit.base.errors import UserError
 from mlkit.base.plot import new_figure
 from mlkit.config.load import load_config
 from mlkit.fit import trackers, tracking
-from mlkit.run.folder import Run, new_run
+from mlkit.run.folder import Run
 from mlkit.run.history import list_runs
 
 SECRET = os.urandom(12).hex()
@@ -77,7 +77,7 @@ def ended(process: subprocess.Popen, project: Path, timeout: int = 180) -> tuple
 def a_run(folder: Path, **more) -> Run:
     os.environ["MY_TOKEN"] = SECRET
     extra = dict(token="${oc.env:MY_TOKEN}")
-    return new_run(load_config(dict(name="boring", runs=str(folder / "runs"), extra=extra, **more)))
+    return Run.new(load_config(dict(name="boring", runs=str(folder / "runs"), extra=extra, **more)))
 
 
 class Boring(BoringModel):
