@@ -83,7 +83,7 @@ def _train(config: DictConfig, old: Run | None) -> Run:
             say(run, "", str(metrics_table(metrics)), "", f"run: {place}")
     return run
 
-# %% ../nbs/train.ipynb #e5573ebe
+
 def _requeued(config: DictConfig) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
