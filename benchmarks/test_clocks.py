@@ -8,7 +8,6 @@ import time
 
 from hydra_cases import VISION, Case, columns
 from hydra_oracle import ask
-
 from mlkit.config.load import load_config
 
 TWELVE = {o: VISION[o] for o in columns("""
@@ -35,6 +34,7 @@ def test_load_config_takes_a_quarter_of_the_time_of_hydra(hydra_python, tmp_path
     asked = [[str(path.parent), path.stem, overrides]]
     theirs = statistics.median(ask(hydra_python, asked, "--time", "15")[0]["seconds"])
     mine = statistics.median(mine + [once() for _ in range(15)])
-    told = f"load_config {mine * 1e3:.1f} ms, hydra.compose {theirs * 1e3:.1f} ms: {mine / theirs:.2f}"
+    told = (f"load_config {mine * 1e3:.1f} ms, hydra.compose {theirs * 1e3:.1f} ms: "
+            f"{mine / theirs:.2f}")
     figure(told)
     assert mine <= theirs / 4, told
