@@ -2,8 +2,8 @@
 
     python benchmarks/draw_graphemes.py --font Lohit-Bengali.ttf [--out mlkit/samples/graphemes]
 
-Pillow must have raqm (`python -m PIL.features` says so), for a conjunct is shaped by the font's own tables. The same
-font, Pillow and raqm give the same files, byte for byte.
+Pillow must have raqm (`python -m PIL.features` says so), for a conjunct is shaped by the font's own
+tables. The same font, Pillow and raqm give the same files, byte for byte.
 """
 import argparse
 import csv

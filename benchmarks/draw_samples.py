@@ -2,8 +2,8 @@
 
     python benchmarks/draw_samples.py --source DIR [--out mlkit/samples]
 
-DIR holds mnist/ and fashion_mnist/ with the four IDX files of each, gzipped or not. The same files in give the same
-files out, byte for byte (with the same zlib).
+DIR holds mnist/ and fashion_mnist/ with the four IDX files of each, gzipped or not. The same files
+in give the same files out, byte for byte (with the same zlib).
 """
 import argparse
 from pathlib import Path

@@ -2,10 +2,11 @@
 
     python benchmarks/overhead.py --root path/to/idx/files [--rounds 5]
 
-Both sides hold the data in memory and do the same work in the same order of magnitude of batches: 55,000 images in
-batches of 128 with fused Adam, a validation on 5,000, loss and accuracy of both, a CSV row and a checkpoint.
-They run in turn, A B A B …, after one round that is not counted. Times are of the fit alone, without imports and reading the data.
-The last line is the ratio of the medians; the exit code is 1 if it is above --limit.
+Both sides hold the data in memory and do the same work in the same order of magnitude of batches:
+55,000 images in batches of 128 with fused Adam, a validation on 5,000, loss and accuracy of both, a
+CSV row and a checkpoint. They run in turn, A B A B …, after one round that is not counted. Times
+are of the fit alone, without imports and reading the data. The last line is the ratio of the
+medians; the exit code is 1 if it is above --limit.
 """
 import argparse
 import csv
@@ -103,7 +104,8 @@ def main():
     for name, v in hand_metrics.items():
         print(f"{name:10}  hand {v:.4f}  mlkit {metrics[name]:.4f}")
     for name, ts in times.items():
-        print(f"{name:6} min {min(ts):.3f}  median {statistics.median(ts):.3f}  max {max(ts):.3f} s")
+        median = statistics.median(ts)
+        print(f"{name:6} min {min(ts):.3f}  median {median:.3f}  max {max(ts):.3f} s")
     ratio = statistics.median(times["mlkit"]) / statistics.median(times["hand"])
     print(f"ratio {ratio:.2f} (limit {args.limit:g})")
     return ratio > args.limit
