@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['measure_best', 'train', 'resume', 'carry_out', 'go_on_from', 'keep_config', 'note', 'requeued', 'build_loggers',
-           'tracked', 'report', 'removed_if_not_kept', 'fingerprint', 'machine']
+           'tracked', 'report', 'fingerprint', 'machine']
 
 # %% ../nbs/train.ipynb #710657c6
-import os, shutil
+import os
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from .fit.progress import stage_order
 from .fit.trackers import attach, installed
 from .fit.tracking import finish, log_best, log_config, log_pictures, log_table
 from .parts.build import build
-from .parts.check import load_checked
+from .parts.check import check
 from .run.folder import Run, config_text
 from .run.history import list_runs
 from .run.record import recording
@@ -66,7 +66,7 @@ def train(
     trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Run:  # the run's folder, with the trained `.model` (its best weights) and the `.datamodule`
     "Train what a config describes. A `ConfigError` comes before anything is written; later failures are in the log."
-    cfg = load_checked(cfg, *overrides, trust=trust)
+    cfg = check(cfg, *overrides, trust=trust)
     return carry_out(cfg, requeued(cfg))
 
 
@@ -81,7 +81,7 @@ def resume(
     if is_done: raise ValueError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise ValueError(f"{run.id}: was not kept (runs: null), so there is nothing to go on from")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # we are about to write there
-    cfg = load_checked(run.config_file, *overrides, trust=trust)
+    cfg = check(run.config_file, *overrides, trust=trust)
     if cfg.runs is None: raise ValueError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     return carry_out(cfg, run)
 
@@ -97,7 +97,7 @@ def carry_out(
     loggers = build_loggers(cfg) if trainer.is_global_zero else []
     if trainer.is_global_zero: prepare(datamodule, cfg)
     resumed, run = run is not None, begin(cfg, trainer, run)
-    with removed_if_not_kept(run), recording(run, cfg._project), quiet_lightning(), ExitStack() as stack:
+    with recording(run, cfg._project), quiet_lightning(), ExitStack() as stack:
         device = trainer.strategy.root_device
         note(run, resumed, device=str(device), machine=machine(device), data=fingerprint(datamodule))
         checkpoint = go_on_from(run) if resumed else None
@@ -107,7 +107,7 @@ def carry_out(
         with run.timed("fit"): trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         with run.timed("test"): metrics, best = measure_best(trainer, model, datamodule, run)
         run.update(metrics=metrics, best=best)
-        run.model, run.datamodule, run.last_history = model.eval(), datamodule, run.history
+        run.model, run.datamodule = model.eval(), datamodule
         if run.writes: report(run, trackers, trainer)
         say(run, "", metrics_table(metrics), "", f"run: {show_path(run.dir) if run.kept else 'not kept'}")
     return run
@@ -215,15 +215,6 @@ def _tested(run: Run) -> Answers:
     return answers(run.model, run.datamodule, limit=max(64, 2**28 // first.x.numel()))
 
 # %% ../nbs/train.ipynb #2809ba59
-@contextmanager
-def removed_if_not_kept(run: Run):
-    "A run with `runs: null` is for looking, not for keeping: its folder goes when it ends."
-    temporary = run.writes and not run.kept  # asked now: no override of a resumed run may make it so
-    try: yield
-    finally:
-        if temporary: shutil.rmtree(run.dir.parents[1])
-
-
 def fingerprint(datamodule) -> str | None:
     "What identifies the data, where the datamodule can tell."
     return datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None

@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.text import text_table
+from .base.text import Table
 from .config.node import problem
 from .config.origin import ConfigError
 from .fit.lightning import load_weights, quiet_lightning
 from .fit.progress import Progress
 from .parts.build import build
-from .parts.check import load_checked
+from .parts.check import check
 from .run.folder import Run
 from .run.history import find_run
 
@@ -62,7 +62,7 @@ def metrics_table(
     cell = lambda k: f"{metrics[k]:.4f}" if k in metrics else ""
     rows = [[n, *(cell(f"{s}/{n}") for s in stages)] if any(f"{s}/{n}" in metrics for s in stages) else
             [n, cell(n), *[""] * (len(stages) - 1)] for n in sorted(names, key=lambda n: n != "loss")]
-    return text_table([["", *stages], *rows], left=1)
+    return str(Table(["", *stages], rows))
 
 # %% ../nbs/use.ipynb #f6bc25af
 def load_run(
@@ -73,7 +73,7 @@ def load_run(
 ) -> Run:  # with `.model`, in eval mode, on the accelerator if there is one, and `.datamodule`
     "Load a run's model and data. A `FileNotFoundError` where there is no run or no such checkpoint."
     run = Run(run.dir if isinstance(run, Run) else run)
-    cfg = load_checked(run.config_file, *overrides, trust=trust)
+    cfg = check(run.config_file, *overrides, trust=trust)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does, so that a random split is the same
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
@@ -88,7 +88,7 @@ def trained(
     "The model of a run, without its data. A `FileNotFoundError` where there is no such run or checkpoint."
     file = Path(run) if Path(run).is_file() else None
     found = find_run(file.parents[1] if file else run)
-    cfg = load_checked(found.config_file)
+    cfg = check(found.config_file)
     with torch.random.fork_rng(devices=[]): model = build(cfg.model)
     return load_weights(model, file or found.checkpoint()).eval()
 

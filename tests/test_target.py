@@ -117,7 +117,7 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.parts.locate.register": ["print"], "mlkit.target.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
     "mlkit.config.load.load_config": [MNIST], "mlkit.base.files.atomic": ["MARK"], "mlkit.run.os.replace": ["KEEP", "MARK"], "mlkit.base.files.write_text": ["MARK", "x"],
     "mlkit.all.train": [MNIST], "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.data.idx.write_idx": ["MARK", [1]],
-    "mlkit.base.files.atomic_open": ["MARK"], "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
+    "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
     "mlkit.datamodule.urlopen": ["file:///etc/hostname"],
     "mlkit.callbacks.shutil.copyfile": ["KEEP", "MARK"], "mlkit.nets.torch.load": ["evil.pt"], "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
     "mlkit.model.functools.partial": ["print"], "mlkit.model.inspect.sys.exit": [3], "evil.run": [], "evil": [], "timm.evil": [],
@@ -132,7 +132,7 @@ from mlkit.parts.outline import outline
 from mlkit.parts.locate import locate, register
 from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from omegaconf import OmegaConf
@@ -165,7 +165,7 @@ def refused(target, f, *args):
     try: said = f(*args)
     except (TargetError, ConfigError) as e: said = e
     except BaseException as e: said = f"{type(e).__name__} instead of a refusal"
-    else: said = said if f is check else f"no refusal but {said}"
+    else: said = said if f is find_problems else f"no refusal but {said}"
     listening = False
     lines = [o for o in str(said).splitlines() if target in o or " has no '" in o]
     if len(lines) != 1 or heard or Path("MARK").exists() or not Path("KEEP").exists():
@@ -196,8 +196,8 @@ for target, args in json.load(open("hostile.json")).items():
     inner = {"_target_": "torch.utils.checkpoint.checkpoint", "function": {**node, "_partial_": True}, "use_reentrant": False}
     cfg = load_config({"defaults": [], "a": node, "b": {**node, "_partial_": True}, "c": inner, "d": [{"e": node}]})
     for name in cfg: refused(target, build, cfg[name])
-    refused(target, check, cfg.a)
-    refused(target, check, cfg.d[0].e)
+    refused(target, find_problems, cfg.a)
+    refused(target, find_problems, cfg.d[0].e)
 """, cwd=lair, PYTHONPATH=lair.parent / "away")
     assert done.stdout == ""
 
@@ -255,7 +255,7 @@ NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.u
     pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins pytorch_lightning.plugins.environments
     pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.nets mlkit.model mlkit.callbacks mlkit.datamodule mlkit.augment""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function has_torch_function_unary
-    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError atomic_open atomic_folder write_idx fetch""".split()
+    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError write_idx fetch""".split()
 
 
 def public(module) -> list[str]:

@@ -6,7 +6,7 @@
 __all__ = ['fetch']
 
 # %% ../../nbs/data/03_download.ipynb #7d72a516
-import shutil, time
+import time
 from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -41,11 +41,10 @@ def _download(url: str, path: Path, seconds: float):
     "Download to a file under a progress bar. Raises OSError if the connection breaks."
     with _ask(url, seconds) as answer:
         total = int(answer.headers.get("Content-Length") or 0)
-        with open(path, "wb") as raw, tqdm.wrapattr(
-                raw, "write", total or None, desc=url.rpartition("/")[2], delay=1, leave=False) as file:
-            shutil.copyfileobj(answer, file)
-        came = path.stat().st_size
-        if came < total: raise OSError(f"the connection broke after {came:,} of {total:,} bytes")
+        bar = tqdm(total=total or None, unit="B", unit_scale=True, delay=1, leave=False)
+        with bar, open(path, "wb") as file:
+            while chunk := answer.read(1 << 16): bar.update(file.write(chunk))
+        if bar.n < total: raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")
 
 # %% ../../nbs/data/03_download.ipynb #e3b3d30b
 def fetch(

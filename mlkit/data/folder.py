@@ -141,13 +141,14 @@ class ImageFolder(ImageData):
         images = _FileImages(self.paths, self.mode, self.size, self.normalize)
         samples = Subset(StackDataset(images, self.targets), self.rows[split].tolist())
         sampler = EpochSampler(len(samples), self.seed, shuffle)
-        return DataLoader(samples, self.batch_size, sampler=sampler, num_workers=self.num_workers,
+        return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
+                          num_workers=self.num_workers,
                           persistent_workers=self.num_workers > 0, generator=torch.Generator())
 
     def _name(self, path: str) -> str: return Path(path).relative_to(self.root).as_posix()
 
     def _cached(self, images: _FileImages) -> Tensor:  # (N, C, H, W) uint8
-        folder = in_project("~/.cache/mlkit" if self.cache is True else self.cache)
+        folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
         name = _sha256([str(self.root.resolve()), self.in_shape])[:12]
         stats = {self._name(path): os.stat(path) for path in self.paths}
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]

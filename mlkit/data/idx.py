@@ -78,6 +78,7 @@ def write_idx(
                         f"float64, not {array.dtype} of shape {array.shape}")
     head = bytes([0, 0, same[0], array.ndim]) + np.array(array.shape, ">u4").tobytes()
     data = head + array.astype(_TYPES[same[0]]).tobytes()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as tmp:
         tmp.write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 

@@ -76,8 +76,9 @@ def decode_image(
             image = ImageOps.exif_transpose(image).convert(mode)
     except FileNotFoundError: raise NotFound(f"{path}: no such file") from None
     except IMAGE_ERRORS as error: raise _bad_image(path, error) from None
-    if image.size != size[::-1]: image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).view(*size, -1).permute(2, 0, 1).contiguous()
+    h, w = size
+    if image.size != (w, h): image = image.resize((w, h), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).view(h, w, -1).permute(2, 0, 1).contiguous()
 
 
 def _bad_image(path: str | Path, error: Exception) -> UserError:

@@ -116,7 +116,7 @@ class ArrayLoader:
         if batch_size < 1: raise UserError(f"batch_size={batch_size}: 1 or more is expected")
         lengths = []
         apply_to_collection(arrays, Tensor, lambda t: lengths.append(len(t)))
-        if len(set(lengths)) != 1: raise ValueError(f"tensors of one length, not {lengths}")
+        if len(set(lengths)) != 1: raise UserError(f"tensors of one length, not {lengths}")
         self.arrays, self.rows, self.transform = arrays, rows, transform
         self.batch_size, self.drop_last = batch_size, drop_last
         self.sampler = EpochSampler(lengths[0] if rows is None else len(rows), seed, shuffle)

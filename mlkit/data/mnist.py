@@ -62,7 +62,7 @@ class MNIST(ImageData):
             raise UserError(f"source={source!r}: sample or full is expected")
         known = DATASETS[name]
         super().__init__(batch_size, seed, (known["mean"],), (known["std"],), in_shape, num_classes)
-        self.name, self.source, self.val_size = name, source, val_size
+        self.known, self.source, self.val_size = known, source, val_size
         self.root = SAMPLES / name
         if source == "full": self.root = in_project(root or f"~/.cache/mlkit/{name}")
         self.classes = known["classes"]
@@ -89,6 +89,6 @@ class MNIST(ImageData):
         "One of the four on this machine, fetched if need be."
         for path in (self.root / name, self.root / f"{name}.gz"):
             if path.exists(): return path
-        md5 = DATASETS[self.name]["md5"][IDX_FILES.index(name)]
+        md5 = self.known["md5"][IDX_FILES.index(name)]
         try: return fetch(f"{name}.gz", self.mirrors, self.root, md5)
         except UserError as error: raise UserError(f"{error}, or use source: sample") from None
