@@ -199,21 +199,6 @@ def test_array_loader_shapes():
     assert next(iter(ArrayLoader(torch.zeros(10, 2, device="meta"), 4))).device.type == "meta"  # gathered where it lies
 
 
-@pytest.mark.alone
-def test_memory_speed():
-    x, y = torch.zeros(60000, 1, 28, 28, dtype=torch.uint8), torch.zeros(60000, dtype=torch.int64)
-    normalize = dm.Normalize((0.1307,), (0.3081,))
-    loader, times = ArrayLoader((x, y), 128, True, transform=lambda b: (normalize(b[0]), b[1])), []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in loader: pass
-        times.append(time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    assert min(times) < 0.3  # about 0.03 s on an idle core
-
-
 # Fetching
 
 class Mirror:
