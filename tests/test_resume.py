@@ -23,7 +23,7 @@ import torch
 HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).parent / "mlkit_train"
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["mlkit.all", "mlkit.cli", "mlkit.check", "mlkit.train", "mlkit.show", "pandas",
+FORKS.set_forkserver_preload(["mlkit.all", "mlkit.cli", "mlkit.train", "mlkit.use", "pandas",
                               "torchmetrics.classification", "matplotlib.backends.backend_agg", "pytest"])
 
 LIT = """
@@ -512,7 +512,9 @@ def test_full_disk(project, references, small_disk):
 
 FIRST_ROOTS = """
 import sys, torch
-if len(sys.argv) > 1: import mlkit.resume
+if len(sys.argv) > 1:
+    from mlkit.fit.randomness import seed_all
+    seed_all(0)
 numbers = torch.rand(7840)
 sys.exit(not torch.equal(numbers.sqrt(), numbers.sqrt()))
 """
