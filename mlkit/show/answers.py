@@ -252,7 +252,7 @@ def answers(
 
 def batches(
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
-    stage: Literal["train", "val", "test"],
+    stage: Literal["train", "val", "test"],  # whose batches
     limit: int | None = None,            # samples at least; None: all
 ) -> Iterator[tuple[Tensor, Any]]:
     "The batches of a stage, until they are enough. Raises UserError if they are of another kind."
