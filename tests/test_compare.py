@@ -45,17 +45,6 @@ def many(dir: Path, info: dict, n: int) -> Path:
 
 # -- the table
 
-def test_2000_runs_take_2_seconds(description, tmp_path, slowness):
-    import pandas  # noqa: F401  (its import is not what is measured)
-    many(tmp_path, description, 2000)
-    def seconds():
-        start = time.perf_counter()
-        table = runs(tmp_path, where="val/acc >= 0.5 and optimizer.lr < 1", sort="+val/acc")
-        assert len(table) == 1000 and table["val/acc"].is_monotonic_increasing
-        return time.perf_counter() - start
-    assert min(seconds() for _ in range(3)) <= 2 * slowness
-
-
 def test_text_needs_nothing_heavy(description, tmp_path):
     many(tmp_path, description, 3)
     code = f"""
