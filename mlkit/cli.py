@@ -111,8 +111,8 @@ def _checked(args) -> str:
     if args.multirun:
         from mlkit.many.sweep import load_trials
         return f"no problems in {len(load_trials(args.config, *args.overrides))} combinations"
-    from mlkit.parts.check import load_checked
-    load_checked(args.config, *args.overrides)
+    from mlkit.parts.check import check
+    check(args.config, *args.overrides)
     return "no problems"
 
 

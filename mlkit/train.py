@@ -33,7 +33,7 @@ from .fit.progress import stage_order
 from .fit.trackers import attach, installed
 from .fit.tracking import finish, log_best, log_config, log_pictures, log_table
 from .parts.build import build
-from .parts.check import load_checked
+from .parts.check import check
 from .run.folder import Run, config_text
 from .run.history import list_runs
 from .run.record import recording
@@ -66,7 +66,7 @@ def train(
     trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
 ) -> Run:  # the run's folder, with the trained `.model` (its best weights) and the `.datamodule`
     "Train what a config describes. A `ConfigError` comes before anything is written; later failures are in the log."
-    cfg = load_checked(cfg, *overrides, trust=trust)
+    cfg = check(cfg, *overrides, trust=trust)
     return carry_out(cfg, requeued(cfg))
 
 
@@ -81,7 +81,7 @@ def resume(
     if is_done: raise ValueError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise ValueError(f"{run.id}: was not kept (runs: null), so there is nothing to go on from")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # we are about to write there
-    cfg = load_checked(run.config_file, *overrides, trust=trust)
+    cfg = check(run.config_file, *overrides, trust=trust)
     if cfg.runs is None: raise ValueError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     return carry_out(cfg, run)
 

@@ -23,7 +23,7 @@ from .config.origin import ConfigError
 from .fit.lightning import load_weights, quiet_lightning
 from .fit.progress import Progress
 from .parts.build import build
-from .parts.check import load_checked
+from .parts.check import check
 from .run.folder import Run
 from .run.history import find_run
 
@@ -73,7 +73,7 @@ def load_run(
 ) -> Run:  # with `.model`, in eval mode, on the accelerator if there is one, and `.datamodule`
     "Load a run's model and data. A `FileNotFoundError` where there is no run or no such checkpoint."
     run = Run(run.dir if isinstance(run, Run) else run)
-    cfg = load_checked(run.config_file, *overrides, trust=trust)
+    cfg = check(run.config_file, *overrides, trust=trust)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does, so that a random split is the same
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
@@ -88,7 +88,7 @@ def trained(
     "The model of a run, without its data. A `FileNotFoundError` where there is no such run or checkpoint."
     file = Path(run) if Path(run).is_file() else None
     found = find_run(file.parents[1] if file else run)
-    cfg = load_checked(found.config_file)
+    cfg = check(found.config_file)
     with torch.random.fork_rng(devices=[]): model = build(cfg.model)
     return load_weights(model, file or found.checkpoint()).eval()
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mlkit.model.augment import Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast, RandomFlip, RandomNoise
 from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
 from mlkit.parts.build import build
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import HeadsLoss, accuracy
@@ -471,7 +471,7 @@ def config(tmp_path):
 
 def test_a_config_names_transforms_in_lists(config):
     cfg = load_config(config)
-    assert not check(cfg)
+    assert not find_problems(cfg)
     affine, one_of, mixup = build(cfg.model).augment.transforms
     assert (affine.degrees, list(affine.scale), mixup.alpha, mixup.p) == (15, [0.9, 1.1], 0.4, 0.5)
     assert [type(o) for o in one_of.transforms] == [GridMask, RandomNoise] and list(one_of.transforms[0].cells) == [3, 5]
@@ -486,7 +486,7 @@ def test_a_config_names_transforms_in_lists(config):
     "model.augment._args_.2={_target_: torch.optim.Adam, p: null}": "",
     "model.augment.transforms=3": "Augment has no argument 'transforms'"}.items())
 def test_mistakes_in_a_list_of_transforms_are_named(config, override, said):
-    try: problems = str(check(load_config(config, override)))
+    try: problems = str(find_problems(load_config(config, override)))
     except ConfigError as e: problems = str(e)
     assert said in problems and "model.augment" in problems and "command line" in problems
 

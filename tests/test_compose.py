@@ -21,7 +21,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.config.load import compose, load_config
 from mlkit.config.origin import ConfigError
 from hydra_oracle import lines
@@ -1462,7 +1462,7 @@ def outcome(n: int, path: Path) -> tuple:
     "All that a person would see of one config."
     try: cfg = load_config(path, f"optimizer.lr={n / 100}", f"+extra.more=[{n},{{n: {n}}}]")
     except ConfigError as e: return str(e), None, None
-    return lines(OmegaConf.to_container(cfg, resolve=False)), str(check(cfg)), (cfg.extra.where, cfg.extra.lr)
+    return lines(OmegaConf.to_container(cfg, resolve=False)), str(find_problems(cfg)), (cfg.extra.where, cfg.extra.lr)
 
 
 def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from notebooks import without_recipes
 from omegaconf import OmegaConf
 
 from mlkit.parts.build import build
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config
@@ -1465,7 +1465,7 @@ def test_no_false_alarm(where, project, monkeypatch):
         text = re.sub("[A-Z]{3,}", lambda m: {**USUAL, where: value}[m[0].lower()], RIGHT)
         file = f"valid/{where}{i}.yaml"
         cfg = load_config(write(project, {file: text}) / file)
-        if problems := check(cfg): wrong.append(f"{value}\n=> {problems}")
+        if problems := find_problems(cfg): wrong.append(f"{value}\n=> {problems}")
         try: build_it(where, cfg)  # it is right indeed
         except Exception as e: wrong.append(f"{value}\n=> cannot be built: {e}")
     print(f"\nvalid {where}: {len(values) - len(wrong)} / {len(values)} pass")
@@ -1479,7 +1479,7 @@ def test_there_is_enough_that_is_valid(): assert sum(len(valid(o)) for o in VALI
 def test_bases_are_right(base, project, monkeypatch):
     monkeypatch.chdir(write(project / "right" / base, BASES[base]))
     cfg = load_config("main.yaml")
-    assert check(cfg) == []
+    assert find_problems(cfg) == []
     build(cfg.extra)
     assert mlkit_train(["main.yaml", "debug=fast"]) == 0
 
@@ -1489,7 +1489,7 @@ def test_no_false_alarm_as(why, project, monkeypatch):
     base, edit = ALSO_VALID[why]
     texts = BASES[base] | {"main.yaml": edit(BASES[base]["main.yaml"])}
     monkeypatch.chdir(write(project / "right" / why.replace(" ", "_"), texts))
-    assert check(load_config("main.yaml")) == [], check(load_config("main.yaml"))
+    assert find_problems(load_config("main.yaml")) == [], find_problems(load_config("main.yaml"))
     if "heads" not in why: assert mlkit_train(["main.yaml", "debug=fast"]) == 0  # the digits have but one
 
 
@@ -1497,7 +1497,7 @@ def test_no_false_alarm_as(why, project, monkeypatch):
 def test_recipes_are_right(recipe):
     cfg = load_config(ROOT / "configs" / recipe)
     if without_recipes(str(cfg)): pytest.skip("there are no recipes here")
-    assert check(cfg) == []
+    assert find_problems(cfg) == []
 
 
 @pytest.mark.parametrize("option", [f"{o.parent.name}={o.stem}" for o in sorted(packaged_configs().glob("*/*.yaml"))])
@@ -1508,4 +1508,4 @@ def test_packaged_options_are_right(option, tmp_path):
     blanks = [f"{group}.{k}={tmp_path}" for k, v in yaml.safe_load(text).items() if v == "???" and group != "model"]
     config = write(tmp_path, {"a.yaml": f"model: {{net: {USUAL['net']}}}\n"}) / "a.yaml"
     cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")], *blanks)
-    assert check(cfg) == [], check(cfg)
+    assert find_problems(cfg) == [], find_problems(cfg)

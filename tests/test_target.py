@@ -132,7 +132,7 @@ from mlkit.parts.outline import outline
 from mlkit.parts.locate import locate, register
 from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from omegaconf import OmegaConf
@@ -165,7 +165,7 @@ def refused(target, f, *args):
     try: said = f(*args)
     except (TargetError, ConfigError) as e: said = e
     except BaseException as e: said = f"{type(e).__name__} instead of a refusal"
-    else: said = said if f is check else f"no refusal but {said}"
+    else: said = said if f is find_problems else f"no refusal but {said}"
     listening = False
     lines = [o for o in str(said).splitlines() if target in o or " has no '" in o]
     if len(lines) != 1 or heard or Path("MARK").exists() or not Path("KEEP").exists():
@@ -196,8 +196,8 @@ for target, args in json.load(open("hostile.json")).items():
     inner = {"_target_": "torch.utils.checkpoint.checkpoint", "function": {**node, "_partial_": True}, "use_reentrant": False}
     cfg = load_config({"defaults": [], "a": node, "b": {**node, "_partial_": True}, "c": inner, "d": [{"e": node}]})
     for name in cfg: refused(target, build, cfg[name])
-    refused(target, check, cfg.a)
-    refused(target, check, cfg.d[0].e)
+    refused(target, find_problems, cfg.a)
+    refused(target, find_problems, cfg.d[0].e)
 """, cwd=lair, PYTHONPATH=lair.parent / "away")
     assert done.stdout == ""
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.parts.locate import register
-from mlkit.parts.check import check
+from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.base.project import packaged_configs
 from mlkit.config.origin import ConfigError
@@ -151,7 +151,7 @@ def test_clipping_with_mixed_precision(tmp_path):
 
 
 def test_lists_and_mappings_may_be_left_empty():
-    assert not check(load_config(MNIST, "tags=null", "extra=null"))
+    assert not find_problems(load_config(MNIST, "tags=null", "extra=null"))
 
 
 def test_a_runs_folder_is_no_group(tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_packaged_options_have_no_problems(path):
     more = ["data.root=somewhere"] if path.stem == "image_folder" else []
     overrides = [f"{path.parent.name}={path.stem}", *more]
     if path.stem == "classifier": overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}")
-    assert not check(load_config(MNIST, *overrides))
+    assert not find_problems(load_config(MNIST, *overrides))
 
 
 def test_schedulers_know_the_length_of_the_run(tmp_path):

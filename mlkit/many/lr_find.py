@@ -21,7 +21,7 @@ from ..fit.lightning import quiet_lightning
 from ..fit.randomness import rng_state, set_rng_state
 from ..model.lit import LitModel
 from ..parts.build import build
-from ..parts.check import load_checked
+from ..parts.check import check
 from ..use import make_trainer, prepare
 
 # %% ../../nbs/many/06_lr_find.ipynb #c0f4c55f
@@ -143,7 +143,7 @@ def lr_find(
     "Suggest a learning rate. A `ConfigError` as of `train`; a `ValueError` for a range that is none."
     if not 0 < min_lr < max_lr: raise ValueError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
     if steps < 20: raise ValueError(f"lr_find: {steps} steps are too few to see a curve; take 20 or more")
-    cfg, device = load_checked(cfg, *overrides, trust=trust), torch.accelerator.current_accelerator() or "cpu"
+    cfg, device = check(cfg, *overrides, trust=trust), torch.accelerator.current_accelerator() or "cpu"
     ramp, random = Ramp(np.geomspace(min_lr, max_lr, steps).tolist()), rng_state(device)
     try: _train_with(ramp, cfg)
     finally: set_rng_state(random, device)

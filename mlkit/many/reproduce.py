@@ -36,13 +36,13 @@ def train_again(
     import pytorch_lightning as pl
     import torch
     from mlkit.parts.build import build
-    from mlkit.parts.check import load_checked
+    from mlkit.parts.check import check
     from mlkit.config.origin import ConfigError
     from mlkit.train import fingerprint, train
     from mlkit.use import prepare
     def answer(**found): Path(task["answer"]).write_text(json.dumps(found), encoding="utf-8")
     try:
-        cfg = load_checked(task["config"], trust=task["trust"])
+        cfg = check(task["config"], trust=task["trust"])
         cfg.runs, cfg.logger = task["runs"], None
         if task["threads"]: torch.set_num_threads(task["threads"])
         if task["data"] is not None:

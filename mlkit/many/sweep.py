@@ -24,7 +24,7 @@ from ..config.grammar import alternatives, parse_value
 from ..config.node import Config, problem
 from ..config.origin import ConfigError, Problem, gather
 from ..config.secrets import hider
-from ..parts.check import load_checked
+from ..parts.check import check
 from ..run.folder import Run
 
 # %% ../../nbs/many/03_sweep.ipynb #42613a90
@@ -59,7 +59,7 @@ def load_trials(
     trials, found = [], {}
     for words in every:
         mine = [words[i] for i in swept]
-        try: trials.append(Trial(dict(map(_value, mine)), load_checked(config, *words, trust=trust)))
+        try: trials.append(Trial(dict(map(_value, mine)), check(config, *words, trust=trust)))
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(mine)
     if found: raise ConfigError(*(_located(o, who, len(every)) for o, who in found.items()))
