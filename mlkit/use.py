@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.text import text_table
+from .base.text import Table
 from .config.node import problem
 from .config.origin import ConfigError
 from .fit.lightning import load_weights, quiet_lightning
@@ -62,7 +62,7 @@ def metrics_table(
     cell = lambda k: f"{metrics[k]:.4f}" if k in metrics else ""
     rows = [[n, *(cell(f"{s}/{n}") for s in stages)] if any(f"{s}/{n}" in metrics for s in stages) else
             [n, cell(n), *[""] * (len(stages) - 1)] for n in sorted(names, key=lambda n: n != "loss")]
-    return text_table([["", *stages], *rows], left=1)
+    return str(Table(["", *stages], rows))
 
 # %% ../nbs/use.ipynb #f6bc25af
 def load_run(

@@ -13,7 +13,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import mlkit.datamodule as dm
-from mlkit.base.files import atomic_open
 from mlkit.data.download import fetch
 from mlkit.data.folder import ImageFolder
 from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, read_idx_pair, write_idx
@@ -83,17 +82,6 @@ def test_equal_arrays_make_equal_files(tmp_path):
     time.sleep(1.1)
     write_idx(tmp_path / "b.gz", IMAGES)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
-
-
-@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
-def test_atomic_open_keeps_the_old_file(tmp_path, stop):
-    path = tmp_path / "new" / "file"
-    with atomic_open(path) as file: file.write(b"old")
-    with pytest.raises(stop):
-        with atomic_open(path) as file:
-            file.write(b"half of the n")
-            raise stop
-    assert path.read_bytes() == b"old" and [o.name for o in path.parent.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])

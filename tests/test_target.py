@@ -117,7 +117,7 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.parts.locate.register": ["print"], "mlkit.target.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
     "mlkit.config.load.load_config": [MNIST], "mlkit.base.files.atomic": ["MARK"], "mlkit.run.os.replace": ["KEEP", "MARK"], "mlkit.base.files.write_text": ["MARK", "x"],
     "mlkit.all.train": [MNIST], "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.data.idx.write_idx": ["MARK", [1]],
-    "mlkit.base.files.atomic_open": ["MARK"], "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
+    "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
     "mlkit.datamodule.urlopen": ["file:///etc/hostname"],
     "mlkit.callbacks.shutil.copyfile": ["KEEP", "MARK"], "mlkit.nets.torch.load": ["evil.pt"], "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
     "mlkit.model.functools.partial": ["print"], "mlkit.model.inspect.sys.exit": [3], "evil.run": [], "evil": [], "timm.evil": [],
@@ -255,7 +255,7 @@ NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.u
     pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins pytorch_lightning.plugins.environments
     pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.nets mlkit.model mlkit.callbacks mlkit.datamodule mlkit.augment""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function has_torch_function_unary
-    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError atomic_open atomic_folder write_idx fetch""".split()
+    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError write_idx fetch""".split()
 
 
 def public(module) -> list[str]:

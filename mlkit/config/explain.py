@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..base.errors import did_you_mean
 from ..base.text import Table, short
-from ..base.walk import Keys, _has_keys, _leaves, show_keys
+from ..base.walk import Keys, has_keys, leaves, show_keys
 from .layers import keys_of
 from .load import load_config
 from .node import Config, links_of, origin_of
@@ -45,9 +45,9 @@ def explain(
         except (KeyError, IndexError, TypeError):
             near = did_you_mean(str(k), data) if isinstance(data, dict) else ""
             raise config_error(origin_of(cfg, path[:n]), key, f"there is no such key{near}") from None
-    if not _has_keys(data): return Explanation([(key, l.value, l.origin) for l in reversed(links_of(cfg, path))])
-    leaves = [(show_keys(p), v, links_of(cfg, p)[-1].origin) for p, v in _leaves(data, path)]
-    return Explanation(leaves, _margin(cfg, data, path))
+    if not has_keys(data): return Explanation([(key, l.value, l.origin) for l in reversed(links_of(cfg, path))])
+    found = [(show_keys(p), v, links_of(cfg, p)[-1].origin) for p, v in leaves(data, path)]
+    return Explanation(found, _margin(cfg, data, path))
 
 
 def _config_of(o: Any) -> Config:
@@ -59,7 +59,7 @@ def _margin(cfg: Config, data, path: Keys, depth: int = 0) -> Iterator[tuple[str
     "The lines of a node as YAML, each with its origin."
     for k, v in data.items() if isinstance(data, dict) else enumerate(data):
         name, here = f"{'  ' * depth}{k}:" if isinstance(data, dict) else f"{'  ' * depth}- #{k}", (*path, k)
-        if _has_keys(v):
+        if has_keys(v):
             yield name, ""
             yield from _margin(cfg, v, here, depth + 1)
         else: yield f"{name} {short(v)}", links_of(cfg, here)[-1].origin.at("")
@@ -74,13 +74,13 @@ def diff(
 ) -> Table:  # rows of (key, value in a, value in b, origin in a, origin in b); '' where a key is missing
     "The keys in which two configs differ, with the place of each value."
     a, b = (_config_of(o) for o in (a, b))
-    left, right = (dict(_leaves(OmegaConf.to_container(o, resolve=False), ())) for o in (a, b))
+    left, right = (dict(leaves(OmegaConf.to_container(o, resolve=False))) for o in (a, b))
     rows = []
     for path in [*left, *(p for p in right if p not in left)]:
         if path in left and path in right and _same(left[path], right[path]): continue
         values = [short(o[path], 40) if path in o else "" for o in (left, right)]
-        rows.append((show_keys(path), *values, *(links_of(o, path)[-1].origin.at("") if path in leaves else ""
-                                                 for o, leaves in ((a, left), (b, right)))))
+        rows.append((show_keys(path), *values, *(links_of(o, path)[-1].origin.at("") if path in side else ""
+                                                 for o, side in ((a, left), (b, right)))))
     return Table(("key", "a", "b", "from a", "from b"), rows)
 
 

@@ -7,7 +7,7 @@ __all__ = ['SearchPath', 'ConfigFile', 'as_config_file', 'near_file', 'read_conf
 
 # %% ../../nbs/config/05_files.ipynb #19bd7283
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable
 
@@ -106,4 +106,6 @@ def read_config_file(path: str | Path) -> ConfigFile:
     if header and not re.fullmatch(r"[\w.]+", header[1].strip()):
         raise config_error(Origin(show_path(path), text[:header.end()].count("\n") + 1), "# @package",
                            f"wants one dotted path, such as optimizer.main or _global_, not '{header[1].strip()}'")
-    return as_config_file(parse_yaml(text, show_path(path)), show_path(path), header and header[1].strip())
+    src = parse_yaml(text, show_path(path))
+    src = Source(src.data, {k: replace(o, path=path.absolute()) for k, o in src.origins.items()})
+    return as_config_file(src, show_path(path), header and header[1].strip())

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import Any
 
-from ..base.walk import MOST
+from ..base.walk import LARGEST
 from .origin import Origin, config_error
 
 # %% ../../nbs/config/02_grammar.ipynb #950abddb
@@ -147,6 +147,6 @@ def _counted(words: list[str]) -> list[str]:
         raise ValueError("range takes numbers: range(stop), range(start, stop) or range(start, stop, step)")
     start, stop, step = [*([0] if len(numbers) == 1 else []), *numbers, *([1] if len(numbers) < 3 else [])]
     n = ceil((stop - start) / step)
-    if not 0 < n <= MOST: raise ValueError(f"range gives {max(n, 0):,} values")
+    if not 0 < n <= LARGEST: raise ValueError(f"range gives {max(n, 0):,} values")
     kind = int if all(_NUMBERS[int].fullmatch(o) for o in words) else float
     return [str(kind(start + i * step)) for i in range(n)]

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import one_line
 from ..base.project import find_root, in_project, packaged_configs
-from ..base.walk import _leaves, show_keys
+from ..base.walk import leaves, show_keys
 from .choose import Choices, choose, extended
 from .files import ConfigFile, SearchPath, as_config_file, read_config_file
 from .layers import Override, _source_of, apply_override, merge_into, parse_override
@@ -69,7 +69,7 @@ def _config(data: dict, links: dict, *about) -> Config:
     try: return Config(data, links, *about)
     except OmegaConfBaseException as e:
         problems = [Problem(links[p][-1].origin, show_keys(p), _why_refused(v))
-                    for p, v in _leaves(data, ()) if _is_refused(v)]
+                    for p, v in leaves(data) if _is_refused(v)]
         raise ConfigError(*problems) if problems else config_error(links[()][0].origin, "", one_line(e)) from None
 
 

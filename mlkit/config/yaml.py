@@ -13,11 +13,11 @@ from typing import Any, Iterator
 
 import yaml
 
-from ..base.walk import DEEPEST, Keys, MOST
+from ..base.walk import DEEPEST, Keys, LARGEST
 from .origin import Origin, config_error
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
-TOO_MUCH = f"more than {MOST:,} values; aliases (*) that multiply?"
+TOO_MUCH = f"more than {LARGEST:,} values; aliases (*) that multiply?"
 _FLOAT = re.compile(r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
     |[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
     |[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -32,7 +32,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
     def flatten_mapping(self, node):
         super().flatten_mapping(node)
-        if len(node.value) > MOST: raise yaml.constructor.ConstructorError(None, None, TOO_MUCH, node.start_mark)
+        if len(node.value) > LARGEST: raise yaml.constructor.ConstructorError(None, None, TOO_MUCH, node.start_mark)
 
     def construct_mapping(self, node, deep=False):
         seen, wrong = set(), lambda what, key: yaml.constructor.ConstructorError(None, None, what, key.start_mark)
@@ -96,8 +96,8 @@ def parse_yaml(
         node = loader.get_single_node()
         data = None if node is None else loader.construct_document(node)
         # construct_document has already put merged keys (`<<: *base`) in place, so their lines are known too
-        places = () if node is None else islice(_origins(node, name, loader.construct_object), MOST + 1)
-        if len(origins := dict(places)) <= MOST: return Source(data, origins)
+        places = () if node is None else islice(_origins(node, name, loader.construct_object), LARGEST + 1)
+        if len(origins := dict(places)) <= LARGEST: return Source(data, origins)
     except yaml.MarkedYAMLError as e:
         raise config_error(*_yaml_problem(e, name)) from None
     except yaml.YAMLError as e:

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from ..base.walk import map_nest
+from lightning_utilities.core.apply_func import apply_to_collection
 from .images import decode_image, show_images
 from .loader import ArrayLoader, EpochSampler, Normalize
 
@@ -118,5 +118,5 @@ def fingerprint(self: ImageData) -> str:  # 64 hex digits
     for split, rows in sorted(self.rows.items()):
         digest.update(split.encode())
         digest.update(rows.numpy())
-        map_nest(lambda target: digest.update(target[rows].numpy()), self.targets)
+        apply_to_collection(self.targets, Tensor, lambda target: digest.update(target[rows].numpy()))
     return digest.hexdigest()

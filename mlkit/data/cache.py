@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..base.files import atomic_open
+from ..base.files import atomic, write_text
 from ..base.project import in_project
 from .folder import FileImages, ImageFolder
 
@@ -56,14 +56,14 @@ def _write_cache(self: ImageFolder, path: Path, key: str) -> None:
     digest, crc, n = self._content(), 0, len(self.paths)
     images = FileImages(self.paths, torch.zeros(n), torch.arange(n), self.mode, self.size)
     batches = DataLoader(images, 64, num_workers=self.num_workers, generator=torch.Generator())
-    with atomic_open(path) as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as tmp, open(tmp, "wb") as file:
         np.lib.format.write_array_header_1_0(file, dict(descr="|u1", fortran_order=False, shape=(n, *self.in_shape)))
         for pixels, _ in tqdm(batches, desc=f"decoding {self.root.name}", delay=1, leave=False):
             data = pixels.numpy().tobytes()
             crc = zlib.crc32(data, crc)
             file.write(data)
-    with atomic_open(path.with_suffix(".json")) as file:
-        file.write(json.dumps(dict(key=key, crc32=crc, digest=digest)).encode())
+    write_text(path.with_suffix(".json"), json.dumps(dict(key=key, crc32=crc, digest=digest)))
 
 # %% ../../nbs/data/06_cache.ipynb #44e52170
 @patch

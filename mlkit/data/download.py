@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 from tqdm import tqdm
 
-from ..base.files import atomic_open
+from ..base.files import atomic
 from .images import _one_line
 
 # %% ../../nbs/data/03_download.ipynb #0e48c23c
@@ -45,7 +45,7 @@ def _download(
 ) -> None:
     "Download one file, whole or not at all, under a progress bar."
     digest = hashlib.md5(usedforsecurity=False)
-    with _ask(url, seconds) as answer, atomic_open(path) as file:
+    with _ask(url, seconds) as answer, atomic(path) as tmp, open(tmp, "wb") as file:
         total = int(answer.headers.get("Content-Length") or 0)
         with tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name, delay=1, leave=False) as bar:
             while chunk := answer.read(1 << 16):

@@ -13,7 +13,7 @@ from threading import Lock
 
 import numpy as np
 
-from ..base.files import atomic_open
+from ..base.files import atomic
 
 # %% ../../nbs/data/01_idx.ipynb #bdc5b4b2
 SAMPLES = Path(str(resources.files("mlkit"))) / "samples"  # the embedded samples, one folder each
@@ -104,7 +104,8 @@ def write_idx(
                          f"not {array.dtype} of shape {array.shape}")
     head = bytes([0, 0, code, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     data = head + array.astype(IDX_TYPES[code]).tobytes()
-    with atomic_open(path) as file:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as tmp, open(tmp, "wb") as file:
         if not str(path).endswith(".gz"): file.write(data)
         else:
             with gzip.GzipFile("", "wb", 9, file, mtime=0) as zipped: zipped.write(data)

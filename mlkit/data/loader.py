@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from ..base.walk import map_nest
+from lightning_utilities.core.apply_func import apply_to_collection
 
 _targets_ = True  # a config may name what is defined here
 
@@ -95,7 +95,7 @@ class ArrayLoader:
         rows: Tensor | None = None,                      # (n,) int64: serve only these; None: all N
     ):
         lengths = []
-        map_nest(lambda t: lengths.append(len(t)), arrays)
+        apply_to_collection(arrays, Tensor, lambda t: lengths.append(len(t)))
         if len(set(lengths)) != 1: raise ValueError(f"tensors of one length are expected, these have {lengths}")
         self.arrays, self.rows, self.transform = arrays, rows, transform
         self.batch_size, self.drop_last = batch_size, drop_last
@@ -111,7 +111,7 @@ class ArrayLoader:
         batches = order.split(self.batch_size)
         if len(batches) < len(self): batches = order.tensor_split(len(self))
         for rows in batches[:len(self)]:
-            batch = map_nest(lambda t: t.index_select(0, rows.to(t.device)), self.arrays)
+            batch = apply_to_collection(self.arrays, Tensor, lambda t: t.index_select(0, rows.to(t.device)))
             yield batch if self.transform is None else self.transform(batch)
 
 # %% ../../nbs/data/02_loader.ipynb #0bb4d2e5

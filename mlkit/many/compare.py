@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..base.files import write_text
 from ..base.plot import new_figure
-from ..base.text import number, short, text_table
+from ..base.text import Table, number, short
 from ..base.walk import flat
 from textwrap import wrap
 from .curves import (
@@ -96,7 +96,7 @@ WIDTH = 100  # of a table in a terminal
 
 
 def _rows(table: dict[str, list], letters: str, cell) -> Iterator[list[str]]:
-    "The rows of a table for `text_table`; a value that is too long takes several."
+    "The rows of a table for `Table`; a value that is too long takes several."
     yield ["", *letters]
     names = [short(k) for k in table]
     width = max(10, (WIDTH - max(map(len, names))) // len(letters) - 2)
@@ -125,11 +125,12 @@ def heads(self: Comparison) -> list[list[str]]:
 @patch
 def __str__(self: Comparison):
     panels, notes = self.panels
-    parts = [text_table(self.heads(), left=5)]
+    head, *runs = self.heads()
+    parts = [str(Table(head, runs))]
     for title, table in self.tables.items():
         if table:
-            left = 1 if title == "metrics" else 1 + len(self.runs)
-            parts.append(f"{title}\n" + text_table(list(_rows(table, self.letters, _cell(title))), left=left))
+            head, *rows = _rows(table, self.letters, _cell(title))
+            parts.append(f"{title}\n{Table(head, rows)}")
         elif title == "config": parts.append("config: no differences")
     return "\n\n".join([*parts, *(text_chart(p, self.letters) for p in panels), *notes])
 

@@ -15,7 +15,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import one_line
 from ..base.project import show_path
-from ..base.text import text_table
+from ..base.text import Table
 from .restore import Code, code_of
 from ..run.folder import Run
 
@@ -185,7 +185,10 @@ class Reproduction:
             more = [f"… and {len(lines) - most} more"] if len(lines) > most else []
             yield from ([what, says], *(["", f"- {o}"] for o in [*lines[:most], *more]))
 
-    def __str__(self): return f"{self.run.id}: {self.verdict}\n{text_table(list(self.rows()))}"
+    def __str__(self):
+        table = Table(("", ""), self.rows())
+        return f"{self.run.id}: {self.verdict}\n{table}"
+
     __repr__ = __str__
 
     def _repr_html_(self):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Iterable
 
 from ..base.errors import did_you_mean
-from ..base.text import number, short, text_table
+from ..base.text import Table, number, short
 from ..base.walk import flat
 from ..config.yaml import parse_yaml
 from ..run.folder import Run
@@ -157,4 +157,4 @@ def runs_text(
     cell = lambda r, k: "" if k not in r else number(r[k]) if k in metrics else short(r[k], 40)
     body = [[short(r["run"], 200), short(r["status"]), "" if r["seconds"] is None else f"{r['seconds']:.0f}",
              *(cell(r, k) for k in names)] for r in rows]
-    return text_table([["run", "status", "seconds", *(short(n) for n in names)], *body])
+    return str(Table(["run", "status", "seconds", *(short(n) for n in names)], body))

@@ -76,7 +76,8 @@ def describe(
     "A config's groups with their options, and its targets with their arguments."
     cfg = load_config(config, *overrides)
     root, trust = project_of(cfg), trust_of(cfg)
-    parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups_table(config, *overrides))}"]
+    groups = Table(("", ""), groups_table(config, *overrides))
+    parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
     for path, node in _targets(OmegaConf.to_container(cfg, resolve=False)):
         head = f"{show_keys(path)}: {node['_target_']}"
         try: obj = outline(node["_target_"], root, trust)
@@ -89,8 +90,7 @@ def describe(
 
 
 def _indented(table: Table) -> str:
-    text = str(Table(table.header, [table.header, *table]) if len(table.header) > 2 else table)
-    return "\n".join("  " + o for o in text.splitlines())
+    return "\n".join("  " + o for o in str(table).splitlines())
 
 
 def _targets(data, path=()) -> Iterator[tuple[tuple, dict]]:

@@ -36,8 +36,7 @@ _OPEN["lightning"] = " ".join(f"{o.partition('_')[2].replace('lightning', 'pytor
 _CLOSED = """torch._VariableFunctionsClass.from_file torch.nn.attention.flex_attention torch.nn.cpp
     torchvision.datasets.utils torchvision.datasets.lsun torchvision.models.feature_extraction
     timm.models._hub timm.models._helpers lightning_fabric.accelerators.registry lightning_fabric.plugins.collectives
-    lightning.fabric.accelerators.registry lightning.fabric.plugins.collectives mlkit.base.files.atomic_open
-    mlkit.base.files.atomic_folder""".split()
+    lightning.fabric.accelerators.registry lightning.fabric.plugins.collectives""".split()
 _VERBS = re.compile(r"(load|resume|save|write|dump|fetch|download|extract|export|import|exec|eval|compile|launch)(_|$)")
 
 

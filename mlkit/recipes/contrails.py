@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from ..base.files import atomic_folder, atomic_open
+from ..base.files import atomic_folder, write_text
 from ..base.project import in_project
 from ..data.idx import read_npy
 from ..data.loader import ArrayLoader
@@ -561,5 +561,6 @@ def submission(
     rows = [(folder.name, rle_encode(mask)) for folder, mask in zip(datamodule.records["predict"], found[:, 0])]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("record_id", "encoded_pixels"), *rows])
-    with atomic_open(path) as file: file.write(text.getvalue().encode())
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
     return rows
