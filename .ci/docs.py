@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Build the docs site from nbs/ into _docs/: `python .ci/docs.py`, or with Quarto: `--quarto`.
 
-nbdev processes each notebook into _proc/ (documentation made of the exported code, links between the
-pages), then smalldocs or Quarto renders what nbs/_quarto.yml describes. Nothing is downloaded, and the
-pages show the outputs that are committed: only imports, exported cells and `show_doc` are run, for the
-signatures. `llms.txt` lists the public face and the guide."""
+nbdev processes each notebook into _proc/ (documentation made of the exported code, links between
+the pages), then smalldocs or Quarto renders what nbs/_quarto.yml describes. Nothing is downloaded,
+and the pages show the outputs that are committed: only imports, exported cells and `show_doc` are
+run, for the signatures. `llms.txt` lists the public face and the guide."""
 import argparse
 import ast
+import html
 import importlib
 import inspect
 import json
@@ -16,9 +17,14 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
+import types
+import typing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import nbdev.showdoc
+from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.processors import FilterDefaults, add_fold, add_links, exec_show_docs, mv_exports
@@ -27,22 +33,23 @@ from nbdev.serve_drv import exec_nb
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"\b\d+[a-z]?_(\w+\.ipynb)")  # 02_loader.ipynb: the page is named loader
 ENTRY = re.compile(r"^#{2,4} (\S+)$", re.M)       # the heading of one entry of the API
-GLOB = re.compile(r"^( *contents:) (\w+)/\*\.ipynb$", re.M)  # all notebooks of a folder, in the sidebar
+GLOB = re.compile(r"^( *contents:) (\w+)/\*\.ipynb$", re.M)  # a folder's notebooks, in the sidebar
 USERS = ("index", "guide/", "recipes/", "reference")  # pages whose names link to Reference
 
 
 def imports_only(cell) -> bool:
-    return all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in cell.parsed_() or ())
+    tree = cell.parsed_()  # None of a cell magic, which is not Python
+    return bool(tree) and all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in tree)
 
 
 def keep_source(cell):
-    "Let the source of an exported cell stay on its page; a cell of imports alone says nothing there."
+    "Keep the source of an exported cell on its page, unless it is a cell of imports alone."
     if cell.cell_type != "code" or "export" not in cell.directives_ or imports_only(cell): return
     cell.directives_["exports"] = cell.directives_.pop("export")
 
 
 class RunExports(exec_show_docs):
-    "Run what the signatures need, exported cells and imports, and no example that does more than import."
+    "Run what the signatures need: exported cells, imports, `show_doc`; no other example."
 
     def __call__(self, cell):
         if cell.cell_type != "code" or not cell.source: return
@@ -57,12 +64,13 @@ def fold(cell):
 
 
 def link_names(cell):
-    "Link a name in backticks to its entry, when it is one of ours: `run` here is not fastcore's `run`."
+    "Link a name in backticks to its entry, when it is one of ours."
     lookup = NbdevLookup(incl_libs=(get_config().lib_name,))
     if cell.cell_type == "markdown": cell.source = lookup.linkify(cell.source)
     for out in cell.get("outputs", []):
         data = out.get("data", {})
-        if "text/markdown" in data: data["text/markdown"] = lookup.linkify("".join(data["text/markdown"]))
+        if "text/markdown" not in data: continue
+        data["text/markdown"] = lookup.linkify("".join(data["text/markdown"]))
 
 
 class DocsFirst(mv_exports):
@@ -79,15 +87,85 @@ class DocsFirst(mv_exports):
 
 
 class Pages(FilterDefaults):
-    "nbdev's own processing, with the source of each exported cell kept, folded, and links to our own names only."
+    "nbdev's processing, with the exported source kept, folded, and links to our own names only."
 
     def base_procs(self):
-        ours = {add_fold: fold, add_links: link_names, exec_show_docs: RunExports, mv_exports: DocsFirst}
+        ours = {add_fold: fold, add_links: link_names,
+                exec_show_docs: RunExports, mv_exports: DocsFirst}
         return [keep_source, *(ours.get(p, p) for p in super().base_procs())]
+
+
+def type_text(kind) -> str:
+    "A type as one writes it: `str | Path`, `Iterable[str]`."
+    if kind in (inspect.Parameter.empty, None): return ""
+    if isinstance(kind, str): return kind
+    if kind is type(None): return "None"
+    if kind is ...: return "..."
+    if isinstance(kind, list): return f"[{', '.join(map(type_text, kind))}]"
+    home, args = typing.get_origin(kind), typing.get_args(kind)
+    if home in (typing.Union, types.UnionType): return " | ".join(map(type_text, args))
+    if home is typing.Literal: return " | ".join(map(repr, args))
+    name = getattr(home or kind, "__name__", str(kind))
+    return f"{name}[{', '.join(map(type_text, args))}]" if args else name
+
+
+def value_text(value) -> str:
+    "A default as one writes it; a class or a function by its name."
+    return getattr(value, "__name__", None) or repr(value)
+
+
+class Entry(nbdev.showdoc.BasicMarkdownRenderer):
+    "An entry of the API: a name, its signature, what it does, and a table of its parameters."
+
+    def _repr_markdown_(self):
+        what = self.sym.fget if isinstance(self.sym, property) else self.sym
+        lines = ["---", ""]
+        if source := NbdevLookup().code(self.fn):
+            style = 'style="float:right; font-size:smaller"'
+            source = source.removesuffix("#LNone")
+            lines += [f'[source]({source}){{target="_blank" {style}}}', ""]
+        lines += [f"{'#' * self.title_level} {self.nm}", ""]
+        own_init = inspect.isclass(what) and "__init__" in vars(what)
+        try: parameters = inspect.signature(what).parameters if callable(what) else {}
+        except (TypeError, ValueError): parameters = {}
+        if inspect.isclass(what) and not own_init and issubclass(what, Exception): parameters = {}
+        parameters = {k: p for k, p in parameters.items() if k != "self"}
+        call = ", ".join(self.short(p) for p in parameters.values())
+        indent = " " * (len(self.nm) + 1)
+        signature = textwrap.fill(f"{self.nm}({call})", 96, subsequent_indent=indent)
+        lines += ["```python", signature, "```", "", inspect.getdoc(what) or "", ""]
+        if own_init and what.__init__.__doc__: lines += [inspect.cleandoc(what.__init__.__doc__), ""]
+        return "\n".join([*lines, *self.table(what, parameters)])
+
+    @staticmethod
+    def short(p: inspect.Parameter) -> str:
+        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        return star + p.name + ("" if p.default is p.empty else f"={value_text(p.default)}")
+
+    @staticmethod
+    def table(what, parameters) -> list[str]:
+        "The parameters and what is returned: name, type, default, comment."
+        found = docments(what, full=True, returns=True) if callable(what) else {}
+        rows = []
+        for k, p in parameters.items():
+            name, _, default = Entry.short(p).partition("=")
+            rows.append((name, type_text(p.annotation), default, k in found and found[k].docment or ""))
+        back = found.get("return")
+        if back and not inspect.isclass(what) and type_text(back.anno):
+            rows.append(("returns", type_text(back.anno), "", back.docment or ""))
+        if not rows: return []
+        code = lambda text: f"`{text}`" if text else ""
+        rows = [(name if name == "returns" else code(name), code(kind), code(default), html.escape(said, quote=False))
+                for name, kind, default, said in rows]
+        tidy = lambda text: text.replace("|", "\\|").replace("\n", " ")
+        cells = [" | ".join(map(tidy, row)) for row in rows]
+        head = ["| parameter | type | default | what it is |", "|---|---|---|---|"]
+        return [*head, *(f"| {row} |" for row in cells)]
 
 
 def process(src: Path, dst: Path):
     "Turn the notebook `src` into the page `dst`."
+    nbdev.showdoc.BasicMarkdownRenderer = Entry
     os.environ["IN_TEST"] = "1"  # nbdev's word for: export nothing now
     exec_nb(src, dst, Pages)
 
@@ -98,9 +176,8 @@ def markdown(nb: dict):
         if cell["cell_type"] in ("markdown", "raw"):
             yield "".join(cell["source"]), lambda s, c=cell: c.update(source=s)
         for out in cell.get("outputs", []):
-            data = out.get("data", {})
-            if "text/markdown" in data:
-                yield "".join(data["text/markdown"]), lambda s, d=data: d.update({"text/markdown": s})
+            data, kind = out.get("data", {}), "text/markdown"
+            if kind in data: yield "".join(data[kind]), lambda s, d=data: d.update({kind: s})
 
 
 def relink(proc: Path):
@@ -121,13 +198,14 @@ def relink(proc: Path):
 
         def entry(m: re.Match) -> str:
             page, name = m[1], m[2]
-            if name_here.startswith(USERS) and name.partition(".")[0] in face: page = "reference.html"
+            for_users = name_here.startswith(USERS)
+            if for_users and name.partition(".")[0] in face: page = "reference.html"
             while name and name not in entries.get(page, ()):
                 name = name.rpartition(".")[0]  # a method: its class
             return f"]({up}{page}{'#' if name else ''}{name})"
 
         for text, put in markdown(nb):
-            text = re.sub(r"^output-file: .*\n", "", text, flags=re.M)  # the file has its page's name
+            text = re.sub(r"^output-file: .*\n", "", text, flags=re.M)  # the page's name already
             put(NUMBER.sub(r"\1", to_entry.sub(entry, text)))
         path.write_text(json.dumps(nb, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -155,9 +233,9 @@ def prepare(nbs: Path, proc: Path):
         dst.parent.mkdir(parents=True, exist_ok=True)
         if src.suffix == ".ipynb": jobs.append((src, dst))
         else: shutil.copy2(src, dst)
-    # A process for each notebook: running its exported cells may change what the modules it imports hold.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 8), mp_context=spawn, max_tasks_per_child=1) as pool:
+    # A process for each notebook: its exported cells may change what the modules it imports hold.
+    workers, spawn = min(os.cpu_count() or 1, 8), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=1) as pool:
         list(pool.map(process, *zip(*jobs)))
     relink(proc)
 
@@ -173,7 +251,8 @@ def list_for_machines(nbs: Path, proc: Path) -> str:
     "llms.txt: what mlkit is, its public face with signatures, and the guide (https://llmstxt.org)."
     cfg = get_config()
     home = f"{cfg.doc_host}{cfg.doc_baseurl}/"
-    lines = [f"# {cfg.lib_name}", "", f"> {title_and_summary(nbs / 'index.ipynb')[1]}", "", "## Guide", ""]
+    _, summary = title_and_summary(nbs / "index.ipynb")
+    lines = [f"# {cfg.lib_name}", "", f"> {summary}", "", "## Guide", ""]
     order = re.findall(r"guide/\w+\.ipynb", (proc / "_quarto.yml").read_text(encoding="utf-8"))
     for page in ["index.ipynb", *dict.fromkeys(order), "reference.ipynb"]:
         title, summary = title_and_summary(nbs / page)
@@ -192,7 +271,7 @@ def list_for_machines(nbs: Path, proc: Path) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quarto", action="store_true", help="render with Quarto, not with smalldocs")
+    parser.add_argument("--quarto", action="store_true", help="render with Quarto, not smalldocs")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "_docs",
                         help="the site's folder, beside which _proc/ is made (default _docs)")
     args = parser.parse_args()
