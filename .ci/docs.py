@@ -7,7 +7,6 @@ and the pages show the outputs that are committed: only imports, exported cells 
 run, for the signatures. `llms.txt` lists the public face and the guide."""
 import argparse
 import ast
-import html
 import importlib
 import inspect
 import json
@@ -134,7 +133,7 @@ class Entry(nbdev.showdoc.BasicMarkdownRenderer):
         indent = " " * (len(self.nm) + 1)
         signature = textwrap.fill(f"{self.nm}({call})", 96, subsequent_indent=indent)
         lines += ["```python", signature, "```", "", inspect.getdoc(what) or "", ""]
-        if own_init and what.__init__.__doc__: lines += [inspect.cleandoc(what.__init__.__doc__), ""]
+        if own_init: lines += [inspect.cleandoc(what.__init__.__doc__ or ""), ""]
         return "\n".join([*lines, *self.table(what, parameters)])
 
     @staticmethod
@@ -149,13 +148,15 @@ class Entry(nbdev.showdoc.BasicMarkdownRenderer):
         rows = []
         for k, p in parameters.items():
             name, _, default = Entry.short(p).partition("=")
-            rows.append((name, type_text(p.annotation), default, k in found and found[k].docment or ""))
+            comment = found[k].docment if k in found else None
+            rows.append((name, type_text(p.annotation), default, comment or ""))
         back = found.get("return")
         if back and not inspect.isclass(what) and type_text(back.anno):
             rows.append(("returns", type_text(back.anno), "", back.docment or ""))
         if not rows: return []
         code = lambda text: f"`{text}`" if text else ""
-        rows = [(name if name == "returns" else code(name), code(kind), code(default), html.escape(said, quote=False))
+        plain = lambda text: re.sub(r"(`[^`]*`)|<", lambda m: m[1] or "&lt;", text)
+        rows = [(name if name == "returns" else code(name), code(kind), code(default), plain(said))
                 for name, kind, default, said in rows]
         tidy = lambda text: text.replace("|", "\\|").replace("\n", " ")
         cells = [" | ".join(map(tidy, row)) for row in rows]
@@ -234,8 +235,12 @@ def prepare(nbs: Path, proc: Path):
         if src.suffix == ".ipynb": jobs.append((src, dst))
         else: shutil.copy2(src, dst)
     # A process for each notebook: its exported cells may change what the modules it imports hold.
-    workers, spawn = min(os.cpu_count() or 1, 8), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=1) as pool:
+    # Where there is a fork server, it imports torch once for all of them.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["mlkit.all", "nbdev.serve_drv", "nbdev.showdoc"])
+    workers = min(os.cpu_count() or 1, 8)
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         list(pool.map(process, *zip(*jobs)))
     relink(proc)
 
