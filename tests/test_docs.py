@@ -19,7 +19,7 @@ def page_of(notebook: str) -> str:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     "The site, built once by the documented command."
-    if without_recipes("mlkit.recipes."): pytest.skip("the worked examples' pages need their modules")
+    if without_recipes("mlkit.recipes."): pytest.skip("the examples' pages need their modules")
     out = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, ROOT / ".ci" / "docs.py", "-o", out]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -47,7 +47,8 @@ def test_each_public_name_has_an_entry(site):
         for name, (link, _) in names.items():
             page, anchor = link.split("#")
             if "." in anchor or name.rpartition(".")[2].startswith("_"): continue
-            if f'id="{anchor}"' not in (site / page).read_text(encoding="utf-8"): missing.append(name)
+            text = (site / page).read_text(encoding="utf-8")
+            if f'id="{anchor}"' not in text: missing.append(name)
     assert missing == []
 
 
@@ -84,14 +85,16 @@ FAULTS = {
     "late.html": ("<script>onload = () => setTimeout(() => fetch('gone.json'), 10)</script>",
                   "status 404"),
     "wide.html": ("<p style='width:500px'>wide</p>", "wider than 390 px by"),
-    "guide/code.html": ("<pre class='sourceCode' style='overflow-x:auto'>" + "x = 1; " * 400 + "</pre>",
+    "guide/code.html": (f"<pre class='sourceCode' style='overflow-x:auto'>{'x = 1; ' * 400}</pre>",
                         "code scrolls sideways at 1400 px: x = 1;"),
 }
 GOOD = """<h1 id="here">Good</h1><a href="#here">here</a> <a href="console.html">there</a>
 <a href="https://example.com">far</a> <img src="dot.svg"><img loading="lazy"
 src="data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7">"""
-HEAD = "<!doctype html><html lang='en'><head><title>x</title><link rel='icon' href='/dot.svg'></head>"
-DOT = "<svg xmlns='http://www.w3.org/2000/svg' width='4' height='4'><rect width='4' height='4'/></svg>"
+HEAD = """<!doctype html><html lang='en'>
+<head><title>x</title><link rel='icon' href='/dot.svg'></head>"""
+DOT = """<svg xmlns='http://www.w3.org/2000/svg' width='4' height='4'>
+<rect width='4' height='4'/></svg>"""
 
 
 @pytest.fixture(scope="module")
