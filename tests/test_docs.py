@@ -70,6 +70,12 @@ def test_sidebar_names_each_notebook():
     assert [n for n in listed if "*" not in n and not (NBS / n).is_file()] == []
 
 
+def test_index_names_each_room():
+    index = (NBS / "index.ipynb").read_text(encoding="utf-8")
+    rooms = [n for n in NOTEBOOKS if n not in ("index.ipynb", "reference.ipynb")]
+    assert [n for n in rooms if f"]({n})" not in index] == []
+
+
 FAULTS = {
     "console.html": ("<script>console.error('oh no')</script>", "console: oh no"),
     "exception.html": ("<script>nothing.there</script>", "exception: ReferenceError"),
