@@ -12,31 +12,33 @@ from typing import Callable, Sequence
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[[], int | None]) -> int:
     "Call a command and turn its exceptions into exit codes."
-    from mlkit.config.origin import ConfigError
-    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, _terminate)
+    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main else None
     try:
         code = command() or 0
         sys.stdout.flush()
         return code
-    except ConfigError as e: return _say(e, 2)
-    except KeyboardInterrupt as e: return _say(_how_to_go_on(e), 130)
-    except Exception as e:
-        if isinstance(e, BrokenPipeError) and not hasattr(e, "run"):  # the reader has seen enough: mlkit_runs | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        if hasattr(e, "run") and e.run.writes: return 1  # a failed training; `recording` has said why
-        if isinstance(e, (OSError, ValueError)): return _say(" ".join(str(e).split()), 2)
-        return _say("".join(traceback.format_exception(e)).rstrip(), 1)
-
-
-def _how_to_go_on(e: KeyboardInterrupt) -> str:
-    saved = hasattr(e, "run") and e.run.writes and e.run.kept and (e.run.dir / "checkpoints" / "last.ckpt").exists()
-    if not saved: return "interrupted"
-    from mlkit.base.project import show_path
-    return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(e.run.dir)}"
+    except TrainingFailed: return 1  # `recording` has said why
+    except UserError as e: return _say(e, 2)
+    except Interrupted as e: return _say(_how_to_go_on(e), 130)
+    except KeyboardInterrupt: return _say("interrupted", 130)
+    except BrokenPipeError:  # the reader has seen enough: mlkit_runs | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
+    finally:
+        if main: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _terminate(signum, frame): raise KeyboardInterrupt("terminated")
+
+
+def _how_to_go_on(e) -> str:
+    run = e.run
+    if not (run.writes and run.kept and (run.dir / "checkpoints" / "last.ckpt").exists()): return "interrupted"
+    from mlkit.base.project import show_path
+    return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 
 def _say(message, code: int) -> int:

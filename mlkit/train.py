@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['measure_best', 'train', 'resume', 'carry_out', 'go_on_from', 'keep_config', 'note', 'requeued', 'build_loggers',
-           'tracked', 'report', 'removed_if_not_kept', 'fingerprint', 'machine']
+           'tracked', 'report', 'fingerprint', 'machine']
 
 # %% ../nbs/train.ipynb #710657c6
-import os, shutil
+import os
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +97,7 @@ def carry_out(
     loggers = build_loggers(cfg) if trainer.is_global_zero else []
     if trainer.is_global_zero: prepare(datamodule, cfg)
     resumed, run = run is not None, begin(cfg, trainer, run)
-    with removed_if_not_kept(run), recording(run, cfg._project), quiet_lightning(), ExitStack() as stack:
+    with recording(run, cfg._project), quiet_lightning(), ExitStack() as stack:
         device = trainer.strategy.root_device
         note(run, resumed, device=str(device), machine=machine(device), data=fingerprint(datamodule))
         checkpoint = go_on_from(run) if resumed else None
@@ -107,7 +107,7 @@ def carry_out(
         with run.timed("fit"): trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         with run.timed("test"): metrics, best = measure_best(trainer, model, datamodule, run)
         run.update(metrics=metrics, best=best)
-        run.model, run.datamodule, run.last_history = model.eval(), datamodule, run.history
+        run.model, run.datamodule = model.eval(), datamodule
         if run.writes: report(run, trackers, trainer)
         say(run, "", metrics_table(metrics), "", f"run: {show_path(run.dir) if run.kept else 'not kept'}")
     return run
@@ -215,15 +215,6 @@ def _tested(run: Run) -> Answers:
     return answers(run.model, run.datamodule, limit=max(64, 2**28 // first.x.numel()))
 
 # %% ../nbs/train.ipynb #2809ba59
-@contextmanager
-def removed_if_not_kept(run: Run):
-    "A run with `runs: null` is for looking, not for keeping: its folder goes when it ends."
-    temporary = run.writes and not run.kept  # asked now: no override of a resumed run may make it so
-    try: yield
-    finally:
-        if temporary: shutil.rmtree(run.dir.parents[1])
-
-
 def fingerprint(datamodule) -> str | None:
     "What identifies the data, where the datamodule can tell."
     return datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import hydra_oracle
 import pytest
 
 for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]: os.environ.pop(name, None)
@@ -42,6 +43,12 @@ def pytest_terminal_summary(terminalreporter):
     figures = [text for r in reports for name, text in r.user_properties if name == "figure"]
     if figures: terminalreporter.section("figures")
     for text in figures: terminalreporter.line(text)
+
+
+@pytest.fixture(scope="session")
+def hydra_python(request) -> Path:
+    "The Python of an environment with Hydra; it stays in pytest's cache for the next time."
+    return hydra_oracle.environment(request.config.cache.mkdir("hydra"))
 
 
 @pytest.fixture(scope="session")

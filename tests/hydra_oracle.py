@@ -1,20 +1,39 @@
-"""What Hydra makes of a list of cases. It runs in an environment of its own, since Hydra wants an older OmegaConf.
+"""What Hydra answers to the cases of test_compose.py.
 
-stdin: a JSON list of [folder, config name, overrides]; stdout: {"lines": …} or {"error": …} for each, in a JSON list.
+    python tests/hydra_oracle.py --write [FOLDER]
+
+asks Hydra about every case of hydra_cases.py and writes hydra_answers.json, which the tests compare with. Hydra lives
+in a virtual environment of its own, since it wants an older OmegaConf; it is made in FOLDER, or in the user's cache.
+
+There this file runs as a script, too. stdin: a JSON list of [folder, config name, overrides]; stdout: {"lines": …} or
+{"error": …} for each, in a JSON list.
 With `--time N`: the seconds of N rounds of each case, {"seconds": […]}, after a round to warm up.
 With `--sweeps` stdin is a list of overrides of a multirun: {"values": …}, each value's Python text, or {"error": …}.
-With `--copies` every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the one
-use can show in the others.
+With `--copies` every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the
+one use can show in the others.
 """
+import hashlib
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
+import venv
 import warnings
 from keyword import iskeyword
+from pathlib import Path
+
+HYDRA, OMEGACONF = "1.3.8", "2.3.1"
+ANSWERS = Path(__file__).with_name("hydra_answers.json")
+
+# -- in Hydra's environment
 
 
 def lines(data, path: str = "") -> list[str]:
-    "Plain data as one line a leaf, in order: 'a.b[0] = 1.0'. Types show, of keys too: 1, 1.0, True and '1' differ."
+    """Plain data as one line a leaf, in order: 'a.b[0] = 1.0'.
+
+    Types show, of keys too: 1, 1.0, True and '1' differ."""
     if not isinstance(data, (dict, list)) or not data: return [f"{path} = {data!r}"]
     if isinstance(data, list): return [o for i, v in enumerate(data) for o in lines(v, f"{path}[{i}]")]
     word = lambda k: k if isinstance(k, str) and k.isidentifier() and not iskeyword(k) else repr(k)
@@ -27,14 +46,17 @@ def compose(folder: str, name: str, overrides: list[str]) -> dict:
     from omegaconf import OmegaConf
     try:
         with hydra.initialize_config_dir(folder, version_base="1.3"):
-            return {"lines": lines(OmegaConf.to_container(hydra.compose(name, overrides), resolve=False))}
-    except Exception as e:  # its own errors, and those that it lets through: AssertionError, RecursionError …
-        return {"error": f"{type(e).__name__}: {(str(e).strip() or str(e.__cause__)).splitlines()[0]}"}
+            config = hydra.compose(name, overrides)
+            return {"lines": lines(OmegaConf.to_container(config, resolve=False))}
+    except Exception as e:  # its own errors, and those that it lets through: AssertionError, …
+        text = (str(e).strip() or str(e.__cause__)).splitlines()[0]
+        return {"error": f"{type(e).__name__}: {text.replace(folder, '')}"}
 
 
 def give_copies():
     "Mend Hydra, here, as the last option says."
     from copy import deepcopy
+
     from hydra._internal.config_repository import CachingConfigRepository as Files
     shared = Files.load_config
     Files.load_config = lambda self, config_path: deepcopy(shared(self, config_path))
@@ -57,16 +79,91 @@ def swept(override: str) -> dict:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     parse = OverridesParser.create().parse_override
     try:
-        o = parse(override)
-        each = [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [override]
+        o, each = parse(override), [override]
+        if o.is_sweep_override():
+            each = [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
         return {"values": [repr(parse(v).value()) for v in each]}
     except Exception as e: return {"error": type(e).__name__}
 
 
-if __name__ == "__main__":
-    if "--sweeps" in sys.argv: sys.exit(json.dump([swept(o) for o in json.load(sys.stdin)], sys.stdout))
+# -- in the tests' environment
+
+
+def environment(home: Path) -> Path:
+    "The Python of a virtual environment with Hydra in `home`, made where it is missing."
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    code = "from importlib.metadata import version as v; print(v('hydra-core'), v('omegaconf'))"
+    if python.exists():
+        found = subprocess.run([python, "-c", code], capture_output=True, text=True).stdout
+        if found.split() == [HYDRA, OMEGACONF]: return python
+    venv.create(home, clear=True, with_pip=True)
+    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    done = subprocess.run([*install, f"hydra-core=={HYDRA}", f"omegaconf=={OMEGACONF}"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
+        raise RuntimeError(f"hydra-core {HYDRA} could not be installed: {why}")
+    return python
+
+
+def ask(python: Path, requests: list, *args: str) -> list[dict]:
+    "Hydra's answers to a list of requests, in their order."
+    done = subprocess.run([python, "-I", __file__, *args], input=json.dumps(requests),
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def key_of(case) -> str:
+    "A name for a case that changes with its files and its command line."
+    text = json.dumps([case.tree, case.overrides], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def ask_cases(python: Path, cases: list, home: Path, *args: str) -> dict[str, dict]:
+    "Hydra's answers by the keys of the cases; cases of one tree share its folder in `home`."
+    folders, requests = {}, []
+    for case in cases:
+        tree = json.dumps(case.tree)
+        if tree not in folders: folders[tree] = case.write(home / f"{len(folders):04}")
+        requests.append([str(folders[tree].parent), folders[tree].stem, case.overrides])
+    return dict(zip(map(key_of, cases), ask(python, requests, *args)))
+
+
+def ask_all(python: Path, home: Path) -> dict[str, dict[str, dict]]:
+    """Hydra's answers to all cases: {"answers": {key: answer}, "copies": {key: answer}}.
+
+    "copies" has what `--copies` answers to a random tree, where that is something else."""
+    from hydra_cases import FIXED, RANDOM
+    answers = ask_cases(python, [*FIXED, *RANDOM], home)
+    copies = ask_cases(python, RANDOM, home, "--copies")
+    return {"answers": answers, "copies": {k: v for k, v in copies.items() if v != answers[k]}}
+
+
+def write_answers(home: Path):
+    "Ask Hydra about every case, and write the file of answers: one line for each."
+    with tempfile.TemporaryDirectory() as folder:
+        found = ask_all(environment(home), Path(folder))
+    text = json.dumps({"hydra": HYDRA, "omegaconf": OMEGACONF})[:-1]
+    for name, part in found.items():
+        rows = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(part.items())]
+        text += f',\n"{name}": {{\n' + ",\n".join(rows) + "\n}"
+    ANSWERS.write_text(text + "}\n", encoding="utf-8")
+    print(f"{len(found['answers'])} answers in {ANSWERS}, {ANSWERS.stat().st_size / 1e6:.1f} MB")
+
+
+def main(args: list[str]):
+    if args[:1] == ["--write"]:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return write_answers(Path(args[1]) if args[1:] else cache / "mlkit" / "hydra")
+    requests = json.load(sys.stdin)
     warnings.simplefilter("ignore")  # a list without `_self_` is what some cases are about
-    if "--copies" in sys.argv: give_copies()
-    timed = sys.argv[1:2] == ["--time"]
-    answers = [seconds(int(sys.argv[2]), *case) if timed else compose(*case) for case in json.load(sys.stdin)]
+    if args[:1] == ["--sweeps"]: answers = [swept(o) for o in requests]
+    elif args[:1] == ["--time"]: answers = [seconds(int(args[1]), *case) for case in requests]
+    else:
+        if args[:1] == ["--copies"]: give_copies()
+        answers = [compose(*case) for case in requests]
     json.dump(answers, sys.stdout)
+
+
+if __name__ == "__main__": main(sys.argv[1:])

@@ -15,7 +15,7 @@ from mlkit.cli import mlkit_runs
 from mlkit.many.compare import compare
 from mlkit.many.table import runs, runs_text, select
 from mlkit.config.load import load_config
-from mlkit.run.folder import new_run
+from mlkit.run.folder import Run
 
 MNIST = Path(__file__).parents[1] / "configs" / "mnist.yaml"
 
@@ -23,7 +23,7 @@ MNIST = Path(__file__).parents[1] / "configs" / "mnist.yaml"
 @pytest.fixture(scope="session")
 def description(tmp_path_factory) -> dict:
     "What the run.json of a finished run says."
-    info = new_run(load_config(MNIST, f"runs={tmp_path_factory.mktemp('real')}")).info
+    info = Run.new(load_config(MNIST, f"runs={tmp_path_factory.mktemp('real')}")).info
     return {**info, "status": "done", "seconds": 12.3, "device": "cpu", "data": "ab" * 32,
             "metrics": {"train/loss": 0.2, "val/loss": 0.3, "val/acc": 0.9, "test/acc": 0.91}}
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 fashion = pytest.importorskip("mlkit.recipes.fashion_mnist")
 
+from mlkit.base.errors import TrainingFailed
 from mlkit.model.augment import Augment, RandomFlip
 from mlkit.parts.build import build
 from mlkit.config.load import load_config
@@ -203,7 +204,7 @@ def test_a_teacher_that_is_not_there(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "nobody" in done.stderr and "model.teacher" in done.stderr
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ConfigError, match="model.teacher.run: needs a value"): train(CONFIG, "model=distill", "debug=fast")
-    with pytest.raises(ValueError, match="no teacher to learn from"): train(CONFIG, "model=distill", "model.teacher=null", "debug=fast")
+    with pytest.raises(TrainingFailed, match="no teacher to learn from"): train(CONFIG, "model=distill", "model.teacher=null", "debug=fast")
 
 
 @pytest.mark.parametrize("wrong", [dict(temperature=0.0), dict(weight=1.1), dict(weight=-0.1)])

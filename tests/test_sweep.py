@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_compose import ask, hydra_python  # noqa: F401 (a fixture)
+from hydra_oracle import ask
 
 from mlkit.cli import mlkit_train
 from mlkit.many.table import runs
@@ -67,7 +67,8 @@ def test_values_of_an_override(override):
     assert repr(values(override)) == repr(want)  # 1, 1.0 and True differ
 
 
-def test_hydra_says_the_same(hydra_python):  # noqa: F811
+@pytest.mark.slow
+def test_hydra_says_the_same(hydra_python):
     answers = ask(hydra_python, [*SPLIT, *OTHERWISE], "--sweeps")
     want = {**SPLIT, **{k: theirs for k, (theirs, _) in OTHERWISE.items()}}
     assert {k: a.get("values") for k, a in zip(want, answers)} == {k: None if v is None else [*map(repr, v)] for k, v in want.items()}

@@ -27,7 +27,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from mlkit import trackers
 from mlkit.config.load import load_config
 from mlkit.base.plot import new_figure
-from mlkit.run.folder import Run, new_run
+from mlkit.run.folder import Run
 from mlkit.run.history import list_runs
 
 SECRET = os.urandom(12).hex()
@@ -73,7 +73,7 @@ def ended(process: subprocess.Popen, project: Path, timeout: int = 180) -> tuple
 
 def a_run(folder: Path, **more) -> Run:
     os.environ["MY_TOKEN"] = SECRET
-    return new_run(load_config(dict(name="boring", runs=str(folder / "runs"), extra=dict(token="${oc.env:MY_TOKEN}"), **more)))
+    return Run.new(load_config(dict(name="boring", runs=str(folder / "runs"), extra=dict(token="${oc.env:MY_TOKEN}"), **more)))
 
 
 class Boring(BoringModel):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from mlkit.base.errors import TrainingFailed
 from mlkit.parts.locate import register
 from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
@@ -311,7 +312,7 @@ def test_training_leaves_python_as_it_was(tmp_path):
     import logging, sys
     before = sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level
     short(tmp_path)
-    with pytest.raises(IndexError, match="out of bounds"): short(tmp_path, "model.net.num_classes=5")
+    with pytest.raises(TrainingFailed, match="IndexError.*out of bounds"): short(tmp_path, "model.net.num_classes=5")
     assert before == (sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level)
     statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
     assert statuses == ["done", "failed"]

@@ -6,7 +6,8 @@
 __all__ = ['Origin', 'Link', 'Problem', 'Problems', 'ConfigError', 'config_error', 'gather']
 
 # %% ../../nbs/config/00_origin.ipynb #c1a04dce
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Iterable
 
 from ..base.errors import UserError
@@ -20,6 +21,7 @@ class Origin:
     line: int | None = None  # from 1; None where there are no lines
     col: int | None = None   # from 1
     text: str = ""           # the override as it was written, e.g. 'data.batch_size=64'
+    path: Path | None = field(default=None, repr=False, compare=False)  # of a file, absolute
 
     def __str__(self):
         return ":".join(str(o) for o in (self.name, self.line, self.col) if o is not None)

@@ -9,11 +9,12 @@ __all__ = ['Source', 'parse_yaml']
 import re
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Iterator
+from pathlib import Path
+from typing import Any, Callable, Iterator
 
 import yaml
 
-from ..base.walk import DEEPEST, Keys, LARGEST
+from ..base.walk import DEEPEST, Keys, LARGEST, walk
 from .origin import ConfigError, Origin, config_error
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
@@ -64,29 +65,49 @@ class Source:
     data: Any
     origins: dict[Keys, Origin] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls,
+        data: Any,       # nested dicts and lists
+        origin: Origin,  # where all of it comes from
+    ) -> "Source":
+        "Values that come from one place."
+        return cls(data, {path: origin for path, _ in walk(data)})
 
-def _origins(node, name: str, build, path: Keys = ()) -> Iterator[tuple[Keys, Origin]]:
-    "Walk a YAML node tree: every key's path with its place; `build` makes a key of its node."
+    def below(self,
+        path: Keys,      # ('optimizer',): {lr: 1} becomes {optimizer: {lr: 1}}
+        origin: Origin,  # of the keys that are added
+    ) -> "Source":
+        "The same values under a path."
+        data, origins = self.data, {(*path, *p): o for p, o in self.origins.items()}
+        for n in range(len(path), 0, -1):
+            data, origins[path[:n]] = {path[n - 1]: data}, origin
+        return Source(data, origins)
+
+
+def _origins(node, at: Callable, build: Callable, path: Keys = ()) -> Iterator[tuple[Keys, Origin]]:
+    "Walk a YAML node tree: every key's path, with its place by `at`; `build` makes a key."
     if isinstance(node, yaml.MappingNode): items = [(build(k), k, v) for k, v in node.value]
     elif isinstance(node, yaml.SequenceNode): items = [(i, v, v) for i, v in enumerate(node.value)]
     else: items = []
-    for key, at, value in items:
-        yield (*path, key), Origin(name, at.start_mark.line + 1, at.start_mark.column + 1)
-        yield from _origins(value, name, build, (*path, key))
+    for key, place, value in items:
+        yield (*path, key), at(place.start_mark)
+        yield from _origins(value, at, build, (*path, key))
 
 # %% ../../nbs/config/01_yaml.ipynb #86476cf7
 def parse_yaml(
     text: str,  # YAML
     name: str,  # what to call it in messages, usually the file's name
+    path: Path | None = None,  # the file
 ) -> Source:    # `data` is None for an empty text
     "Parse YAML and keep the place of every key. Raises ConfigError with line and column."
+    at = lambda mark: Origin(name, mark.line + 1, mark.column + 1, path=path)
     try:
         _check_depth(text)
         loader = _Loader(text)
         node = loader.get_single_node()
         data = None if node is None else loader.construct_document(node)
         # construct_document has put merged keys (`<<: *base`) in place, so their lines are known
-        origins = dict(islice(_origins(node, name, loader.construct_object), LARGEST + 1))
+        origins = dict(islice(_origins(node, at, loader.construct_object), LARGEST + 1))
         if len(origins) > LARGEST: raise ValueError(_TOO_MUCH)
         return Source(data, origins)
     except yaml.MarkedYAMLError as e: raise _unreadable(e, name) from None

@@ -21,7 +21,7 @@ from ..config.origin import ConfigError
 from ..config.secrets import hider
 from .checkpoint import PlainCheckpointIO
 from .csv import CSVLogger
-from ..run.folder import Run, new_run
+from ..run.folder import Run
 
 # %% ../../nbs/fit/09_processes.ipynb #30559f6e
 RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where the run is
@@ -33,7 +33,7 @@ def begin(cfg: DictConfig, trainer: pl.Trainer, run: Run | None) -> Run:
     if starter and ("ipykernel" in sys.modules or not isinstance(starter, _SubprocessScriptLauncher)):
         raise ConfigError(problem(cfg, ("trainer", "devices"), "several devices want a process each, which cannot be "
                                   "started from here: use one device, or mlkit_train with trainer=ddp from a shell"))
-    run = _agreed(trainer, (run or new_run(cfg)) if trainer.is_global_zero else None, told)
+    run = _agreed(trainer, (run or Run.new(cfg)) if trainer.is_global_zero else None, told)
     trainer._default_root_dir = str(run.dir)
     for c in trainer.callbacks:  # Lightning's own would go beside a tracker's files
         if isinstance(c, pl.callbacks.ModelCheckpoint) and c.dirpath is None: c.dirpath = str(run.dir / "checkpoints")

@@ -16,7 +16,6 @@ from fastcore.basics import patch
 
 from ..base.text import number, short
 from ..run.folder import Run
-from ..run.history import read_history
 
 # %% ../../nbs/many/01_curves.ipynb #9e3d65ff
 LARGEST = 2**26  # bytes of a metrics.csv that is drawn
@@ -29,7 +28,7 @@ def curves_of(run: Run):  # a DataFrame
     except ValueError: raise ValueError("has a metrics.csv that leads out of its folder") from None
     if not path.is_file(): raise ValueError("has no metrics.csv")
     if path.stat().st_size > LARGEST: raise ValueError(f"has a metrics.csv of more than {LARGEST >> 20} MB")
-    try: history = read_history(run).apply(pd.to_numeric, errors="coerce").astype(float)
+    try: history = run.history.apply(pd.to_numeric, errors="coerce").astype(float)
     except (ValueError, OSError) as e:
         raise ValueError(f"has a damaged metrics.csv: {' '.join(str(e).split())}") from None
     if "epoch" not in history: raise ValueError("has a metrics.csv without a column 'epoch'")

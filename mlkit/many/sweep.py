@@ -17,7 +17,7 @@ from typing import Any, Iterable, Iterator, Mapping
 from fastcore.basics import patch
 from omegaconf import OmegaConf
 
-from ..base.errors import one_line
+from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
@@ -175,11 +175,12 @@ def carry_out(
     except KeyboardInterrupt as e:
         trial.run, trial.status = getattr(e, "run", None), "interrupted"
         raise
+    except TrainingFailed as e: trial.run, trial.status, trial.error = e.run, "failed", e.run.info["error"]
     except Exception as e:  # whatever the parts of a run can raise; the next trial has others
-        trial.run, trial.status = getattr(e, "run", None), "failed"
+        trial.status = "failed"
         trial.problems = tuple(getattr(e, "problems", ()))
         trial.error = hide("; ".join(map(str, trial.problems)) or one_line(e))
-        if not trial.run: _say(f"failed: {trial.error}")  # else `train` has said so
+        _say(f"failed: {trial.error}")
     finally:
         if trial.run: trial.run.model = trial.run.datamodule = None
         gc.collect()  # a model and its trainer refer to each other
