@@ -10,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written from nbs/index.ipynb by .ci/readme.py: edit the notebook, not this file. -->"
-LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s]+)")  # a Markdown link or picture with a relative target
+# a Markdown link or picture with a relative target
+LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s]+)")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
@@ -20,11 +21,13 @@ def text_of(value: str | list[str]) -> str:
 
 
 def prose(source: str) -> str:
-    "A Markdown cell, its links made to start at the project's root; what is in a fence stays as it is."
+    """A Markdown cell, its links made to start at the project's root; what is in a fence stays as
+    it is."""
     def fix(text):
         text = re.sub(r"^:::.*\n?", "", text, flags=re.M)  # Quarto's boxes are unknown to GitHub
         return LINK.sub(lambda m: m[1] + posixpath.normpath(posixpath.join("nbs", m[2])), text)
-    return "".join(part if part.startswith("```") else fix(part) for part in FENCE.split(source)).strip()
+    return "".join(part if part.startswith("```") else fix(part)
+                   for part in FENCE.split(source)).strip()
 
 
 def options(source: str) -> tuple[set[str], str]:
@@ -35,14 +38,17 @@ def options(source: str) -> tuple[set[str], str]:
 
 
 def shown(output: dict, name: str, alt: str, pictures: dict[str, bytes]) -> str:
-    "One output as Markdown; a picture is kept in `pictures` under its file name. What goes to stderr is left out."
+    """One output as Markdown; a picture is kept in `pictures` under its file name. What goes to
+    stderr is left out."""
     if output["output_type"] == "stream":
         if output["name"] == "stderr": return ""
-        lines = [l.rsplit("\r", 1)[-1].rstrip() for l in text_of(output["text"]).split("\n")]  # a bar's last state
+        # a bar's last state
+        lines = [l.rsplit("\r", 1)[-1].rstrip() for l in text_of(output["text"]).split("\n")]
         return fenced("\n".join(lines))
     data = output.get("data", {})
     if "text/markdown" in data: return prose(text_of(data["text/markdown"]))
-    for mime, suffix, decode in [("image/png", "png", base64.b64decode), ("image/svg+xml", "svg", str.encode)]:
+    for mime, suffix, decode in [("image/png", "png", base64.b64decode),
+                                 ("image/svg+xml", "svg", str.encode)]:
         if mime in data:
             pictures[f"{name}.{suffix}"] = decode(text_of(data[mime]))
             return f"![{alt}](nbs/images/{name}.{suffix})"

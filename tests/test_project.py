@@ -1,6 +1,10 @@
-"The project holds together: modules, README and wheel say what the notebooks and settings.ini say, and each notebook runs."
-import ast
+"""The project holds together, and keeps the house rules.
+
+Modules, README and wheel are what the notebooks and settings.ini say, each notebook runs, and the rules of
+CONTRIBUTING.md hold, wing by wing (house.py reads the modules).
+"""
 import email
+import graphlib
 import importlib
 import importlib.util
 import json
@@ -11,30 +15,56 @@ import sys
 import sysconfig
 import zipfile
 from configparser import ConfigParser
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import house
 import pytest
-from notebooks import NBS, NOTEBOOKS, ROOT, is_here
+from house import FLOORS, PRIVATE, ROOMS
+from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-MODULES = [n for n in NOTEBOOKS if n != "index.ipynb"]
+MODULES = [n for n in NOTEBOOKS if n not in GUIDE]
 PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob("*.py"))
-# A module imports only from floors below its own.
-FLOORS = {"source": 0, "augment": 0, "config": 1, "target": 1, "datamodule": 1, "nets": 1, "model": 1, "outline": 2, "run": 2, "resume": 2,
-          "recipes": 2, "values": 3, "callbacks": 3, "show": 3, "trackers": 3, "compare": 3, "build": 4, "check": 4, "help": 4, "train": 5,
-          "reproduce": 6, "sweep": 6, "lr_find": 6, "cli": 7, "all": 8}
-COMMANDS = ["pip install -c constraints.txt -e . && mlkit_train configs/mnist.yaml", "pip install -c constraints.txt -e '.[dev]' && pytest"]
+COMMANDS = ["pip install -c constraints.txt -e . && mlkit_train configs/mnist.yaml",
+            "pip install -c constraints.txt -e '.[dev]' && pytest"]
+WINGS = sorted({room.wing for room in ROOMS}, key=lambda wing: (FLOORS.get(wing, 9), wing))
+LONGEST_ROOM, WIDEST_LINE, CORE = 300, 100, 7000  # lines that are not blank; columns; lines
+
+# 2026-11-25: the second edition is being built. Of these the rules of the house need not hold yet;
+# `pytest --runxfail tests/test_project.py -k "rule and config"` tells what is missing in `config`.
+PENDING = {*WINGS, "core", "guide", "index", "tests", "benchmarks", ".ci", "setup.py"}
 
 settings = ConfigParser(delimiters=["="])
 settings.read(ROOT / "settings.ini", encoding="utf-8")
 settings = settings["DEFAULT"]
 
 
+def rule(*parts: str):
+    "A test of the house for each part: a wing, mostly."
+    later = pytest.mark.xfail(reason="still to come", strict=False)
+    marked = [pytest.param(p, marks=later) if p in PENDING else p for p in parts]
+    return pytest.mark.parametrize("part", marked)
+
+
+def rooms_of(wing: str) -> list[house.Room]: return [r for r in ROOMS if r.wing == wing]
+
+
+def wing_of(notebook: str) -> str: return notebook.split("/")[0].removesuffix(".ipynb")
+
+
+def notebook_rule(notebooks: list[str]):
+    later = pytest.mark.xfail(reason="still to come", strict=False)
+    marked = [pytest.param(n, marks=later) if wing_of(n) in PENDING else n for n in notebooks]
+    return pytest.mark.parametrize("notebook", marked)
+
+
 def run(*cmd, cwd=ROOT) -> str:
     "Run a command; what it printed, or a failure that shows it."
-    done = subprocess.run([str(c) for c in cmd], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([str(c) for c in cmd], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, f"{' '.join(map(str, cmd))}: exit {done.returncode}\n{done.stdout}"
     return done.stdout
 
@@ -51,12 +81,13 @@ def copy_of_notebooks(folder: Path) -> Path:
     return folder
 
 
+@cache
 def cells(notebook: str) -> list[dict]:
     "The cells, each with its `code`, and the words that open its `#|` lines in `marks`."
     out = json.loads((NBS / notebook).read_text(encoding="utf-8"))["cells"]
     for cell in out:
-        source = "".join(cell["source"])
-        cell["marks"] = set(re.findall(r"^#\| *(\w+)", source, re.M)) if cell["cell_type"] == "code" else set()
+        source, code = "".join(cell["source"]), cell["cell_type"] == "code"
+        cell["marks"] = set(re.findall(r"^#\| *(\w+)", source, re.M)) if code else set()
         cell["code"] = re.sub(r"^#\|.*\n?", "", source, flags=re.M)
     return out
 
@@ -94,61 +125,169 @@ def test_notebooks_are_clean(tmp_path):
     assert changed == [], "run `nbdev_clean`"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+LONG = pytest.mark.slow  # worked examples train for a minute
+
+
+@pytest.mark.parametrize("notebook", [pytest.param(n, marks=LONG) if n in RECIPES else n
+                                      for n in NOTEBOOKS])
 def test_notebook_runs(notebook):
     assert "Success." in run(script("nbdev_test"), "--path", NBS / notebook)
 
 
 # How a notebook is written
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@notebook_rule(NOTEBOOKS)
 def test_notebook_format(notebook):
     nb = json.loads((NBS / notebook).read_text(encoding="utf-8"))
     assert (nb["nbformat"], nb["nbformat_minor"]) == (4, 5)
     assert nb["metadata"]["kernelspec"]["name"] == "python3"
     ids = [c["id"] for c in nb["cells"]]
     assert len(set(ids)) == len(ids)
-    assert re.match(r"# \S.*\n+> \S", "".join(nb["cells"][0]["source"])), "begin with `# name` and a one-line `> summary`"
+    title = "".join(nb["cells"][0]["source"])
+    assert re.match(r"# \S.*\n+> \S", title), "begin with `# name` and a one-line `> summary`"
+    assert "TODO" not in title
     outputs = [o for c in nb["cells"] for o in c.get("outputs", [])]
     assert outputs, "commit the outputs"
     assert [o for o in outputs if o["output_type"] == "error"] == []
     assert str(ROOT) not in json.dumps(outputs), "an output names a folder of this machine"
 
 
-@pytest.mark.parametrize("notebook", MODULES)
-def test_notebook_reads_as_literature(notebook):
-    exported, before, asserts = 0, None, 0
+def is_example(cell: dict) -> bool:
+    "Code that runs and shows something: its output, or the value of its last line."
+    if cell["cell_type"] != "code" or cell["marks"] & {"export", "exports", "exporti", "hide"}: return False
+    return bool(cell["outputs"])
+
+
+def defines(cell: dict) -> bool:
+    "Does an exported cell have a function or a class?"
+    if not cell["marks"] & {"export", "exports", "exporti"}: return False
+    return bool(re.search(r"^(def|class|async def) ", cell["code"], re.M))
+
+
+@notebook_rule(MODULES)
+def test_notebook_shows_what_it_exports(notebook):
+    "No more than two exports pass without an example that runs."
+    passed = []
     for cell in cells(notebook):
-        export = bool(cell["marks"] & {"export", "exports", "exporti"})
-        if export:
-            where = cell["code"].strip().partition("\n")[0]
-            lines = cell["code"].strip().splitlines()
-            exported += 1
-            assert before == "markdown" or exported == 1, f"no sentence before: {where}"
-            assert len(lines) <= 45, f"{len(lines)} lines in one exported cell: {where}"
-            assert max(map(len, lines)) <= 120, f"a line longer than 120: {where}"
-        elif cell["cell_type"] == "code":
-            asserts += len(re.findall(r"^\s*(?:assert|test_\w+\()|\b(?:test_\w+|\w*raises)\(", cell["code"], re.M))
-        if not (cell["cell_type"] == "code" and "hide" in cell["marks"]): before = cell["cell_type"]
-    assert exported and asserts, "a notebook exports something and asserts something"
+        if defines(cell): passed.append(re.search(r"^(?:async )?\w+ (\w+)", cell["code"], re.M)[1])
+        if is_example(cell): passed = []
+        assert len(passed) <= 2, f"no example before the third: {passed}"
+
+
+@notebook_rule(MODULES)
+def test_notebook_names_its_module(notebook):
+    module = re.sub(r"(^|/)\d+_", r"\1", notebook.removesuffix(".ipynb")).replace("/", ".")
+    assert cells(notebook)[1]["code"].strip() == "" and "".join(cells(notebook)[1]["source"]).strip() == (
+        f"#| default_exp {module}")
+
+
+@notebook_rule(GUIDE)
+def test_guide_exports_nothing(notebook):
+    assert [c["id"] for c in cells(notebook) if c["marks"] & {"export", "exports", "exporti"}] == []
+
+
+@notebook_rule(NOTEBOOKS)
+def test_notebook_is_at_most_100_columns_wide(notebook):
+    lines = [o for c in cells(notebook) if c["cell_type"] == "code" for o in c["code"].splitlines()]
+    assert [o for o in lines if len(o) > WIDEST_LINE] == []
+
+
+# The rules of the house
+
+def test_each_wing_has_a_floor(): assert [w for w in WINGS if w not in FLOORS] == []
+
+
+@rule(*WINGS)
+def test_rule_imports_go_down(part):
+    assert [o for room in rooms_of(part) for o in house.imports_upward(room)] == []
+
+
+@rule(*WINGS)
+def test_rule_no_module_of_a_higher_floor_is_spelt(part):
+    assert [o for room in rooms_of(part) for o in house.spells_upward(room)] == []
+
+
+def test_no_circle_of_imports():
+    used = {room.name: {name for _, name in house.rooms_used(room)} for room in ROOMS}
+    try: graphlib.TopologicalSorter(used).prepare()
+    except graphlib.CycleError as e: pytest.fail(" -> ".join(e.args[1]), pytrace=False)
+
+
+def test_recipes_are_imported_by_nobody():
+    used = [(r.path, name) for r in ROOMS for _, name in house.rooms_used(r) if r.wing != "recipes"]
+    assert [o for o in used if o[1].startswith("mlkit.recipes")] == []
+
+
+@rule(*WINGS)
+def test_rule_private_names_stay_at_home(part):
+    "Those of other rooms and of libraries; of libraries, the files in PRIVATE may touch some."
+    assert [o for room in rooms_of(part) for o in house.private_uses(room)] == []
+
+
+def test_files_that_touch_private_names_are_there():
+    assert [path for path in PRIVATE if not (ROOT / path).is_file()] == []
+
+
+@rule(*WINGS)
+def test_rule_imports_stand_in_groups(part):
+    assert [o for room in rooms_of(part) for o in house.groups_out_of_order(room)] == []
+
+
+@rule(*(w for w in WINGS if w != "recipes"))
+def test_rule_rooms_are_small(part):
+    sizes = {room.path: len(room.lines) for room in rooms_of(part)}
+    assert {path: n for path, n in sizes.items() if n > LONGEST_ROOM} == {}
+
+
+@rule("core")
+def test_rule_the_core_is_small(part):
+    assert sum(len(room.lines) for room in ROOMS if room.wing != "recipes") <= CORE
+
+
+@rule(*WINGS)
+def test_rule_parameters_have_types_and_comments(part):
+    found = [o for room in rooms_of(part) for name, function in house.public_functions(room)
+             for o in house.undocumented(room, name, function)]
+    assert found + [o for room in rooms_of(part) for o in house.undocumented_fields(room)] == []
+
+
+@rule(*(w for w in WINGS if w != "recipes"))
+def test_rule_what_is_returned_is_said(part):
+    assert [o for room in rooms_of(part) for name, function in house.public_functions(room)
+            for o in house.undocumented_return(room, name, function)] == []
+
+
+def test_the_public_face_is_small():
+    face = importlib.import_module("mlkit.all")
+    homes = [getattr(getattr(face, name), "__module__", "") for name in face.__all__]
+    assert len([m for m in homes if m.startswith("mlkit")]) <= 35
+
+
+@cache
+def ruff() -> list[str]:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise", "--quiet"],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout.splitlines()
+
+
+def part_of(path: str) -> str:
+    "mlkit/config/load.py and nbs/config/09_load.ipynb -> config; tests/shell.py -> tests"
+    top, *rest = path.split("/")
+    return re.sub(r"\.\w+$", "", rest[0]) if top in ("mlkit", "nbs") else top
+
+
+@rule(*WINGS, "guide", "index", "tests", "benchmarks", ".ci", "setup.py")
+def test_rule_ruff_is_content(part):
+    assert [o for o in ruff() if part_of(o.partition(":")[0]) == part] == []
+
+
+def test_ruff_says_nothing_of_other_files():
+    parts = {*WINGS, "guide", "index", "tests", "benchmarks", ".ci", "setup.py"}
+    assert [o for o in ruff() if part_of(o.partition(":")[0]) not in parts] == []
 
 
 # The package
-
-@pytest.mark.parametrize("path", PACKAGE)
-def test_imports_come_from_lower_floors(path):
-    floor = FLOORS.get(Path(path).relative_to("mlkit").parts[0].removesuffix(".py"))
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            package = Path(path).parent.as_posix().replace("/", ".")
-            names = [importlib.util.resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module]
-        else: names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        for name in names:
-            parts = name.split(".")
-            if parts[0] != "mlkit" or len(parts) == 1: continue
-            assert floor is not None and FLOORS[parts[1]] < floor, f"{path} imports {name}, which is not on a lower floor"
-
 
 def test_wheel_holds_the_package(tmp_path):
     source = tmp_path / "source"

