@@ -56,7 +56,8 @@ def explain(
 
 
 def _config_of(o: Any) -> Config:
-    if isinstance(o, (str, Path)) and (Path(o) / "config.yaml").is_file(): o = Path(o) / "config.yaml"
+    if isinstance(o, (str, Path)) and (Path(o) / "config.yaml").is_file():
+        o = Path(o) / "config.yaml"
     elif not isinstance(o, DictConfig) and hasattr(o, "cfg"): o = o.cfg  # a run
     return o if isinstance(o, Config) else load_config(o)
 
@@ -77,7 +78,7 @@ Config._repr_html_ = lambda self: explain(self)._repr_html_()  # pyright: ignore
 def diff(
     a: Any,  # a config, a YAML file, a run, or a run's folder
     b: Any,  # the same
-) -> Table:  # rows of (key, a's value, b's value, a's origin, b's origin); '' where a key is missing
+) -> Table:  # of (key, a's value, b's value, a's origin, b's origin); '' where a key is missing
     "The keys in which two configs differ, with the place of each value."
     sides = [_config_of(o) for o in (a, b)]
     found = [dict(leaves(OmegaConf.to_container(o, resolve=False))) for o in sides]
