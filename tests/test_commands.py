@@ -192,7 +192,7 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
     return {
         "missing file": (["configs/mnits.yaml"], r"^configs/mnits\.yaml: no such config file; did you mean 'mnist\.yaml'\?$"),
         "broken YAML": ([write(tmp_path / "b.yaml", "trainer:\n  max_epochs: [1, 2\nseed: 3\n")], r"b\.yaml:3:\d+: YAML does not parse: .*2:15"),
-        "unknown key": ([write(tmp_path / "u.yaml", "defaults: [data: mnist, model: classifier]\ntrainr: {{max_epochs: 3}}\nmodel: {{net: {{_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}}}\n")],
+        "unknown key": ([write(tmp_path / "u.yaml", "defaults: [data: mnist, model: classifier]\ntrainr: {max_epochs: 3}\nmodel: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}\n")],
                         r"u\.yaml:2:1: trainr: nothing reads this key; did you mean 'trainer'\?"),
         "unknown argument": ([MNIST, "trainer.max_epoch=3"], r"^command line: trainer\.max_epoch=3: pytorch_lightning\.Trainer has no argument 'max_epoch'; did you mean 'max_epochs'\?$"),
         "unknown override": ([MNIST, "sede=3"], r"^command line: sede=3: there is no key 'sede'; did you mean 'seed'\?"),

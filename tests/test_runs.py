@@ -323,6 +323,7 @@ def test_a_batch_that_processes_cannot_share(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["lightning", "torchrun"])
 def test_several_processes_one_run(tmp_path, how):
     words = [MNIST, *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"runs={tmp_path}", "logger=[tensorboard,mlflow]"]

@@ -17,12 +17,11 @@ import pytorch_lightning as pl
 import torch
 
 from ..base.plot import COLORS, new_figure
-from ..fit.lightning import quiet_lightning
-from ..fit.randomness import rng_state, set_rng_state
+from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
 from ..parts.build import build
 from ..parts.check import check
-from ..use import make_trainer, prepare
+from ..parts.run_parts import blamed_on, make_trainer, quiet_lightning
 
 # %% ../../nbs/many/05_lr_find.ipynb #c0f4c55f
 class Ramp(pl.Callback):
@@ -151,11 +150,11 @@ def lr_find(
 
 
 def _train_with(ramp: Ramp, cfg):
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_all(cfg.seed)
     with TemporaryDirectory() as folder:
         trainer = make_trainer(cfg, [ramp], default_root_dir=folder, max_steps=len(ramp.lrs), **ASIDE)
         datamodule, model = build(cfg.data), build(cfg.model)
-        prepare(datamodule, cfg)
+        with blamed_on(cfg, "data"): datamodule.prepare_data()
         if isinstance(model, LitModel): model.scheduler = None  # some set more than the rate: OneCycle the momentum
         with quiet_lightning(): trainer.fit(model, datamodule=datamodule)
 

@@ -33,22 +33,22 @@ def train_again(
         return str(new) if new != path and new.exists() else entry
     sys.path[:] = [*map(moved, sys.path), task["project"], str(Path(task["project"], "src"))]
 
-    import pytorch_lightning as pl
     import torch
     from mlkit.parts.build import build
     from mlkit.parts.check import check
     from mlkit.config.origin import ConfigError
-    from mlkit.train import fingerprint, train
-    from mlkit.use import prepare
+    from mlkit.fit.randomness import seed_all
+    from mlkit.parts.run_parts import blamed_on, fingerprint
+    from mlkit.train import train
     def answer(**found): Path(task["answer"]).write_text(json.dumps(found), encoding="utf-8")
     try:
         cfg = check(task["config"], trust=task["trust"])
         cfg.runs, cfg.logger = task["runs"], None
         if task["threads"]: torch.set_num_threads(task["threads"])
         if task["data"] is not None:
-            pl.seed_everything(cfg.seed, workers=True, verbose=False)
+            seed_all(cfg.seed)
             datamodule, _ = build(cfg.data), build(cfg.model)
-            prepare(datamodule, cfg)
+            with blamed_on(cfg, "data"): datamodule.prepare_data()
             answer(data=(found := fingerprint(datamodule)))
             if found != task["data"] and not task["anyway"]: return
             del datamodule, _

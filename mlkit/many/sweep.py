@@ -216,7 +216,7 @@ def grid(
 
 
 def _check_devices(trial: Trial):
-    from mlkit.use import make_trainer# torch waits until all configs are checked
+    from mlkit.parts.run_parts import make_trainer  # torch waits until all configs are checked
     trainer = make_trainer(trial.cfg, [])
     if trainer.world_size == 1 and not trainer.strategy.launcher: return
     raise ConfigError(problem(trial.cfg, ("trainer", "devices"), "several devices want a process each, and a sweep "
