@@ -17,17 +17,13 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/fit/06_batches.ipynb #cddb22de
 class SameBatches(Callback):
     "Every epoch gets the first epoch's batches. Raises UserError if a sampler cannot repeat them."
-    def on_train_epoch_start(self,
-        trainer: pl.Trainer,  # in a fit
-        pl_module: pl.LightningModule,  # not used
-    ) -> None:
-        "Tell the samplers that this is the first epoch."
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
         for loader in CombinedLoader(trainer.train_dataloader).flattened:
             owners = (loader, getattr(loader, "batch_sampler", None))
             samplers = [getattr(o, "sampler", None) for o in owners]
             samplers = [o for o in samplers if hasattr(o, "set_epoch")]
             if not samplers:
-                raise UserError(f"{type(loader).__name__} cannot repeat its batches: its sampler has "
-                                "no set_epoch, as torch's DistributedSampler and mlkit's "
-                                "EpochSampler have")
+                name = type(loader).__name__
+                raise UserError(f"{name} cannot repeat its batches: its sampler has no set_epoch, as "
+                                "torch's DistributedSampler and mlkit's EpochSampler have")
             for sampler in samplers: sampler.set_epoch(0)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'fit', 'tracked', 'find_checkpoint']
 
-# %% ../../nbs/fit/10_job.ipynb #b4cd245e
+# %% ../../nbs/fit/10_job.ipynb #37f23f6a
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterator
 
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
@@ -34,9 +32,9 @@ from .processes import reseed_on_start, say
 from .progress import stage_order
 from .trackers import attach
 from .tracking import finish, log_config
-from .weights import PlainCheckpointIO, load_weights, read_checkpoint
+from .weights import load_weights, read_checkpoint, use_plain_io
 
-# %% ../../nbs/fit/10_job.ipynb #f3b32bde
+# %% ../../nbs/fit/10_job.ipynb #065865ab
 @dataclass(frozen=True)
 class Job:
     "What is trained, and where."
@@ -47,18 +45,18 @@ class Job:
     checkpoint: Path | None = None  # from which; None: from the start
 
     @cached_property
-    def csv(self) -> CSVLogger:
-        "The logger of `metrics.csv`."
+    def csv(self) -> CSVLogger:  # of `metrics.csv`
+        "The run's own logger."
         return CSVLogger(self.run.dir, epoch=lambda: self.parts.trainer.current_epoch)
 
     @cached_property
-    def config_text(self) -> str:
+    def config_text(self) -> str:  # YAML
         "The config as its run's config.yaml has it, and each checkpoint."
         return config_text(self.config)
 
-# %% ../../nbs/fit/10_job.ipynb #97554503
+# %% ../../nbs/fit/10_job.ipynb #841de844
 def fit(
-    job: Job,  # its run recorded by the caller
+    job: Job,  # its run is recorded by the caller
 ) -> tuple[dict[str, float], dict[str, Any] | None]:  # the metrics; what is known of best.ckpt
     "Train, load the best weights, and test them. Raises what the user's parts raise."
     parts, run = job.parts, job.run
@@ -81,13 +79,10 @@ def _prepare(job: Job):
             c.dirpath = str(folder / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): part.set_job(job)
-    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user chose another
-        hide = hider(job.run.info["config"], project_of(job.config))
-        trainer.strategy.checkpoint_io = PlainCheckpointIO(hide)
+    use_plain_io(trainer, hider(job.run.info["config"], project_of(job.config)))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
-    if job.resumed:
-        keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
-        trainer.callbacks.append(keep)
+    keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
+    if job.resumed: trainer.callbacks.append(keep)
     reseed_on_start(trainer)
 
 
@@ -128,24 +123,19 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
         for figures in tested: metrics.update(figures)  # one a dataloader
     return metrics, best
 
-# %% ../../nbs/fit/10_job.ipynb #d6ba57c7
+# %% ../../nbs/fit/10_job.ipynb #154b4183
 @contextmanager
-def tracked(
-    job: Job,  # about to be fitted
-) -> Iterator[list[Logger]]:  # those of the config's trackers that work
+def tracked(job: Job,  # about to be fitted
+            ) -> Iterator[list[Logger]]:  # the trackers that work
     "Attach the config's trackers to the run, and close them when it ends."
-    trackers, failed = attach(job.parts.loggers, job.run, step=_steps_done(job)), True
+    resumed, failed = job.run.info.get("resumed"), True
+    trackers = attach(job.parts.loggers, job.run, step=resumed[-1]["step"] if resumed else 0)
     job.parts.trainer.loggers = trackers
     try:
         log_config(trackers, job.config)
         yield trackers
         failed = False
     finally: finish(trackers, failed)
-
-
-def _steps_done(job: Job) -> int:
-    resumed = job.run.info.get("resumed")
-    return resumed[-1]["step"] if resumed else 0
 
 # %% ../../nbs/fit/10_job.ipynb #a5059688
 def find_checkpoint(

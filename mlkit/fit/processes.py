@@ -46,9 +46,7 @@ def shared_run(
     return run
 
 
-def reseed_on_start(
-    trainer: pl.Trainer,  # not yet fitting
-) -> None:
+def reseed_on_start(trainer: pl.Trainer):  # not yet fitting
     "Seed each process but the first anew when the fit starts: else all drop out the same units."
     if trainer.is_global_zero: return
     def reseed(*_):  # not earlier: the setup must split the data alike
@@ -57,9 +55,7 @@ def reseed_on_start(
     trainer.callbacks.insert(0, LambdaCallback(on_fit_start=reseed))
 
 
-def say(
-    run: Run,    # of this process
-    *lines: str,
-) -> None:
+def say(run: Run,  # of this process
+        *lines: str):
     "Print, in the one process that writes."
     if run.writes: print(*lines, sep="\n", flush=True)
