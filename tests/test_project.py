@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from run_notebook import Notebooks
 
 import house
 from house import FLOORS, PRIVATE, ROOMS
@@ -131,10 +132,18 @@ def test_notebooks_are_clean(tmp_path):
 LONG = pytest.mark.slow  # worked examples train for a minute
 
 
+@pytest.fixture(scope="session")
+def notebooks():
+    forked = Notebooks()
+    yield forked
+    forked.close()
+
+
 @pytest.mark.parametrize("notebook", [pytest.param(n, marks=LONG) if n in RECIPES else n
                                       for n in NOTEBOOKS])
-def test_notebook_runs(notebook):
-    assert "Success." in run(script("nbdev_test"), "--path", NBS / notebook)
+def test_notebook_runs(notebook, notebooks, tmp_path):
+    passed, printed = notebooks.run(NBS / notebook, tmp_path / "log")
+    assert passed, printed
 
 
 # How a notebook is written
