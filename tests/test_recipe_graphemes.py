@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-graphemes = pytest.importorskip("mlkit.recipes.graphemes")
-from mlkit import augment
-from mlkit.parts.build import build
 from mlkit.config.load import load_config
 from mlkit.model.lit import LitModel
+from mlkit.model.mixing import CutMix, MixUp
+from mlkit.parts.build import build
+from mlkit.recipes import graphemes
 from mlkit.train import train
 from mlkit.use import evaluate, load_run
 from shell import command, job
@@ -470,7 +470,7 @@ def test_everything_is_in_the_config():
     assert build(load_config(CONFIG, "model/graphemes_augment=none").model).augment is None
 
 
-@pytest.mark.parametrize("mix", [augment.MixUp(p=1.0), augment.CutMix(p=1.0)])
+@pytest.mark.parametrize("mix", [MixUp(p=1.0), CutMix(p=1.0)])
 def test_a_mixed_batch_has_the_loss_of_both_targets(mix):
     "For each head, by the share of the picture that each target has."
     torch.manual_seed(0)

@@ -11,9 +11,8 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Callable
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.loggers.logger import DummyExperiment
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ..base.errors import UserError, one_line
 from ..base.project import show_path
@@ -81,7 +80,11 @@ class Tracker(Guarded):
         "The tracker's own object; one that ignores every call if there is none."
         has_one = hasattr(type(self.thing), "experiment")
         found = self.guard.call(getattr, self.thing, "experiment") if has_one else None
-        return DummyExperiment() if found is None else Guarded(found, self.guard)
+        return _Nothing() if found is None else Guarded(found, self.guard)
+
+
+class _Nothing:
+    def __getattr__(self, name: str) -> Callable: return lambda *args, **kwargs: None
 
 # %% ../../nbs/fit/07_trackers.ipynb #97114bd0
 def tensorboard(
@@ -137,7 +140,7 @@ def mlflow(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     runs, theirs = run.dir.absolute().parents[1], os.environ.get("MLFLOW_TRACKING_URI")
-    name = experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME", run.name)
+    name = experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(run.name)
     uri, place = tracking_uri or theirs, None
     if not uri:
         file = runs / "mlflow.db"

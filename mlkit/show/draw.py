@@ -133,7 +133,7 @@ def _legend(fig: Any, answers: MaskAnswers, rows: Tensor):
     names = {k: _clip(answers.names[k], 24).replace("$", r"\$") for k in sorted(there)}
     patches = [Patch(color=_color(k), label=f" {numbered}{name}") for k, name in names.items()]
     if not valid.all(): patches.insert(0, Patch(color="0.5", label=" unknown"))
-    longest = max((len(o.get_label()) for o in patches), default=1)
+    longest = max((len(str(o.get_label())) for o in patches), default=1)
     shown = patches[:max(1, int(fig.get_size_inches()[0] / (0.5 + _LETTER * longest)))]
     where = dict(loc="lower center", ncols=len(shown), frameon=False)
     if shown: fig.legend(handles=shown, fontsize=8, **where)
