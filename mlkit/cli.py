@@ -251,7 +251,7 @@ def mlkit_reproduce(
 ) -> int:  # the exit code
     "Train a run again, and compare."
     p = _parser("mlkit_reproduce", "Train a run again from its own code, and compare bit by bit. "
-                "This runs the code of code.patch: look at a stranger's first, with --restore.", """\
+                "This runs the code of code.patch: look at it first, with --restore.", """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
     add = p.add_argument
@@ -286,7 +286,7 @@ def mlkit_runs(
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd --html a.html""")
     add = p.add_argument
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
-    add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics, keys of configs")
+    add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
