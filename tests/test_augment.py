@@ -471,7 +471,7 @@ def test_a_config_names_transforms_in_lists(config):
     "model.augment._args_.0.degreez=3": "RandomAffine has no argument 'degreez'; did you mean 'degrees'?",
     "model.augment._args_.0.scale=[1,2,3]": "wants tuple[float, float], got [1, 2, 3]",
     "model.augment._args_.1._args_.0=3": "OneOf wants torch.nn.Module, got 3",
-    "++model.augment._args_.2={_target_: mlkit.augment.MixUpp, p: 1}": "did you mean 'MixUp'?",
+    "++model.augment._args_.2={_target_: mlkit.model.mixing.MixUpp, p: 1}": "did you mean 'MixUp'?",
     "model.augment._args_.2={_target_: torch.optim.Adam, p: null}": "",
     "model.augment.transforms=3": "Augment has no argument 'transforms'"}.items())
 def test_mistakes_in_a_list_of_transforms_are_named(config, override, said):
