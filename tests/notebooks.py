@@ -16,5 +16,5 @@ def without_recipes(text: str) -> bool:
 
 ALL = [p.relative_to(NBS) for p in NBS.rglob("*.ipynb")]
 NOTEBOOKS = sorted(p.as_posix() for p in ALL if not any(part[0] in "._" for part in p.parts) and is_here(p.as_posix()))
-GUIDE = [n for n in NOTEBOOKS if n == "index.ipynb" or n.startswith("guide/")]
+GUIDE = [n for n in NOTEBOOKS if n.startswith(("index", "reference", "guide/"))]
 RECIPES = [n for n in NOTEBOOKS if n.startswith("recipes/")]

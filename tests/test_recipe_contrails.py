@@ -19,7 +19,8 @@ contrails = pytest.importorskip("mlkit.recipes.contrails")
 from mlkit.config.load import load_config
 from mlkit.model.lit import LitModel
 from mlkit.train import train
-from mlkit.use import build_all, evaluate
+from mlkit.parts.build import build
+from mlkit.use import evaluate
 from shell import command, job
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -322,7 +323,7 @@ def test_paths_by_interpolation():
 
 
 def test_callbacks_are_options_of_a_group():
-    names = lambda *o: {type(c).__name__ for c in build_all(load_config(CONFIG, *o).callbacks)}
+    names = lambda *o: {type(c).__name__ for c in build(load_config(CONFIG, *o).callbacks).values() if c}
     assert names() == {"RichProgressBar", "Checkpoint", "EarlyStopping", "LearningRateMonitor"}
     assert names("callbacks=[default,lr_monitor]") == {"Progress", "Checkpoint", "LearningRateMonitor"}
     assert names("callbacks.early_stopping=null") == names() - {"EarlyStopping"}

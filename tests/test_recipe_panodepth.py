@@ -343,6 +343,7 @@ def test_half_precision_where_the_device_has_it(few, tmp_path):
     assert out.dtype == torch.float32  # metres are never halved
 
 
+@pytest.mark.slow
 def test_two_devices_are_ddp_by_themselves(few, tmp_path):
     (tmp_path / "go.py").write_text(
         "import sys\nfrom pytorch_lightning import Callback, Trainer\nfrom mlkit.cli import mlkit_train\nfit = Trainer.fit\n"
