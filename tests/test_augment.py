@@ -11,15 +11,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.model.augment import Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast, RandomFlip, RandomNoise
-from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
-from mlkit.parts.build import build
-from mlkit.parts.check import find_problems
+from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
+from mlkit.model.augment import (
+    Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast,
+    RandomFlip, RandomNoise)
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import HeadsLoss, accuracy
+from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
 from mlkit.model.nets import MLP
-from mlkit.config.origin import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
 from mlkit.train import resume, train
 
 PER_SAMPLE = dict(affine=lambda p=1.: RandomAffine(shear=5., p=p), flip=lambda p=1.: RandomFlip(vertical=True, p=p),
@@ -499,7 +502,6 @@ def test_training_is_repeated_and_resumed_bit_by_bit(config):
     assert whole.status == "done" and whole.metrics["test/loss"] < 2.3
     assert same(weights(whole), weights(again)) and not same(weights(whole), weights(plain))
     Breaks.at = 7  # the newest checkpoint is then from after 6 batches
-    with pytest.raises(RuntimeError, match="broken"): train(str(config), breaks)
-    broken = max((config.parent / "runs").glob("*/*/run.json"), key=lambda p: p.stat().st_mtime).parent
-    resumed = resume(broken)
+    with pytest.raises(TrainingFailed, match="broken") as failed: train(str(config), breaks)
+    resumed = resume(failed.value.run.dir)
     assert resumed.metrics == whole.metrics and same(weights(resumed), weights(whole))
