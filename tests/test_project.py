@@ -85,12 +85,13 @@ def copy_of_notebooks(folder: Path) -> Path:
 
 @cache
 def cells(notebook: str) -> list[dict]:
-    "The cells, each with its `code`, and the words that open its `#|` lines in `marks`."
+    "The cells, each with its `code`, and the words that open its first lines `#| …` in `marks`."
     out = json.loads((NBS / notebook).read_text(encoding="utf-8"))["cells"]
     for cell in out:
         source, code = "".join(cell["source"]), cell["cell_type"] == "code"
-        cell["marks"] = set(re.findall(r"^#\| *(\w+)", source, re.M)) if code else set()
-        cell["code"] = re.sub(r"^#\|.*\n?", "", source, flags=re.M)
+        first = re.match(r"(\s*#\|.*(\n|$))*", source)[0] if code else ""
+        cell["marks"] = set(re.findall(r"^#\| *(\w+)", first, re.M))
+        cell["code"] = source.removeprefix(first)
     return out
 
 
