@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from run_notebook import Notebooks
 
 import house
 from house import FLOORS, PRIVATE, ROOMS
 from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
+from run_notebook import Notebooks
 
 MODULES = [n for n in NOTEBOOKS if n not in GUIDE]
 PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob("*.py"))
