@@ -11,15 +11,26 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.model.augment import Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast, RandomFlip, RandomNoise
-from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
-from mlkit.parts.build import build
-from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
+from mlkit.model.augment import (
+    Augment,
+    Cutout,
+    GridMask,
+    OneOf,
+    PerSample,
+    RandomAffine,
+    RandomBlur,
+    RandomContrast,
+    RandomFlip,
+    RandomNoise,
+)
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import HeadsLoss, accuracy
+from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
 from mlkit.model.nets import MLP
-from mlkit.config.origin import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
 from mlkit.train import resume, train
 
 PER_SAMPLE = dict(affine=lambda p=1.: RandomAffine(shear=5., p=p), flip=lambda p=1.: RandomFlip(vertical=True, p=p),
