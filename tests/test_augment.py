@@ -15,8 +15,17 @@ from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from mlkit.model.augment import (
-    Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast,
-    RandomFlip, RandomNoise)
+    Augment,
+    Cutout,
+    GridMask,
+    OneOf,
+    PerSample,
+    RandomAffine,
+    RandomBlur,
+    RandomContrast,
+    RandomFlip,
+    RandomNoise,
+)
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import HeadsLoss, accuracy
 from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
