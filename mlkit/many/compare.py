@@ -16,7 +16,7 @@ from typing import Any, Iterable
 
 from ..base.errors import UserError
 from ..base.files import write_text
-from ..base.plot import PALETTE, Panel, panels_of, plain, plot_panels
+from ..base.plot import PALETTE, Panel, panels_of, plot_panels
 from ..base.text import Table, number, short
 from ..base.walk import flat
 from ..run.folder import Run
@@ -142,6 +142,7 @@ class Comparison:
         (panels, notes), lines = self.panels, []
         fig = plot_panels(panels, self.letters, across=3)
         curves = [c for p in panels for c in p.curves]
+        def plain(text: str) -> str: return short(text).replace("$", r"\$")  # no formula
         for i in sorted({c.run for c in curves}):
             look = dict(color=PALETTE[i % len(PALETTE)], marker="o", markersize=3)
             label = f"{self.letters[i]}  {plain(self.runs[i].id)}"

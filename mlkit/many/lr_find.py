@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from ..base.errors import UserError
-from ..base.plot import PALETTE, new_figure
+from ..base.plot import COLORS, new_figure
 from ..config.node import Config
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
@@ -87,10 +87,10 @@ class LRFound:
         losses = t.loss.to_numpy()
         curve, low, high = _smoothed(losses, self.steps), losses.min(), _ceiling(losses)
         ax.plot(t.lr, losses, ".", color="0.7", label="each step")
-        ax.plot(t.lr, curve, color=PALETTE[0], label="smooth")
+        ax.plot(t.lr, curve, color=COLORS["train"], label="smooth")
         if self.lr:
             at = np.interp(self.lr, t.lr, curve)
-            ax.plot(self.lr, at, "o", color=PALETTE[1], label=f"suggestion: {self.lr:.2g}")
+            ax.plot(self.lr, at, "o", color=COLORS["val"], label=f"suggestion: {self.lr:.2g}")
         if low < high: ax.set_ylim(low - 0.1 * (high - low), high)
         ax.legend(frameon=False, title=None if self.lr else "no suggestion")
         return fig
