@@ -23,7 +23,7 @@ from ..base.errors import UserError
 from ..base.files import write_text
 from ..base.project import show_path
 from ..config.node import project_of
-from ..config.secrets import hider
+from ..config.secrets import secret_filter
 from ..parts.run_parts import Parts, fingerprint
 from ..run.folder import Run, config_text
 from .csv import CSVLogger
@@ -79,7 +79,7 @@ def _prepare(job: Job):
             c.dirpath = str(folder / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): part.set_job(job)
-    use_plain_io(trainer, hider(job.run.info["config"], project_of(job.config)))
+    use_plain_io(trainer, secret_filter(job.run.info["config"], project_of(job.config)))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
     if job.resumed: trainer.callbacks.append(keep)
