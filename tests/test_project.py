@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from run_notebook import Notebooks
 
 import house
 from house import FLOORS, PRIVATE, ROOMS
 from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
+from run_notebook import Notebooks
 
 MODULES = [n for n in NOTEBOOKS if n not in GUIDE]
 PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob("*.py"))
@@ -85,12 +85,13 @@ def copy_of_notebooks(folder: Path) -> Path:
 
 @cache
 def cells(notebook: str) -> list[dict]:
-    "The cells, each with its `code`, and the words that open its `#|` lines in `marks`."
+    "The cells, each with its `code`, and the words that open its first lines `#| …` in `marks`."
     out = json.loads((NBS / notebook).read_text(encoding="utf-8"))["cells"]
     for cell in out:
         source, code = "".join(cell["source"]), cell["cell_type"] == "code"
-        cell["marks"] = set(re.findall(r"^#\| *(\w+)", source, re.M)) if code else set()
-        cell["code"] = re.sub(r"^#\|.*\n?", "", source, flags=re.M)
+        first = re.match(r"(\s*#\|.*(\n|$))*", source)[0] if code else ""
+        cell["marks"] = set(re.findall(r"^#\| *(\w+)", first, re.M))
+        cell["code"] = source.removeprefix(first)
     return out
 
 
