@@ -24,15 +24,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from notebooks import without_recipes
 from omegaconf import OmegaConf
 
-from mlkit.parts.build import build
-from mlkit.parts.check import find_problems
+from mlkit.base.project import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config
-from mlkit.base.project import packaged_configs
+from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
+from notebooks import without_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from notebooks import without_recipes
 from omegaconf import OmegaConf
 from torch import nn
 
 from mlkit import target as module
-from mlkit.parts.build import build
 from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.locate import locate, register
 from mlkit.parts.outline import outline
 from mlkit.parts.signature import produces, signature
-from mlkit.config.origin import ConfigError
-from mlkit.parts.locate import locate, register
 from mlkit.parts.trust import TargetError, Untrusted
+from notebooks import without_recipes
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'fit', 'tracked', 'find_checkpoint']
 
-# %% ../../nbs/fit/10_job.ipynb #6cf8c52d
+# %% ../../nbs/fit/10_job.ipynb #33b155d8
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ from ..base.errors import UserError
 from ..base.files import write_text
 from ..base.project import show_path
 from ..config.node import Config, project_of
-from ..config.secrets import hider
+from ..config.secrets import secret_filter
 from ..parts.run_parts import Parts, fingerprint
 from ..run.folder import Run, config_text
 from .csv import CSVLogger
@@ -54,7 +54,7 @@ class Job:
         "The config as its run's config.yaml has it, and each checkpoint."
         return config_text(self.config)
 
-# %% ../../nbs/fit/10_job.ipynb #c29ff700
+# %% ../../nbs/fit/10_job.ipynb #c24fcdb2
 def fit(
     job: Job,  # its run is recorded by the caller
 ) -> tuple[dict[str, float], dict[str, Any] | None]:  # the metrics; what is known of best.ckpt
@@ -80,7 +80,7 @@ def _prepare(job: Job):
             c.dirpath = str(folder / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
-    use_plain_io(trainer, hider(job.run.info["config"], project_of(job.config)))
+    use_plain_io(trainer, secret_filter(job.run.info["config"], project_of(job.config)))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
     if job.resumed: trainer.callbacks.append(keep)
