@@ -555,7 +555,7 @@ PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("data",): "mlkit.data.mn
 
 MODULES = dict(nn="torch.nn", f="torch.nn.functional", optim="torch.optim", sched="torch.optim.lr_scheduler",
                data="torch.utils.data", m="torchmetrics.classification", mf="torchmetrics.functional",
-               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers", nets="mlkit.nets", ours="ours.parts",
+               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers", nets="mlkit.model.nets", ours="ours.parts",
                odd="ours.odd")
 WORDS = dict(IDENTITY="{_target_: torch.nn.Identity}", FLAT="{_target_: torch.nn.Flatten}",
              RELU="{_target_: torch.nn.ReLU}", LINEAR="{_target_: torch.nn.Linear, _args_: [784, 10]}",
@@ -772,7 +772,7 @@ def misspelt_target():
                        ("Tiiny",)]:
         new = LAB["main.yaml"] + f"extra: {{it: {{_target_: {bad}}}}}\n"
         yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", "_target_")), says=tuple(says))
-    yield from elsewhere("model.net._target_", "mlkit.nets.ConvNett", says=meant("ConvNet"))
+    yield from elsewhere("model.net._target_", "mlkit.model.nets.ConvNett", says=meant("ConvNet"))
     yield overridden("digits", "optimizer._target_=torch.optim.AdmW", says=meant("AdamW"))
 
 
