@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- Written from nbs/index.ipynb by .ci/readme.py: edit the notebook, not this file. -->"
-LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s]+)")  # a Markdown link or picture with a relative target
+LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)\s]+)")  # a link or picture with a relative target
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
@@ -20,11 +20,12 @@ def text_of(value: str | list[str]) -> str:
 
 
 def prose(source: str) -> str:
-    "A Markdown cell, its links made to start at the project's root; what is in a fence stays as it is."
+    "A Markdown cell, its links made to start at the project's root, except in fences."
     def fix(text):
         text = re.sub(r"^:::.*\n?", "", text, flags=re.M)  # Quarto's boxes are unknown to GitHub
         return LINK.sub(lambda m: m[1] + posixpath.normpath(posixpath.join("nbs", m[2])), text)
-    return "".join(part if part.startswith("```") else fix(part) for part in FENCE.split(source)).strip()
+    parts = FENCE.split(source)
+    return "".join(part if part.startswith("```") else fix(part) for part in parts).strip()
 
 
 def options(source: str) -> tuple[set[str], str]:
@@ -35,14 +36,15 @@ def options(source: str) -> tuple[set[str], str]:
 
 
 def shown(output: dict, name: str, alt: str, pictures: dict[str, bytes]) -> str:
-    "One output as Markdown; a picture is kept in `pictures` under its file name. What goes to stderr is left out."
+    "One output as Markdown, stderr left out; a picture is kept in `pictures` by its file name."
     if output["output_type"] == "stream":
         if output["name"] == "stderr": return ""
-        lines = [l.rsplit("\r", 1)[-1].rstrip() for l in text_of(output["text"]).split("\n")]  # a bar's last state
-        return fenced("\n".join(lines))
+        lines = text_of(output["text"]).split("\n")
+        return fenced("\n".join(l.rsplit("\r", 1)[-1].rstrip() for l in lines))
     data = output.get("data", {})
     if "text/markdown" in data: return prose(text_of(data["text/markdown"]))
-    for mime, suffix, decode in [("image/png", "png", base64.b64decode), ("image/svg+xml", "svg", str.encode)]:
+    images = [("image/png", "png", base64.b64decode), ("image/svg+xml", "svg", str.encode)]
+    for mime, suffix, decode in images:
         if mime in data:
             pictures[f"{name}.{suffix}"] = decode(text_of(data[mime]))
             return f"![{alt}](nbs/images/{name}.{suffix})"

@@ -2,8 +2,8 @@
 
     python benchmarks/draw_graphemes.py --font Lohit-Bengali.ttf [--out mlkit/samples/graphemes]
 
-Pillow must have raqm (`python -m PIL.features` says so), for a conjunct is shaped by the font's own tables. The same
-font, Pillow and raqm give the same files, byte for byte.
+Pillow must have raqm (`python -m PIL.features` says so), for a conjunct is shaped by the font's own
+tables. The same font, Pillow and raqm give the same files, byte for byte.
 """
 import argparse
 import csv
@@ -39,7 +39,8 @@ def draw(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--font", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=SHEET.parent)
     args = parser.parse_args()
@@ -47,4 +48,5 @@ if __name__ == "__main__":
     with open(args.out / "class_map.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["component_type", "label", "component"])
-        writer.writerows([head, i, o] for head, components in COMPONENTS.items() for i, o in enumerate(components))
+        writer.writerows([head, i, o] for head, components in COMPONENTS.items()
+                         for i, o in enumerate(components))

@@ -2,8 +2,8 @@
 
     python benchmarks/draw_samples.py --source DIR [--out mlkit/samples]
 
-DIR holds mnist/ and fashion_mnist/ with the four IDX files of each, gzipped or not. The same files in give the same
-files out, byte for byte (with the same zlib).
+DIR holds mnist/ and fashion_mnist/ with the four IDX files of each, gzipped or not. The same files
+in give the same files out, byte for byte (with the same zlib).
 """
 import argparse
 from pathlib import Path
@@ -23,17 +23,20 @@ def draw(
     n_train: int = 6000,
     n_test: int = 1000,
 ) -> None:
-    "Draw `n_train` and `n_test` images, every class in its proportion, and write them in a random order."
+    """Draw `n_train` and `n_test` images, every class in its proportion, and write them in a
+    random order."""
     for (images_name, labels_name), n in zip((IDX_FILES[:2], IDX_FILES[2:]), (n_train, n_test)):
         paths = [source / f"{images_name}.gz", source / f"{labels_name}.gz"]
-        images, labels = read_idx_pair(*(path if path.exists() else path.with_suffix("") for path in paths))
+        images, labels = read_idx_pair(*(path if path.exists() else path.with_suffix("")
+                                         for path in paths))
         rows = np.random.default_rng(SEED).permutation(stratified_split(labels, n, SEED)[1].numpy())
         write_idx(out / f"{images_name}.gz", images[rows])
         write_idx(out / f"{labels_name}.gz", labels[rows])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=SAMPLES)
     args = parser.parse_args()

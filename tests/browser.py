@@ -1,7 +1,9 @@
 """Open the pages of a built site in headless Chromium and say what is wrong with them.
 
-Chromium is driven over its DevTools protocol through a pipe: JSON messages, each ended by a zero byte. The site is
-served on 127.0.0.1 and every other host is made unreachable, so a page that needs something from elsewhere shows."""
+Chromium is driven over its DevTools protocol through a pipe: JSON messages, each ended by a zero
+byte. The site is served on 127.0.0.1 and every other host is made unreachable, so a page that needs
+something from elsewhere shows."""
+import base64
 import json
 import os
 import select
@@ -16,33 +18,42 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
-         "--no-first-run", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe"]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-quic", "--no-first-run", "--disable-component-update", "--disable-sync",
+         "--disable-dev-shm-usage", "--remote-debugging-pipe",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 # Runs in the page: wait for all of it, every picture and font, then tell what is there.
 LOOK = """(async () => {
-  if (document.readyState !== 'complete') await new Promise(done => addEventListener('load', done, {once: true}));
+  if (document.readyState !== 'complete')
+    await new Promise(done => addEventListener('load', done, {once: true}));
   const pictures = [...document.images];
   for (const p of pictures) p.loading = 'eager';
   const decoded = await Promise.all(pictures.map(p => p.decode().then(() => true, () => false)));
   await document.fonts.ready;
   return {
-    images: pictures.map((p, i) => ({src: (p.currentSrc || p.src || p.outerHTML).slice(0, 200), ok: decoded[i] && p.complete && p.naturalWidth > 0})),
+    images: pictures.map((p, i) => ({
+      src: (p.currentSrc || p.src || p.outerHTML).slice(0, 200),
+      ok: decoded[i] && p.complete && p.naturalWidth > 0})),
     links: [...document.querySelectorAll('a[href]')].map(a => a.href),
     anchors: [...document.querySelectorAll('[id], a[name]')].map(e => e.id || e.name),
   };
 })()"""
+# What is wider than the window (the page) or than its box (a block of code), in pixels.
+PAGE_EXCESS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+WIDE_CODE = """[...document.querySelectorAll('pre.sourceCode')]
+  .filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.innerText.slice(0, 80))"""
 
 
 def find_chromium() -> str:
     "The path of a Chromium; raises FileNotFoundError, with what to do, when there is none."
     for name in [os.environ.get("CHROMIUM", ""), *NAMES]:
         if name and (path := shutil.which(name)): return path
-    raise FileNotFoundError("no Chromium: run `apt-get update && apt-get install -y chromium`, or set CHROMIUM to the path of one")
+    raise FileNotFoundError("no Chromium: run `apt-get update && apt-get install -y chromium`, "
+                            "or set CHROMIUM to the path of one")
 
 
 class Browser:
-    "A headless Chromium with one tab; a context manager. `events` is what it reported since the last `open`."
+    "A headless Chromium with one tab; a context manager. `events`: reports since the last `open`."
 
     def __enter__(self) -> "Browser":
         chromium = find_chromium()
@@ -51,7 +62,8 @@ class Browser:
         self.answer, answer_w = os.pipe()
         # Chromium reads messages from descriptor 3 and writes them to 4.
         shell = f'exec "$@" 3<&{ask_r} 4>&{answer_w}'
-        cmd = ["bash", "-c", shell, "bash", chromium, *FLAGS, f"--user-data-dir={self.home.name}", "about:blank"]
+        cmd = ["bash", "-c", shell, "bash", chromium, *FLAGS,
+               f"--user-data-dir={self.home.name}", "about:blank"]
         self.process = subprocess.Popen(cmd, pass_fds=(ask_r, answer_w), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(ask_r)
@@ -72,7 +84,8 @@ class Browser:
     def call(self, method: str, timeout: float = 30, **params) -> dict:
         "Send one message and wait for its answer."
         self.last += 1
-        message = {"id": self.last, "method": method, "params": params} | ({"sessionId": self.tab} if self.tab else {})
+        message = {"id": self.last, "method": method, "params": params}
+        if self.tab: message["sessionId"] = self.tab
         os.write(self.ask, json.dumps(message).encode() + b"\0")
         answer = self.wait(lambda m: m.get("id") == self.last, timeout, method)
         if "error" in answer: raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -83,8 +96,9 @@ class Browser:
         end = time.monotonic() + timeout
         while True:
             while b"\0" not in self.buffer:
-                left = end - time.monotonic()
-                if left <= 0 or not select.select([self.answer], [], [], left)[0]: raise TimeoutError(f"Chromium: no {what} in {timeout} s")
+                left = max(0, end - time.monotonic())
+                if not select.select([self.answer], [], [], left)[0]:
+                    raise TimeoutError(f"Chromium: no {what} in {timeout} s")
                 data = os.read(self.answer, 1 << 16)
                 if not data: raise ConnectionError(f"Chromium ended before {what}")
                 self.buffer += data
@@ -99,11 +113,35 @@ class Browser:
         self.events.clear()
         self.call("Page.navigate", url=url)
         if not any(e["method"] == "Page.loadEventFired" for e in self.events):
-            self.wait(lambda m: m.get("method") == "Page.loadEventFired", 30, f"load event of {url}")
-        found = self.call("Runtime.evaluate", expression=LOOK, awaitPromise=True, returnByValue=True)
+            loaded = lambda m: m.get("method") == "Page.loadEventFired"
+            self.wait(loaded, 30, f"load event of {url}")
+        found = self.evaluate(LOOK)
         time.sleep(.1)  # what scripts start after the load event: the search index, say
-        self.call("Runtime.evaluate", expression="1")
-        return found["result"]["value"]
+        self.evaluate("1")
+        return found
+
+    def evaluate(self, expression: str):
+        "The value of a JavaScript expression in the page."
+        options = dict(expression=expression, awaitPromise=True, returnByValue=True)
+        return self.call("Runtime.evaluate", **options)["result"].get("value")
+
+    def resize(self, width: int, height: int = 1200):
+        "Give the window another size, in CSS pixels."
+        size = dict(width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def prefer(self, scheme: str):
+        "Prefer a colour scheme: 'light' or 'dark'."
+        features = [dict(name="prefers-color-scheme", value=scheme)]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def screenshot(self, file: Path, most: int = 4000):
+        "Save a picture of the whole page, of `most` pixels of its height, as PNG."
+        height = self.evaluate("document.documentElement.scrollHeight")
+        width = self.evaluate("innerWidth")
+        clip = dict(x=0, y=0, width=width, height=min(height, most), scale=1)
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        file.write_bytes(base64.b64decode(shot["data"]))
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -113,26 +151,30 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def complaints(events: list[dict], base: str) -> list[str]:
-    "What Chromium reported that a page should not do: errors on the console, failed requests, requests to elsewhere."
+    "What a page should not do: errors on the console, failed requests, requests to other hosts."
     out = []
     for event in events:
         kind, p = event["method"], event["params"]
         if kind == "Runtime.consoleAPICalled" and p["type"] in ("error", "assert"):
-            out.append("console: " + " ".join(str(a.get("value", a.get("description", ""))) for a in p["args"]))
+            said = [str(a.get("value", a.get("description", ""))) for a in p["args"]]
+            out.append("console: " + " ".join(said))
         elif kind == "Runtime.exceptionThrown":
             details = p["exceptionDetails"]
-            out.append("exception: " + details.get("exception", {}).get("description", details["text"]))
+            thrown = details.get("exception", {}).get("description", details["text"])
+            out.append(f"exception: {thrown}")
         elif kind == "Log.entryAdded" and p["entry"]["level"] == "error":
             out.append(f"console: {p['entry']['text']} {p['entry'].get('url', '')}")
-        elif kind == "Network.requestWillBeSent" and not p["request"]["url"].startswith((base, "data:", "blob:", "about:")):
-            out.append(f"asks another host: {p['request']['url']}")
+        elif kind == "Network.requestWillBeSent":
+            url = p["request"]["url"]
+            if not url.startswith((base, "data:", "blob:", "about:")):
+                out.append(f"asks another host: {url}")
         elif kind == "Network.responseReceived" and p["response"]["status"] >= 400:
             out.append(f"status {p['response']['status']}: {p['response']['url']}")
     return list(dict.fromkeys(out))
 
 
 def check_site(site: Path) -> dict[str, list[str]]:
-    "Open each page of the site; for each, by its path, what is wrong: an empty list when nothing is."
+    "Open each page of the site; what is wrong with each, by its path: an empty list if nothing is."
     handler = partial(Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, Browser() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -140,13 +182,22 @@ def check_site(site: Path) -> dict[str, list[str]]:
         pages, wrong = {}, {}
         for file in sorted(site.rglob("*.html")):
             path = file.relative_to(site).as_posix()
+            browser.resize(1400)
             pages[path] = browser.open(base + path)
             wrong[path] = complaints(browser.events, base)
+            if path.startswith(("index", "guide/", "reference")):
+                code = browser.evaluate(WIDE_CODE)
+                wrong[path] += [f"code scrolls sideways at 1400 px: {o}" for o in code]
+            browser.resize(390)
+            excess = browser.evaluate(PAGE_EXCESS)
+            if excess > 0: wrong[path].append(f"wider than 390 px by {excess}")
         server.shutdown()
     for path, page in pages.items():
         wrong[path] += [f"missing image: {i['src']}" for i in page["images"] if not i["ok"]]
         for link in dict.fromkeys(page["links"]):
-            if link.startswith(base) and (reason := broken(site, pages, link.removeprefix(base))): wrong[path].append(reason)
+            inside = link.startswith(base)
+            if inside and (reason := broken(site, pages, link.removeprefix(base))):
+                wrong[path].append(reason)
             elif link.startswith("file:"): wrong[path].append(f"link to a local file: {link}")
     return wrong
 
@@ -159,5 +210,6 @@ def broken(site: Path, pages: dict[str, dict], link: str) -> str:
     if file.is_dir(): file = file / "index.html"
     if not file.is_file(): return f"broken link: {link}"
     page = pages.get(file.relative_to(site).as_posix())
-    if anchor and page is not None and unquote(anchor) not in page["anchors"]: return f"broken link: {link} (no such anchor)"
+    if anchor and page is not None and unquote(anchor) not in page["anchors"]:
+        return f"broken link: {link} (no such anchor)"
     return ""

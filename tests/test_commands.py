@@ -16,15 +16,6 @@ from shell import ROOT, SCRIPTS, command
 MNIST = "configs/mnist.yaml"
 
 
-def seconds(*args, code: int = 0) -> float:
-    "The best of five, so that a busy machine is not mistaken for a slow command."
-    def once():
-        start = time.perf_counter()
-        assert command(*args).returncode == code
-        return time.perf_counter() - start
-    return min(once() for _ in range(5))
-
-
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory):
     "The main job, as README's first command runs it: (process, seconds, run folder)."
@@ -36,10 +27,9 @@ def main_job(tmp_path_factory):
     return done, took, Path(done.stdout.strip().rpartition("run: ")[2])
 
 
-def test_main_job(main_job, slowness):
+def test_main_job(main_job):
     done, took, run = main_job
     info = json.loads((run / "run.json").read_text())
-    assert took <= 60 * slowness
     assert "epoch 0:" in done.stderr and "batch/s" in done.stderr           # the bar
     assert re.search(r"^acc +0\.\d+ +0\.\d+ +0\.\d+$", done.stdout, re.M)   # the table
     assert info["status"] == "done" and info["metrics"]["test/acc"] >= 0.96
@@ -140,16 +130,6 @@ def test_saved_config_gives_the_same_run(main_job, tmp_path):
 
 # -- quick answers
 
-@pytest.mark.parametrize("args", [["--help"], [MNIST, "--print"], [MNIST, "--explain", "optimizer.lr"]])
-def test_quick_answers(args, slowness):
-    assert seconds("mlkit_train", *args) <= 0.3 * slowness
-
-
-def test_check_waits_for_torch_alone(slowness):
-    checked = seconds("mlkit_train", MNIST, "trainer.max_epoch=3", "model.net.chanels=1", "--check", code=2)
-    assert checked <= seconds("python", "-c", "import torch") + 0.5 * slowness
-
-
 def test_answers_import_no_torch():
     code = f"""
 import sys
@@ -163,17 +143,16 @@ assert not {{"torch", "pytorch_lightning", "pandas", "matplotlib"}} & set(sys.mo
     assert done.returncode == 0, done.stderr
 
 
-def test_table_of_200_runs(main_job, tmp_path, slowness):
+def test_table_of_200_runs(main_job, tmp_path):
     info = (main_job[2] / "run.json").read_text()
     for i in range(200):
         folder = tmp_path / "mnist" / f"20260101-{i:06}-abcd"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(info)
     assert len(command("mlkit_runs", tmp_path).stdout.splitlines()) == 201
-    assert seconds("mlkit_runs", tmp_path) <= 0.6 * slowness
 
 
-# -- bad input: one line, exit 2, no folder
+# -- bad data: one line, exit 2, no folder. Mistakes of configs are in test_mistakes.py.
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
@@ -211,17 +190,6 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
     folder = ["defaults: [data: image_folder, model: classifier]", f"data: {{root: {empty}}}",
               "model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 2}}"]
     return {
-        "missing file": (["configs/mnits.yaml"], r"^configs/mnits\.yaml: no such config file; did you mean 'mnist\.yaml'\?$"),
-        "broken YAML": ([write(tmp_path / "b.yaml", "trainer:\n  max_epochs: [1, 2\nseed: 3\n")], r"b\.yaml:3:\d+: YAML does not parse: .*2:15"),
-        "unknown key": ([write(tmp_path / "u.yaml", f"defaults: [data: mnist, model: classifier]\ntrainr: {{max_epochs: 3}}\nmodel: {{net: {{_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}}}\n")],
-                        r"u\.yaml:2:1: trainr: nothing reads this key; did you mean 'trainer'\?"),
-        "unknown argument": ([MNIST, "trainer.max_epoch=3"], r"^command line: trainer\.max_epoch=3: pytorch_lightning\.Trainer has no argument 'max_epoch'; did you mean 'max_epochs'\?$"),
-        "unknown override": ([MNIST, "sede=3"], r"^command line: sede=3: there is no key 'sede'; did you mean 'seed'\?"),
-        "unknown option": ([MNIST, "optimizer=adamm"], r"^command line: optimizer=adamm: group 'optimizer' has no option 'adamm'; did you mean"),
-        "missing argument": ([MNIST, "~model.net.num_classes"], r"^configs/mnist\.yaml:\d+:\d+: model\.net\._target_: mlkit\.nets\.ConvNet needs 'num_classes'"),
-        "target that does not import": ([MNIST, "model.net._target_=mlkit.nets.ConvNett"], r"^command line: model\.net\._target_=mlkit\.nets\.ConvNett: mlkit\.nets has no 'ConvNett'; did you mean 'ConvNet'\?$"),
-        "module that does not exist": ([MNIST, "model.net._target_=mynets.Net"], r"there is no module 'mynets'"),
-        "interpolation": ([MNIST, "model.net.num_classes=${n_classes}"], r"^command line: model\.net\.num_classes=\$\{n_classes\}: .* cannot be resolved"),
         "truncated IDX": ([MNIST, "data.source=full", f"data.root={cut}"], r"data: .*train-images-idx3-ubyte\.gz: truncated"),
         "bad checksum": ([MNIST, *full, f"data.mirrors=['{served}']"], r"data: .*(checksum|md5)"),
         "no network": ([MNIST, *full, "data.mirrors=['http://127.0.0.1:9']"], r"data: .*127\.0\.0\.1:9.*source: sample"),
@@ -229,9 +197,7 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
     }
 
 
-KINDS = ["missing file", "broken YAML", "unknown key", "unknown argument", "unknown override",
-    "unknown option", "missing argument", "target that does not import", "module that does not exist", "interpolation",
-    "truncated IDX", "bad checksum", "no network", "empty image folder"]
+KINDS = ["truncated IDX", "bad checksum", "no network", "empty image folder"]
 
 
 def test_every_kind_is_tried(tmp_path, served): assert list(bad_inputs(tmp_path, served)) == KINDS
@@ -241,18 +207,11 @@ def test_every_kind_is_tried(tmp_path, served): assert list(bad_inputs(tmp_path,
 def test_bad_input(kind, tmp_path, served):
     args, says = bad_inputs(tmp_path, served)[kind]
     runs = tmp_path / "runs"
-    start = time.perf_counter()
     done = command("mlkit_train", *args, MLKIT_runs=str(runs))
     lines = [o for o in done.stderr.strip().splitlines()]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1 and re.search(says, lines[0]), done.stderr
     assert not done.stdout and not runs.exists()
-    assert time.perf_counter() - start < 40
-
-
-def test_all_problems_at_once():
-    done = command("mlkit_train", MNIST, "trainer.max_epoch=3", "model.net.channels=1", "optimizer.learning_rate=1", "--check")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 3, done.stderr
 
 
 # -- failures and interruptions of a fit

@@ -45,17 +45,6 @@ def many(dir: Path, info: dict, n: int) -> Path:
 
 # -- the table
 
-def test_2000_runs_take_2_seconds(description, tmp_path, slowness):
-    import pandas  # noqa: F401  (its import is not what is measured)
-    many(tmp_path, description, 2000)
-    def seconds():
-        start = time.perf_counter()
-        table = runs(tmp_path, where="val/acc >= 0.5 and optimizer.lr < 1", sort="+val/acc")
-        assert len(table) == 1000 and table["val/acc"].is_monotonic_increasing
-        return time.perf_counter() - start
-    assert min(seconds() for _ in range(3)) <= 2 * slowness
-
-
 def test_text_needs_nothing_heavy(description, tmp_path):
     many(tmp_path, description, 3)
     code = f"""
@@ -149,7 +138,7 @@ def test_unlike_runs_stand_side_by_side(description, tmp_path):
     compared = compare([*folders, tmp_path / "r" / "9"])
     panels, notes = compared.panels
     assert [(p.name, p.x, [(c.run, c.stage, len(c.y)) for c in p.curves]) for p in panels][:2] == [
-        ("loss", "step", [(0, "val", 2), (1, "val", 1), (2, "val", 1), (0, "train", 3)]), ("lr", "epoch", [(1, "", 1)])]
+        ("loss", "step", [(0, "val", 2), (0, "train", 3), (1, "val", 1), (2, "val", 1)]), ("lr", "epoch", [(1, "", 1)])]
     assert [n[0] for n in notes] == list("DEGHJI") and "leads out" in notes[-2]
     text = str(compared)
     assert "config: no differences" in text and "val/loss" in text and all(n in text for n in notes)
@@ -186,8 +175,9 @@ def test_the_page_holds_what_it_should_and_nothing_more(description, tmp_path):
     page = compare([a, b]).html(tmp_path / "page.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(page)
-    assert tags.found == {"html", "head", "meta", "title", "style", "body", "h1", "h3", "div", "table", "tr", "th", "td", "i", "picture", "source", "img"}
-    assert len(tags.links) == 2 and all(re.fullmatch(r"data:image/png;base64,[\w+/=]+", o) for o in tags.links)
+    assert tags.found == {"html", "head", "meta", "title", "style", "body", "h1", "h3", "div",
+                          "table", "tr", "th", "td", "code", "img"}
+    assert len(tags.links) == 1 and re.fullmatch(r"data:image/png;base64,[\w+/=]+", tags.links[0])
 
 
 # -- mlkit_runs

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mlkit.config.origin import ConfigError
-from mlkit.many.lr_find import lowest, lr_find
+from mlkit.many.lr_find import _lowest, lr_find
 from mlkit.train import train
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
@@ -145,7 +145,7 @@ def test_the_suggestion_is_worth_something(tmp_path, optimizer):
 def test_noise_is_seldom_taken_for_a_fall():
     dice = np.random.default_rng(0)
     def falls(n, slope):
-        try: return lowest(2.3 + dice.normal(0, 0.1, n) - slope * np.r_[np.linspace(0, 1, n - n // 5), np.linspace(1, 0, n // 5)], n) > 0
+        try: return _lowest(2.3 + dice.normal(0, 0.1, n) - slope * np.r_[np.linspace(0, 1, n - n // 5), np.linspace(1, 0, n // 5)], n) > 0
         except ValueError: return False
     for n in (30, 100, 300):
         assert sum(falls(n, 0) for _ in range(200)) <= 10

@@ -12,11 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def steps() -> list[tuple[str, str, list[str]]]:
-    "The fences of 'Make it yours': what each is, what it holds, and the file names in the words before it."
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Make it yours")[2].partition("\n## ")[0]
+    """The fences of 'Make it yours': what each is, what it holds, and the file names in the words
+    before it."""
+    section = (
+        (ROOT / "README.md").read_text(
+            encoding="utf-8").partition("## Make it yours")[2].partition("\n## ")[0])
     section = section[section.index("A project of one's own"):]
     parts = re.split(r"^```(\w*)\n(.*?)^```$", section, flags=re.M | re.S)
-    return [(kind, text, re.findall(r"`(\S+\.\w+)`", before)) for before, kind, text in zip(parts[::3], parts[1::3], parts[2::3])]
+    return [(kind, text, re.findall(r"`(\S+\.\w+)`", before))
+            for before, kind, text in zip(parts[::3], parts[1::3], parts[2::3])]
 
 
 def test_the_walk_through(tmp_path):
@@ -29,7 +33,8 @@ def test_the_walk_through(tmp_path):
         elif kind == "yaml": (folder / named[-1]).write_text(text)
         else:
             if cells: nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / notebook)
-            done = subprocess.run(["bash", "-euc", text], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            done = subprocess.run(["bash", "-euc", text], cwd=folder, env=env,
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
             folder = tmp_path / "shapes"
     (run,) = folder.glob("runs/shapes/*/run.json")

@@ -1203,25 +1203,20 @@ def in_a_shell(m: Mistake, folder: Path, root: Path) -> str:
     return complaints(m, done.returncode, done.stdout, done.stderr, root)
 
 
-CAUGHT: dict[str, tuple[int, int]] = {}  # kind -> caught, all
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_mistake(kind, project, figure):
     mistakes = corpus(KINDS[kind])
-    folders = [write(project / kind.replace(" ", "_") / str(i), m.files()) for i, m in enumerate(mistakes)]
-    missed = list(filter(None, (in_process(m, folder, project) for m, folder in zip(mistakes, folders))))
-    CAUGHT[kind] = len(mistakes) - len(missed), len(mistakes)
-    told = "{}: caught {} / {}".format(kind, *CAUGHT[kind])
+    home = project / kind.replace(" ", "_")
+    missed = [in_process(m, write(home / str(i), m.files()), project)
+              for i, m in enumerate(mistakes)]
+    missed = list(filter(None, missed))
+    told = f"{kind}: caught {len(mistakes) - len(missed)} / {len(mistakes)}"
     figure(told)
     assert not missed, "\n\n".join([told, *missed])
 
 
-def test_all_mistakes(figure):
-    caught, total = map(sum, zip((0, 0), *CAUGHT.values()))
-    figure(f"mistakes: caught {caught} / {total}")
-    if CAUGHT.keys() == KINDS.keys(): assert total >= 150
-    assert caught == total, CAUGHT
+def test_the_corpus_is_large(project):
+    assert sum(len(corpus(f)) for f in KINDS.values()) >= 150
 
 
 def test_mistakes_in_a_shell(project, figure):

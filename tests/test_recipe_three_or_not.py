@@ -49,15 +49,15 @@ def tracked(tree, tmp_path_factory) -> Run:
 
 # The job
 
-def test_the_job_from_a_shell(tmp_path, slowness, figure):
+@pytest.mark.slow
+def test_the_job_from_a_shell(tmp_path, figure):
     run, seconds = job(tmp_path / "runs", "three_or_not", f"data.root={tmp_path / 'data'}")
-    figure(f"three_or_not: test/acc {run.metrics['test/acc']:.4f} in {seconds:.0f} s, slowness {slowness:.1f}")
+    figure(f"three_or_not: test/acc {run.metrics['test/acc']:.4f} in {seconds:.0f} s")
     assert run.metrics["test/acc"] >= 0.985 and run.metrics["test/auroc"] > 0.99
     assert run.metrics["test/precision"] > 0.9 and run.metrics["test/recall"] > 0.9  # always 'no': 0 and 0
     files = {split: [len(list((tmp_path / "data" / split / c).glob("*.png"))) for c in CLASSES] for split in ("train", "test")}
     assert sum(files["train"]) == 6000 and sum(files["test"]) == 1000
     assert 0.89 < files["test"][0] / 1000 < 0.91  # the accuracy of always 'no'
-    assert seconds < 90 * slowness
 
 
 # The tree

@@ -200,7 +200,7 @@ def test_unchanged_code_runs_where_it_is(lab, tmp_path, monkeypatch):
 
 def test_without_git(tmp_path):
     for name in ("pyproject.toml", "mine/__init__.py"): write(tmp_path / name, "")
-    write(tmp_path / "mine/nets.py", "from mlkit.nets import MLP\ndef net(): return MLP(784, 10)\n")
+    write(tmp_path / "mine/nets.py", "from mlkit.model.nets import MLP\ndef net(): return MLP(784, 10)\n")
     write(tmp_path / "b.yaml", "defaults: [data: mnist, model: classifier]\nmodel: {net: {_target_: mine.nets.net}}\n"
           "trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, limit_test_batches: 2}\n")
     env = dict(GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
@@ -222,7 +222,7 @@ def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
     for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(tmp_path, *args)
     short = ["trainer.max_epochs=1", *(f"+trainer.limit_{o}_batches=8" for o in ("train", "val", "test"))]
     run = train(config, *short, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="1")  # and with its threads
-    write(tmp_path / "mlkit/nets.py", "raise ImportError('the mlkit of today')\n")
+    write(tmp_path / "mlkit/model/nets.py", "raise ImportError('the mlkit of today')\n")
     done = command("mlkit_reproduce", run.dir, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="2")
     assert done.returncode == 0 and "bitwise equal" in done.stdout, done.stdout + done.stderr
 

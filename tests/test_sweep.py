@@ -20,7 +20,7 @@ from mlkit.completion import completions
 from mlkit.run.folder import Run
 from mlkit.config.grammar import alternatives, parse_value
 from mlkit.config.origin import ConfigError
-from mlkit.many.sweep import combinations, grid
+from mlkit.many.sweep import grid, load_trials
 from mlkit.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -75,9 +75,10 @@ def test_hydra_says_the_same(hydra_python):
 
 
 def test_the_first_key_is_the_slowest():
-    assert list(combinations("a=1,2", "b=x", "c=u,v")) == [("a=1", "b=x", "c=u"), ("a=1", "b=x", "c=v"), ("a=2", "b=x", "c=u"), ("a=2", "b=x", "c=v")]
-    with pytest.raises(ConfigError) as e: combinations("a=1,", "b='x", "c=1,2")
-    assert [o.key for o in e.value.problems] == ["a", "b"]
+    trials = load_trials(MNIST, "seed=1,2", "trainer.max_epochs=3", "optimizer=sgd,adam")
+    assert [*map(str, trials)] == [f"seed={n} optimizer={o}" for n in (1, 2) for o in ("sgd", "adam")]
+    with pytest.raises(ConfigError) as e: load_trials(MNIST, "seed=1,", "name='x", "trainer.max_epochs=1,2")
+    assert [o.key for o in e.value.problems] == ["seed", "name"]
 
 
 def test_without_a_sweep_several_values_are_refused():

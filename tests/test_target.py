@@ -8,7 +8,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-import time
 import types
 import typing
 from dataclasses import dataclass

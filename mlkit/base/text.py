@@ -19,8 +19,9 @@ def short(
 ) -> str:
     "A value as YAML would write it, on one line of at most `limit` characters."
     if isinstance(value, str) and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
-    else: text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
-    text = text.removesuffix("\n...\n").strip()
+    else:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+        text = text.removesuffix("\n...\n").strip()
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
@@ -39,9 +40,10 @@ class Table(list):
     def __init__(self,
         header: Iterable[str],  # of each column; all '': the text has no line for it
         rows: Iterable[Iterable],  # of one cell a column; the cells are shown by `str`
+        empty: str = "",  # what to say where there are no rows; '': the header
     ):
         super().__init__(rows)
-        self.header = tuple(header)
+        self.header, self.empty = tuple(header), empty
 
     def cells(self) -> list[tuple[str, ...]]:
         "The rows as text."
@@ -53,6 +55,7 @@ class Table(list):
         return [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 
     def __str__(self):
+        if self.empty and not self: return self.empty
         rows = [self.header, *self.cells()] if any(self.header) else self.cells()
         widths, right = [max(map(len, column)) for column in zip(*rows)], self.is_number()
         pad = lambda cell, width, right: cell.rjust(width) if right else cell.ljust(width)
@@ -60,6 +63,7 @@ class Table(list):
     __repr__ = __str__
 
     def _repr_html_(self):
+        if self.empty and not self: return escape(self.empty)
         sides = ["right" if o else "left" for o in self.is_number()]
         cell = '<td style="text-align:{}"><code style="white-space:pre">{}</code></td>'
         lines = ["".join(f"<th>{escape(o)}</th>" for o in self.header)]

@@ -340,7 +340,7 @@ def _shrunk(self: Graphemes, files: Mapping[Path, pq.ParquetFile]) -> Tensor:  #
 
 # %% ../../nbs/recipes/graphemes.ipynb #ddc49b0b
 @patch
-def _read(self: Graphemes) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+def read_data(self: Graphemes) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     "Pictures, labels by head, and the rows of train, val and test."
     if not self.root.is_dir(): raise FileNotFoundError(f"{self.root}: no such folder; with sample=2500 it is made")
     self.components = read_class_map(self.root / "class_map.csv", self.num_classes)

@@ -7,17 +7,16 @@ __all__ = ['config_text', 'Run']
 
 # %% ../../nbs/run/02_folder.ipynb #0261e4eb
 import importlib.metadata, json, os, platform, re, tempfile, time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic, write_text
+from ..base.files import atomic, is_locked, lock, write_text
 from ..base.plot import plot_history
 from ..base.project import show_path
 from ..base.text import Table, number
@@ -80,15 +79,6 @@ def _versions() -> dict[str, str]:
         try: found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError: pass
     return found
-
-# %% ../../nbs/run/02_folder.ipynb #c1ab5f30
-def _is_locked(path: Path) -> bool:
-    "Does a process hold this lock?"
-    if not path.is_file() or path.is_symlink(): return False
-    try:
-        with FileLock(path, timeout=0): return False
-    except (Timeout, PermissionError): return True  # held; or another user's, who may hold it
-    except OSError: return False
 
 # %% ../../nbs/run/02_folder.ipynb #d55ada7f
 class Run:
@@ -154,7 +144,7 @@ class Run:
     def status(self) -> str:
         "running, done, failed or interrupted; the last also if a process here was killed."
         status, here = self.info["status"], self.info.get("host") == platform.node()
-        killed = status == "running" and here and not _is_locked(self.dir / ".lock")
+        killed = status == "running" and here and not is_locked(self.dir / ".lock")
         return "interrupted" if killed else status
 
     @contextmanager
@@ -162,9 +152,9 @@ class Run:
         "Hold the run's lock. Raises UserError if another process does."
         if not self.writes: return (yield)
         path = self.file(".lock")
-        try: held = FileLock(path).acquire(timeout=1)
-        except Timeout: raise UserError(f"{self.id}: another process is training it") from None
-        with held:
+        with ExitStack() as stack:
+            try: stack.enter_context(lock(path, wait=1))  # to ask for a run's status takes it, too
+            except TimeoutError: raise UserError(f"{self.id}: another process is training it") from None
             try: yield
             finally: path.unlink(missing_ok=True)
 
