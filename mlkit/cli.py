@@ -42,8 +42,8 @@ def _how_to_go_on(e) -> str:
 
 
 def _say(message, code: int) -> int:
-    from mlkit.config.secrets import hider
-    print(hider({})(str(message)), file=sys.stderr)
+    from mlkit.config.secrets import secret_filter
+    print(secret_filter({})(str(message)), file=sys.stderr)
     return code
 
 # %% ../nbs/cli.ipynb #7d9ead47

@@ -6,7 +6,7 @@
 __all__ = ['SCRIPTS', 'completions', 'complete_for']
 
 # %% ../nbs/completion.ipynb #20342187
-import re, shlex
+import shlex
 from typing import Iterable
 
 from omegaconf import OmegaConf
@@ -29,7 +29,7 @@ def completions(
     word, before = words[-1], words[1:-1]
     config = next((o for o in before if o.endswith((".yaml", ".yml"))), None)
     if word.startswith("-"): return [o for o in _FLAGS if o.startswith(word)]
-    cfg = config and _load(config, [o for o in before if "=" in o])
+    cfg = _load(config, [o for o in before if "=" in o]) if config else None
     if cfg is None: return []
     if before[-1] == "--explain": found = _keys(cfg)
     elif "=" in word: found = _values(word, cfg, is_sweep=bool({"-m", "--multirun"} & {*words}))
@@ -61,7 +61,7 @@ def _keys(cfg: Config) -> list[str]:
 
 def _changes(word: str, cfg: Config) -> list[str]:
     "Keys and groups, as the start of an override; + and ~ stay, and ~ needs no value."
-    op = re.match(r"[~+]*", word)[0]
+    op = word[:len(word) - len(word.lstrip("~+"))]
     names = dict.fromkeys([*search_of(cfg).groups(), *_keys(cfg)])
     return [f"{op}{o}" if op == "~" else f"{op}{o}=" for o in names]
 

@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fixtures import figure, hydra_python, pytest_terminal_summary  # noqa: F401
 
 for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]: os.environ.pop(name, None)

@@ -1,8 +1,9 @@
 "Fixtures that tests/ and benchmarks/ share; each conftest.py takes them from here."
 from pathlib import Path
 
-import hydra_oracle
 import pytest
+
+import hydra_oracle
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ FLOORS = {"base": 0, "config": 1, "data": 1, "model": 1, "parts": 2, "run": 2, "
 # Doors on one floor that may lead to each other, as rooms of one wing may.
 TOGETHER = [{"train", "use"}, {"cli", "completion", "all"}]
 # The files that may touch private names of these libraries.
-PRIVATE = {"mlkit/fit/lightning.py": {"pytorch_lightning", "lightning_fabric", "torch", "torchmetrics"},
+PRIVATE = {"mlkit/fit/lightning.py": {"pytorch_lightning", "lightning_fabric", "torch",
+                                      "torchmetrics"},
            "mlkit/config/node.py": {"omegaconf"}, "mlkit/config/yaml.py": {"yaml"}}
 PUBLIC_IN_SPITE = {"_asdict", "_fields", "_make", "_replace",  # of named tuples
                    "_getframe", "_exit"}                       # of sys and os
@@ -120,7 +121,8 @@ def groups_out_of_order(room: Room) -> list[str]:
         else: top = node.module.split(".")[0]
         if top == "__future__": return 0
         return 3 if top == "mlkit" else 1 if top in sys.stdlib_module_names else 2
-    ranks = [(n.lineno, rank(n)) for n in room.tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    ranks = [(n.lineno, rank(n)) for n in room.tree.body
+             if isinstance(n, ast.Import | ast.ImportFrom)]
     return [f"{room.path}:{line}: an import of an earlier group" for (_, before), (line, now)
             in zip(ranks, ranks[1:]) if now < before]
 
@@ -139,7 +141,8 @@ def own_names(room: Room) -> set[str]:
         if isinstance(node, Function | ast.ClassDef): out.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store): out.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"): out.add(node.attr)
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                out.add(node.attr)
     return out
 
 
@@ -154,7 +157,8 @@ def private_uses(room: Room) -> list[str]:
     for node in ast.walk(room.tree):
         if isinstance(node, ast.Attribute): name = node.attr
         elif (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-              and node.func.id in ("getattr", "hasattr", "setattr", "delattr") and len(node.args) > 1
+              and node.func.id in ("getattr", "hasattr", "setattr", "delattr")
+              and len(node.args) > 1
               and isinstance(node.args[1], ast.Constant)): name = node.args[1].value
         else: continue
         if is_private(name) and name not in own and not allowed:
@@ -226,8 +230,10 @@ def undocumented(room: Room, name: str, function: Function) -> list[str]:
     for arg in every[1 if method else 0:]:
         if arg.arg.startswith("_"): continue  # a caller does not pass it
         lacks = [word for word, there in (("type", arg.annotation is not None),
-                                          ("comment", has_comment(arg.lineno, arg.arg))) if not there]
-        if lacks: out.append(f"{room.path}:{arg.lineno}: {name}({arg.arg}): no {' and no '.join(lacks)}")
+                                          ("comment", has_comment(arg.lineno, arg.arg)))
+                 if not there]
+        if lacks:
+            out.append(f"{room.path}:{arg.lineno}: {name}({arg.arg}): no {' and no '.join(lacks)}")
     return out
 
 
@@ -236,7 +242,8 @@ def undocumented_return(room: Room, name: str, function: Function) -> list[str]:
     comments, _ = comments_of(room.text)
     where = f"{room.path}:{function.lineno}: {name} -> : "
     if function.returns is None:
-        inner = [n for f in ast.walk(function) if isinstance(f, Function | ast.Lambda) and f is not function
+        inner = [n for f in ast.walk(function) if isinstance(f, Function | ast.Lambda)
+                 and f is not function
                  for n in ast.walk(f)]
         gives = [n for n in ast.walk(function) if n not in inner
                  and (isinstance(n, ast.Return) and n.value or isinstance(n, ast.Yield))]

@@ -1,13 +1,12 @@
 """The cases of test_compose.py: trees of YAML files, command lines, and what is to become of them.
 
-A tree is written as {file without '.yaml': text}; 'config' is the primary one. What Hydra makes of each case is in
-hydra_answers.json; after a change here run `python tests/hydra_oracle.py --write`.
+A tree is written as {file without '.yaml': text}; 'config' is the primary one. What Hydra makes of
+each case is in hydra_answers.json; after a change here run `python tests/hydra_oracle.py --write`.
 """
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,16 @@ class Case:
 
 def cases(topic: str, tree: dict[str, str], **overrides: str | tuple) -> list[Case]:
     "Several command lines for one tree."
-    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", tree, (v,) if isinstance(v, str) else tuple(v))
+    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", tree, (v,) if isinstance(v, str)
+                 else tuple(v))
             for k, v in overrides.items()]
 
 
 def trees(topic: str, common: dict[str, str], **configs: str | tuple) -> list[Case]:
     "Several primary configs, or (config, *overrides), for one folder of groups."
     rows = {k: (v,) if isinstance(v, str) else v for k, v in configs.items()}
-    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", {**common, "config": v[0]}, tuple(v[1:]))
+    return [Case(f"{topic}: {k.replace('_', ' ').strip()}", {**common, "config": v[0]},
+                 tuple(v[1:]))
             for k, v in rows.items()]
 
 
@@ -47,11 +48,14 @@ def columns(text: str) -> list[str]:
 
 DB = {"db/mysql": "driver: mysql\nport: 3306\nauth: {user: root}",
       "db/postgres": "driver: postgres\nport: 5432\nauth: {user: pg, tls: true}",
-      "db/sqlite": "driver: sqlite\nfile: app.db", "db/empty": "", "db/words": "# nothing but words\n",
+      "db/sqlite": "driver: sqlite\nfile: app.db", "db/empty": "",
+      "db/words": "# nothing but words\n",
       "server/apache": "name: apache\nport: 80", "server/nginx": "name: nginx\nport: 8080",
-      "number/1": "n: 1", "dot.ted/a": "n: 1", "da-shed/a": "n: 1", "dot.ted/b.c": "n: 2", "da-shed/b-c": "n: 2",
+      "number/1": "n: 1", "dot.ted/a": "n: 1", "da-shed/a": "n: 1", "dot.ted/b.c": "n: 2",
+      "da-shed/b-c": "n: 2",
       "model/plain": "kind: plain", "model/net/wide": "width: 64",
-      "flat/one": "# @package _global_\nwho: one\nport: 1", "flat/two": "# @package _global_\nwho: two\nport: 2"}
+      "flat/one": "# @package _global_\nwho: one\nport: 1",
+      "flat/two": "# @package _global_\nwho: two\nport: 2"}
 OURS = "\ndb: {driver: ours, extra: 1}\nwho: us\nport: 0"
 
 LISTS = [
@@ -108,10 +112,13 @@ LISTS = [
 ]
 
 NET = {"base": "seed: 1\nport: 9", "dir/base": "deep: 2", "dir/sub/leaf": "leaf: 3",
-       "model/plain": "kind: plain\nwidth: 1", "model/net/narrow": "width: 8", "model/net/wide": "width: 64\ndepth: 2",
-       "model/net/cifar_net": "width: 3", "model/net/mnist_net": "width: 1", "model/net/act/relu": "act: relu",
+       "model/plain": "kind: plain\nwidth: 1", "model/net/narrow": "width: 8",
+       "model/net/wide": "width: 64\ndepth: 2",
+       "model/net/cifar_net": "width: 3", "model/net/mnist_net": "width: 1",
+       "model/net/act/relu": "act: relu",
        "model/net/act/gelu": "act: gelu", "data/mnist": "name: mnist", "data/cifar": "name: cifar",
-       "data_model/mnist_resnet": "patch: 1", "head/linear": "out: 10", "head/mlp": "out: 20\nhidden: 30"}
+       "data_model/mnist_resnet": "patch: 1", "head/linear": "out: 10",
+       "head/mlp": "out: 20\nhidden: 30"}
 ALL = {**DB, **NET}
 
 PACKAGES = [
@@ -137,7 +144,8 @@ PACKAGES = [
         an_option_of_a_folder="defaults: [dir/base, dir/sub/leaf]",
         absolute_without_group="defaults: [/base, /dir/base]",
         same_name_as_the_group="defaults: [db@db: mysql]"),
-    *[Case(f"header: {name}", {**ALL, "config": config, "group/option": text}) for name, config, text in [
+    *[Case(f"header: {name}", {**ALL, "config": config, "group/option": text})
+      for name, config, text in [
         ("global", "defaults: [group: option]", "# @package _global_\nx: 1"),
         ("a word", "defaults: [group: option]", "# @package other\nx: 1"),
         ("a path", "defaults: [group: option]", "# @package other.deep\nx: 1"),
@@ -145,27 +153,38 @@ PACKAGES = [
         ("without a blank", "defaults: [group: option]", "#@package other\nx: 1"),
         ("after blank lines", "defaults: [group: option]", "\n\n   # @package other\nx: 1"),
         ("blanks around", "defaults: [group: option]", "#    @package    other   \nx: 1"),
-        ("after another header", "defaults: [group: option]", "# @author someone\n# @package other\nx: 1"),
-        ("after a comment it counts as one", "defaults: [group: option]", "# about this\n# @package other\nx: 1"),
-        ("after a key it counts as a comment", "defaults: [group: option]", "x: 1\n# @package other\ny: 2"),
-        ("after three dashes it counts as a comment", "defaults: [group: option]", "---\n# @package other\nx: 1"),
-        ("twice, the last counts", "defaults: [group: option]", "# @package one\n# @package two\nx: 1"),
+        ("after another header", "defaults: [group: option]",
+         "# @author someone\n# @package other\nx: 1"),
+        ("after a comment it counts as one", "defaults: [group: option]",
+         "# about this\n# @package other\nx: 1"),
+        ("after a key it counts as a comment", "defaults: [group: option]",
+         "x: 1\n# @package other\ny: 2"),
+        ("after three dashes it counts as a comment", "defaults: [group: option]",
+         "---\n# @package other\nx: 1"),
+        ("twice, the last counts", "defaults: [group: option]",
+         "# @package one\n# @package two\nx: 1"),
         ("for a file without keys", "defaults: [group: option]\na: 1", "# @package other\n"),
         ("for its own list, too", "defaults: [group: option]",
          "# @package other\ndefaults: [/server: nginx, /db@d: mysql, _self_]\nx: 1"),
         ("global, for its own list, too", "defaults: [group: option]",
-         "# @package _global_\ndefaults: [/db: mysql, /model/net: wide, _self_]\nx: 1\ndb: {port: 1}"),
-        ("a list of options, each with its own", "defaults: [flat: [one, two], group: option]", "x: 1"),
-        ("not used for a package in the list", "defaults: [group@mine: option]", "# @package other.deep\nx: 1"),
+         "# @package _global_\ndefaults: [/db: mysql, /model/net: wide, _self_]\nx: 1\ndb: {port: "
+         "1}"),
+        ("a list of options, each with its own", "defaults: [flat: [one, two], group: option]",
+         "x: 1"),
+        ("not used for a package in the list", "defaults: [group@mine: option]",
+         "# @package other.deep\nx: 1"),
     ]],
     Case("header: in the primary", {"config": "# @package top\na: 1"}),
-    Case("header: in the primary, with a list", {**DB, "config": "# @package top\ndefaults: [db: mysql]\na: 1"}),
-    Case("header: in the primary, global", {**DB, "config": "# @package _global_\ndefaults: [db: mysql]\na: 1"}),
+    Case("header: in the primary, with a list",
+         {**DB, "config": "# @package top\ndefaults: [db: mysql]\na: 1"}),
+    Case("header: in the primary, global",
+         {**DB, "config": "# @package _global_\ndefaults: [db: mysql]\na: 1"}),
 ]
 
 # A file in a group with a list of its own: `top/it` is what each row writes.
 NESTED = [
-    Case(f"nested: {name}", {**ALL, "top/other": "o: 1\nw: 1", "top/sub/a": "sub: a", "top/sub/b": "sub: b\nmore: 1",
+    Case(f"nested: {name}",
+         {**ALL, "top/other": "o: 1\nw: 1", "top/sub/a": "sub: a", "top/sub/b": "sub: b\nmore: 1",
                              "config": config, "top/it": text}) for name, config, text in [
         (name, "defaults: [top: it, _self_]\nz: 1", text) for name, text in {
             "a group below": "defaults: [sub: a]\nw: 2",
@@ -204,10 +223,14 @@ NESTED = [
             "a global one with its neighbour": "# @package _global_\ndefaults: [other]\nw: 2",
         }.items()]]
 
-LEVELS = {"config": "defaults: [a: one, _self_]\nend: 1", "a/one": "defaults: [b: one, _self_]\nat: a",
-          "a/b/one": "defaults: [c: one, _self_]\nat: ab", "a/b/c/one": "defaults: [d@side: one, /x: one]\nat: abc",
-          "a/b/c/two": "at: abc2", "a/b/c/d/one": "defaults: [/x@up: two]\nat: abcd", "a/b/c/d/two": "at: abcd2",
-          "x/one": "defaults: [y: one]\nat: x", "x/two": "at: x2", "x/y/one": "at: xy", "x/y/two": "at: xy2"}
+LEVELS = {"config": "defaults: [a: one, _self_]\nend: 1",
+          "a/one": "defaults: [b: one, _self_]\nat: a",
+          "a/b/one": "defaults: [c: one, _self_]\nat: ab",
+          "a/b/c/one": "defaults: [d@side: one, /x: one]\nat: abc",
+          "a/b/c/two": "at: abc2", "a/b/c/d/one": "defaults: [/x@up: two]\nat: abcd",
+          "a/b/c/d/two": "at: abcd2",
+          "x/one": "defaults: [y: one]\nat: x", "x/two": "at: x2", "x/y/one": "at: xy",
+          "x/y/two": "at: xy2"}
 NESTED += cases("levels", LEVELS,
     as_they_are=(), third="a/b/c=two", fourth_at_its_package="a/b/c/d@a.b.c.side=two",
     absolute_in_the_third="x@a.b.c.x=two", below_it="x/y@a.b.c.x.y=two", no_third="~a/b/c",
@@ -220,14 +243,19 @@ BASE = {**ALL, "start": "defaults: [db: mysql, server: apache, model: big, _self
         "exp/none": "# @package _global_\nlr: 1",
         "exp/db": "# @package _global_\ndefaults: [override /db: postgres]\nlr: 2\ndb: {port: 7}",
         "exp/db2": "# @package _global_\ndefaults: [override /db: sqlite]\nlr: 3",
-        "exp/self": "# @package _global_\ndefaults: [_self_, override /db: postgres, override /server: nginx]\nlr: 4",
-        "exp/net": "# @package _global_\ndefaults: [override /model/net: wide, override /model/net/act: gelu]",
+        "exp/self": "# @package _global_\ndefaults: [_self_, override /db: postgres, override "
+                    "/server: nginx]\nlr: 4",
+        "exp/net": "# @package _global_\ndefaults: [override /model/net: wide, override "
+                   "/model/net/act: gelu]",
         "exp/child": "# @package _global_\ndefaults: [db, _self_]\nlr: 5",
-        "exp/grandchild": "# @package _global_\ndefaults: [child, override /server: nginx, _self_]\nlr: 6",
+        "exp/grandchild": "# @package _global_\ndefaults: [child, override /server: nginx, "
+                          "_self_]\nlr: 6",
         "exp/rebel": "# @package _global_\ndefaults: [db, override /db: sqlite]",
-        "exp/without": "# @package _global_\ndefaults: [override /db: null, override /server: null]\nlr: 7",
+        "exp/without": "# @package _global_\ndefaults: [override /db: null, override /server: "
+                       "null]\nlr: 7",
         "exp/many": "# @package _global_\ndefaults: [override /db: [mysql, sqlite]]",
-        "exp/adds": "# @package _global_\ndefaults: [/head: mlp, override /db: sqlite, _self_]\nlr: 8"}
+        "exp/adds": "# @package _global_\ndefaults: [/head: mlp, override /db: sqlite, "
+                    "_self_]\nlr: 8"}
 
 OVERRIDE = [
     *trees("override", BASE,
@@ -258,7 +286,8 @@ OVERRIDE = [
         its_keys_lie_over_the_choice="defaults: [start, exp: db, _self_]\ndb: {port: 8}",
         chosen=("defaults: [start, exp: null]", "exp=db"),
         appended=("defaults: [start, _self_]\nlr: 0", "+exp=db"),
-        appended_twice_at_two_packages=("defaults: [start, _self_]\nlr: 0", "+exp=db", "+exp@again=none"),
+        appended_twice_at_two_packages=("defaults: [start, _self_]\nlr: 0", "+exp=db",
+                                        "+exp@again=none"),
         self_first="defaults: [start, exp: self]",
         nested_groups="defaults: [start, exp: net]",
         of_an_experiment="defaults: [start, exp: child]",
@@ -268,7 +297,8 @@ OVERRIDE = [
         who_wins_the_last_of_a_list="defaults: [start, exp: [db, db2]]",
         who_wins_the_last_of_a_list_again="defaults: [start, exp: [db2, db]]",
         who_wins_the_command_line=("defaults: [start, exp: db]", "db=mysql"),
-        who_wins_the_command_line_over_all=("defaults: [start, exp: rebel, override db: mysql]", "db=postgres"),
+        who_wins_the_command_line_over_all=("defaults: [start, exp: rebel, override db: mysql]",
+                                            "db=postgres"),
         who_wins_over_a_value=("defaults: [start, exp: db]", "db.port=1", "lr=9"),
         turns_groups_off="defaults: [start, exp: without]",
         takes_many="defaults: [start, exp: many]",
@@ -277,30 +307,39 @@ OVERRIDE = [
         before_self="defaults: [start, exp: db, _self_]\nlr: 0",
         after_self="defaults: [start, _self_, exp: db]\nlr: 0",
         two_groups=("defaults: [start, exp: null, exp@_global_.more: none]", "exp=db")),
-    *[Case(f"override: {name}", {**ALL, "config": "defaults: [top: it]", "top/it": text, "top/in": "defaults: [sub: a]",
-                                 "top/sub/a": "s: a", "top/sub/b": "s: b", "top/up": "defaults: [/db: mysql]",
+    *[Case(f"override: {name}",
+           {**ALL, "config": "defaults: [top: it]", "top/it": text, "top/in": "defaults: [sub: a]",
+                                 "top/sub/a": "s: a", "top/sub/b": "s: b",
+                                 "top/up": "defaults: [/db: mysql]",
                                  "top/src": "defaults: [/db@src: mysql]"}) for name, text in {
         "relative, in its own folder": "defaults: [in, override sub: b]",
         "absolute, by its package": "defaults: [in, override /top/sub@_global_.top.sub: b]",
         "what a neighbour lists absolutely": "defaults: [up, override /db: sqlite]",
         "what a neighbour puts at a package": "defaults: [src, override /db@src: sqlite]",
-        "what a neighbour puts at a package, in full": "defaults: [src, override /db@_global_.top.src: sqlite]",
+        "what a neighbour puts at a package, in full": "defaults: [src, override "
+                                                       "/db@_global_.top.src: sqlite]",
     }.items()],
 ]
 
-INTERPOLATED = trees("interpolation", {**ALL, "net/x": "n: x", "up/it": "defaults: [/net: '${db}_x']",
-        "net/mysql_x": "n: mx", "net/sqlite_x": "n: sx", "net/sqlite_apache": "n: sa", "net/mysql_apache": "n: ma",
-        "exp/sq": "# @package _global_\ndefaults: [override /db: sqlite]", "base2": "defaults: [db: mysql]"},
+INTERPOLATED = trees("interpolation",
+                     {**ALL, "net/x": "n: x", "up/it": "defaults: [/net: '${db}_x']",
+        "net/mysql_x": "n: mx", "net/sqlite_x": "n: sx", "net/sqlite_apache": "n: sa",
+        "net/mysql_apache": "n: ma",
+        "exp/sq": "# @package _global_\ndefaults: [override /db: sqlite]",
+        "base2": "defaults: [db: mysql]"},
     of_a_group="defaults: [data: mnist, model/net: '${data}_net']",
     of_a_group_chosen=("defaults: [data: mnist, model/net: '${data}_net']", "data=cifar"),
     of_a_group_that_comes_later="defaults: [model/net: '${data}_net', data: mnist]",
     of_two_groups="defaults: [db: mysql, server: apache, net: '${db}_${server}']",
-    of_two_groups_chosen=("defaults: [db: mysql, server: apache, net: '${db}_${server}']", "db=sqlite"),
+    of_two_groups_chosen=("defaults: [db: mysql, server: apache, net: '${db}_${server}']",
+                          "db=sqlite"),
     alone="defaults: [db: mysql, db@other: '${db}']",
     alone_chosen=("defaults: [db: mysql, db@other: '${db}']", "db=sqlite"),
     itself_chosen=("defaults: [data: mnist, model/net: '${data}_net']", "model/net=wide"),
-    optional_and_there="defaults: [data: mnist, model: plain, optional data_model: '${data}_resnet']",
-    optional_and_not_there="defaults: [data: cifar, model: plain, optional data_model: '${data}_resnet']",
+    optional_and_there="defaults: [data: mnist, model: plain, optional data_model: "
+                       "'${data}_resnet']",
+    optional_and_not_there="defaults: [data: cifar, model: plain, optional data_model: "
+                           "'${data}_resnet']",
     of_a_group_overridden_in_the_list="defaults: [db: mysql, net: '${db}_x', override db: sqlite]",
     of_a_group_overridden_by_an_experiment="defaults: [db: mysql, exp: sq, net: '${db}_x']",
     of_a_group_overridden_by_an_experiment_behind="defaults: [db: mysql, net: '${db}_x', exp: sq]",
@@ -308,39 +347,49 @@ INTERPOLATED = trees("interpolation", {**ALL, "net/x": "n: x", "up/it": "default
     in_a_nested_file="defaults: [up: it, db: mysql]",
     in_a_nested_file_chosen=("defaults: [up: it, db: mysql]", "db=sqlite"),
     as_a_path="defaults: [db: mysql, 'net/${db}_x']",
-    with_self_after="defaults: [data: mnist, model/net: '${data}_net', _self_]\nmodel: {net: {width: 99}}",
-    with_self_before="defaults: [data: mnist, _self_, model/net: '${data}_net']\nmodel: {net: {width: 99}}",
+    with_self_after="defaults: [data: mnist, model/net: '${data}_net', _self_]\nmodel: {net: "
+                    "{width: 99}}",
+    with_self_before="defaults: [data: mnist, _self_, model/net: '${data}_net']\nmodel: {net: "
+                     "{width: 99}}",
     in_an_override="defaults: [db: mysql, net: x, override net: '${db}_x']",
     at_a_package="defaults: [db: mysql, net@n: '${db}_x']",
     of_the_environment="defaults: [net: x, 'net@n': '${oc.env:NO_SUCH_NAME,x}']",
     of_the_environment_as_a_path="defaults: ['${oc.env:NO_SUCH_NAME,db}/mysql']",
     on_the_command_line=("defaults: [data: mnist, model/net: narrow]", "model/net=${data}_net"),
-    on_the_command_line_appended=("defaults: [data: mnist]", "+model/net=${data}_net", "data=cifar"),
+    on_the_command_line_appended=("defaults: [data: mnist]", "+model/net=${data}_net",
+                                  "data=cifar"),
     with_the_group_deleted=("defaults: [data: mnist, model/net: '${data}_net']", "~model/net"))
 
 # -- merging: what the second file does to the first
 
-MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _self_]\n" + high}) for name, low, high in [
-    ("a mapping over null", "a: null", "a: {x: 1}"), ("null over a mapping", "a: {x: 1}", "a: null"),
+MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _self_]\n" + high})
+           for name, low, high in [
+    ("a mapping over null", "a: null", "a: {x: 1}"),
+    ("null over a mapping", "a: {x: 1}", "a: null"),
     ("null over a list", "a: [1]", "a: null"), ("a list over null", "a: null", "a: [1]"),
     ("null over null", "a: null", "a: null"),
     ("??? over a value", "a: 1", "a: ???"), ("??? over a mapping", "a: {x: 1}", "a: ???"),
     ("??? over a list", "a: [1]", "a: ???"), ("??? in quotes", "a: 1", "a: '???'"),
-    ("??? within a mapping", "a: {x: 1}", "a: {x: '???', y: '???'}"), ("??? over ???", "a: ???", "a: ???"),
+    ("??? within a mapping", "a: {x: 1}", "a: {x: '???', y: '???'}"),
+    ("??? over ???", "a: ???", "a: ???"),
     ("a value over ???", "a: ???", "a: 1"), ("a mapping over ???", "a: ???", "a: {x: 1}"),
     ("null over ???", "a: ???", "a: null"), ("??? over null", "a: null", "a: ???"),
     ("??? over an interpolation", "a: ${b}\nb: 1", "a: ???"),
     ("mappings", "a: {x: {y: 1, z: 2}}", "a: {x: {y: 3, w: 4}}"),
-    ("an empty mapping over a full one", "a: {x: 1}", "a: {}"), ("a full one over an empty one", "a: {}", "a: {x: 1}"),
-    ("a mapping over a value", "a: 5", "a: {x: 1}"), ("an empty mapping over a value", "a: 5", "a: {}"),
+    ("an empty mapping over a full one", "a: {x: 1}", "a: {}"),
+    ("a full one over an empty one", "a: {}", "a: {x: 1}"),
+    ("a mapping over a value", "a: 5", "a: {x: 1}"),
+    ("an empty mapping over a value", "a: 5", "a: {}"),
     ("a value over a mapping", "a: {x: 1}", "a: 5"), ("a value over a list", "a: [1]", "a: 5"),
     ("a list over a value", "a: 5", "a: [1]"), ("a list over a list", "a: [1, 2]", "a: [3]"),
-    ("an empty list over a list", "a: [1, 2]", "a: []"), ("lists of mappings", "a: [{x: 1}, {y: 2}]", "a: [{z: 1}]"),
+    ("an empty list over a list", "a: [1, 2]", "a: []"),
+    ("lists of mappings", "a: [{x: 1}, {y: 2}]", "a: [{z: 1}]"),
     ("an interpolation over a mapping", "a: {x: 1}\nb: {y: 2}", "a: ${b}"),
     ("an interpolation over a list", "a: [1]\nb: [2]", "a: ${b}"),
     ("a mapping over an interpolation of a value", "b: 3\na: ${b}", "a: {x: 1}"),
     ("a mapping over an interpolation of a mapping", "b: {y: 2}\na: ${b}", "a: {x: 1}"),
-    ("a mapping over an interpolation of a mapping within", "b: {y: {z: 1}}\na: ${b.y}", "a: {x: 1}"),
+    ("a mapping over an interpolation of a mapping within", "b: {y: {z: 1}}\na: ${b.y}",
+     "a: {x: 1}"),
     ("a mapping over a relative interpolation", "c: {a: '${.b}', b: {y: 1}}", "c: {a: {x: 1}}"),
     ("a mapping over two interpolations in a row", "a: ${b}\nb: ${c}\nc: {z: 1}", "a: {x: 1}"),
     ("a mapping over an interpolation of null", "a: ${b}\nb: null", "a: {x: 1}"),
@@ -348,7 +397,8 @@ MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _sel
     ("a mapping over a resolver", "a: ${oc.env:NO_SUCH_NAME,1}", "a: {x: 1}"),
     ("a list over an interpolation of a list", "b: [1]\na: ${b}", "a: [2]"),
     ("a value over an interpolation", "b: {y: 1}\na: ${b}", "a: x"),
-    ("interpolations stay as they are", "a: ${b}/${c}\nb: ${oc.env:HOME}\nc: ${.b}\nd: '${f:{x: 1}}'", "e: ${a}"),
+    ("interpolations stay as they are",
+     "a: ${b}/${c}\nb: ${oc.env:HOME}\nc: ${.b}\nd: '${f:{x: 1}}'", "e: ${a}"),
     ("an escaped interpolation", "a: \\${b}\nb: '\\\\${c}'", "c: 1"),
     ("int keys", "1: a\n2: b", "1: c"),
     ("int keys below", "a: {0: x, 1: y}", "a: {1: z, 2: w}"),
@@ -356,8 +406,10 @@ MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _sel
     ("dotted keys are words", "a: {b: 1}\na.b: 2", "a.b: 3"),
     ("an anchor is a copy", "a: &k {x: 1}\nb: *k", "b: {x: 2}"),
     ("<<", "k: &k {x: 1, y: 2}\na: {<<: *k, y: 3}", "a: {z: 1}"),
-    ("numbers and words of YAML", "a: 1e-3\nb: 1_000\nc: 0x10\nd: 0o17\ne: 017\nf: 1:30\ng: 2024-01-01\nh: yes\n"
-     "i: .inf\nj: .nan\nk: +1\nl: 1.\nm: .5\nn: ~\no: on\np: null\nq: 'null'\nr: 1e3\ns: -.inf\nt: 0b11\nu: 1__0",
+    ("numbers and words of YAML",
+     "a: 1e-3\nb: 1_000\nc: 0x10\nd: 0o17\ne: 017\nf: 1:30\ng: 2024-01-01\nh: yes\n"
+     "i: .inf\nj: .nan\nk: +1\nl: 1.\nm: .5\nn: ~\no: on\np: null\nq: 'null'\nr: 1e3\ns: -.inf\nt: "
+     "0b11\nu: 1__0",
      "z: 1"),
     ("blocks of text", "a: |\n  two\n  lines\nb: >-\n  folded\n  text\nc: ''", "z: 1"),
     ("tags", "a: !!str 1\nb: !!float 1\nc: !!int '3'", "z: 1"),
@@ -365,7 +417,8 @@ MERGING = [Case(f"merging: {name}", {"low": low, "config": "defaults: [low, _sel
     ("defaults below the top are a key", "a: {defaults: [db: mysql]}", "b: {defaults: 1}"),
     ("the order of keys", "b: 1\na: {y: 1, x: 2}", "c: 0\na: {x: 3, w: 4, y: 5}\nb: 2")]]
 MERGING += trees("merging", {"g/scalars": "x: 1\ny: [1]", "g/none": ""},
-    own_value_over_a_group="defaults: [g: scalars]\ng: 5", group_over_own_value="defaults: [_self_, g: scalars]\ng: 5",
+    own_value_over_a_group="defaults: [g: scalars]\ng: 5",
+    group_over_own_value="defaults: [_self_, g: scalars]\ng: 5",
     group_over_own_null="defaults: [_self_, g: scalars]\ng: null",
     own_null_over_a_group="defaults: [g: scalars]\ng: null",
     empty_group_over_own_value="defaults: [_self_, g: none]\ng: 5",
@@ -378,63 +431,88 @@ OWN = trees("hydra's own", {"db/mysql": "port: 1", "hydra/default":
                             "defaults: [override hydra_logging: none]\nrun: {dir: x}"},
     a_node="a: 1\nhydra: {run: {dir: x}}", searchpath="a: 1\nhydra: {searchpath: []}",
     an_override="defaults: [db: mysql, override hydra/job_logging: disabled]\na: 1",
-    two_overrides="defaults: [override hydra/job_logging: disabled, override /hydra/hydra_logging: none, _self_]\na: 1",
+    two_overrides="defaults: [override hydra/job_logging: disabled, override /hydra/hydra_logging: "
+                  "none, _self_]\na: 1",
     nothing_but_an_override="defaults: [override hydra/job_logging: disabled]\na: 1",
     a_group="defaults: [hydra: default, db: mysql]\na: 1")
 
 # -- the command line
 
-SHOP = {**DB, "config": "defaults: [db: mysql, server: apache, _self_]\na: 1\nb: {x: 1, y: {z: 2}}\n"
+SHOP = {**DB,
+        "config": "defaults: [db: mysql, server: apache, _self_]\na: 1\nb: {x: 1, y: {z: 2}}\n"
                         "c: [1, [2, 3], {k: v}]\nn: null\nm: '???'\ni: ${b}\nt: text",
         "db/nested": "defaults: [auth: plain]\ndriver: n", "db/auth/plain": "how: plain",
-        "db/auth/ldap": "how: ldap", "db/absolute": "defaults: [/server: nginx]\ndriver: a", "more/one": "one: 1",
-        "more/two": "two: 2", "more/flat": "# @package _global_\none: 1", "more/deep/er": "deeper: 1"}
+        "db/auth/ldap": "how: ldap", "db/absolute": "defaults: [/server: nginx]\ndriver: a",
+        "more/one": "one: 1",
+        "more/two": "two: 2", "more/flat": "# @package _global_\none: 1",
+        "more/deep/er": "deeper: 1"}
 
 COMMAND = [
     *cases("key", SHOP,
-        a_value="a=2", a_value_below="b.y.z=3", twice_the_last_counts=("a=2", "a=3"), a_mapping_by_a_value="b=1",
-        a_value_by_a_mapping="a={x: 1}", a_list="c=[9]", a_list_by_a_value="c=9", a_value_by_a_list="a=[1]",
-        null="b=null", over_null="n=1", mapping_over_null="n={x: 1}", over_missing="m=1", missing="b=???",
+        a_value="a=2", a_value_below="b.y.z=3", twice_the_last_counts=("a=2", "a=3"),
+        a_mapping_by_a_value="b=1",
+        a_value_by_a_mapping="a={x: 1}", a_list="c=[9]", a_list_by_a_value="c=9",
+        a_value_by_a_list="a=[1]",
+        null="b=null", over_null="n=1", mapping_over_null="n={x: 1}", over_missing="m=1",
+        missing="b=???",
         mapping_over_missing="m={x: {y: 1}}", an_interpolation_by_a_value="i=1",
         an_interpolation_by_a_mapping="i={x: 5}", an_item="c.0=9", an_item_of_an_item="c.1.1=9",
-        a_key_of_an_item="c.2.k=w", a_mapping_over_an_item="c.2={k: w}", a_mapping_for_an_item="c.0={k: w}",
+        a_key_of_an_item="c.2.k=w", a_mapping_over_an_item="c.2={k: w}",
+        a_mapping_for_an_item="c.0={k: w}",
         a_mapping_over_a_mapping="b={x: 5}", a_mapping_over_a_mapping_deeper="b={y: {z: 9}}",
         an_empty_mapping_over_a_mapping="b={}", an_empty_mapping_over_a_value="b.x={}",
-        a_mapping_with_an_empty_one="b={y: {}}", in_a_group="db.port=1", in_a_group_mapping="db={port: 1}",
+        a_mapping_with_an_empty_one="b={y: {}}", in_a_group="db.port=1",
+        in_a_group_mapping="db={port: 1}",
         a_whole_group_by_an_empty_mapping="db={}", before_its_group=("db.file=x", "db=sqlite"),
         behind_its_group=("db=sqlite", "db.file=x")),
     *cases("+key", SHOP,
         new="+q=1", new_and_deep="+q.w.e=1", new_below="+b.w=1", new_below_a_group="+db.extra=1",
         new_mapping="+q={a: {b: []}}",
         where_null_is="+n=1", where_missing_is="+m=1", below_null="+n.x=1", below_a_value="+a.x=1",
-        a_mapping_to_a_mapping="+b={w: 1, y: {v: 3}}", a_list_over_a_list="+c=[9]", a_mapping_over_a_value="+a={x: 1}",
-        a_list_over_a_value="+a=[1]", a_mapping_over_an_interpolation="+i={w: 1}", below_an_interpolation="+i.w=1",
-        then_changed=("+q=1", "q=2"), then_deeper=("+q.w=1", "+q.e=2", "q.w=3"), with_a_dash="+q-w=1",
+        a_mapping_to_a_mapping="+b={w: 1, y: {v: 3}}", a_list_over_a_list="+c=[9]",
+        a_mapping_over_a_value="+a={x: 1}",
+        a_list_over_a_value="+a=[1]", a_mapping_over_an_interpolation="+i={w: 1}",
+        below_an_interpolation="+i.w=1",
+        then_changed=("+q=1", "q=2"), then_deeper=("+q.w=1", "+q.e=2", "q.w=3"),
+        with_a_dash="+q-w=1",
         with_a_dollar="+$q=1",
         with_an_underscore="+_q_=1", a_number_below="+b.1=1", empty="+q="),
     *cases("++key", SHOP,
-        new="++q=1", new_and_deep="++q.w.e=1", there="++a=2", below_a_value="++a.x=1", below_null="++n.x.y=1",
-        a_mapping_to_a_mapping="++b={w: 1}", a_list_over_a_list="++c=[9]", a_value_over_a_mapping="++b=1",
+        new="++q=1", new_and_deep="++q.w.e=1", there="++a=2", below_a_value="++a.x=1",
+        below_null="++n.x.y=1",
+        a_mapping_to_a_mapping="++b={w: 1}", a_list_over_a_list="++c=[9]",
+        a_value_over_a_mapping="++b=1",
         below_an_interpolation="++i.x=3", an_item="++c.0=5", a_mapping_to_an_item="++c.2={l: w}"),
     *cases("~key", SHOP,
-        there="~a", below="~b.y.z", the_last_one_leaves_an_empty_mapping=("~b.x", "~b.y"), a_mapping="~b", a_list="~c",
-        an_interpolation="~i", with_its_value="~a=1", with_its_text="~t=text", with_its_mapping="~b={x: 1, y: {z: 2}}",
-        with_its_list="~c=[1, [2, 3], {k: v}]", with_null_is_without="~a=null", of_a_group="~db.port",
-        all_of_a_group=("~db.driver", "~db.port", "~db.auth"), then_new=("~a", "+a=2"), new_then_gone=("+q=1", "~q")),
+        there="~a", below="~b.y.z", the_last_one_leaves_an_empty_mapping=("~b.x", "~b.y"),
+        a_mapping="~b", a_list="~c",
+        an_interpolation="~i", with_its_value="~a=1", with_its_text="~t=text",
+        with_its_mapping="~b={x: 1, y: {z: 2}}",
+        with_its_list="~c=[1, [2, 3], {k: v}]", with_null_is_without="~a=null",
+        of_a_group="~db.port",
+        all_of_a_group=("~db.driver", "~db.port", "~db.auth"), then_new=("~a", "+a=2"),
+        new_then_gone=("+q=1", "~q")),
     *cases("group", SHOP,
-        another="db=sqlite", in_quotes="db='sqlite'", in_double_quotes='db="sqlite"', the_same="db=mysql",
+        another="db=sqlite", in_quotes="db='sqlite'", in_double_quotes='db="sqlite"',
+        the_same="db=mysql",
         two=("db=sqlite", "server=nginx"), twice_the_last_counts=("db=sqlite", "db=postgres"),
         a_list="db=[mysql,sqlite]",
-        an_empty_list="db=[]", a_list_then_a_word=("db=[mysql,sqlite]", "db=postgres"), with_suffix="db=sqlite.yaml",
+        an_empty_list="db=[]", a_list_then_a_word=("db=[mysql,sqlite]", "db=postgres"),
+        with_suffix="db=sqlite.yaml",
         an_option_below="db=auth/ldap", an_option_above="db=../server/nginx", cast="db=str(sqlite)",
         nested="db=nested", nested_with_its_group=("db=nested", "db/auth=ldap"),
-        nested_with_its_group_first=("db/auth=ldap", "db=nested"), nested_without_its_group=("db=nested", "~db/auth"),
-        absolute=("db=absolute", "server=nginx"), absolute_at_its_package=("db=absolute", "server@db.server=apache"),
+        nested_with_its_group_first=("db/auth=ldap", "db=nested"),
+        nested_without_its_group=("db=nested", "~db/auth"),
+        absolute=("db=absolute", "server=nginx"),
+        absolute_at_its_package=("db=absolute", "server@db.server=apache"),
         interpolated="+server@x=${server}"),
     *cases("+group", SHOP,
-        new="+more=one", new_list="+more=[one,two]", new_nested="+more/deep=er", new_at_a_package="+more@q.w=one",
-        new_at_the_root="+more@_global_=one", new_here="+more@_here_=one", new_at_its_group="+more@_group_.x=one",
-        new_global="+more=flat", new_global_at_a_package="+more@q=flat", at_another_package="+db@src=sqlite",
+        new="+more=one", new_list="+more=[one,two]", new_nested="+more/deep=er",
+        new_at_a_package="+more@q.w=one",
+        new_at_the_root="+more@_global_=one", new_here="+more@_here_=one",
+        new_at_its_group="+more@_group_.x=one",
+        new_global="+more=flat", new_global_at_a_package="+more@q=flat",
+        at_another_package="+db@src=sqlite",
         two_packages=("+db@src=sqlite", "+db@dst=sqlite"), the_root_dot="+db@_global_.q=sqlite",
         a_list_to_a_word="+db=[sqlite]",
         keys_of_it=("+more=one", "more.one=5"), lies_over_the_file=("+more=one", "+more@b=two"),
@@ -446,8 +524,10 @@ COMMAND = [
         behind_a_self_at_the_end=("defaults: [server: nginx, _self_]\ndb: {port: 0}", "+db=mysql"),
         where_a_value_is=("a: 1\ndb: 5", "+db=mysql")),
     *cases("~group", SHOP,
-        there="~db", with_its_option="~db=mysql", with_null="~db=null", and_chosen=("~db", "db=sqlite"),
-        chosen_and=("db=sqlite", "~db"), and_added_is_away=("~db", "+db=sqlite"), and_a_key=("~db", "~a"),
+        there="~db", with_its_option="~db=mysql", with_null="~db=null",
+        and_chosen=("~db", "db=sqlite"),
+        chosen_and=("db=sqlite", "~db"), and_added_is_away=("~db", "+db=sqlite"),
+        and_a_key=("~db", "~a"),
         both=("~db", "~server")),
     *trees("~group", SHOP,
         own_keys_stay=("defaults: [db: mysql, _self_]\ndb: {port: 9}", "~db"),
@@ -456,7 +536,8 @@ COMMAND = [
         at_a_package=("defaults: [db@src: mysql, db@dst: mysql]", "~db@src")),
     *trees("group@package", SHOP,
         one_of_two=("defaults: [db@src: mysql, db@dst: mysql]", "db@src=sqlite"),
-        both=("defaults: [db@src: mysql, db@dst: mysql]", "db@src=sqlite", "db@dst=[postgres,sqlite]"),
+        both=("defaults: [db@src: mysql, db@dst: mysql]", "db@src=sqlite",
+              "db@dst=[postgres,sqlite]"),
         the_root=("defaults: [db@_global_: mysql]", "db@_global_=sqlite"),
         here_is_the_root=("defaults: [db@_here_: mysql]", "db@_global_=sqlite"),
         group_is_its_path=("defaults: [db@_group_.x: mysql]", "db@db.x=sqlite"),
@@ -467,25 +548,40 @@ COMMAND = [
 # -- values, as they stand behind 'a='
 
 VALUES = columns(r"""
-yes   on   True   TRUE   tRuE   false   null   NULL   None   0x10   010   00   -0   +1   -1   1_000   1__0   _1   1.
-.5   -.5   1.5   +.5e3   1e3   1e-3   1E+3   5.e3   1e   1_0.5_0   1e400   .inf   inf   -inf   INF   nan   NaN
-1.2.3   1a   1-2   - 1   1 2   1:30   12:30:45   2024-01-01   2024-01-01T10:00:00   a:b   a: b   :   word   two words
-two  blanks   a-b_c   /data/set   ./data/../set-1.tar.gz   C:\data   50%   a@b.c   *   *.py   a*b?c|d   a+b   +   -
---   .   ..   $x   ${b.x}   ${b.x}_${b.y}   pre_${b.x}/post   ${oc.env:HOME,x}   ${oc.env:HOME,"a b"}   ${.x}
-${b.x} text   \${b.x}   a\b   a\\b   \\   \,   a\,b   a\=b   a\:b   \[x\]   \{x\}   \(x\)   it\ is   'single'
-"double"   ''   ""   'a,b'   "a=b"   ' blanks '   'it\'s'   "it's"   'say "x"'   "say \"x\""   'a\b'   'a\\b'   'a\\'
-'a\\\'b'   '\n'   '1'   "1.5"   'true'   'null'   '[1,2]'   '{a: 1}'   '#x'   'é'   '???'   '${b.x}'   '${b.${a}}'
-'\${b.x}'   '\\${b.x}'   '$'   []   [1]   [1,2,3]   [ 1 , 2 ]   [a, b c, d]   ['a,b', "c"]   [a\,b, c\]]
-[[1, [2]], []]   [{x: 1}, {y: [2]}]   [null, true, 1.0, 1, '1', nan, inf]   [${b.x}, x]   [a:b, c:d]   ['', a]   {}
-{x: 1}   {x:1,y:2}   { x : 1 , y : 2 }   {x: {y: {}}, z: []}   {x: [1, {y: 2}], z: null}   {1: 2, 3: 4}
-{true: 1, 1.5: 2}   {x: 1, x: 2}   {a b: 1}   {a.b: 1}   {a\:b: 1}   {x: ${b.x}}   {x: a:b}   {x: 'a, b'}
+yes   on   True   TRUE   tRuE   false   null   NULL   None   0x10   010   00   -0   +1   -1
+1_000   1__0   _1   1.
+.5   -.5   1.5   +.5e3   1e3   1e-3   1E+3   5.e3   1e   1_0.5_0   1e400   .inf   inf   -inf   INF
+nan   NaN
+1.2.3   1a   1-2   - 1   1 2   1:30   12:30:45   2024-01-01   2024-01-01T10:00:00   a:b   a: b   :
+word   two words
+two  blanks   a-b_c   /data/set   ./data/../set-1.tar.gz   C:\data   50%   a@b.c   *   *.py
+a*b?c|d   a+b   +   -
+--   .   ..   $x   ${b.x}   ${b.x}_${b.y}   pre_${b.x}/post   ${oc.env:HOME,x}
+${oc.env:HOME,"a b"}   ${.x}
+${b.x} text   \${b.x}   a\b   a\\b   \\   \,   a\,b   a\=b   a\:b   \[x\]   \{x\}   \(x\)   it\ is
+'single'
+"double"   ''   ""   'a,b'   "a=b"   ' blanks '   'it\'s'   "it's"   'say "x"'   "say \"x\""
+'a\b'   'a\\b'   'a\\'
+'a\\\'b'   '\n'   '1'   "1.5"   'true'   'null'   '[1,2]'   '{a: 1}'   '#x'   'é'   '???'
+'${b.x}'   '${b.${a}}'
+'\${b.x}'   '\\${b.x}'   '$'   []   [1]   [1,2,3]   [ 1 , 2 ]   [a, b c, d]   ['a,b', "c"]
+[a\,b, c\]]
+[[1, [2]], []]   [{x: 1}, {y: [2]}]   [null, true, 1.0, 1, '1', nan, inf]   [${b.x}, x]
+[a:b, c:d]   ['', a]   {}
+{x: 1}   {x:1,y:2}   { x : 1 , y : 2 }   {x: {y: {}}, z: []}   {x: [1, {y: 2}], z: null}
+{1: 2, 3: 4}
+{true: 1, 1.5: 2}   {x: 1, x: 2}   {a b: 1}   {a.b: 1}   {a\:b: 1}   {x: ${b.x}}   {x: a:b}
+{x: 'a, b'}
 {x: 1 y: 2}   {a-b: 1, _c: 2, $d: 3, /e: 4}   int(3.9)   int('3')   int(3)   int(true)   int (3)
-int([1.5, '2'])   int({x: 1.5})   float(1)   float('1e-3')   float([1, 2])   str(1)   str(1.0)   str(true)
-str([1, true])   str({x: 1})   str('x')   bool(0)   bool(1)   bool(TRUE)   bool('false')   bool([0, 1])
+int([1.5, '2'])   int({x: 1.5})   float(1)   float('1e-3')   float([1, 2])   str(1)   str(1.0)
+str(true)
+str([1, true])   str({x: 1})   str('x')   bool(0)   bool(1)   bool(TRUE)   bool('false')
+bool([0, 1])
 [int(3.9), str(1)]   {x: float(1)}   int(float('3.7'))
 int   int x   'int(3)'   ???
 """)
-VALUES += ["", " ", " x ", "\\ x\\ ", "x\\ ", "\tx\t", "' x '", "'two\nlines'", "a\tb", "'a\tb'", "\\\t", "x" * 5000,
+VALUES += ["", " ", " x ", "\\ x\\ ", "x\\ ", "\tx\t", "' x '", "'two\nlines'", "a\tb", "'a\tb'",
+           "\\\t", "x" * 5000,
            "[" * 20 + "]" * 20]
 AB = {"config": "a: 0\nb: {x: 1, y: 2}"}
 VALUE_CASES = [Case(f"value: a={v[:40]}", AB, (f"a={v}",)) for v in VALUES]
@@ -501,34 +597,46 @@ BAD = {**SHOP, "e/plain": "defaults: [override /db: sqlite]",
        "e/other": "# @package _global_\ndefaults: [/db: sqlite]",
        "e/order": "# @package _global_\ndefaults: [override /db: sqlite, /server: nginx]",
        "e/words": "# @package one two\na: 1",
-       "e/nothing": "# @package\na: 1", "e/list": "- 1", "e/number": "5", "e/defaults": "defaults: 5",
-       "e/selves": "defaults: [_self_, _self_]", "e/lonely": "defaults: [/nowhere: x]", "e/twice_a_key": "a: 1\na: 2",
+       "e/nothing": "# @package\na: 1", "e/list": "- 1", "e/number": "5",
+       "e/defaults": "defaults: 5",
+       "e/selves": "defaults: [_self_, _self_]", "e/lonely": "defaults: [/nowhere: x]",
+       "e/twice_a_key": "a: 1\na: 2",
        "e/yaml": "a: [1", "ring/a": "defaults: [b]", "ring/b": "defaults: [a]",
        "ring/far": "defaults: [/ring@_here_: far2]",
-       "ring/far2": "defaults: [/ring@_here_: far]", "self": "defaults: [self]", "model/m": "defaults: [/net: '${db}']"}
+       "ring/far2": "defaults: [/ring@_here_: far]", "self": "defaults: [self]",
+       "model/m": "defaults: [/net: '${db}']"}
 
 REFUSED = [
     *trees("refused", BAD,
         no_such_option="defaults: [db: oracle]", no_such_group="defaults: [nowhere: x]",
         no_such_file="defaults: [nowhere]",
-        no_such_option_in_a_list="defaults: [db: [mysql, oracle]]", no_such_option_nested="defaults: [e: lonely]",
-        no_such_option_chosen=("defaults: [db: mysql]", "db=oracle"), no_such_option_added=("a: 1", "+db=oracle"),
+        no_such_option_in_a_list="defaults: [db: [mysql, oracle]]",
+        no_such_option_nested="defaults: [e: lonely]",
+        no_such_option_chosen=("defaults: [db: mysql]", "db=oracle"),
+        no_such_option_added=("a: 1", "+db=oracle"),
         no_such_option_in_a_chosen_list=("defaults: [db: mysql]", "db=[mysql,oracle]"),
-        not_chosen="defaults: [db: '???']", not_chosen_but_optional="defaults: [optional db: '???']",
-        chosen_as_missing=("defaults: [db: mysql]", "db=???"), a_file_not_chosen="defaults: ['db/???']",
-        the_root_file_in_itself="defaults: [config]", a_file_in_itself="defaults: [self]", a_ring="defaults: [ring: a]",
+        not_chosen="defaults: [db: '???']",
+        not_chosen_but_optional="defaults: [optional db: '???']",
+        chosen_as_missing=("defaults: [db: mysql]", "db=???"),
+        a_file_not_chosen="defaults: ['db/???']",
+        the_root_file_in_itself="defaults: [config]", a_file_in_itself="defaults: [self]",
+        a_ring="defaults: [ring: a]",
         a_ring_of_groups="defaults: [ring: far]",
-        a_group_twice="defaults: [db: mysql, db: sqlite]", a_group_twice_the_same="defaults: [db: mysql, db: mysql]",
+        a_group_twice="defaults: [db: mysql, db: sqlite]",
+        a_group_twice_the_same="defaults: [db: mysql, db: mysql]",
         a_group_twice_at_a_package="defaults: [db@s: mysql, db@s: sqlite]",
         a_group_at_its_own_name="defaults: [db: mysql, db@db: mysql]",
         a_group_twice_below="defaults: [db: mysql, e: twice]",
         a_group_twice_below_differing="defaults: [db: mysql, e: other]",
         null_and_an_option="defaults: [db: null, db: mysql]",
         added_a_second_time=("defaults: [db: mysql]", "+db=sqlite"),
-        added_the_same_again=("defaults: [db: mysql]", "+db=mysql"), added_twice=("a: 1", "+db=mysql", "+db=mysql"),
-        added_at_its_own_package=("defaults: [db: mysql]", "+db@_group_=sqlite"), forced=("a: 1", "++db=mysql"),
+        added_the_same_again=("defaults: [db: mysql]", "+db=mysql"),
+        added_twice=("a: 1", "+db=mysql", "+db=mysql"),
+        added_at_its_own_package=("defaults: [db: mysql]", "+db@_group_=sqlite"),
+        forced=("a: 1", "++db=mysql"),
         self_twice="defaults: [_self_, _self_]\na: 1", self_twice_below="defaults: [e: selves]",
-        self_at_a_package="defaults: [_self_@x]\na: 1", self_as_an_option="defaults: [db: _self_]\na: 1",
+        self_at_a_package="defaults: [_self_@x]\na: 1",
+        self_as_an_option="defaults: [db: _self_]\na: 1",
         override_of_nothing="defaults: [override db: mysql]",
         override_of_another="defaults: [db: mysql, override server: nginx]",
         override_at_another_package="defaults: [db@s: mysql, override db: sqlite]",
@@ -549,7 +657,8 @@ REFUSED = [
         an_entry_has_two_keys="defaults: [{db: mysql, server: nginx}]",
         an_option_is_a_number="defaults: [number: 1]", an_option_is_a_bool="defaults: [db: yes]",
         an_option_is_a_mapping="defaults: [db: {a: 1}]",
-        an_option_in_a_list_is_a_number="defaults: [number: [1]]", an_option_in_a_list_is_null="defaults: [db: [null]]",
+        an_option_in_a_list_is_a_number="defaults: [number: [1]]",
+        an_option_in_a_list_is_null="defaults: [db: [null]]",
         interpolation_of_nothing="defaults: [db: '${nowhere}']",
         interpolation_of_a_key="defaults: [db: '${a}']\na: mysql",
         interpolation_to_nothing="defaults: [server: nginx, db: '${server}']",
@@ -561,7 +670,8 @@ REFUSED = [
         interpolation_below_of_a_later_visited_group="defaults: [db: mysql, model: m]",
         header_of_two_words="defaults: [e: words]", header_of_none="defaults: [e: nothing]",
         primary_is_a_list="- 1", group_file_is_a_number="defaults: [e: number]",
-        yaml_is_broken="a: [1", yaml_below_is_broken="defaults: [e: yaml]", a_key_twice="a: 1\na: 2",
+        yaml_is_broken="a: [1", yaml_below_is_broken="defaults: [e: yaml]",
+        a_key_twice="a: 1\na: 2",
         a_key_twice_below="defaults: [e: twice_a_key]",
         two_documents="a: 1\n---\nb: 2", tab="\ta: 1", unknown_anchor="a: *x",
         python_tag="a: !!python/name:os.system x",
@@ -569,81 +679,110 @@ REFUSED = [
         list_over_a_mapping="defaults: [db: mysql, _self_]\ndb: [1]",
         mapping_over_a_list="defaults: [_self_, db: mysql]\ndb: [1]"),
     *[Case(f"refused: {o}", SHOP, (o,)) for o in ["", " ", *columns(r"""
-q=1   q.w=1   b.q=1   b.q.w=1   a.x=1   n.x=1   db.nope=1   b={w: 1}   b={y: {w: 1}}   i.x=1   c.9=1   +c.3=1   c.x=1
-+a=1   +t=x   +b.x=1   +b=1   ~q   ~b.q   ~n   ~m   ~a=2   ~a='1'   ~a=   ~b=1   ~c.0   q/w=1   a@b=1   +q@w=1
-c[0]=1   -a=1   a   +a   ++a   =1   +=1   a.=1   .a=1   a..b=1   a b=1   +1=1   +é=1   +b.-1=1   ~~a   +~a=1   +++q=1
---config=x   db=null   db=1   db=true   db=   +more=null   +more=1   db/=x   /db=x   db@=sqlite   db@a:b=sqlite
-db@x=sqlite   db@db=sqlite   db@_global_=sqlite   server@x=nginx   optional db=x   ~db=sqlite   ~db@x   ~db=[mysql]
-~more   db=mysql,sqlite   db=glob(*)   db=choice(mysql,sqlite)   a=1,2   a=[1],[2]   a=choice(1,2)   a=range(1,3)
-a=interval(0,1)   a=sort(3,1)   a=shuffle(1,2)   a=tag(t,choice(1,2))   a=glob(*)   a=int(1,2)   a=int(abc)
-a=int(null)   a=int()   a=int(1   a=float(x)   a=bool(yes)   a=str(null)   a=foo(1)   a=foo()   a=b(c)d   a=x)
-a=(1)   a=[   a=]   a=[1,]   a=[,1]   a=[1 2   a=[1]x   a=x[1]   a={   a=}   a={x}   a={x:}   a={:1}   a={x:1,}
-a={x:1}y   a={null:1}   a={[1]:2}   a='x   a="x   a='x'y   a=x'y'   a='x' 'y'   a='\'   a=${b   a='${b'   a=${}
+q=1   q.w=1   b.q=1   b.q.w=1   a.x=1   n.x=1   db.nope=1   b={w: 1}   b={y: {w: 1}}   i.x=1
+c.9=1   +c.3=1   c.x=1
++a=1   +t=x   +b.x=1   +b=1   ~q   ~b.q   ~n   ~m   ~a=2   ~a='1'   ~a=   ~b=1   ~c.0   q/w=1
+a@b=1   +q@w=1
+c[0]=1   -a=1   a   +a   ++a   =1   +=1   a.=1   .a=1   a..b=1   a b=1   +1=1   +é=1   +b.-1=1
+~~a   +~a=1   +++q=1
+--config=x   db=null   db=1   db=true   db=   +more=null   +more=1   db/=x   /db=x   db@=sqlite
+db@a:b=sqlite
+db@x=sqlite   db@db=sqlite   db@_global_=sqlite   server@x=nginx   optional db=x   ~db=sqlite
+~db@x   ~db=[mysql]
+~more   db=mysql,sqlite   db=glob(*)   db=choice(mysql,sqlite)   a=1,2   a=[1],[2]   a=choice(1,2)
+a=range(1,3)
+a=interval(0,1)   a=sort(3,1)   a=shuffle(1,2)   a=tag(t,choice(1,2))   a=glob(*)   a=int(1,2)
+a=int(abc)
+a=int(null)   a=int()   a=int(1   a=float(x)   a=bool(yes)   a=str(null)   a=foo(1)   a=foo()
+a=b(c)d   a=x)
+a=(1)   a=[   a=]   a=[1,]   a=[,1]   a=[1 2   a=[1]x   a=x[1]   a={   a=}   a={x}   a={x:}
+a={:1}   a={x:1,}
+a={x:1}y   a={null:1}   a={[1]:2}   a='x   a="x   a='x'y   a=x'y'   a='x' 'y'   a='\'   a=${b
+a='${b'   a=${}
 a='${}'   a=,   a=1,   a=,1
 """)]],
-    *[Case(f"refused: {' '.join(o)} ({name})", {**SHOP, "config": config}, tuple(o)) for name, config, o in [
+    *[Case(f"refused: {' '.join(o)} ({name})", {**SHOP, "config": config}, tuple(o))
+      for name, config, o in [
         ("a package is asked for", "defaults: [db@s: mysql, db@t: mysql]", ["db=sqlite"]),
         ("the root is asked for", "defaults: [db@_global_: mysql]", ["db=sqlite"]),
         ("here is no name from outside", "defaults: [db@_here_: mysql]", ["db@_here_=sqlite"]),
-        ("group is no name from outside", "defaults: [db@_group_.x: mysql]", ["db@_group_.x=sqlite"]),
-        ("the root dot is no name from outside", "defaults: [db@_global_.x: mysql]", ["db@_global_.x=sqlite"]),
+        ("group is no name from outside", "defaults: [db@_group_.x: mysql]",
+         ["db@_group_.x=sqlite"]),
+        ("the root dot is no name from outside", "defaults: [db@_global_.x: mysql]",
+         ["db@_global_.x=sqlite"]),
         ("a package is asked for", "defaults: [db@s: mysql]", ["~db"]),
         ("a list is no group", "defaults: [db: [mysql, sqlite]]", ["~db"]),
         ("a key of a group's name takes an option", "a: 1\ndb: 5", ["db=7"])]],
 ]
 
 
-# -- what Hydra refuses and mlkit takes on purpose: as Hydra takes another command line, or the lines given here
+# -- what Hydra refuses and mlkit takes on purpose: as Hydra takes another command line, or the
+# lines given here
 
 TAKEN = [(Case(f"taken: {name}", tree, tuple(overrides)), like) for name, tree, overrides, like in [
-    ("a new key beside a _target_", {"config": "model: {_target_: a.B, x: 1}"}, ["model.y=2"], ["+model.y=2"]),
-    ("a new mapping beside a _target_", {"config": "model: {_target_: a.B, x: 1}"}, ["model.y={z: 2}"],
+    ("a new key beside a _target_", {"config": "model: {_target_: a.B, x: 1}"}, ["model.y=2"],
+     ["+model.y=2"]),
+    ("a new mapping beside a _target_", {"config": "model: {_target_: a.B, x: 1}"},
+     ["model.y={z: 2}"],
         ["+model.y={z: 2}"]),
     ("an option of a group that no list names", SHOP, ["more=one"], ["+more=one"]),
-    ("options of a group that no list names", SHOP, ["more=[one,two]", "db=sqlite"], ["+more=[one,two]", "db=sqlite"]),
-    ("an option of a group where keys are", {**DB, "config": "db: {port: 1}"}, ["db=mysql"], ["+db=mysql"]),
+    ("options of a group that no list names", SHOP, ["more=[one,two]", "db=sqlite"],
+     ["+more=[one,two]", "db=sqlite"]),
+    ("an option of a group where keys are", {**DB, "config": "db: {port: 1}"}, ["db=mysql"],
+     ["+db=mysql"]),
     ("an option of a nested group that no list names", SHOP, ["more/deep=er"], ["+more/deep=er"]),
-    ("an experiment that no list names", BASE | {"config": "defaults: [start]"}, ["exp=db"], ["+exp=db"]),
-    ("it lies over the file's own keys", {**BASE, "config": "defaults: [start, _self_]\nlr: 0"}, ["exp=db"],
+    ("an experiment that no list names", BASE | {"config": "defaults: [start]"}, ["exp=db"],
+     ["+exp=db"]),
+    ("it lies over the file's own keys", {**BASE, "config": "defaults: [start, _self_]\nlr: 0"},
+     ["exp=db"],
         ["+exp=db"]),
     *[(f"{v} is a text", AB, [f"a={v}"], [f"a='{v}'"]) for v in
       ["#x", "a#b", "é", "größe", "a;b", "a!b", "<x>", "x&y", "x^y", "日本", "a~b", "x>1", "`x`"]],
     ("an item for a list", {"config": "tags: [a]"}, ["tags+=x"], ["tags=[a,x]"]),
-    ("a number for a list", {"config": "tags: [a]\nb: {c: []}"}, ["tags+=1", "b.c+=x y"], ["tags=[a,1]", "b.c=[x y]"]),
-    ("away with keys of a group that no list names", {**DB, "config": "a: 1\ndb: {port: 1}"}, ["~db"], {"a": 1}),
+    ("a number for a list", {"config": "tags: [a]\nb: {c: []}"}, ["tags+=1", "b.c+=x y"],
+     ["tags=[a,1]", "b.c=[x y]"]),
+    ("away with keys of a group that no list names", {**DB, "config": "a: 1\ndb: {port: 1}"},
+     ["~db"], {"a": 1}),
 ]]
 
 # -- where Hydra composes something, and mlkit something else on purpose, or nothing (None)
 
-OTHERWISE = [(Case(f"otherwise: {name}", tree, tuple(overrides)), data) for name, tree, overrides, data in [
+OTHERWISE = [(Case(f"otherwise: {name}", tree, tuple(overrides)), data)
+             for name, tree, overrides, data in [
     ("Hydra loses a file's own keys when its list has nothing but overrides", {
-        "config": "defaults: [override hydra/job_logging: disabled]\na: 1", "db/m": "p: 1"}, ["+db=m"],
+        "config": "defaults: [override hydra/job_logging: disabled]\na: 1", "db/m": "p: 1"},
+     ["+db=m"],
         {"a": 1, "db": {"p": 1}}),
     ("Hydra shows in one use of a file what is laid over another", {
         "base": "a: {x: 1}", "config": "defaults: [base, _self_, base@again]\na: {x: 2}"}, [],
         {"a": {"x": 2}, "again": {"a": {"x": 1}}}),
     ("Hydra takes _group_ in a header for the name of a key", {
-        "config": "defaults: [group: option]", "group/option": "# @package _group_\nx: 1"}, [], {"group": {"x": 1}}),
+        "config": "defaults: [group: option]", "group/option": "# @package _group_\nx: 1"}, [],
+     {"group": {"x": 1}}),
     ("a newer OmegaConf holds no 1 beside a '1'", {"config": "1: a\n'1': b"}, [], None),
     ("a text is no config", {"config": "text"}, [], None),
     ("a key has no slash", SHOP, ["+q/w=1"], None),
     ("nothing is taken away through an interpolation", SHOP, ["~i.x"], None),
-    *[(f"no {v}: functions are for sweeps, save int, float, str, bool and json_str of one value", AB, [f"a={v}"], None)
+    *[(f"no {v}: functions are for sweeps, save int, float, str, bool and json_str of one value",
+       AB, [f"a={v}"], None)
       for v in ("sort([3, 1, 2])", "sort(3)", "shuffle([1])", "int(value=3)")],
 ]]
 
-# -- of what Hydra refuses, this has a meaning that nobody will mistake; by the end of a case's name in REFUSED
+# -- of what Hydra refuses, this has a meaning that nobody will mistake; by the end of a case's name
+# in REFUSED
 
 LENIENT = {
     "an option of any kind": ["forced", "db=null", "+more=null", "~db (a list is no group)"],
     "a place by each of its names": [
-        "db@db=sqlite", "a package that is the group itself", "db@_here_=sqlite (here is no name from outside)",
+        "db@db=sqlite", "a package that is the group itself",
+        "db@_here_=sqlite (here is no name from outside)",
         "db@_group_.x=sqlite (group is no name from outside)",
         "db@_global_.x=sqlite (the root dot is no name from outside)"],
     "a file may have a number for a name, and may be missing": [
         "the word optional at a file", "an option is a number", "an option in a list is a number"],
     "an empty list of defaults": ["defaults is null"],
-    "a list in the place of a mapping, as callbacks may be either": ["list over a mapping", "mapping over a list"],
+    "a list in the place of a mapping, as callbacks may be either": ["list over a mapping",
+                                                                     "mapping over a list"],
     "what is there can be taken away": ["~n", "~m", "~c.0"],
     "any word is a key, and a quote may stand in a text": ["+1=1", "+é=1", "+b.-1=1", "a=x'y'"],
 }
@@ -777,18 +916,22 @@ model_checkpoint:
   monitor: null
   save_last: null
 == callbacks/early_stopping
-early_stopping: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: "???", min_delta: 0., patience: 3}
+early_stopping: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: "???", min_delta: \
+0., patience: 3}
 == callbacks/model_summary
 model_summary: {_target_: lightning.pytorch.callbacks.RichModelSummary, max_depth: 1}
 == callbacks/rich_progress_bar
 rich_progress_bar: {_target_: lightning.pytorch.callbacks.RichProgressBar}
 == callbacks/none
 == logger/csv
-csv: {_target_: lightning.pytorch.loggers.csv_logs.CSVLogger, save_dir: "${paths.output_dir}", name: "csv/"}
+csv: {_target_: lightning.pytorch.loggers.csv_logs.CSVLogger, save_dir: "${paths.output_dir}", \
+name: "csv/"}
 == logger/tensorboard
-tensorboard: {_target_: lightning.pytorch.loggers.tensorboard.TensorBoardLogger, save_dir: "${paths.output_dir}/tb/"}
+tensorboard: {_target_: lightning.pytorch.loggers.tensorboard.TensorBoardLogger, save_dir: \
+"${paths.output_dir}/tb/"}
 == logger/wandb
-wandb: {_target_: lightning.pytorch.loggers.wandb.WandbLogger, project: vision, offline: False, tags: "${tags}"}
+wandb: {_target_: lightning.pytorch.loggers.wandb.WandbLogger, project: vision, offline: False, \
+tags: "${tags}"}
 == logger/many
 defaults: [csv, tensorboard]
 == trainer/default
@@ -851,7 +994,8 @@ defaults:
   - override /model/optimizer: sgd
 optimized_metric: "val/acc_best"
 hydra: {mode: MULTIRUN}
-search: {trials: 20, space: {model.optimizer.lr: "interval(0.0001, 0.1)", data.batch_size: "choice(32, 64)"}}
+search: {trials: 20, space: {model.optimizer.lr: "interval(0.0001, 0.1)", data.batch_size: \
+"choice(32, 64)"}}
 == debug/default
 # @package _global_
 task_name: "debug"
@@ -1022,7 +1166,8 @@ data: {train: {languages: {c: 0.1}}}
 optim: {schedule: {warmup: 500}}
 == recipe/tiny
 # @package _global_
-defaults: [override /optim: lion, override /task: finetune, override /paths: cluster, override /position@arch: none]
+defaults: [override /optim: lion, override /task: finetune, override /paths: cluster, override \
+/position@arch: none]
 arch: {dim: 64, encoder: {depth: 1}, decoder: {depth: 1}}
 == recipe/tiny_code
 # @package _global_
@@ -1181,60 +1326,83 @@ steps: 500
 """)
 
 PROJECTS = [
-    *cases("vision", VISION, as_it_is=(), an_experiment="experiment=example", a_longer_one="experiment=cifar_resnet",
-        with_changes=("experiment=example", "trainer=gpu", "model.optimizer.lr=1e-4", "+trainer.precision=16-mixed",
+    *cases("vision", VISION, as_it_is=(), an_experiment="experiment=example",
+           a_longer_one="experiment=cifar_resnet",
+        with_changes=("experiment=example", "trainer=gpu", "model.optimizer.lr=1e-4",
+                      "+trainer.precision=16-mixed",
             "~tags"),
-        debug=("debug=fdr", "experiment=example"), debug_limit=("debug=limit", "logger=csv", "trainer.max_epochs=5"),
+        debug=("debug=fdr", "experiment=example"),
+        debug_limit=("debug=limit", "logger=csv", "trainer.max_epochs=5"),
         search=("hparams_search=mnist_optuna", "experiment=cifar_resnet", "model/optimizer=adam"),
-        loggers=("logger=[csv,wandb]", "callbacks=none", "logger.wandb.offline=true", "tags=[a,'b c']"),
-        groups_below=("model=resnet", "model/net=small", "~model.net.depth", "data=cifar", "data/sampler=balanced"),
-        loss_at_its_package=("model/loss@model.criterion=focal", "model.criterion.gamma=3", "trainer=ddp"),
+        loggers=("logger=[csv,wandb]", "callbacks=none", "logger.wandb.offline=true",
+                 "tags=[a,'b c']"),
+        groups_below=("model=resnet", "model/net=small", "~model.net.depth", "data=cifar",
+                      "data/sampler=balanced"),
+        loss_at_its_package=("model/loss@model.criterion=focal", "model.criterion.gamma=3",
+                             "trainer=ddp"),
         away=("~callbacks", "~logger", "~model/scheduler", "+model/scheduler@model.warmup=cosine")),
-    *cases("language", LANGUAGE, as_it_is=(), a_recipe="recipe=code", another="recipe=tiny", both="recipe=tiny_code",
-        one_corpus=("corpus@data.valid=code", "corpus/filter@data.train.filter=length", "data.train.filter.max=100"),
-        both_corpora=("corpus@data.train=code", "corpus@data.valid=code", "corpus/reader@data.valid.reader=text"),
-        blocks=("arch/block@arch.encoder=light", "arch/block/attention@arch.decoder.attention=linear",
+    *cases("language", LANGUAGE, as_it_is=(), a_recipe="recipe=code", another="recipe=tiny",
+           both="recipe=tiny_code",
+        one_corpus=("corpus@data.valid=code", "corpus/filter@data.train.filter=length",
+                    "data.train.filter.max=100"),
+        both_corpora=("corpus@data.train=code", "corpus@data.valid=code",
+                      "corpus/reader@data.valid.reader=text"),
+        blocks=("arch/block@arch.encoder=light",
+                "arch/block/attention@arch.decoder.attention=linear",
             "norm@arch.decoder.norm1=rms"),
         tuned=("task=finetune", "optim=lion", "schedule@optim.schedule=linear"),
         tuned_by_name="+tune@_global_=finetune_lion",
-        runtimes=("runtime=[many]", "runtime.strategy={shard: grad}", "log=[file]", "site=home", "~tokenizer"),
-        away=("~corpus@data.valid", "~schedule@optim.schedule", "head={tie: false}"), rnn=("arch=rnn", "arch.dim=8")),
-    *cases("robot", ROBOT, plain="experiment=none", walk="experiment=walk", walk_top="experiment=walk_top",
-        walk_changed=("experiment=walk_top", "env/camera=front", "optimizer@agent.actor.optimizer=sgd", "steps=1"),
+        runtimes=("runtime=[many]", "runtime.strategy={shard: grad}", "log=[file]", "site=home",
+                  "~tokenizer"),
+        away=("~corpus@data.valid", "~schedule@optim.schedule", "head={tie: false}"),
+        rnn=("arch=rnn", "arch.dim=8")),
+    *cases("robot", ROBOT, plain="experiment=none", walk="experiment=walk",
+           walk_top="experiment=walk_top",
+        walk_changed=("experiment=walk_top", "env/camera=front",
+                      "optimizer@agent.actor.optimizer=sgd", "steps=1"),
         dqn=("experiment=none", "agent=dqn", "agent/target=hard", "agent/net=conv", "agent.lr=1"),
-        rewards=("experiment=none", "reward=[energy]", "reward.scale=${steps}", "+curriculum@extra=steps"),
-        engine=("experiment=none", "sim/physics/engine=exact", "sim/physics/contact@sim.physics.engine.contact=hard"),
+        rewards=("experiment=none", "reward=[energy]", "reward.scale=${steps}",
+                 "+curriculum@extra=steps"),
+        engine=("experiment=none", "sim/physics/engine=exact",
+                "sim/physics/contact@sim.physics.engine.contact=hard"),
         launcher=("experiment=none", "launcher=cluster", "launcher/queue=cpu", "buffer=rollout",
             "buffer.prioritized={alpha: 1}"),
-        probe=("experiment=walk", "agent/net@probe=conv", "agent/net/init@probe.init=zero", "~metrics",
+        probe=("experiment=walk", "agent/net@probe=conv", "agent/net/init@probe.init=zero",
+               "~metrics",
             "~optimizer@agent.critic.optimizer")),
 ]
 REFUSED += [Case("refused: a project whose experiment is not chosen", ROBOT)]
 REFUSED += cases("refused, in a project", ROBOT,
-    a_package_that_is_the_group_itself=("experiment=none", "launcher=cluster", "launcher/queue@launcher.queue=cpu"),
+    a_package_that_is_the_group_itself=("experiment=none", "launcher=cluster",
+                                        "launcher/queue@launcher.queue=cpu"),
     away_with_what_an_experiment_overrides=("experiment=walk", "~agent/net@agent.critic"))
 
 # -- random trees
 
 # each group with those in it
-GROUPS = {"a": ["x", "y"], "a/x": [], "a/y": ["z"], "a/y/z": [], "b": ["x"], "b/x": [], "c": [], "d": []}
+GROUPS = {"a": ["x", "y"], "a/x": [], "a/y": ["z"], "a/y/z": [], "b": ["x"], "b/x": [], "c": [],
+          "d": []}
 SCALARS = ["1", "2.5", "true", "null", "'???'", "word", "${k}", "'${m.p}'"]
 MAPPINGS = ["{}", "{p: 1}", "{p: 2, q: {r: 1}}", "{q: {r: null, s: [1]}}"]
-KEYS = {"k": SCALARS, "l": ["[1, 2]", "[]", "[{p: 1}]"], "m": SCALARS + MAPPINGS, "n": SCALARS + MAPPINGS,
+KEYS = {"k": SCALARS, "l": ["[1, 2]", "[]", "[{p: 1}]"], "m": SCALARS + MAPPINGS,
+        "n": SCALARS + MAPPINGS,
         "x": MAPPINGS, "pkg": MAPPINGS}
-PLACES = ["", "", "", "", "@pkg", "@pkg.sub", "@_global_", "@_here_", "@_group_.in", "@_global_.top"]
+PLACES = ["", "", "", "", "@pkg", "@pkg.sub", "@_global_", "@_here_", "@_group_.in",
+          "@_global_.top"]
 
 
 class Dice(Random):
     "The parts that random trees are made of."
     def __init__(self, seed: int):
         super().__init__(seed)
-        self.lists = ["[one, two]", "[two]", "[]"] if seed % 2 else []  # Hydra cannot take away what a list chose
+        # Hydra cannot take away what a list chose
+        self.lists = ["[one, two]", "[two]", "[]"] if seed % 2 else []
 
     def often(self, share: float) -> bool: return self.random() < share
 
     def body(self) -> str:
-        return "".join(f"{k}: {self.choice(KEYS[k])}\n" for k in self.sample([*KEYS], self.randint(0, 4)))
+        return "".join(f"{k}: {self.choice(KEYS[k])}\n"
+                       for k in self.sample([*KEYS], self.randint(0, 4)))
 
     def option(self) -> str:
         return self.choice(["one", "one", "two", "two", "null", *self.lists])
@@ -1244,34 +1412,50 @@ class Dice(Random):
         return f"defaults: [{', '.join([*entries, *overrides])}]\n" if entries or overrides else ""
 
     def file(self, group: str, option: str) -> str:
-        "An option; its list leads to groups below, to groups further on in the alphabet, and from 'two' to 'one'."
-        header = self.choice([""] * 5 + ["# @package _global_\n", "# @package pkg\n", "# @package pkg.sub\n"])
-        entries = [f"{o}{self.choice(PLACES)}: {self.option()}" for o in GROUPS[group] if self.often(0.6)]
-        entries += [f"/{o}{self.choice(['', '@_here_', '@pkg', '@_global_.far', '@n'])}: {self.option()}"
+        """An option; its list leads to groups below, to groups further on in the alphabet, and
+        from 'two' to 'one'."""
+        header = self.choice([""] * 5
+                             + ["# @package _global_\n", "# @package pkg\n",
+                                "# @package pkg.sub\n"])
+        entries = [f"{o}{self.choice(PLACES)}: {self.option()}" for o in GROUPS[group]
+                   if self.often(0.6)]
+        entries += [f"/{o}{self.choice(['', '@_here_', '@pkg', '@_global_.far', '@n'])}: "
+                    f"{self.option()}"
                     for o in GROUPS if o > group and not o.startswith(group) and self.often(0.25)]
-        if option == "two" and self.often(0.4): entries.append(self.choice(["one", "one", "one@pkg", f"/{group}/one"]))
+        if option == "two" and self.often(0.4):
+            entries.append(self.choice(["one", "one", "one@pkg", f"/{group}/one"]))
         if self.often(0.1): entries.append("optional none: nothing")
         self.shuffle(entries)
         below = GROUPS[group] if "one" in entries and self.often(0.5) else []
-        return header + self.defaults(entries, [f"override {o}: {self.option()}" for o in below[:1]]) + self.body()
+        return header + self.defaults(entries,
+                                      [f"override {o}: {self.option()}"
+                                       for o in below[:1]]) + self.body()
 
 
 def random_cases(seed: int) -> list[Case]:
     "A tree as it is, and with a command line."
     dice = Dice(seed)
-    tree = {f"{group}/{option}": dice.file(group, option) for group in GROUPS for option in ("one", "two")}
-    keys = [f"{o}{dice.choice(PLACES)}" for o in dice.sample(["a", "b", "c", "d", "a/x", "b/x"], dice.randint(1, 4))]
-    change = lambda share, slash="": [f"override {slash}{k}: {dice.option()}" for k in keys if dice.often(share)]
+    tree = {f"{group}/{option}": dice.file(group, option) for group in GROUPS
+            for option in ("one", "two")}
+    keys = [f"{o}{dice.choice(PLACES)}"
+            for o in dice.sample(["a", "b", "c", "d", "a/x", "b/x"], dice.randint(1, 4))]
+    change = lambda share, slash="": [f"override {slash}{k}: {dice.option()}" for k in keys
+                                      if dice.often(share)]
     tree["exp/one"] = "# @package _global_\n" + dice.defaults([], change(0.5, "/")) + dice.body()
     tree["exp/two"] = "# @package _global_\ndefaults: [one, _self_]\n" + dice.body()
     entries = [f"{dice.choice(['', '', '', 'optional '])}{k}: {dice.option()}" for k in keys]
-    entries += ["d@by: '${c}'"] * ("c" in keys) + [f"exp: {dice.choice(['one', 'two'])}"] * dice.often(0.5)
+    entries += ["d@by: '${c}'"] * ("c" in keys)
+    entries += [f"exp: {dice.choice(['one', 'two'])}"] * dice.often(0.5)
     tree["config"] = dice.defaults(entries, change(0.15)) + dice.body()
-    outside = [k.replace("@_here_", "@_global_").replace("@_global_.", "@") for k in keys if "_group_" not in k]
-    line = [dice.choice([f"{k}=one", f"{k}=two", *([f"{k}=[one,two]", f"{k}=[]"] if dice.lists else [f"~{k}"])])
+    outside = [k.replace("@_here_", "@_global_").replace("@_global_.", "@") for k in keys
+               if "_group_" not in k]
+    line = [dice.choice([f"{k}=one", f"{k}=two",
+                         *([f"{k}=[one,two]", f"{k}=[]"] if dice.lists else [f"~{k}"])])
             for k in outside if dice.often(0.5)]
-    line += dice.sample(["++k=5", "++m.p={u: 1}", "+new.q=[1,{z: null}]", "+d@added=two", "+a/y@added.y=one",
-                         "+fresh={}", "++x.v=${k}", "++pkg={sub: {w: 1}}", "++n='a, b'"], dice.randint(1, 3))
+    line += dice.sample(["++k=5", "++m.p={u: 1}", "+new.q=[1,{z: null}]", "+d@added=two",
+                         "+a/y@added.y=one",
+                         "+fresh={}", "++x.v=${k}", "++pkg={sub: {w: 1}}", "++n='a, b'"],
+                        dice.randint(1, 3))
     return [Case(f"random {seed}", tree), Case(f"random {seed}", tree, tuple(line))]
 
 
@@ -1281,7 +1465,8 @@ EXCUSED = re.compile(r"\w+: Could not (override|delete) '\S+'\. No match in the 
 
 # -- together
 
-COMPOSED = [*LISTS, *PACKAGES, *NESTED, *OVERRIDE, *INTERPOLATED, *MERGING, *OWN, *COMMAND, *VALUE_CASES, *PROJECTS]
+COMPOSED = [*LISTS, *PACKAGES, *NESTED, *OVERRIDE, *INTERPOLATED, *MERGING, *OWN, *COMMAND,
+            *VALUE_CASES, *PROJECTS]
 
 
 # Hydra's own command lines for what mlkit takes in a shorter way

@@ -2,14 +2,15 @@
 
     python tests/hydra_oracle.py --write [FOLDER]
 
-asks Hydra about every case of hydra_cases.py and writes hydra_answers.json, which the tests compare with. Hydra lives
-in a virtual environment of its own, since it wants an older OmegaConf; it is made in FOLDER, or in the user's cache.
+asks Hydra about every case of hydra_cases.py and writes hydra_answers.json, which the tests compare
+with. Hydra lives in a virtual environment of its own, since it wants an older OmegaConf; it is made
+in FOLDER, or in the user's cache.
 
-There this file runs as a script, too. stdin: a JSON list of [folder, config name, overrides]; stdout: {"lines": …} or
-{"error": …} for each, in a JSON list.
-With `--time N`: the seconds of N rounds of each case, {"seconds": […]}, after a round to warm up.
-With `--sweeps` stdin is a list of overrides of a multirun: {"values": …}, each value's Python text, or {"error": …}.
-With `--copies` every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the
+There this file runs as a script, too. stdin: a JSON list of [folder, config name, overrides];
+stdout: {"lines": …} or {"error": …} for each, in a JSON list. With `--time N`: the seconds of N
+rounds of each case, {"seconds": […]}, after a round to warm up. With `--sweeps` stdin is a list of
+overrides of a multirun: {"values": …}, each value's Python text, or {"error": …}. With `--copies`
+every use of a file gets its own copy: Hydra hands the same nodes to each, and what is laid over the
 one use can show in the others.
 """
 import hashlib
@@ -35,7 +36,8 @@ def lines(data, path: str = "") -> list[str]:
 
     Types show, of keys too: 1, 1.0, True and '1' differ."""
     if not isinstance(data, (dict, list)) or not data: return [f"{path} = {data!r}"]
-    if isinstance(data, list): return [o for i, v in enumerate(data) for o in lines(v, f"{path}[{i}]")]
+    if isinstance(data, list):
+        return [o for i, v in enumerate(data) for o in lines(v, f"{path}[{i}]")]
     word = lambda k: k if isinstance(k, str) and k.isidentifier() and not iskeyword(k) else repr(k)
     return [o for k, v in data.items() for o in lines(v, f"{path}{path and '.'}{word(k)}")]
 
@@ -146,7 +148,8 @@ def write_answers(home: Path):
         found = ask_all(environment(home), Path(folder))
     text = json.dumps({"hydra": HYDRA, "omegaconf": OMEGACONF})[:-1]
     for name, part in found.items():
-        rows = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(part.items())]
+        rows = [f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
+                for k, v in sorted(part.items())]
         text += f',\n"{name}": {{\n' + ",\n".join(rows) + "\n}"
     ANSWERS.write_text(text + "}\n", encoding="utf-8")
     print(f"{len(found['answers'])} answers in {ANSWERS}, {ANSWERS.stat().st_size / 1e6:.1f} MB")

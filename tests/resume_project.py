@@ -1,5 +1,6 @@
-"""A user's own project, as `test_resume.py` trains it: all that can be random is, and a callback ends the process at a
-moment that the environment names. The tests copy this file into a project of its own, as `mine.py`."""
+"""A user's own project, as `test_resume.py` trains it: all that can be random is, and a callback
+ends the process at a moment that the environment names. The tests copy this file into a project of
+its own, as `mine.py`."""
 import ctypes
 import os
 import random
@@ -52,13 +53,16 @@ def meet(folder: Path, n: int):
 
 class Net(nn.Sequential):
     def __init__(self, size: int = 28):
-        super().__init__(nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(),
+        super().__init__(nn.Conv2d(1, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.2),
+                         nn.Flatten(),
                          nn.Linear(16 * ((size - 1) // 2) ** 2, 10))
 
 
 class Smooth(nn.Sequential):
     "Without batch norm and dropout: what a batch gives does not depend on how it is divided."
-    def __init__(self): super().__init__(nn.Conv2d(1, 16, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(16 * 13 * 13, 10))
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 16, 3, 2), nn.Tanh(), nn.Flatten(),
+                         nn.Linear(16 * 13 * 13, 10))
 
 
 # -- nothing of mlkit in it
@@ -79,13 +83,15 @@ class PlainData(pl.LightningDataModule):
         super().__init__()
         self.workers = dict(num_workers=num_workers, persistent_workers=persistent)
 
-    def train_dataloader(self): return DataLoader(Noise(320, 0, True), batch_size=16, shuffle=True, **self.workers)
+    def train_dataloader(self):
+        return DataLoader(Noise(320, 0, True), batch_size=16, shuffle=True, **self.workers)
     def val_dataloader(self): return DataLoader(Noise(64, 1, False), batch_size=16)
     def test_dataloader(self): return DataLoader(Noise(64, 2, False), batch_size=16)
 
 
 class PlainModule(pl.LightningModule):
-    "Logs as Lightning's tutorials do: means over the epoch that Lightning keeps, and a metric as an object."
+    """Logs as Lightning's tutorials do: means over the epoch that Lightning keeps, and a metric as
+    an object."""
     def __init__(self):
         super().__init__()
         self.net, self.acc = Net(12), MulticlassAccuracy(10)
@@ -99,8 +105,10 @@ class PlainModule(pl.LightningModule):
         self.log("train/acc", self.acc, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch, i): self.log("val/loss", F.cross_entropy(self.net(batch[0]), batch[1]))
-    def test_step(self, batch, i): self.log("test/loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+    def validation_step(self, batch, i):
+        self.log("val/loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+    def test_step(self, batch, i):
+        self.log("test/loss", F.cross_entropy(self.net(batch[0]), batch[1]))
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
@@ -111,16 +119,15 @@ class PlainModule(pl.LightningModule):
 # -- the end, at a moment
 
 class Killer(pl.Callback):
-    """`END_AT=hook:n[:what]` sends this process `END_BY` (default: SIGKILL) in the first call of the hook that comes when
-    `n` batches have begun. `END_RANK`: in this process of a DDP run only; `END_GROUP`: to all of the process group.
-    Hooks that are no hooks of Lightning's:
-    - forward: in the middle of the net
-    - write: in the middle of writing a checkpoint, by the kernel, once `what` bytes are in a file
-    - rename: a file called `what` is written, under a temporary name still
-    - full: no file can grow beyond `what` bytes any more; nothing is sent
-    - fill: the run's file system is filled up to the last `what` bytes; nothing is sent
-    - sleep: the process sleeps for `what` seconds; nothing is sent
-    `TRACE` is a file that gets a line a batch, with its number and its loss."""
+    """`END_AT=hook:n[:what]` sends this process `END_BY` (default: SIGKILL) in the first call of
+    the hook that comes when `n` batches have begun. `END_RANK`: in this process of a DDP run only;
+    `END_GROUP`: to all of the process group. Hooks that are no hooks of Lightning's: - forward: in
+    the middle of the net - write: in the middle of writing a checkpoint, by the kernel, once `what`
+    bytes are in a file - rename: a file called `what` is written, under a temporary name still -
+    full: no file can grow beyond `what` bytes any more; nothing is sent - fill: the run's file
+    system is filled up to the last `what` bytes; nothing is sent - sleep: the process sleeps for
+    `what` seconds; nothing is sent `TRACE` is a file that gets a line a batch, with its number and
+    its loss."""
     def __init__(self): self.batches = 0
     def state_dict(self): return dict(batches=self.batches)
     def load_state_dict(self, state): self.batches = state["batches"]
@@ -137,7 +144,9 @@ class Killer(pl.Callback):
         if net.training: self.at("forward")
 
     def at(self, hook: str):
-        if hook != self.hook or self.batches < self.n or str(self.rank) != os.environ.get("END_RANK", str(self.rank)): return
+        if hook != self.hook or self.batches < self.n or str(
+            self.rank) != os.environ.get("END_RANK", str(self.rank)):
+            return
         self.hook = None  # once
         if hook in ("write", "full"): limit_files(int(self.what), deadly=hook == "write")
         elif hook == "sleep": time.sleep(float(self.what))
@@ -145,7 +154,8 @@ class Killer(pl.Callback):
         else: end()
 
     def audit(self, event: str, args: tuple):
-        if event in ("os.rename", "os.link") and Path(os.fsdecode(args[1])).name == self.what: self.at("rename")
+        if event in ("os.rename", "os.link") and Path(os.fsdecode(args[1])).name == self.what:
+            self.at("rename")
 
     def on_train_batch_start(self, trainer, pl_module, batch, i):
         self.batches += 1
@@ -153,7 +163,8 @@ class Killer(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, i):
         if self.trace:
-            with open(f"{self.trace}.{self.rank}", "a") as f: f.write(f"{self.batches} {float(outputs['loss']).hex()}\n")
+            with open(f"{self.trace}.{self.rank}", "a") as f:
+                f.write(f"{self.batches} {float(outputs['loss']).hex()}\n")
         self.at("on_train_batch_end")
 
     def on_before_optimizer_step(self, *args): self.at("on_before_optimizer_step")
@@ -168,14 +179,17 @@ class Killer(pl.Callback):
 def end(*args):
     "Send the signal."
     send = os.killpg if "END_GROUP" in os.environ else os.kill
-    send(os.getpgrp() if "END_GROUP" in os.environ else os.getpid(), getattr(signal, os.environ.get("END_BY", "SIGKILL")))
+    send(os.getpgrp() if "END_GROUP" in os.environ else os.getpid(),
+         getattr(signal, os.environ.get("END_BY", "SIGKILL")))
 
 
 def limit_files(size: int, deadly: bool):
-    """Let no file grow beyond `size` bytes. The kernel stops the write there: deadly, or with an error for the writer.
-    The handler is C's, as Python's would wait for the end of the write; it runs in the middle of it."""
+    """Let no file grow beyond `size` bytes. The kernel stops the write there: deadly, or with an
+    error for the writer. The handler is C's, as Python's would wait for the end of the write; it
+    runs in the middle of it."""
     if deadly:
-        limit_files.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)  # kept, or C would call what is gone
+        # kept, or C would call what is gone
+        limit_files.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
         ctypes.CDLL(None).signal(signal.SIGXFSZ, limit_files.handler)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -183,4 +197,5 @@ def limit_files(size: int, deadly: bool):
 def fill(folder: Path, left: int):
     "Fill a file system."
     stat = os.statvfs(folder)
-    with open(folder / "ballast", "wb") as f: f.write(bytes(max(stat.f_bavail * stat.f_frsize - left, 0)))
+    with open(folder / "ballast", "wb") as f:
+        f.write(bytes(max(stat.f_bavail * stat.f_frsize - left, 0)))

@@ -12,17 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
-def command(name: str, *args, cwd=ROOT, code: int | None = None, **env) -> subprocess.CompletedProcess:
+def command(name: str, *args, cwd=ROOT, code: int | None = None,
+            **env) -> subprocess.CompletedProcess:
     "Run a console script of this environment; it must exit with `code`, if that is given."
-    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # another test's, in this process
-    done = subprocess.run([SCRIPTS / name, *map(str, args)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    # another test's, in this process
+    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
+    done = subprocess.run([SCRIPTS / name, *map(str, args)], cwd=cwd, capture_output=True,
+                          text=True, stdin=subprocess.DEVNULL,
                           timeout=900, env={**own, **env})
     assert code in (None, done.returncode), done.stdout + done.stderr
     return done
 
 
 def job(folder: Path, config: str, *overrides) -> tuple[Run, float]:
-    "Train by one of the project's configs, with its runs in `folder`: the run that is done, and how many seconds it took."
+    """Train by one of the project's configs, with its runs in `folder`: the run that is done, and
+    how many seconds it took."""
     start = time.perf_counter()
     command("mlkit_train", f"configs/{config}.yaml", *overrides, f"runs={folder}", code=0)
     seconds = time.perf_counter() - start

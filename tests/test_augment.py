@@ -11,15 +11,27 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlkit.model.augment import Augment, Cutout, GridMask, OneOf, PerSample, RandomAffine, RandomBlur, RandomContrast, RandomFlip, RandomNoise
-from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
-from mlkit.parts.build import build
-from mlkit.parts.check import find_problems
+from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
+from mlkit.model.augment import (
+    Augment,
+    Cutout,
+    GridMask,
+    OneOf,
+    PerSample,
+    RandomAffine,
+    RandomBlur,
+    RandomContrast,
+    RandomFlip,
+    RandomNoise,
+)
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import HeadsLoss, accuracy
+from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
 from mlkit.model.nets import MLP
-from mlkit.config.origin import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
 from mlkit.train import resume, train
 
 PER_SAMPLE = dict(affine=lambda p=1.: RandomAffine(shear=5., p=p), flip=lambda p=1.: RandomFlip(vertical=True, p=p),
@@ -471,7 +483,7 @@ def test_a_config_names_transforms_in_lists(config):
     "model.augment._args_.0.degreez=3": "RandomAffine has no argument 'degreez'; did you mean 'degrees'?",
     "model.augment._args_.0.scale=[1,2,3]": "wants tuple[float, float], got [1, 2, 3]",
     "model.augment._args_.1._args_.0=3": "OneOf wants torch.nn.Module, got 3",
-    "++model.augment._args_.2={_target_: mlkit.augment.MixUpp, p: 1}": "did you mean 'MixUp'?",
+    "++model.augment._args_.2={_target_: mlkit.model.mixing.MixUpp, p: 1}": "did you mean 'MixUp'?",
     "model.augment._args_.2={_target_: torch.optim.Adam, p: null}": "",
     "model.augment.transforms=3": "Augment has no argument 'transforms'"}.items())
 def test_mistakes_in_a_list_of_transforms_are_named(config, override, said):
@@ -499,7 +511,6 @@ def test_training_is_repeated_and_resumed_bit_by_bit(config):
     assert whole.status == "done" and whole.metrics["test/loss"] < 2.3
     assert same(weights(whole), weights(again)) and not same(weights(whole), weights(plain))
     Breaks.at = 7  # the newest checkpoint is then from after 6 batches
-    with pytest.raises(RuntimeError, match="broken"): train(str(config), breaks)
-    broken = max((config.parent / "runs").glob("*/*/run.json"), key=lambda p: p.stat().st_mtime).parent
-    resumed = resume(broken)
+    with pytest.raises(TrainingFailed, match="broken") as failed: train(str(config), breaks)
+    resumed = resume(failed.value.run.dir)
     assert resumed.metrics == whole.metrics and same(weights(resumed), weights(whole))

@@ -34,7 +34,8 @@ def test_main_job(main_job):
     assert re.search(r"^acc +0\.\d+ +0\.\d+ +0\.\d+$", done.stdout, re.M)   # the table
     assert info["status"] == "done" and info["metrics"]["test/acc"] >= 0.96
     assert info["best"]["path"] == "checkpoints/best.ckpt" and info["timings"]["fit"] < took
-    assert len(info["data"]) == 64 and info["device"] and info["versions"]["torch"] == torch.__version__
+    assert (len(info["data"]) == 64 and info["device"]
+            and info["versions"]["torch"] == torch.__version__)
     rows = list(csv.DictReader(open(run / "metrics.csv")))
     assert [int(r["epoch"]) for r in rows] == list(range(8))
     assert "acc" in (run / "log.txt").read_text() and "\r" not in (run / "log.txt").read_text()
@@ -44,7 +45,8 @@ def test_main_job(main_job):
 def test_checkpoints_hold_plain_data_only(main_job):
     for name in ("best", "last"):
         saved = torch.load(main_job[2] / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        assert "defaults: []" in saved["mlkit_config"] and saved["optimizer_states"] and saved["lr_schedulers"]
+        assert ("defaults: []" in saved["mlkit_config"] and saved["optimizer_states"]
+                and saved["lr_schedulers"])
 
 
 def test_eval_and_runs(main_job):
@@ -60,8 +62,10 @@ def test_eval_and_runs(main_job):
 
 def test_predict(main_job, tmp_path):
     from PIL import Image
+
     from mlkit.data.idx import SAMPLES, read_idx
-    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
+    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz")
+                      for o in ("images-idx3", "labels-idx1"))
     folder = tmp_path / "digits"
     folder.mkdir()
     for i in range(300): Image.fromarray(images[i]).save(folder / f"{i:03}.png")
@@ -96,7 +100,8 @@ def in_kernel(code: str, cwd: Path) -> str:
         printed, errors = [], []
         def hook(message):
             if message["msg_type"] == "stream": printed.append(message["content"]["text"])
-            if message["msg_type"] == "error": errors.append("\n".join(message["content"]["traceback"]))
+            if message["msg_type"] == "error":
+                errors.append("\n".join(message["content"]["traceback"]))
         client.execute_interactive(code, output_hook=hook, timeout=240)
         assert not errors, errors[0]
         return "".join(printed)
@@ -116,14 +121,17 @@ def test_cell_and_shell_give_the_same_run(tmp_path):
         infos = [json.loads((o / "run.json").read_text()) for o in (cell, shell)]
         assert infos[0]["metrics"] == infos[1]["metrics"] and infos[0]["data"] == infos[1]["data"]
         for name in ("best", "last"):
-            a, b = (torch.load(o / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"] for o in (cell, shell))
+            a, b = (torch.load(o / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+                    for o in (cell, shell))
             assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
 def test_saved_config_gives_the_same_run(main_job, tmp_path):
     run = main_job[2]
-    threads = json.loads((run / "run.json").read_text())["machine"]["threads"]  # more or fewer sum in another order
-    done = command("mlkit_train", run / "config.yaml", f"runs={tmp_path}", OMP_NUM_THREADS=str(threads))
+    # more or fewer sum in another order
+    threads = json.loads((run / "run.json").read_text())["machine"]["threads"]
+    done = command("mlkit_train", run / "config.yaml", f"runs={tmp_path}",
+                   OMP_NUM_THREADS=str(threads))
     again = Path(done.stdout.strip().rpartition("run: ")[2])
     assert (again / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes(), done.stderr
 
@@ -137,7 +145,8 @@ from mlkit.cli import mlkit_train, mlkit_runs
 for args in (["{MNIST}", "--print"], ["{MNIST}", "--explain", "optimizer.lr"], ["--help"]):
     try: mlkit_train(args)
     except SystemExit: pass
-assert not {{"torch", "pytorch_lightning", "pandas", "matplotlib"}} & set(sys.modules), "something heavy was imported"
+assert not {{"torch", "pytorch_lightning", "pandas", "matplotlib"}} & set(sys.modules), "something \
+heavy was imported"
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -162,14 +171,17 @@ def write(path: Path, text: str) -> Path:
 def copy_idx(folder: Path) -> Path:
     from mlkit.data.idx import SAMPLES
     folder.mkdir()
-    for path in (SAMPLES / "mnist").glob("*.gz"): (folder / path.name).write_bytes(path.read_bytes())
+    for path in (SAMPLES / "mnist").glob("*.gz"):
+        (folder / path.name).write_bytes(path.read_bytes())
     return folder
 
 
 @pytest.fixture
 def served(tmp_path):
     "A local mirror whose files are not what they should be."
-    import functools, http.server, threading
+    import functools
+    import http.server
+    import threading
     folder = copy_idx(tmp_path / "mirror")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     handler.func.log_message = lambda *args: None
@@ -190,10 +202,13 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
     folder = ["defaults: [data: image_folder, model: classifier]", f"data: {{root: {empty}}}",
               "model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 2}}"]
     return {
-        "truncated IDX": ([MNIST, "data.source=full", f"data.root={cut}"], r"data: .*train-images-idx3-ubyte\.gz: truncated"),
+        "truncated IDX": ([MNIST, "data.source=full", f"data.root={cut}"],
+                          r"data: .*train-images-idx3-ubyte\.gz: truncated"),
         "bad checksum": ([MNIST, *full, f"data.mirrors=['{served}']"], r"data: .*(checksum|md5)"),
-        "no network": ([MNIST, *full, "data.mirrors=['http://127.0.0.1:9']"], r"data: .*127\.0\.0\.1:9.*source: sample"),
-        "empty image folder": ([write(tmp_path / "f.yaml", "\n".join(folder))], r"f\.yaml:2:1: data: .*cats"),
+        "no network": ([MNIST, *full, "data.mirrors=['http://127.0.0.1:9']"],
+                       r"data: .*127\.0\.0\.1:9.*source: sample"),
+        "empty image folder": ([write(tmp_path / "f.yaml", "\n".join(folder))],
+                               r"f\.yaml:2:1: data: .*cats"),
     }
 
 
@@ -228,11 +243,13 @@ def test_failed_training(tmp_path):
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
 def test_interrupted(tmp_path, signal):
     import signal as signals
-    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
+                                "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.time() + 120
-        while not list(tmp_path.glob("*/*/checkpoints/last.ckpt")) and time.time() < deadline: time.sleep(0.2)
+        while not list(tmp_path.glob("*/*/checkpoints/last.ckpt")) and time.time() < deadline:
+            time.sleep(0.2)
         process.send_signal(getattr(signals, signal))
         out, err = process.communicate(timeout=60)
     finally: process.kill()
@@ -241,7 +258,8 @@ def test_interrupted(tmp_path, signal):
     assert "Traceback" not in err
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert Run(run).checkpoint("best").name == "best.ckpt"  # what is on the disk counts, though the run has no end
+    # what is on the disk counts, though the run has no end
+    assert Run(run).checkpoint("best").name == "best.ckpt"
 
 
 # -- a project of one's own
@@ -251,11 +269,16 @@ def test_targets_in_the_users_package_from_anywhere(tmp_path):
     (project / "mine").mkdir(parents=True)
     (project / "pyproject.toml").touch()
     (project / "mine" / "__init__.py").touch()
-    net = "class {}(nn.Sequential):\n    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    net = ("class {}(nn.Sequential):\n    def __init__(self): super().__init__(nn.Flatten(), "
+           "nn.Linear(784, 10))\n")
     write(project / "mine" / "nets.py", "from torch import nn\n" + net.format("Dotted"))
-    write(project / "mine" / "more.py", "from torch import nn\nfrom mlkit.parts.locate import register\n@register\n" + net.format("Bare"))
+    write(project / "mine" / "more.py",
+          "from torch import nn\nfrom mlkit.parts.locate import register\n@register\n"
+          + net.format("Bare"))
     for target in ("mine.nets.Dotted", "Bare"):
-        config = write(project / "a.yaml", f"defaults: [data: mnist, model: classifier]\nmodel: {{net: {{_target_: {target}}}}}\ntrainer: {{max_epochs: 1}}\n")
+        config = write(project / "a.yaml",
+                       f"defaults: [data: mnist, model: classifier]\nmodel: "
+                       f"{{net: {{_target_: {target}}}}}\ntrainer: {{max_epochs: 1}}\n")
         done = command("mlkit_train", config, "trainer.limit_train_batches=3", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert len(list((project / "runs" / "a").iterdir())) == 2  # runs are kept in the project
@@ -270,13 +293,16 @@ def test_debug(tmp_path, debug):
     assert set((ROOT / "runs").glob("*/*")) == before
     loss = float(re.search(r"^loss +([\d.]+)", done.stdout, re.M)[1])
     if debug == "overfit": assert loss < 0.05
-    if debug == "profile": assert "run_training_epoch" in next(tmp_path.rglob("fit-profile.txt")).read_text()
+    if debug == "profile":
+        assert "run_training_epoch" in next(tmp_path.rglob("fit-profile.txt")).read_text()
 
 
 def test_training_goes_on_when_nobody_reads(tmp_path):
     for reader in ("head -1", "true"):
-        done = subprocess.run(["bash", "-c", f"'{SCRIPTS}/mlkit_train' {MNIST} trainer.max_epochs=2 "
-                               f"runs={tmp_path} 2>/dev/null | {reader}; echo code ${{PIPESTATUS[0]}}"],
+        done = subprocess.run(["bash", "-c",
+                               f"'{SCRIPTS}/mlkit_train' {MNIST} trainer.max_epochs=2 "
+                               f"runs={tmp_path} 2>/dev/null | {reader}; echo code "
+                               f"${{PIPESTATUS[0]}}"],
                               cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.endswith("code 0\n"), done.stdout
     runs = list(tmp_path.glob("*/*/run.json"))
@@ -287,25 +313,30 @@ def test_training_goes_on_when_nobody_reads(tmp_path):
 def test_terminated_while_starting(tmp_path, after):
     "Before Python runs our code, SIGTERM is the system's; from then on it is 130."
     import signal as signals
-    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}", "trainer.max_epochs=500"],
+    process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
+                                "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
     process.send_signal(signals.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode in ((130, -signals.SIGTERM) if after < 0.1 else (130,)), err
     assert "Traceback" not in err
-    assert {json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json")} <= {"interrupted"}
+    assert {json.loads(p.read_text())["status"]
+            for p in tmp_path.rglob("run.json")} <= {"interrupted"}
 
 
 def test_secrets_and_runs_are_not_in_the_patch(tmp_path):
     git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
-    write(tmp_path / "a.yaml", "defaults: [data: mnist, model: classifier]\nextra: {token: '${oc.env:TOKEN}'}\n"
+    write(tmp_path / "a.yaml",
+          "defaults: [data: mnist, model: classifier]\nextra: {token: '${oc.env:TOKEN}'}\n"
           "model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}\n")
     write(tmp_path / ".env", "TOKEN=hush-hush\n")
-    for args in (["init", "-q"], ["add", "a.yaml"], ["commit", "-qm", "first"]): subprocess.run([*git, *args], check=True)
+    for args in (["init", "-q"], ["add", "a.yaml"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *args], check=True)
     write(tmp_path / "new.py", "x = 1\n")
     for _ in range(2):
-        assert command("mlkit_train", "a.yaml", "trainer.max_epochs=1", "trainer.limit_train_batches=2", cwd=tmp_path).returncode == 0
+        assert command("mlkit_train", "a.yaml", "trainer.max_epochs=1",
+                       "trainer.limit_train_batches=2", cwd=tmp_path).returncode == 0
     first, second = sorted(tmp_path.glob("runs/*/*/code.patch"))
     assert first.read_bytes() == second.read_bytes() and b"new.py" in first.read_bytes()
     for path in (tmp_path / "runs").rglob("*"):
@@ -315,4 +346,5 @@ def test_secrets_and_runs_are_not_in_the_patch(tmp_path):
 def test_predict_says_at_once_where_it_cannot_write(main_job, tmp_path):
     for out in (tmp_path / "nowhere" / "out.csv", tmp_path):
         done = command("mlkit_predict", main_job[2], tmp_path, "-o", out)
-        assert done.returncode == 2 and done.stderr == f"{out}: not a file in a folder that exists\n"
+        assert (done.returncode == 2
+                and done.stderr == f"{out}: not a file in a folder that exists\n")

@@ -1,4 +1,5 @@
-"Tables and comparisons of runs: many of them, hostile ones, unlike ones; and `mlkit_runs` as a person meets it."
+"""Tables and comparisons of runs: many of them, hostile ones, unlike ones; and `mlkit_runs` as a
+person meets it."""
 import json
 import os
 import re
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from mlkit.cli import mlkit_runs
+from mlkit.config.load import load_config
 from mlkit.many.compare import compare
 from mlkit.many.table import runs, runs_text, select
-from mlkit.config.load import load_config
 from mlkit.run.folder import Run
 
 MNIST = Path(__file__).parents[1] / "configs" / "mnist.yaml"
@@ -31,14 +32,16 @@ def description(tmp_path_factory) -> dict:
 def write(dir: Path, info: dict, history: str | None = None, **config) -> Path:
     "A run's folder by hand; `config` goes into its config."
     dir.mkdir(parents=True)
-    (dir / "run.json").write_text(json.dumps({**info, "config": {**info["config"], **config}}, indent=1))
+    (dir / "run.json").write_text(json.dumps({**info, "config": {**info["config"], **config}},
+                                             indent=1))
     if history is not None: (dir / "metrics.csv").write_text(history)
     return dir
 
 
 def many(dir: Path, info: dict, n: int) -> Path:
     for i in range(n):
-        run = write(dir / f"job{i % 4}" / f"20260101-{i:06}-abcd", {**info, "metrics": {**info["metrics"], "val/acc": i / n}}, seed=i)
+        run = write(dir / f"job{i % 4}" / f"20260101-{i:06}-abcd",
+                    {**info, "metrics": {**info["metrics"], "val/acc": i / n}}, seed=i)
         for sub in ("checkpoints", "plots"): (run / sub).mkdir()
     return dir
 
@@ -51,15 +54,18 @@ def test_text_needs_nothing_heavy(description, tmp_path):
 import sys
 from mlkit.many.table import runs_text
 print(runs_text({str(tmp_path)!r}, where="val/acc > 0.1", sort="val/acc"))
-assert not {{"torch", "pandas", "matplotlib", "numpy"}} & set(sys.modules), "something heavy was imported"
+assert not {{"torch", "pandas", "matplotlib", "numpy"}} & set(sys.modules), "something heavy was \
+imported"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["val/acc", "0.6667", "0.3333"]
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["val/acc", "0.6667",
+                                                                       "0.3333"]
 
 
 def test_columns_that_collide(description, tmp_path):
-    write(tmp_path / "a" / "1", {**description, "metrics": {"loss": 0.5}}, seconds=99, loss="mse", status="mine")
+    write(tmp_path / "a" / "1", {**description, "metrics": {"loss": 0.5}}, seconds=99, loss="mse",
+          status="mine")
     row = runs(tmp_path).iloc[0]
     assert (row["seconds"], row["loss"], row["status"]) == (12.3, 0.5, "done")
     assert (row["config.seconds"], row["config.loss"], row["config.status"]) == (99, "mse", "mine")
@@ -71,25 +77,35 @@ ROWS = [dict(run="a/1", n=1, lr=1e-3, on=True, tags=["base", "x y"], name="ResNe
 
 
 @pytest.mark.parametrize("where, want", [
-    ("n > 1", "23"), ("n>=2", "23"), ("lr <= 1e-3", "1"), ("lr == 1.0", "3"), ("n != 1", "23"), ("lr < .5", "12"),
-    ("on == true", "1"), ("on == 1", "3"), ("x == null", "1"), ("x != 3", "1"), ("y == .nan", "2"), ("y < 1", ""), ("x > 1", ""),
-    ("name ~ Net", "12"), ("name ~ net", ""), ("tags ~ base", "1"), ("tags ~ 'x y'", "1"), ("tags ~ 5", "3"), ("tags ~ bas", ""), ("n ~ 1", ""),
-    ("name == 'and'", "3"), ('name == and', "3"), ("name > ResNet-50", "23"), ("run ~ a/", "12"), ("", "123"),
-    ("n == 1 or n == 2 and on == true", "1"), ("n == 2 and on == true or n == 10", "3"), ("n == '1'", "")])
+    ("n > 1", "23"), ("n>=2", "23"), ("lr <= 1e-3", "1"), ("lr == 1.0", "3"), ("n != 1", "23"),
+    ("lr < .5", "12"),
+    ("on == true", "1"), ("on == 1", "3"), ("x == null", "1"), ("x != 3", "1"), ("y == .nan", "2"),
+    ("y < 1", ""), ("x > 1", ""),
+    ("name ~ Net", "12"), ("name ~ net", ""), ("tags ~ base", "1"), ("tags ~ 'x y'", "1"),
+    ("tags ~ 5", "3"), ("tags ~ bas", ""), ("n ~ 1", ""),
+    ("name == 'and'", "3"), ('name == and', "3"), ("name > ResNet-50", "23"), ("run ~ a/", "12"),
+    ("", "123"),
+    ("n == 1 or n == 2 and on == true", "1"), ("n == 2 and on == true or n == 10", "3"),
+    ("n == '1'", "")])
 def test_where(where, want):
     assert "".join(r["run"][-1] for r in select(ROWS, where)) == want
 
 
 @pytest.mark.parametrize("where, message", [
-    ("nmae ~ Net", "no run has a 'nmae'; did you mean 'name'?"), ("n > one", "n is a number, and one is not"),
-    ("n > true", "wants a number or a text"), ("n >", "is not understood"), ("n = 1", "write =="), ("n == 1 &&", "missing"),
+    ("nmae ~ Net", "no run has a 'nmae'; did you mean 'name'?"),
+    ("n > one", "n is a number, and one is not"),
+    ("n > true", "wants a number or a text"), ("n >", "is not understood"), ("n = 1", "write =="),
+    ("n == 1 &&", "missing"),
     ("n == [1", "YAML"), ("__import__('os').system('true')", "cannot be read|is not understood")])
 def test_where_that_is_wrong_says_so_in_one_line(where, message):
-    with pytest.raises(ValueError, match=re.escape(message) if "|" not in message else message) as e: select(ROWS, where)
+    with pytest.raises(ValueError, match=re.escape(message) if "|" not in message
+                       else message) as e:
+        select(ROWS, where)
     assert "\n" not in str(e.value)
 
 
-def test_names_are_not_judged_where_there_are_no_runs(): assert select([], "any/thing > 1", sort="other") == []
+def test_names_are_not_judged_where_there_are_no_runs():
+    assert select([], "any/thing > 1", sort="other") == []
 
 
 # -- hostile folders
@@ -98,10 +114,14 @@ def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
     write(tmp_path / "good" / "1", description)
     deep = {}
     for _ in range(500): deep = {"a": deep}
-    bad = dict(deep="[" * 10**6, kinds=json.dumps({**description, "metrics": [1]}), text=json.dumps({**description, "metrics": {"a": "b"}}),
-               late=json.dumps({**description, "seconds": "soon"}), huge=json.dumps({**description, "metrics": {"a": 10**4000}}),
-               long='{"name": ' + "1" * 5000 + "}", binary="\udcff", nest=json.dumps({**description, "config": deep}),
-               flood=json.dumps({**description, "config": {"a": {str(i): i for i in range(200_000)}}}))
+    bad = dict(deep="[" * 10**6, kinds=json.dumps({**description, "metrics": [1]}),
+               text=json.dumps({**description, "metrics": {"a": "b"}}),
+               late=json.dumps({**description, "seconds": "soon"}),
+               huge=json.dumps({**description, "metrics": {"a": 10**4000}}),
+               long='{"name": ' + "1" * 5000 + "}", binary="\udcff",
+               nest=json.dumps({**description, "config": deep}),
+               flood=json.dumps({**description,
+                                 "config": {"a": {str(i): i for i in range(200_000)}}}))
     for name, text in bad.items():
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / "run.json").write_bytes(text.encode(errors="surrogateescape"))
@@ -113,11 +133,15 @@ def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
     assert [line.split()[0] for line in runs_text(tmp_path).splitlines()] == ["run", "good/1"]
     assert time.perf_counter() - start < 5
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(bad) + 3 and all(any(f"{os.sep}{name}{os.sep}" in o for o in lines) for name in (*bad, "giant", "pipe", "folder"))
+    assert (len(lines) == len(bad) + 3
+            and all(any(f"{os.sep}{name}{os.sep}" in o for o in lines)
+                    for name in (*bad, "giant", "pipe", "folder")))
 
 
 def test_a_terminal_is_not_written_to_by_names(description, tmp_path):
-    a = write(tmp_path / "a" / "1", {**description, "status": "\x1b[2J", "metrics": {"\x1b]0;x\x07": 1.0, "\ud800": 2}}, **{"\x1b[31m": "\x1b[0m"})
+    a = write(tmp_path / "a" / "1",
+              {**description, "status": "\x1b[2J", "metrics": {"\x1b]0;x\x07": 1.0, "\ud800": 2}},
+              **{"\x1b[31m": "\x1b[0m"})
     b = write(tmp_path / "b" / "1", description)
     shown = runs_text(tmp_path) + runs_text(tmp_path, sort="\x1b]0;x\x07") + str(compare([a, b]))
     assert all(c.isprintable() or c == "\n" for c in shown)
@@ -133,12 +157,14 @@ def test_unlike_runs_stand_side_by_side(description, tmp_path):
         "epoch,val/loss,lr\n0,1.0,0.1\n",                                   # one epoch, no step
         "epoch,val/loss\n0,1\n1,nan\n2,inf\n3,1e308\n",                     # diverged
         None,                                                               # killed early
-        "", "epoch,val/$\\frac{\n0,1\n", '"', "step,val/loss\n1,1\n", "epoch,val/loss\nzero,one\n"])]
+        "", "epoch,val/$\\frac{\n0,1\n", '"', "step,val/loss\n1,1\n",
+        "epoch,val/loss\nzero,one\n"])]
     (write(tmp_path / "r" / "9", description) / "metrics.csv").symlink_to(secret)
     compared = compare([*folders, tmp_path / "r" / "9"])
     panels, notes = compared.panels
     assert [(p.name, p.x, [(c.run, c.stage, len(c.y)) for c in p.curves]) for p in panels][:2] == [
-        ("loss", "step", [(0, "val", 2), (0, "train", 3), (1, "val", 1), (2, "val", 1)]), ("lr", "epoch", [(1, "", 1)])]
+        ("loss", "step", [(0, "val", 2), (0, "train", 3), (1, "val", 1), (2, "val", 1)]),
+        ("lr", "epoch", [(1, "", 1)])]
     assert [n[0] for n in notes] == list("DEGHJI") and "leads out" in notes[-2]
     text = str(compared)
     assert "config: no differences" in text and "val/loss" in text and all(n in text for n in notes)
@@ -148,12 +174,14 @@ def test_unlike_runs_stand_side_by_side(description, tmp_path):
 
 def test_no_curves_at_all(description, tmp_path):
     compared = compare([write(tmp_path / "r" / str(i), description) for i in range(2)])
-    assert "A has no metrics.csv" in str(compared) and compared.html(tmp_path / "page.html").is_file()
+    assert ("A has no metrics.csv" in str(compared)
+            and compared.html(tmp_path / "page.html").is_file())
 
 
 def test_a_flood_of_columns_is_cut(description, tmp_path):
     head, row = ",".join(f"val/m{i}" for i in range(5000)), ",".join(["1"] * 5000)
-    compared = compare([write(tmp_path / "r" / str(i), description, f"epoch,{head}\n0,{row}\n") for i in range(2)])
+    compared = compare([write(tmp_path / "r" / str(i), description, f"epoch,{head}\n0,{row}\n")
+                        for i in range(2)])
     assert [p.name for p in compared.panels[0]] == [f"m{i}" for i in range(12)]
 
 
@@ -169,7 +197,9 @@ class Tags(HTMLParser):
 
 def test_the_page_holds_what_it_should_and_nothing_more(description, tmp_path):
     evil = "</style></table><script src=//x>'\"><img onerror=x src=http://x>"
-    a = write(tmp_path / "a" / "1", {**description, "status": evil, "metrics": {evil: 1.0}, "device": evil, "best": {"epoch": evil}},
+    a = write(tmp_path / "a" / "1",
+              {**description, "status": evil, "metrics": {evil: 1.0}, "device": evil,
+               "best": {"epoch": evil}},
               f'epoch,"val/{evil.replace(chr(34), chr(34) * 2)}"\n0,1\n1,2\n', **{evil: evil})
     b = write(tmp_path / "<b onclick=x>" / "1", description)
     page = compare([a, b]).html(tmp_path / "page.html").read_text(encoding="utf-8")
@@ -186,17 +216,22 @@ def test_the_command(description, tmp_path, capsys, monkeypatch):
     def command(*args): return (mlkit_runs([str(o) for o in args]), *capsys.readouterr())
     many(tmp_path / "all", description, 5)
     shutil.copytree(tmp_path / "all" / "job0", tmp_path / "all" / "copy")
-    code, out, _ = command(tmp_path / "all", "--where", "val/acc > 0.3 and run ~ job", "--sort", "+val/acc", "--metrics", "test/acc", "optimizer.lr")
-    assert code == 0 and out.splitlines()[0].split() == ["run", "status", "seconds", "test/acc", "optimizer.lr", "val/acc"]
+    code, out, _ = command(tmp_path / "all", "--where", "val/acc > 0.3 and run ~ job", "--sort",
+                           "+val/acc", "--metrics", "test/acc", "optimizer.lr")
+    assert (code == 0
+            and out.splitlines()[0].split() == ["run", "status", "seconds", "test/acc",
+                                                "optimizer.lr", "val/acc"])
     assert [o.split()[-1] for o in out.splitlines()[1:]] == ["0.4000", "0.6000", "0.8000"]
     for args in (["--where", "val/accuracy > 1"], ["--sort", "nothing"], ["--metrics", "nothing"]):
         code, out, err = command(tmp_path / "all", *args)
         assert (code, out) == (2, "") and err.startswith("no run has a '") and err.count("\n") == 1
     ids = ["job0/20260101-000000-abcd", "job1/20260101-000001-abcd"]
     code, out, _ = command(tmp_path / "all", "--compare", *ids, "--html", tmp_path / "page.html")
-    assert code == 0 and re.search(r"^seed +0 +1$", out, re.MULTILINE) and "page.html" in out.splitlines()[-1]
+    assert (code == 0 and re.search(r"^seed +0 +1$", out, re.MULTILINE)
+            and "page.html" in out.splitlines()[-1])
     assert ids[1] in (tmp_path / "page.html").read_text()
-    assert command(tmp_path / "all", "--compare", ids[0])[0] == command(tmp_path / "all", "--compare", "no", "no")[0] == 2
+    assert command(tmp_path / "all", "--compare",
+                   ids[0])[0] == command(tmp_path / "all", "--compare", "no", "no")[0] == 2
     for args in (["--html", "x"], ["--compare", *ids, "--where", "seed == 1"]):
         with pytest.raises(SystemExit) as e: command(tmp_path / "all", *args)
         assert e.value.code == 2

@@ -1,7 +1,7 @@
 """Composition against Hydra: the same trees, the same overrides, the same config or a refusal.
 
-The cases stand in hydra_cases.py, Hydra's answers in hydra_answers.json. That they are what Hydra says today is a test
-of its own, which installs Hydra (slow).
+The cases stand in hydra_cases.py, Hydra's answers in hydra_answers.json. That they are what Hydra
+says today is a test of its own, which installs Hydra (slow).
 """
 import json
 import os
@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hydra_cases import (COMPOSED, ENDS, EXCUSED, FIXED, OTHERWISE, RANDOM, REFUSED, TAKEN, Case)
-from hydra_oracle import ANSWERS, ask_all, key_of, lines
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+from hydra_cases import COMPOSED, ENDS, EXCUSED, FIXED, OTHERWISE, RANDOM, REFUSED, TAKEN, Case
+from hydra_oracle import ANSWERS, ask_all, key_of, lines
 from mlkit.config.load import compose, load_config
 from mlkit.config.origin import ConfigError
 from mlkit.parts.check import find_problems
@@ -122,7 +122,8 @@ def test_random_trees(tmp_path):
 def test_hydra_says_so_today(hydra_python, tmp_path):
     found = ask_all(hydra_python, tmp_path)
     for part in ("answers", "copies"):
-        changed = {k: (v, HYDRA[part].get(k)) for k, v in found[part].items() if v != HYDRA[part].get(k)}
+        changed = {k: (v, HYDRA[part].get(k)) for k, v in found[part].items()
+                   if v != HYDRA[part].get(k)}
         assert not changed and found[part].keys() == HYDRA[part].keys(), (part, changed)
 
 
@@ -137,8 +138,10 @@ def project(folder: Path, n: int) -> Path:
     (folder / ".env").write_text(f"WHERE=project {n}\nMLKIT_trainer__max_epochs={n + 1}\n")
     optimizer, mine = "adam" if n % 2 else "adamw", "none" if n % 7 == 6 else "one"
     path = folder / "configs" / f"c{n}.yaml"
-    path.write_text(f"defaults: [data: mnist, model: classifier, optimizer: {optimizer}, _self_, mine: {mine}]\n"
-                    f"seed: {n}\ntags: [a, t{n}]\nextra: {{where: '${{oc.env:WHERE}}', lr: '${{optimizer.lr}}'}}\n"
+    path.write_text(f"defaults: [data: mnist, model: classifier, optimizer: {optimizer}, _self_, "
+                    f"mine: {mine}]\n"
+                    f"seed: {n}\ntags: [a, t{n}]\nextra: "
+                    f"{{where: '${{oc.env:WHERE}}', lr: '${{optimizer.lr}}'}}\n"
                     + ("trainer: {max_epoch: 1}\nsed: 2\n" if n % 5 == 4 else ""))
     return path
 
@@ -166,5 +169,6 @@ def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):
     assert state() == before
     in_turn = [outcome(n, path) for n, path in enumerate(paths)]
     assert together == in_turn and state() == before
-    assert [o[2] for o in in_turn if o[2]] == [(f"project {n}", n / 100) for n in range(50) if n % 7 != 6]
+    assert [o[2] for o in in_turn if o[2]] == [(f"project {n}", n / 100) for n in range(50)
+                                               if n % 7 != 6]
     assert sum(o[1] is None for o in in_turn) == 7 and sum(bool(o[1]) for o in in_turn) >= 8

@@ -1,5 +1,13 @@
 "What a notebook shows badly: broken files, mirrors that misbehave, ranks, workers and caches."
-import gzip, hashlib, importlib.util, io, json, os, pickle, time, zlib
+import gzip
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import pickle
+import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,7 +21,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mlkit.base.errors import UserError
-from mlkit.data import folder as folder_room, loader as loader_room
+from mlkit.data import folder as folder_room
+from mlkit.data import loader as loader_room
 from mlkit.data.download import fetch
 from mlkit.data.folder import ImageFolder
 from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, read_idx_pair, read_npy, write_idx

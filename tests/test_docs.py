@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from browser import check_site, find_chromium
 from notebooks import NBS, NOTEBOOKS, ROOT, without_recipes
 

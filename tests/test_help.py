@@ -17,19 +17,22 @@ SHELLS = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", 
 
 
 def after_tab(shell: str, line: str, want: str) -> str:
-    "What a shell shows when its user has typed a line and Tab; read until it is there, or for 30 seconds."
+    """What a shell shows when its user has typed a line and Tab; read until it is there, or for 30
+    seconds."""
     child, terminal = pty.fork()
     if not child:
         os.chdir(ROOT)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        os.execvpe(shell, SHELLS[shell], {**os.environ, "PATH": path, "PS1": "ready> ", "TERM": "dumb"})
+        os.execvpe(shell, SHELLS[shell],
+                   {**os.environ, "PATH": path, "PS1": "ready> ", "TERM": "dumb"})
     shown, deadline = "", time.time() + 30
 
     def read_until(text):  # a pattern
         nonlocal shown
         shown = ""
         while not re.search(text, shown) and time.time() < deadline:
-            if select.select([terminal], [], [], 0.1)[0]: shown += os.read(terminal, 4096).decode(errors="replace")
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 4096).decode(errors="replace")
     try:
         read_until("ready> ")
         os.write(terminal, f'eval "$(mlkit_train --completion {shell})"; echo lo""aded\n'.encode())
@@ -44,8 +47,11 @@ def after_tab(shell: str, line: str, want: str) -> str:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("typed,want", [("optimizer=s", "optimizer=sgd"), ("trainer.max_e", "trainer.max_epochs="),
-                                        ("model.compile=t", "model.compile=true"), ("optimizer=sgd optimizer.mom", "optimizer.momentum=")])
+@pytest.mark.parametrize("typed,want",
+                         [("optimizer=s", "optimizer=sgd"),
+                          ("trainer.max_e", "trainer.max_epochs="),
+                                        ("model.compile=t", "model.compile=true"),
+                                        ("optimizer=sgd optimizer.mom", "optimizer.momentum=")])
 def test_tab(shell, typed, want):
     if not shutil.which(shell): pytest.skip(f"{shell} is not installed")
     line = f"mlkit_train {MNIST} {typed}"
@@ -55,13 +61,18 @@ def test_tab(shell, typed, want):
 def test_help_of_a_config():
     done = command("mlkit_train", "--help", MNIST, "optimizer=sgd")
     assert done.returncode == 0 and not done.stderr
-    for text in ("optimizer +adam  adamw  sgd\\*", "debug +fast  overfit  profile",                 # groups and options
-                 "model.net: mlkit.model.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",            # first sentences
-                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or None"): assert re.search(text, done.stdout), text
+    # groups and options
+    for text in ("optimizer +adam  adamw  sgd\\*", "debug +fast  overfit  profile",
+                 # first sentences
+                 "model.net: mlkit.model.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",
+                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or None"):
+        assert re.search(text, done.stdout), text
     assert command("mlkit_train", MNIST, "--help").stdout.startswith("Groups, ")
     assert command("mlkit_train", "--help").stdout.startswith("usage: ")
     wrong = command("mlkit_train", "--help", "configs/mnits.yaml")
-    assert wrong.returncode == 2 and wrong.stderr == "configs/mnits.yaml: no such config file; did you mean 'mnist.yaml'?\n"
+    assert (wrong.returncode == 2
+            and wrong.stderr
+            == "configs/mnits.yaml: no such config file; did you mean 'mnist.yaml'?\n")
 
 
 def test_completion_says_which_shells_there_are():

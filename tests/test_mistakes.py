@@ -24,15 +24,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
-from notebooks import without_recipes
 from omegaconf import OmegaConf
 
-from mlkit.parts.build import build
-from mlkit.parts.check import find_problems
+from mlkit.base.project import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config
-from mlkit.base.project import packaged_configs
+from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
+from notebooks import without_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -1423,7 +1423,7 @@ def with_metric(text: str, metric: str) -> str:
 ALSO_VALID = {  # why -> (base, what to do to it)
     "a model of one's own logs what it likes": ("whole", lambda t: monitored(
         set_value(t, ("model",), f"{{{PART}.Task, net: {target_node('nn:Linear', '_args_: [28, 2]')}}}\n"), "bleu")),
-    "so does a subclass": ("whole", lambda t: monitored(t.replace("mlkit.model.Lit", "ours.parts.MyLit"), "val/more")),
+    "so does a subclass": ("whole", lambda t: monitored(t.replace("mlkit.model.lit.Lit", "ours.parts.MyLit"), "val/more")),
     "a loss may give more than one figure": (
         "whole", lambda t: monitored(set_value(t, ("model", "loss"), f"{{{PART}.TwoLosses}}"), "val/size")),
     "a callback may log": (
@@ -1504,3 +1504,17 @@ def test_packaged_options_are_right(option, tmp_path):
     config = write(tmp_path, {"a.yaml": f"model: {{net: {USUAL['net']}}}\n"}) / "a.yaml"
     cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")], *blanks)
     assert find_problems(cfg) == [], find_problems(cfg)
+
+
+def test_an_own_file_of_a_packaged_name_is_blamed_itself(tmp_path, monkeypatch):
+    "`optimizer/sgd.yaml` is also the name of one of mlkit's files, which nobody can change."
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "optimizer").mkdir()
+    option = "_target_: torch.optim.SGD\n_partial_: true\nlr: ${name}\n"
+    (tmp_path / "optimizer" / "sgd.yaml").write_text(option)
+    (tmp_path / "lab.yaml").write_text(
+        "defaults:\n  - data: mnist\n  - model: classifier\n  - optimizer: sgd\n\n"
+        "model:\n  net: {_target_: mlkit.model.nets.ConvNet}\n")
+    monkeypatch.chdir(tmp_path)
+    places = [str(o.origin) for o in find_problems(load_config("lab.yaml"))]
+    assert places == ["optimizer/sgd.yaml:3:1"]

@@ -1,4 +1,5 @@
-"What the notebook `03_nets` shows badly: the nets under compile, checkpoint, DDP's rules and other memory formats."
+"""What the notebook `03_nets` shows badly: the nets under compile, checkpoint, DDP's rules and
+other memory formats."""
 import copy
 
 import pytest
@@ -63,7 +64,8 @@ def test_every_parameter_learns(make):
 def test_compiles_without_a_graph_break(make):
     net = make().eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    for ours, theirs in zip(tensors(net(batch())), tensors(compiled(batch()))): torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(tensors(net(batch())), tensors(compiled(batch()))):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_channels_last_and_bfloat16(make):
@@ -73,23 +75,30 @@ def test_channels_last_and_bfloat16(make):
     x = batch().contiguous(memory_format=torch.channels_last)
     for a, b in zip(expected, tensors(net(x))): torch.testing.assert_close(a, b)
     with torch.autocast("cpu", torch.bfloat16):
-        for a, b in zip(expected, tensors(net(x))): torch.testing.assert_close(a, b.float(), rtol=.1, atol=.1)
+        for a, b in zip(expected, tensors(net(x))):
+            torch.testing.assert_close(a, b.float(), rtol=.1, atol=.1)
 
 
 def test_eval_does_not_depend_on_the_rest_of_the_batch(make):
     net = train(make()).eval()
-    for whole, one in zip(tensors(net(batch())), tensors(net(batch()[:1]))): torch.testing.assert_close(whole[:1], one)
+    for whole, one in zip(tensors(net(batch())), tensors(net(batch()[:1]))):
+        torch.testing.assert_close(whole[:1], one)
 
 
 def test_head_names_are_kept():
     net = NETS["heads-dict"]()
-    assert {k: tuple(v.shape) for k, v in net(batch()).items()} == {"type": (5, 3), "a b": (5, 2), "keys": (5, 4)}
+    assert {k: tuple(v.shape) for k, v in net(batch()).items()} == {"type": (5, 3), "a b": (5, 2),
+                                                                    "keys": (5, 4)}
 
 
-@pytest.mark.parametrize("call", [lambda: ConvNet(1, 2, []), lambda: UNet(1, 2, []), lambda: ResNet(1, 2, [], []),
-                                  lambda: ResNet(1, 2, [4, 8], [1, 0]), lambda: Heads(ConvNet(1, 0), {}),
+@pytest.mark.parametrize("call",
+                         [lambda: ConvNet(1, 2, []), lambda: UNet(1, 2, []),
+                          lambda: ResNet(1, 2, [], []),
+                                  lambda: ResNet(1, 2, [4, 8], [1, 0]),
+                                  lambda: Heads(ConvNet(1, 0), {}),
                                   lambda: Heads(ConvNet(1, 0), {"a.b": 2}),
-                                  lambda: Heads(nn.Flatten(), 3), lambda: Heads(ConvNet(1, 2), 3)(batch()),
+                                  lambda: Heads(nn.Flatten(), 3),
+                                  lambda: Heads(ConvNet(1, 2), 3)(batch()),
                                   lambda: Heads(nn.Flatten(1, 2), 3, num_features=9)(batch())])
 def test_bad_arguments_are_one_line(call):
     with pytest.raises(ValueError) as e: call()

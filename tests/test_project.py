@@ -1,7 +1,7 @@
 """The project holds together, and keeps the house rules.
 
-Modules, README and wheel are what the notebooks and settings.ini say, each notebook runs, and the rules of
-CONTRIBUTING.md hold, wing by wing (house.py reads the modules).
+Modules, README and wheel are what the notebooks and settings.ini say, each notebook runs, and the
+rules of CONTRIBUTING.md hold, wing by wing (house.py reads the modules).
 """
 import email
 import graphlib
@@ -19,12 +19,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import house
 import pytest
-from house import FLOORS, PRIVATE, ROOMS
-from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import house
+from house import FLOORS, PRIVATE, ROOMS
+from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
+from run_notebook import Notebooks
 
 MODULES = [n for n in NOTEBOOKS if n not in GUIDE]
 PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob("*.py"))
@@ -35,7 +37,7 @@ LONGEST_ROOM, WIDEST_LINE, CORE = 300, 100, 7000  # lines that are not blank; co
 
 # 2026-11-25: the second edition is being built. Of these the rules of the house need not hold yet;
 # `pytest --runxfail tests/test_project.py -k "rule and config"` tells what is missing in `config`.
-PENDING = {*WINGS, "core", "guide", "index", "tests", "benchmarks", ".ci", "setup.py"}
+PENDING = {*WINGS, "core", "guide", "index", "reference", "tests", "benchmarks", ".ci", "setup.py"}
 
 settings = ConfigParser(delimiters=["="])
 settings.read(ROOT / "settings.ini", encoding="utf-8")
@@ -83,12 +85,13 @@ def copy_of_notebooks(folder: Path) -> Path:
 
 @cache
 def cells(notebook: str) -> list[dict]:
-    "The cells, each with its `code`, and the words that open its `#|` lines in `marks`."
+    "The cells, each with its `code`, and the words that open its first lines `#| …` in `marks`."
     out = json.loads((NBS / notebook).read_text(encoding="utf-8"))["cells"]
     for cell in out:
         source, code = "".join(cell["source"]), cell["cell_type"] == "code"
-        cell["marks"] = set(re.findall(r"^#\| *(\w+)", source, re.M)) if code else set()
-        cell["code"] = re.sub(r"^#\|.*\n?", "", source, flags=re.M)
+        first = re.match(r"(\s*#\|.*(\n|$))*", source)[0] if code else ""
+        cell["marks"] = set(re.findall(r"^#\| *(\w+)", first, re.M))
+        cell["code"] = source.removeprefix(first)
     return out
 
 
@@ -99,10 +102,12 @@ def test_modules_are_what_the_notebooks_say(tmp_path):
     (copy / "mlkit").mkdir()
     shutil.copy(ROOT / "mlkit" / "__init__.py", copy / "mlkit")
     run(script("nbdev_export"), cwd=copy)
-    made = {p.relative_to(copy).as_posix(): p.read_text(encoding="utf-8") for p in (copy / "mlkit").rglob("*.py")}
+    made = {p.relative_to(copy).as_posix(): p.read_text(encoding="utf-8")
+            for p in (copy / "mlkit").rglob("*.py")}
     made = {name: text for name, text in made.items() if is_here(name.removeprefix("mlkit/"))}
     assert sorted(made) == PACKAGE, "run `nbdev_export`; a module without a notebook has no place"
-    assert [p for p in PACKAGE if made[p] != (ROOT / p).read_text(encoding="utf-8")] == [], "run `nbdev_export`"
+    assert [p for p in PACKAGE
+            if made[p] != (ROOT / p).read_text(encoding="utf-8")] == [], "run `nbdev_export`"
 
 
 def test_readme_is_what_index_says():
@@ -128,10 +133,18 @@ def test_notebooks_are_clean(tmp_path):
 LONG = pytest.mark.slow  # worked examples train for a minute
 
 
+@pytest.fixture(scope="session")
+def notebooks():
+    forked = Notebooks()
+    yield forked
+    forked.close()
+
+
 @pytest.mark.parametrize("notebook", [pytest.param(n, marks=LONG) if n in RECIPES else n
                                       for n in NOTEBOOKS])
-def test_notebook_runs(notebook):
-    assert "Success." in run(script("nbdev_test"), "--path", NBS / notebook)
+def test_notebook_runs(notebook, notebooks, tmp_path):
+    passed, printed = notebooks.run(NBS / notebook, tmp_path / "log")
+    assert passed, printed
 
 
 # How a notebook is written
@@ -154,7 +167,8 @@ def test_notebook_format(notebook):
 
 def is_example(cell: dict) -> bool:
     "Code that runs and shows something: its output, or the value of its last line."
-    if cell["cell_type"] != "code" or cell["marks"] & {"export", "exports", "exporti", "hide"}: return False
+    if cell["cell_type"] != "code" or cell["marks"] & {"export", "exports", "exporti", "hide"}:
+        return False
     return bool(cell["outputs"])
 
 
@@ -177,7 +191,8 @@ def test_notebook_shows_what_it_exports(notebook):
 @notebook_rule(MODULES)
 def test_notebook_names_its_module(notebook):
     module = re.sub(r"(^|/)\d+_", r"\1", notebook.removesuffix(".ipynb")).replace("/", ".")
-    assert cells(notebook)[1]["code"].strip() == "" and "".join(cells(notebook)[1]["source"]).strip() == (
+    assert cells(notebook)[1]["code"].strip() == "" and "".join(
+        cells(notebook)[1]["source"]).strip() == (
         f"#| default_exp {module}")
 
 
@@ -265,7 +280,8 @@ def test_the_public_face_is_small():
 
 @cache
 def ruff() -> list[str]:
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise", "--quiet"],
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--output-format", "concise",
+                           "--quiet"],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     return done.stdout.splitlines()
@@ -277,13 +293,13 @@ def part_of(path: str) -> str:
     return re.sub(r"\.\w+$", "", rest[0]) if top in ("mlkit", "nbs") else top
 
 
-@rule(*WINGS, "guide", "index", "tests", "benchmarks", ".ci", "setup.py")
+@rule(*WINGS, "guide", "index", "reference", "tests", "benchmarks", ".ci", "setup.py")
 def test_rule_ruff_is_content(part):
     assert [o for o in ruff() if part_of(o.partition(":")[0]) == part] == []
 
 
 def test_ruff_says_nothing_of_other_files():
-    parts = {*WINGS, "guide", "index", "tests", "benchmarks", ".ci", "setup.py"}
+    parts = {*WINGS, "guide", "index", "reference", "tests", "benchmarks", ".ci", "setup.py"}
     assert [o for o in ruff() if part_of(o.partition(":")[0]) not in parts] == []
 
 
@@ -293,16 +309,20 @@ def test_wheel_holds_the_package(tmp_path):
     source = tmp_path / "source"
     junk = shutil.ignore_patterns("__pycache__", "*.pyc", ".ipynb_checkpoints")
     shutil.copytree(ROOT / "mlkit", source / "mlkit", ignore=junk)
-    for name in ["settings.ini", "setup.py", "README.md", "LICENSE"]: shutil.copy(ROOT / name, source)
+    for name in ["settings.ini", "setup.py", "README.md", "LICENSE"]:
+        shutil.copy(ROOT / name, source)
     files = {p.relative_to(source).as_posix() for p in (source / "mlkit").rglob("*") if p.is_file()}
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path, source)
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
+        "-w", tmp_path, source)
     with zipfile.ZipFile(next(tmp_path.glob("mlkit-*.whl"))) as wheel:
         names = {n for n in wheel.namelist() if ".dist-info/" not in n}
-        info = {Path(n).name: wheel.read(n).decode() for n in wheel.namelist() if ".dist-info/" in n}
+        info = {Path(n).name: wheel.read(n).decode() for n in wheel.namelist()
+                if ".dist-info/" in n}
     assert names == files, "package_data in settings.ini names each file that is no module"
     assert info["LICENSE"] == (ROOT / "LICENSE").read_text(encoding="utf-8")
     meta = email.message_from_string(info["METADATA"])
-    assert meta["Version"] == settings["version"] and meta["Requires-Python"] == f">={settings['min_python']}"
+    assert (meta["Version"] == settings["version"]
+            and meta["Requires-Python"] == f">={settings['min_python']}")
     needs = [Requirement(r) for r in meta.get_all("Requires-Dist")]
     fastcore = next(n for n in needs if n.name == "fastcore" and not n.marker)
     assert "2.0" in fastcore.specifier, "nbdev's pins are for the dev extra only"
@@ -325,19 +345,22 @@ def pins() -> dict[str, list[Requirement]]:
     "The pins of constraints.txt by name; a name can have one for each Python."
     out = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"): out.setdefault(canonicalize_name((r := Requirement(line)).name), []).append(r)
+        if line.strip() and not line.startswith("#"):
+            out.setdefault(canonicalize_name((r := Requirement(line)).name), []).append(r)
     return out
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
 def test_constraints_give_one_version_that_settings_ask_for(python):
-    env = {"python_version": python, "python_full_version": f"{python}.7", "sys_platform": "linux", "os_name": "posix", "implementation_name": "cpython"}
+    env = {"python_version": python, "python_full_version": f"{python}.7", "sys_platform": "linux",
+           "os_name": "posix", "implementation_name": "cpython"}
     chosen = {}
     for name, requirements in pins().items():
         valid = [r for r in requirements if not r.marker or r.marker.evaluate(env)]
         assert len(valid) <= 1, f"{name} is pinned twice on Python {python}"
         for r in valid: chosen[name] = str(r.specifier).removeprefix("==")
-    for need in map(Requirement, f"{settings['requirements']} {settings['dev_requirements']}".split()):
+    for need in map(Requirement,
+                    f"{settings['requirements']} {settings['dev_requirements']}".split()):
         if need.marker and not need.marker.evaluate(env): continue
         version = chosen[canonicalize_name(need.name)]
         assert need.specifier.contains(version, prereleases=True), f"{need} is not met by {version}"
@@ -350,9 +373,12 @@ def test_constraints_pin_all_that_is_needed():
         need = todo.pop()
         for text in metadata.requires(need.name) or []:
             r = Requirement(text)
-            if r.marker and not any(r.marker.evaluate({"extra": e}) for e in (need.extras or {""})): continue
+            if r.marker and not any(r.marker.evaluate({"extra": e}) for e in (need.extras or {""})):
+                continue
             key = canonicalize_name(r.name)
-            if (key, frozenset(r.extras)) in seen or key.startswith(("nvidia-", "cuda-", "triton")): continue
+            if (key, frozenset(r.extras)) in seen or key.startswith(("nvidia-", "cuda-", "triton")):
+                continue
             seen.add((key, frozenset(r.extras)))
             todo.append(r)
-            assert [p for p in pinned.get(key, []) if not p.marker or p.marker.evaluate()], f"constraints.txt does not pin {key}, which {need.name} needs"
+            valid = [p for p in pinned.get(key, []) if not p.marker or p.marker.evaluate()]
+            assert valid, f"constraints.txt does not pin {key}, which {need.name} needs"

@@ -18,8 +18,8 @@ import torch
 contrails = pytest.importorskip("mlkit.recipes.contrails")
 from mlkit.config.load import load_config
 from mlkit.model.lit import LitModel
-from mlkit.train import train
 from mlkit.parts.build import build
+from mlkit.train import train
 from mlkit.use import evaluate
 from shell import command, job
 

@@ -21,9 +21,9 @@ from torch import nn
 
 graphemes = pytest.importorskip("mlkit.recipes.graphemes")
 from mlkit import augment
-from mlkit.parts.build import build
 from mlkit.config.load import load_config
 from mlkit.model.lit import LitModel
+from mlkit.parts.build import build
 from mlkit.train import train
 from mlkit.use import evaluate, load_run
 from shell import command, job

@@ -20,9 +20,31 @@ from PIL import Image
 from mlkit.all import Run, build, evaluate, load_config, load_run, train
 from mlkit.cli import mlkit_train
 from mlkit.model.augment import RandomFlip
-from mlkit.recipes.panodepth import (MAE, RMSE, TRIPOD, CircularConv2d, Delta1, PanoBackbone, PanoData, PanoDepth, RandomTurn,
-                                     cast_rays, half_if_gpu, known_l1, list_pairs, photograph, place_camera, poly_decay,
-                                     random_room, ray_directions, read_depth, read_exr, room_points, write_exr, write_rooms)
+from mlkit.recipes.panodepth import (
+    MAE,
+    RMSE,
+    TRIPOD,
+    CircularConv2d,
+    Delta1,
+    PanoBackbone,
+    PanoData,
+    PanoDepth,
+    RandomTurn,
+    cast_rays,
+    half_if_gpu,
+    known_l1,
+    list_pairs,
+    photograph,
+    place_camera,
+    poly_decay,
+    random_room,
+    ray_directions,
+    read_depth,
+    read_exr,
+    room_points,
+    write_exr,
+    write_rooms,
+)
 from shell import job
 
 ROOT = Path(__file__).resolve().parent.parent

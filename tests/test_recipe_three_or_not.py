@@ -14,11 +14,18 @@ from torch import nn
 
 pytest.importorskip("mlkit.recipes.three_or_not")
 
-from mlkit.parts.build import build
 from mlkit.config.load import load_config
 from mlkit.data.mnist import MNIST
 from mlkit.model.nets import MLP
-from mlkit.recipes.three_or_not import CLASSES, BinaryClassifier, RocCurve, ThreeOrNot, plot_roc, write_tree
+from mlkit.parts.build import build
+from mlkit.recipes.three_or_not import (
+    CLASSES,
+    BinaryClassifier,
+    RocCurve,
+    ThreeOrNot,
+    plot_roc,
+    write_tree,
+)
 from mlkit.run.folder import Run
 from mlkit.show.answers import answers
 from mlkit.show.draw import show_results

@@ -1,4 +1,5 @@
-"Runs are trained again in real processes, from a git repository whose working tree has moved on since."
+"""Runs are trained again in real processes, from a git repository whose working tree has moved on
+since."""
 import json
 import os
 import shutil
@@ -13,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mlkit.base.project import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.many.restore import code_of, restore_code
 from mlkit.run.code import PATCH_LIMIT, code_state
 from mlkit.run.folder import Run
-from mlkit.base.project import packaged_configs
 
 ROOT = Path(__file__).parents[1]
 NET = """\
@@ -41,15 +42,18 @@ extra: {token: "${oc.env:TOKEN}"}
 
 
 def git(cwd, *args) -> str:
-    return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *map(str, args)], cwd=cwd, check=True,
+    return subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *map(str, args)],
+                          cwd=cwd, check=True,
                           capture_output=True, text=True).stdout
 
 
 def start(name: str, *args, cwd, **env) -> subprocess.Popen:
     "A command of mlkit.cli in a process of its own."
     code = f"import sys; from mlkit.cli import {name}; sys.exit({name}())"
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env})
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], cwd=cwd, text=True,
+                            stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, **env})
 
 
 def command(name: str, *args, cwd, **env) -> subprocess.CompletedProcess:
@@ -65,16 +69,20 @@ def train(config, *overrides, cwd, **env) -> Run:
 
 
 def contents(folder: Path) -> dict:
-    "All files that git could know: their bytes, or where a link leads, and whether they can be executed."
+    """All files that git could know: their bytes, or where a link leads, and whether they can be
+    executed."""
     names = git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     there = {o: folder / o for o in names if o and os.path.lexists(folder / o)}
-    return {k: (os.readlink(p) if p.is_symlink() else p.read_bytes(), p.lstat().st_mode) for k, p in there.items()}
+    return {k: (os.readlink(p) if p.is_symlink() else p.read_bytes(), p.lstat().st_mode)
+            for k, p in there.items()}
 
 
 def around(folder: Path) -> list:
     "All of a repository that reproducing must leave alone."
-    asked = [["status", "--porcelain"], ["stash", "list"], ["branch", "--all"], ["worktree", "list"], ["diff", "--cached"]]
-    return [*(git(folder, *o) for o in asked), contents(folder), sorted(folder.glob("lab/runs/*/*"))]
+    asked = [["status", "--porcelain"], ["stash", "list"], ["branch", "--all"],
+             ["worktree", "list"], ["diff", "--cached"]]
+    return [*(git(folder, *o) for o in asked), contents(folder),
+            sorted(folder.glob("lab/runs/*/*"))]
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -85,7 +93,8 @@ def write(path: Path, content: str | bytes) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "A project within a repository, a run of its dirty tree, and what the tree was; then the work has gone on."
+    """A project within a repository, a run of its dirty tree, and what the tree was; then the work
+    has gone on."""
     repo = tmp_path_factory.mktemp("git") / "repo"
     lab = repo / "lab"
     write(repo / ".gitignore", "__pycache__/\n.env\n/lab/runs/\n/lab/data/\n")
@@ -102,7 +111,8 @@ def lab(tmp_path_factory):
         path = lab / "data" / name / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (8, 8), np.uint8)).save(path)
-    for args in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]): git(repo, *args)
+    for args in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
+        git(repo, *args)
 
     write(lab / "mine/nets.py", NET.format(module="mine.größen"))          # changed,
     write(lab / "mine/größen.py", "WIDTH = 6\n")                           # new,
@@ -151,10 +161,12 @@ def test_the_tree_is_restored_to_the_byte(lab, tmp_path):
 def test_a_dirty_run_is_reproduced_after_the_tree_has_changed(lab):
     project, run, _ = lab
     before = around(project.parent)
-    write(project.parent / ".git/hooks/post-checkout", f"#!/bin/sh\ntouch {project}/hooked.txt\n").chmod(0o755)
+    write(project.parent / ".git/hooks/post-checkout",
+          f"#!/bin/sh\ntouch {project}/hooked.txt\n").chmod(0o755)
     done = command("mlkit_reproduce", f"a/{run.dir.name}", cwd=project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{run.id}: reproduced, weights and metrics are bitwise equal" in done.stdout and "restored from commit" in done.stdout
+    assert (f"{run.id}: reproduced, weights and metrics are bitwise equal" in done.stdout
+            and "restored from commit" in done.stdout)
     assert "hush" not in done.stdout + done.stderr
     assert around(project.parent) == before
 
@@ -168,12 +180,15 @@ def test_data_that_has_changed_is_named(lab, copy):
     try:
         Image.fromarray(pixels).save(picture)
         done = command("mlkit_reproduce", run.dir, cwd=project)
-        assert done.returncode == 1 and f"the fingerprint was {run.info['data'][:12]}…, is " in done.stdout, done.stderr
+        assert (done.returncode == 1
+                and f"the fingerprint was {run.info['data'][:12]}…, is "
+                in done.stdout), done.stderr
         assert "the data has changed" in done.stdout and "epoch" not in done.stdout
         again = reproduce(run, anyway=True)
     finally: picture.write_bytes(old)
     assert not again.equal
-    assert {o.partition(":")[0] for o in again.findings} == {"data", "metrics.csv", "metrics", "best.ckpt", "last.ckpt"}
+    assert {o.partition(":")[0] for o in again.findings} == {"data", "metrics.csv", "metrics",
+                                                             "best.ckpt", "last.ckpt"}
 
 
 def test_other_weights_and_versions_are_named(lab, copy, capfd):
@@ -183,8 +198,11 @@ def test_other_weights_and_versions_are_named(lab, copy, capfd):
     copy.update(git={**git_was, "dirty": False}, versions={**versions, "torch": "1.0"})
     again = reproduce(copy)
     assert f"versions: torch was 1.0, is {torch.__version__}" in again.findings
-    assert "last.ckpt: net.1.weight was (6, 192) torch.float32, is (4, 192) torch.float32" in again.findings
-    assert not again.equal and any(o.startswith("metrics.csv: first in row 1 (epoch 0): ") for o in again.findings)
+    assert ("last.ckpt: net.1.weight was (6, 192) torch.float32, is (4, 192) torch.float32"
+            in again.findings)
+    assert (not again.equal
+            and any(o.startswith("metrics.csv: first in row 1 (epoch 0): ")
+                    for o in again.findings))
     assert "net.1.weight" in str(again) and "net.1.weight" in again._repr_html_()
 
 
@@ -195,47 +213,61 @@ def test_unchanged_code_runs_where_it_is(lab, tmp_path, monkeypatch):
     run.update(git=state)
     write(run.dir / "code.patch", patch)
     (tmp_path / "empty").mkdir()
-    with code_of(run, tmp_path / "empty") as code: assert code.project == lab[0] and code.says == "unchanged since"
+    with code_of(run, tmp_path / "empty") as code:
+        assert code.project == lab[0] and code.says == "unchanged since"
 
 
 def test_without_git(tmp_path):
     for name in ("pyproject.toml", "mine/__init__.py"): write(tmp_path / name, "")
-    write(tmp_path / "mine/nets.py", "from mlkit.model.nets import MLP\ndef net(): return MLP(784, 10)\n")
-    write(tmp_path / "b.yaml", "defaults: [data: mnist, model: classifier]\nmodel: {net: {_target_: mine.nets.net}}\n"
-          "trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, limit_test_batches: 2}\n")
+    write(tmp_path / "mine/nets.py",
+          "from mlkit.model.nets import MLP\ndef net(): return MLP(784, 10)\n")
+    write(tmp_path / "b.yaml",
+          "defaults: [data: mnist, model: classifier]\nmodel: {net: {_target_: mine.nets.net}}\n"
+          "trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, "
+          "limit_test_batches: 2}\n")
     env = dict(GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
     run = train("b.yaml", cwd=tmp_path, **env)
     done = command("mlkit_reproduce", run.dir, cwd=tmp_path, **env)
     assert done.returncode == 0 and "made outside git" in done.stdout, done.stdout + done.stderr
     done = command("mlkit_reproduce", run.dir, "--restore", tmp_path / "tree", cwd=tmp_path, **env)
-    assert done.returncode == 2 and "made outside git" in done.stderr and not (tmp_path / "tree").exists()
-    write(tmp_path / "mine/nets.py", "raise RuntimeError('no net')")  # it cannot be trained any more
+    assert (done.returncode == 2 and "made outside git" in done.stderr
+            and not (tmp_path / "tree").exists())
+    # it cannot be trained any more
+    write(tmp_path / "mine/nets.py", "raise RuntimeError('no net')")
     done = command("mlkit_reproduce", run.dir, cwd=tmp_path, **env)
-    assert done.returncode == 1 and "training  failed" in done.stdout and "no net" in done.stdout, done.stderr
+    assert (done.returncode == 1 and "training  failed" in done.stdout
+            and "no net" in done.stdout), done.stderr
 
 
 def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
-    shutil.copytree(packaged_configs().parent, tmp_path / "mlkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(packaged_configs().parent, tmp_path / "mlkit",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     write(tmp_path / ".gitignore", "__pycache__/\nruns/\n")
     write(tmp_path / "settings.ini", "")
     config = write(tmp_path / "c.yaml", (ROOT / "configs/mnist.yaml").read_text())
     for args in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]): git(tmp_path, *args)
-    short = ["trainer.max_epochs=1", *(f"+trainer.limit_{o}_batches=8" for o in ("train", "val", "test"))]
-    run = train(config, *short, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="1")  # and with its threads
+    short = ["trainer.max_epochs=1",
+             *(f"+trainer.limit_{o}_batches=8" for o in ("train", "val", "test"))]
+    # and with its threads
+    run = train(config, *short, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="1")
     write(tmp_path / "mlkit/model/nets.py", "raise ImportError('the mlkit of today')\n")
-    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="2")
+    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, PYTHONPATH=str(tmp_path),
+                   OMP_NUM_THREADS="2")
     assert done.returncode == 0 and "bitwise equal" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted(lab, copy, tmp_path, how):
-    write(copy.dir / "config.yaml", (copy.dir / "config.yaml").read_text().replace("max_epochs: 2", "max_epochs: 100000"))
+    write(copy.dir / "config.yaml",
+          (copy.dir / "config.yaml").read_text().replace("max_epochs: 2", "max_epochs: 100000"))
     (tmp_path / "tmp").mkdir()
     before = around(lab[0].parent)
     process = start("mlkit_reproduce", copy.dir, cwd=lab[0], TMPDIR=str(tmp_path / "tmp"))
     try:
         deadline = time.time() + 120
-        while not list((tmp_path / "tmp").glob("*/runs/*/*/checkpoints/last.ckpt")) and time.time() < deadline: time.sleep(0.1)
+        while not list(
+            (tmp_path / "tmp").glob("*/runs/*/*/checkpoints/last.ckpt")) and time.time() < deadline:
+            time.sleep(0.1)
         process.send_signal(how)
         out, err = process.communicate(timeout=60)
     finally: process.kill()
@@ -250,16 +282,25 @@ def change(run: Run, *, code: str | bytes | None = None, **entries):
     if code is not None: write(run.dir / "code.patch", code)
 
 
+def patch_of(run: Run) -> bytes: return (run.dir / "code.patch").read_bytes()
+
+
 BAD = {
     "not done": (lambda r: change(r, status="interrupted"), "is interrupted, not done"),
     "no weights": (lambda r: shutil.rmtree(r.dir / "checkpoints"), "kept no checkpoints"),
-    "commit missing": (lambda r: change(r, git={**r.info["git"], "commit": "0123456789" * 4}), "has no commit 012345678901, which"),
-    "commit no commit": (lambda r: change(r, git={**r.info["git"], "commit": "--orphan=x"}), "is no commit: '--orphan=x'"),
+    "commit missing": (lambda r: change(r, git={**r.info["git"], "commit": "0123456789" * 4}),
+                       "has no commit 012345678901, which"),
+    "commit no commit": (lambda r: change(r, git={**r.info["git"], "commit": "--orphan=x"}),
+                         "is no commit: '--orphan=x'"),
     "patch missing": (lambda r: (r.dir / "code.patch").unlink(), "code.patch: is missing"),
-    "patch cut off": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes()[:700]), "code.patch: cannot be applied to commit"),
-    "patch changed": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes().replace(b"WIDTH = 6", b"WIDTH = 7")),
+    "patch cut off": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes()[:700]),
+                      "code.patch: cannot be applied to commit"),
+    "patch changed": (lambda r: change(r, code=patch_of(r).replace(b"WIDTH = 6", b"WIDTH = 7")),
                       "it does not give the content that it promises for"),
-    "other tree": (lambda r: change(r, code=(r.dir / "code.patch").read_bytes().replace(b"def net", b"def nat")), "patch does not apply"),
+    "other tree": (lambda r: change(r,
+                                    code=(r.dir / "code.patch").read_bytes().replace(b"def net",
+                                                                                     b"def nat")),
+                   "patch does not apply"),
 }
 
 
@@ -275,7 +316,8 @@ def test_what_cannot_be_reproduced(lab, copy, kind):
 
 
 def test_outside_the_repository(lab, copy, tmp_path, monkeypatch):
-    done = command("mlkit_reproduce", copy.dir, cwd=tmp_path, GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    done = command("mlkit_reproduce", copy.dir, cwd=tmp_path,
+                   GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert "no git repository, and the run's code is commit" in done.stderr
     done = command("mlkit_reproduce", tmp_path / "nothing", cwd=tmp_path)
@@ -284,17 +326,21 @@ def test_outside_the_repository(lab, copy, tmp_path, monkeypatch):
     write(tmp_path / "full" / "file", "")
     with pytest.raises(ValueError, match="give a new folder"): restore_code(copy, tmp_path / "full")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="git is not installed"): restore_code(copy, tmp_path / "tree")
+    with pytest.raises(ValueError, match="git is not installed"):
+        restore_code(copy, tmp_path / "tree")
 
 
 def new_file(path: str, mode: int = 100644, line: str = "evil") -> str:
-    return (f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex 0000000..1111111\n--- /dev/null\n+++ b/{path}\n"
+    return (f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex 0000000..1111111\n--- "
+            f"/dev/null\n+++ b/{path}\n"
             f"@@ -0,0 +1 @@\n+{line}\n\\ No newline at end of file\n")
 
 
 HOSTILE = {
-    "above": new_file("../evil.txt"), "far above": new_file("lab/../../evil.txt"), "in .git": new_file(".git/hooks/post-checkout"),
-    "the .git file": new_file(".git"), "in .GIT": new_file(".GIT/config"), "a submodule's .git": new_file("lab/.git/config"),
+    "above": new_file("../evil.txt"), "far above": new_file("lab/../../evil.txt"),
+    "in .git": new_file(".git/hooks/post-checkout"),
+    "the .git file": new_file(".git"), "in .GIT": new_file(".GIT/config"),
+    "a submodule's .git": new_file("lab/.git/config"),
     "through a new link": new_file("way", 120000, "{outside}") + new_file("way/evil.txt"),
     "absolute": new_file("{outside}/evil.txt"),
 }
@@ -306,35 +352,43 @@ def test_a_hostile_patch_writes_nothing_outside(lab, copy, tmp_path, kind):
     outside.mkdir()
     before = around(lab[0].parent)
     change(copy, code=HOSTILE[kind].replace("{outside}", str(outside)))
-    with pytest.raises(ValueError, match="code.patch: cannot be applied"): restore_code(copy, tmp_path / "tree" / "deep")
-    assert not list(outside.iterdir()) and not list(tmp_path.rglob("evil.txt")) and not (tmp_path / "tree" / "deep").exists()
+    with pytest.raises(ValueError, match="code.patch: cannot be applied"):
+        restore_code(copy, tmp_path / "tree" / "deep")
+    assert (not list(outside.iterdir()) and not list(tmp_path.rglob("evil.txt"))
+            and not (tmp_path / "tree" / "deep").exists())
     assert around(lab[0].parent) == before
 
 
 def test_links_do_not_lead_out_of_the_restored_tree(lab, copy, tmp_path):
-    "A run may not have links made elsewhere: neither by the names of its large files nor by links in its patch."
+    """A run may not have links made elsewhere: neither by the names of its large files nor by
+    links in its patch."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "empty").mkdir()
     write(lab[0] / "way/large.bin", "")
     try:
         names = ["way/large.bin", "../../large.bin", str(outside / "large.bin"), "go.sh/large.bin"]
-        change(copy, code=link_patch("lab/way", str(outside)), git={**copy.info["git"], "left_out": [f"lab/{names[0]}", *names[1:]]})
-        with code_of(copy, tmp_path / "empty") as code: assert (code.project / "way").is_symlink() and len(code.doubts) == 4
+        change(copy, code=link_patch("lab/way", str(outside)),
+               git={**copy.info["git"], "left_out": [f"lab/{names[0]}", *names[1:]]})
+        with code_of(copy, tmp_path / "empty") as code:
+            assert (code.project / "way").is_symlink() and len(code.doubts) == 4
     finally: shutil.rmtree(lab[0] / "way")
     assert not list(outside.iterdir())
 
 
 def link_patch(path: str, leads_to: str) -> str:
     "A patch that git itself would write for a new link."
-    hashed = subprocess.run(["git", "hash-object", "--stdin"], input=leads_to, capture_output=True, text=True, check=True).stdout.strip()
+    hashed = subprocess.run(["git", "hash-object", "--stdin"], input=leads_to, capture_output=True,
+                            text=True, check=True).stdout.strip()
     return new_file(path, 120000, leads_to).replace("1111111", hashed)
 
 
 # What git keeps, whatever it is set to
 
-SETTINGS = ["diff.noprefix=true", "diff.mnemonicPrefix=true", "diff.context=0", "diff.renames=copies", "core.abbrev=4", "color.ui=always",
-            "diff.suppressBlankEmpty=true", "apply.whitespace=error-all", "apply.ignoreWhitespace=change", "diff.orderFile=/dev/null"]
+SETTINGS = ["diff.noprefix=true", "diff.mnemonicPrefix=true", "diff.context=0",
+            "diff.renames=copies", "core.abbrev=4", "color.ui=always",
+            "diff.suppressBlankEmpty=true", "apply.whitespace=error-all",
+            "apply.ignoreWhitespace=change", "diff.orderFile=/dev/null"]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -351,7 +405,8 @@ def test_settings_of_git_change_nothing(tmp_path, monkeypatch, setting):
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
     state, patch = code_state(repo)
     run = tmp_path / "run"
-    write(run / "run.json", json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    write(run / "run.json",
+          json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
     write(run / "code.patch", patch)
     restore_code(run, tmp_path / "tree")
     assert contents(tmp_path / "tree") == contents(repo) and state["left_out"] == []
@@ -373,7 +428,8 @@ def test_a_file_that_was_too_large_is_named_and_used(tmp_path, monkeypatch):
     write(repo / "weights/large.bin", bytes(PATCH_LIMIT + 1))
     state, patch = code_state(repo)
     run = tmp_path / "run"
-    write(run / "run.json", json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    write(run / "run.json",
+          json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
     write(repo / "a.py", "x = 1\n")
     monkeypatch.chdir(repo)
     for i, says in enumerate(["today's is used", "it is gone"]):

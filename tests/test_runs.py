@@ -1,4 +1,5 @@
-"A run's folder: secrets stay out of it, hostile files are refused, what was cut off can be gone on with, from a shell and a queue."
+"""A run's folder: secrets stay out of it, hostile files are refused, what was cut off can be gone
+on with, from a shell and a queue."""
 import os
 import pickle
 import shutil
@@ -19,7 +20,8 @@ from mlkit.use import evaluate, load_run, predict
 from shell import ROOT, command
 
 MNIST = str(ROOT / "configs" / "mnist.yaml")
-SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
+SHORT = ["trainer.max_epochs=2", "trainer.limit_train_batches=6", "trainer.limit_val_batches=2",
+         "trainer.limit_test_batches=2",
          "callbacks.progress=null", "model.net.widths=[4, 4]"]
 SECRET = "pa55-phrase-of-the-house"
 
@@ -27,16 +29,20 @@ SECRET = "pa55-phrase-of-the-house"
 def short(tmp_path, *overrides) -> Run: return train(MNIST, *SHORT, f"runs={tmp_path}", *overrides)
 
 
-def weights(run: Run, which="last") -> dict: return torch.load(run.checkpoint(which), weights_only=True)["state_dict"]
+def weights(run: Run, which="last") -> dict:
+    return torch.load(run.checkpoint(which), weights_only=True)["state_dict"]
 
 
-def same(a: dict, b: dict) -> bool: return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
 
 
 def test_lightnings_own_checkpoints_beside_ours(tmp_path):
-    other = "+callbacks.other={_target_: pytorch_lightning.callbacks.ModelCheckpoint, save_last: true}"
+    other = ("+callbacks.other={_target_: pytorch_lightning.callbacks.ModelCheckpoint, save_last: "
+             "true}")
     run = short(tmp_path, other)
-    assert {"best.ckpt", "last.ckpt", "last-ModelCheckpoint.ckpt"} <= {p.name for p in run.file("checkpoints").iterdir()}
+    assert {"best.ckpt", "last.ckpt",
+            "last-ModelCheckpoint.ckpt"} <= {p.name for p in run.file("checkpoints").iterdir()}
     assert same(weights(run), weights(run, str(run.file("checkpoints/last-ModelCheckpoint.ckpt"))))
 
 
@@ -84,7 +90,8 @@ extra: {url: 'https://me:${oc.env:TOKEN}@example.org'}
 def files_with(folder: Path, text: str) -> list[str]:
     "The files below a folder that hold a text, in the usual encodings."
     needles = [text.encode(e) for e in ("utf-8", "utf-16-le", "utf-16-be")]
-    found = [p for p in folder.rglob("*") if p.is_file() and any(n in p.read_bytes() for n in needles)]
+    found = [p for p in folder.rglob("*") if p.is_file()
+             and any(n in p.read_bytes() for n in needles)]
     return [p.relative_to(folder).as_posix() for p in found]
 
 
@@ -94,18 +101,22 @@ def test_secrets_stay_where_they_are(tmp_path, fails):
     done = command("mlkit_train", "a.yaml", f"callbacks.talks.fails={fails}", cwd=here)
     assert done.returncode == (1 if fails else 0), done.stderr
     (folder,) = here.glob("runs/a/*")
-    assert {p.name for p in folder.iterdir()} > {"tensorboard", "wandb"} and (here / "runs" / "mlflow.db").exists()
+    assert ({p.name for p in folder.iterdir()} > {"tensorboard", "wandb"}
+            and (here / "runs" / "mlflow.db").exists())
     assert SECRET not in done.stdout + done.stderr
     assert files_with(here, SECRET) == [".env"]  # the trackers' files and the patch, too
     log = (folder / "log.txt").read_text()
     assert log.count("${oc.env:TOKEN}") >= 4 and "complains: ${oc.env:TOKEN}" in log
-    if fails: assert "no access with ${oc.env:TOKEN}" in log and "no access with ${oc.env:TOKEN}" in done.stderr
+    if fails:
+        assert ("no access with ${oc.env:TOKEN}" in log
+                and "no access with ${oc.env:TOKEN}" in done.stderr)
     assert Run(folder).info["config"]["data"]["token"] == "${oc.env:TOKEN}"
 
 
 def test_secrets_are_not_told_by_what_comes_before_a_run(tmp_path):
     here = project(tmp_path)
-    for override in ("data.root='${oc.env:TOKEN}' data.source=full data.mirrors=[]", "trainer.max_epochs='${oc.env:TOKEN}'",
+    for override in ("data.root='${oc.env:TOKEN}' data.source=full data.mirrors=[]",
+                     "trainer.max_epochs='${oc.env:TOKEN}'",
                      "callbacks.talks.fails='${oc.env:TOKEN}'"):
         done = command("mlkit_train", "a.yaml", *override.replace("'", "").split(), cwd=here)
         assert done.returncode == 2 and SECRET not in done.stdout + done.stderr, done.stderr
@@ -128,7 +139,8 @@ def test_checkpoints_with_code_and_damaged_ones(tmp_path):
     run = short(tmp_path / "runs")
     best, good = run.checkpoint("best"), run.checkpoint("best").read_bytes()
     torch.save(dict(state_dict=Evil(tmp_path / "mark")), best)
-    for go in (lambda: load_run(run.dir), lambda: evaluate(run.dir), lambda: predict(run.dir, [MNIST])):
+    for go in (lambda: load_run(run.dir), lambda: evaluate(run.dir),
+               lambda: predict(run.dir, [MNIST])):
         assert "best.ckpt: cannot be loaded: it wants posix.mkdir" in one_line(go)
     best.write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
     assert "best.ckpt: cannot be loaded: it is damaged" in one_line(lambda: load_run(run.dir))
@@ -145,10 +157,13 @@ def test_run_json_of_a_gigabyte(tmp_path):
     with open(run.dir / "run.json", "wb") as f: f.truncate(2**30)
     assert "1,073,741,824 bytes are no description of a run" in one_line(lambda: Run(run.dir))
     done = command("mlkit_runs", tmp_path / "runs")
-    assert done.returncode == 0 and "run.json: is damaged" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (done.returncode == 0 and "run.json: is damaged" in done.stderr
+            and len(done.stderr.splitlines()) == 1)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/last.ckpt", "config.yaml", "metrics.csv", "log.txt"])
+@pytest.mark.parametrize("name",
+                         ["checkpoints", "checkpoints/last.ckpt", "config.yaml", "metrics.csv",
+                          "log.txt"])
 def test_links_that_lead_out_of_a_run(tmp_path, name):
     run, outside = short(tmp_path / "runs"), tmp_path / "outside"
     run.update(status="interrupted")
@@ -164,7 +179,8 @@ def test_a_config_that_refers_to_other_files(tmp_path):
     text = (run.dir / "config.yaml").read_text()
     for line in ("extends: ../../../secret.yaml\n", "defaults: [../../../secret]\n"):
         (run.dir / "config.yaml").write_text(line + text.replace("defaults: []\n", ""))
-        for go in (load_run, resume): assert "is no run's config" in one_line(lambda: go(run.dir), ValueError) or go is resume
+        for go in (load_run, resume):
+            assert "is no run's config" in one_line(lambda: go(run.dir), ValueError) or go is resume
 
 
 def test_a_run_that_says_it_was_not_kept_is_not_removed(tmp_path):
@@ -185,7 +201,8 @@ class At(pl.Callback):
     "Sends this process a signal at a step."
     def __init__(self, step: int = 0, signum: int = 15): self.step, self.signum = step, signum
     def on_train_batch_start(self, trainer, module, batch, index):
-        if trainer.global_step == self.step and os.environ.get("STOP"): os.kill(os.getpid(), self.signum)
+        if trainer.global_step == self.step and os.environ.get("STOP"):
+            os.kill(os.getpid(), self.signum)
 '''
 
 
@@ -204,24 +221,32 @@ def test_stopped_and_gone_on_with_from_a_shell(tmp_path):
     cut = command(*words, cwd=tmp_path, STOP="1")
     assert cut.returncode == 130, cut.stderr
     (folder,) = tmp_path.glob("runs/mnist/*")
-    assert cut.stderr.splitlines()[-1] == ("interrupted: stopped after step 9, which is saved; go on with: "
+    assert cut.stderr.splitlines()[-1] == ("interrupted: stopped after step 9, which is saved; go "
+                                           "on with: "
                                            f"mlkit_train --resume {folder.relative_to(tmp_path)}")
     assert Run(folder).status == "interrupted"
-    again = command("mlkit_train", "mnist.yaml", "--resume", cwd=tmp_path)  # the newest that was cut off
+    # the newest that was cut off
+    again = command("mlkit_train", "mnist.yaml", "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "mnist.yaml says something else of scheduler" in again.stdout and "the run's own config counts" in again.stdout
+    assert ("mnist.yaml says something else of scheduler" in again.stdout
+            and "the run's own config counts" in again.stdout)
     assert "goes on from last.ckpt, in epoch 1 after step 9" in again.stdout
     (other,) = tmp_path.glob("runs/whole/*")
     assert (folder / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
     a, b = Run(folder), Run(other)
-    assert a.metrics == b.metrics and a.status == "done" and same(weights(a), weights(b)) and same(weights(a, "best"), weights(b, "best"))
+    assert (a.metrics == b.metrics and a.status == "done" and same(weights(a), weights(b))
+            and same(weights(a, "best"), weights(b, "best")))
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     done = command("mlkit_train", "mnist.yaml", "--resume", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (2, "runs/mnist: no run there was cut off, so there is none to go on with\n")
+    assert (done.returncode,
+            done.stderr) == (2,
+                             "runs/mnist: no run there was cut off, so there is none to go on "
+                             "with\n")
     done = command("mlkit_train", "--resume", folder, cwd=tmp_path)
     assert done.returncode == 2 and "is done; there is nothing left to do" in done.stderr
     more = command("mlkit_train", "--resume", folder, "trainer.max_epochs=3", cwd=tmp_path)
-    assert more.returncode == 0 and len((folder / "metrics.csv").read_text().splitlines()) == 4, more.stderr
+    assert (more.returncode == 0
+            and len((folder / "metrics.csv").read_text().splitlines()) == 4), more.stderr
     assert Run(folder).cfg.trainer.max_epochs == 3
 
 
@@ -240,11 +265,14 @@ def test_the_same_words_again_change_nothing_and_new_ones_do(tmp_path):
 def test_a_second_signal_stops_at_once(tmp_path):
     words = stops(tmp_path)
     (tmp_path / "stops.py").write_text(STOPS.replace("os.kill(os.getpid(), self.signum)",
-                                                     "[os.kill(os.getpid(), self.signum) for _ in range(2)]"))
+                                                     "[os.kill(os.getpid(), self.signum) for _ in "
+                                                     "range(2)]"))
     cut = command(*words, cwd=tmp_path, STOP="1")
     assert cut.returncode == 130, cut.stderr
     (folder,) = tmp_path.glob("runs/mnist/*")
-    assert Run(folder).status == "interrupted" and torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert (Run(folder).status == "interrupted"
+            and torch.load(folder / "checkpoints" / "last.ckpt",
+                           weights_only=True)["global_step"] == 6)
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
@@ -257,7 +285,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     last.write_bytes(last.read_bytes()[:-100])
     again = command("mlkit_train", "--resume", folder, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "last.ckpt: cannot be loaded: it is damaged" in again.stdout and "goes on from previous.ckpt, in epoch 1 after step 10" in again.stdout
+    assert ("last.ckpt: cannot be loaded: it is damaged" in again.stdout
+            and "goes on from previous.ckpt, in epoch 1 after step 10" in again.stdout)
     assert (folder / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
     assert same(weights(Run(folder)), weights(Run(other)))
 
@@ -266,7 +295,8 @@ def test_no_checkpoint_that_loads(tmp_path):
     run = short(tmp_path)
     run.update(status="interrupted")
     run.checkpoint("last").write_bytes(b"nothing")
-    assert "last.ckpt: cannot be loaded: it is damaged" in one_line(lambda: resume(run.dir), TrainingFailed)
+    assert "last.ckpt: cannot be loaded: it is damaged" in one_line(lambda: resume(run.dir),
+                                                                    TrainingFailed)
     run.checkpoint("last").unlink()
     again = resume(run.dir)  # without any it starts again
     assert again.metrics == run.metrics and "has no checkpoint yet, and starts again" in again.log
@@ -277,7 +307,8 @@ def test_two_processes_do_not_train_one_run(tmp_path):
     run.update(status="interrupted")
     with run.locked():
         done = command("mlkit_train", "--resume", run.dir)
-        assert done.returncode == 2 and done.stderr.endswith("another process is training it\n"), done.stderr
+        assert (done.returncode == 2
+                and done.stderr.endswith("another process is training it\n")), done.stderr
         assert Run(run.dir).info["status"] == "interrupted"
 
 
@@ -295,41 +326,57 @@ def test_slurm_puts_the_job_back_and_it_goes_on(tmp_path):
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     scontrol.chmod(0o755)
-    slurm = dict(SLURM_JOB_ID="77", SLURM_NTASKS="1", SLURM_NTASKS_PER_NODE="1", SLURM_JOB_NAME="train", SLURM_PROCID="0",
-                 SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_NODELIST="localhost", PATH=f"{scontrol.parent}:{os.environ['PATH']}")
+    slurm = dict(SLURM_JOB_ID="77", SLURM_NTASKS="1", SLURM_NTASKS_PER_NODE="1",
+                 SLURM_JOB_NAME="train", SLURM_PROCID="0",
+                 SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_NODELIST="localhost",
+                 PATH=f"{scontrol.parent}:{os.environ['PATH']}")
     whole = command(*words, "name=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     cut = command(*words, cwd=tmp_path, STOP="1", **slurm)
     assert cut.returncode == 130 and (tmp_path / "asked").read_text() == "requeue 77\n", cut.stderr
-    again = command(*words, cwd=tmp_path, SLURM_RESTART_COUNT="1", **slurm)  # SLURM gives the same command again
+    # SLURM gives the same command again
+    again = command(*words, cwd=tmp_path, SLURM_RESTART_COUNT="1", **slurm)
     assert again.returncode == 0 and "goes on from last.ckpt" in again.stdout, again.stderr
     (folder,), (other,) = tmp_path.glob("runs/mnist/*"), tmp_path.glob("runs/whole/*")
-    assert (folder / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes() and same(weights(Run(folder)), weights(Run(other)))
+    assert ((folder / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+            and same(weights(Run(folder)), weights(Run(other))))
 
 
 # -- precision and devices
 
-@pytest.mark.parametrize("overrides", [["trainer.precision=bf16-mixed"], ["trainer.accelerator=auto"], ["model.compile=true"],
-                                       ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0", "model.compile=true"]])
+@pytest.mark.parametrize("overrides",
+                         [["trainer.precision=bf16-mixed"], ["trainer.accelerator=auto"],
+                          ["model.compile=true"],
+                                       ["trainer.precision=bf16-mixed",
+                                        "trainer.gradient_clip_val=1.0", "model.compile=true"]])
 def test_precision_device_and_compilation(tmp_path, overrides):
     run = short(tmp_path, *overrides, "trainer.limit_train_batches=30")
-    assert run.history["train/loss"].is_monotonic_decreasing and all(p.dtype == torch.float32 for p in run.model.parameters())
+    assert (run.history["train/loss"].is_monotonic_decreasing
+            and all(p.dtype == torch.float32 for p in run.model.parameters()))
     assert evaluate(run.dir) == {k: v for k, v in run.metrics.items() if k.startswith("test")}
 
 
 def test_a_batch_that_processes_cannot_share(tmp_path):
-    done = command("mlkit_train", MNIST, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "data.batch_size=63", f"runs={tmp_path}")
-    assert done.returncode == 2 and done.stderr == "command line: data.batch_size=63: is for all 2 processes together: take a multiple of 2\n"
+    done = command("mlkit_train", MNIST, "trainer=ddp", "trainer.devices=2",
+                   "trainer.accelerator=cpu", "data.batch_size=63", f"runs={tmp_path}")
+    assert (done.returncode == 2
+            and done.stderr
+            == "command line: data.batch_size=63: is for all 2 processes together: take a multiple "
+               "of 2\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["lightning", "torchrun"])
 def test_several_processes_one_run(tmp_path, how):
-    words = [MNIST, *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", f"runs={tmp_path}", "logger=[tensorboard,mlflow]"]
-    (tmp_path / "go.py").write_text("import sys; from mlkit.cli import mlkit_train; sys.exit(mlkit_train())")
-    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if how == "torchrun" else []
-    done = subprocess.run([sys.executable, *starter, tmp_path / "go.py", *words], cwd=ROOT, capture_output=True, text=True,
+    words = [MNIST, *SHORT, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu",
+             f"runs={tmp_path}", "logger=[tensorboard,mlflow]"]
+    (tmp_path / "go.py").write_text("import sys; from mlkit.cli import mlkit_train; "
+                                    "sys.exit(mlkit_train())")
+    starter = ["-m", "torch.distributed.run", "--standalone",
+               "--nproc_per_node=2"] if how == "torchrun" else []
+    done = subprocess.run([sys.executable, *starter, tmp_path / "go.py", *words], cwd=ROOT,
+                          capture_output=True, text=True,
                           timeout=300, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob("mnist/*")

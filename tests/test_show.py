@@ -13,14 +13,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mlkit.base.errors import UserError
-from mlkit.model.mixing import Mixed
-from mlkit.parts.locate import register
 from mlkit.data.loader import ArrayLoader
 from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
+from mlkit.model.mixing import Mixed
+from mlkit.parts.locate import register
 from mlkit.show.answers import answers, answers_of
-from mlkit.show.draw import (confusion_matrix, plot_confusion, show_batch, show_mistakes,
-                             show_results, top_confused)
+from mlkit.show.draw import (
+    confusion_matrix,
+    plot_confusion,
+    show_batch,
+    show_mistakes,
+    show_results,
+    top_confused,
+)
 from mlkit.train import train
 
 N, K = 30, 5

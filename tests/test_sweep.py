@@ -1,6 +1,8 @@
-"""Sweeps: the grammar against Hydra's own, many runs from one line, and what happens when one of them fails.
+"""Sweeps: the grammar against Hydra's own, many runs from one line, and what happens when one of
+them fails.
 
-SPLIT and OTHERWISE say what `hydra_oracle.py --sweeps` answered (hydra-core 1.3.8); a test here asks it again.
+SPLIT and OTHERWISE say what `hydra_oracle.py --sweeps` answered (hydra-core 1.3.8); a test here
+asks it again.
 """
 import os
 import signal
@@ -11,41 +13,55 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from hydra_oracle import ask
 
+from hydra_oracle import ask
 from mlkit.cli import mlkit_train
-from mlkit.many.table import runs
-from mlkit.config.load import load_config
 from mlkit.completion import completions
-from mlkit.run.folder import Run
 from mlkit.config.grammar import alternatives, parse_value
+from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from mlkit.many.sweep import grid, load_trials
+from mlkit.many.table import runs
+from mlkit.run.folder import Run
 from mlkit.train import train
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
-SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
+SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=4", "trainer.limit_val_batches=2",
+         "trainer.limit_test_batches=2",
          "callbacks.progress=null", "model.net.widths=[4, 4]"]
 
 # -- the grammar: an override, and the values that it stands for; None: it is refused
 
 SPLIT = {
-    "a=1": [1], "a=1,2": [1, 2], "a=1,5,10": [1, 5, 10], "a=1, 2 ,3": [1, 2, 3], "a=\t1,2": [1, 2], "a=-1,+2": [-1, 2],
-    "a=0.1,1e-2,.5": [0.1, 0.01, 0.5], "a=007,1_000": ["007", 1000], "a=true,false,null": [True, False, None],
-    "a=sgd,adam": ["sgd", "adam"], "db=mysql,sqlite": ["mysql", "sqlite"], "+a=1,2": [1, 2], "++a=1,2": [1, 2],
+    "a=1": [1], "a=1,2": [1, 2], "a=1,5,10": [1, 5, 10], "a=1, 2 ,3": [1, 2, 3], "a=\t1,2": [1, 2],
+    "a=-1,+2": [-1, 2],
+    "a=0.1,1e-2,.5": [0.1, 0.01, 0.5], "a=007,1_000": ["007", 1000],
+    "a=true,false,null": [True, False, None],
+    "a=sgd,adam": ["sgd", "adam"], "db=mysql,sqlite": ["mysql", "sqlite"], "+a=1,2": [1, 2],
+    "++a=1,2": [1, 2],
     "a.b.c=1,2": [1, 2], "a/b=x,y": ["x", "y"], "a@b.c=x,y": ["x", "y"],
-    "a=[1,2]": [[1, 2]], "a=[1,2],[3,4]": [[1, 2], [3, 4]], "a=[[1,2],[3]],[]": [[[1, 2], [3]], []], "a=[a,b],c": [["a", "b"], "c"],
-    "a={x:1,y:2}": [{"x": 1, "y": 2}], "a={x:1,y:2},{x:3,y:4}": [{"x": 1, "y": 2}, {"x": 3, "y": 4}], "a={x:[1,2]},null": [{"x": [1, 2]}, None],
-    "a='1,2',3": ["1,2", 3], 'a="x, y",z': ["x, y", "z"], "a='a','b'": ["a", "b"], r"a=x\,y,z": ["x,y", "z"], r"a='it\'s',b": ["it's", "b"],
-    r'a="a\"b,c",d': ['a"b,c', "d"], "a=${b},2": ["${b}", 2], "a=${b:1,2},3": ["${b:1,2}", 3], "a=a b,c d": ["a b", "c d"],
-    "a=1:30,x:y": ["1:30", "x:y"], "a=/tmp/x,/tmp/y": ["/tmp/x", "/tmp/y"], "a=http://a.b/c?d,e": ["http://a.b/c?d", "e"], "a=%x,@y": ["%x", "@y"],
+    "a=[1,2]": [[1, 2]], "a=[1,2],[3,4]": [[1, 2], [3, 4]], "a=[[1,2],[3]],[]": [[[1, 2], [3]], []],
+    "a=[a,b],c": [["a", "b"], "c"],
+    "a={x:1,y:2}": [{"x": 1, "y": 2}],
+    "a={x:1,y:2},{x:3,y:4}": [{"x": 1, "y": 2}, {"x": 3, "y": 4}],
+    "a={x:[1,2]},null": [{"x": [1, 2]}, None],
+    "a='1,2',3": ["1,2", 3], 'a="x, y",z': ["x, y", "z"], "a='a','b'": ["a", "b"],
+    r"a=x\,y,z": ["x,y", "z"], r"a='it\'s',b": ["it's", "b"],
+    r'a="a\"b,c",d': ['a"b,c', "d"], "a=${b},2": ["${b}", 2], "a=${b:1,2},3": ["${b:1,2}", 3],
+    "a=a b,c d": ["a b", "c d"],
+    "a=1:30,x:y": ["1:30", "x:y"], "a=/tmp/x,/tmp/y": ["/tmp/x", "/tmp/y"],
+    "a=http://a.b/c?d,e": ["http://a.b/c?d", "e"], "a=%x,@y": ["%x", "@y"],
     "a=": [""], "~a": [None],
-    "a=choice(1,2,3)": [1, 2, 3], "a=choice(x)": ["x"], "a=choice([1,2],{a:1})": [[1, 2], {"a": 1}], "a=choice( 1 , 'b,c' )": [1, "b,c"],
-    "a=range(3)": [0, 1, 2], "a=range(1,4)": [1, 2, 3], "a=range(0,10,3)": [0, 3, 6, 9], "a=range(10,0,-4)": [10, 6, 2],
-    "a=range(3.0)": [0.0, 1.0, 2.0], "a=range(1,2,0.25)": [1.0, 1.25, 1.5, 1.75], "a=range(0,0.3,0.1)": [0.0, 0.1, 0.2],
+    "a=choice(1,2,3)": [1, 2, 3], "a=choice(x)": ["x"], "a=choice([1,2],{a:1})": [[1, 2], {"a": 1}],
+    "a=choice( 1 , 'b,c' )": [1, "b,c"],
+    "a=range(3)": [0, 1, 2], "a=range(1,4)": [1, 2, 3], "a=range(0,10,3)": [0, 3, 6, 9],
+    "a=range(10,0,-4)": [10, 6, 2],
+    "a=range(3.0)": [0.0, 1.0, 2.0], "a=range(1,2,0.25)": [1.0, 1.25, 1.5, 1.75],
+    "a=range(0,0.3,0.1)": [0.0, 0.1, 0.2],
     "a=range(2.5,0,-1)": [2.5, 1.5, 0.5],
-    **dict.fromkeys(["a=,", "a=1,", "a=,1", "a=1,,2", "a=[1,2", "a='x,y", "a=x]y,1", "a=x(1,2)", "a=choice()", "a=choice(1,2", "a=choice(1,2),3",
+    **dict.fromkeys(["a=,", "a=1,", "a=,1", "a=1,,2", "a=[1,2", "a='x,y", "a=x]y,1", "a=x(1,2)",
+                     "a=choice()", "a=choice(1,2", "a=choice(1,2),3",
                      "a=range(a)", "a=range(1,2,3,4)", "a=range(0,1,0)"]),
 }
 OTHERWISE = {  # Hydra's values, and ours
@@ -57,7 +73,9 @@ OTHERWISE = {  # Hydra's values, and ours
 
 
 def values(override: str) -> list | None:
-    try: return [parse_value(o.partition("=")[2]) if "=" in o else None for o in alternatives(override)]
+    try:
+        return [parse_value(o.partition("=")[2]) if "=" in o else None
+                for o in alternatives(override)]
     except (ConfigError, ValueError): return None
 
 
@@ -71,13 +89,17 @@ def test_values_of_an_override(override):
 def test_hydra_says_the_same(hydra_python):
     answers = ask(hydra_python, [*SPLIT, *OTHERWISE], "--sweeps")
     want = {**SPLIT, **{k: theirs for k, (theirs, _) in OTHERWISE.items()}}
-    assert {k: a.get("values") for k, a in zip(want, answers)} == {k: None if v is None else [*map(repr, v)] for k, v in want.items()}
+    assert {k: a.get("values")
+            for k, a in zip(want, answers)} == {k: None if v is None else [*map(repr, v)]
+                                                for k, v in want.items()}
 
 
 def test_the_first_key_is_the_slowest():
     trials = load_trials(MNIST, "seed=1,2", "trainer.max_epochs=3", "optimizer=sgd,adam")
-    assert [*map(str, trials)] == [f"seed={n} optimizer={o}" for n in (1, 2) for o in ("sgd", "adam")]
-    with pytest.raises(ConfigError) as e: load_trials(MNIST, "seed=1,", "name='x", "trainer.max_epochs=1,2")
+    assert [*map(str, trials)] == [f"seed={n} optimizer={o}" for n in (1, 2)
+                                   for o in ("sgd", "adam")]
+    with pytest.raises(ConfigError) as e:
+        load_trials(MNIST, "seed=1,", "name='x", "trainer.max_epochs=1,2")
     assert [o.key for o in e.value.problems] == ["seed", "name"]
 
 
@@ -88,21 +110,27 @@ def test_without_a_sweep_several_values_are_refused():
 # -- in a cell
 
 def test_a_failure_in_the_middle(tmp_path, capsys):
-    sweep = grid(MNIST, *SHORT, f"runs={tmp_path}", "model.net.num_classes=10,5,12", "tags=[mine]", "callbacks.checkpoint.monitor=val/acc",
+    sweep = grid(MNIST, *SHORT, f"runs={tmp_path}", "model.net.num_classes=10,5,12", "tags=[mine]",
+                 "callbacks.checkpoint.monitor=val/acc",
                  "callbacks.checkpoint.mode=max", "+extra.note='a,b'")
     assert [t.status for t in sweep.trials] == ["done", "failed", "done"] and not sweep.done
     assert "out of bounds" in sweep.trials[1].error and len(sweep.trials[1].error.splitlines()) == 1
     printed = capsys.readouterr()
-    assert [o for o in printed.out.splitlines() if o.startswith("[")] == [f"[{i}/3] model.net.num_classes={n}" for i, n in enumerate((10, 5, 12), 1)]
+    assert [o for o in printed.out.splitlines()
+            if o.startswith("[")] == [f"[{i}/3] model.net.num_classes={n}"
+                                      for i, n in enumerate((10, 5, 12), 1)]
     assert "training failed: " in printed.err and "Traceback" not in printed.err
 
     table = sweep.table
-    assert list(table)[:3] == ["model.net.num_classes", "status", "val/acc"] and list(table)[-3:] == ["seconds", "run", "error"]
+    assert (list(table)[:3] == ["model.net.num_classes", "status", "val/acc"]
+            and list(table)[-3:] == ["seconds", "run", "error"])
     assert {"test/acc", "test/loss", "val/loss"} < {*table} and "train/loss" not in table
     best = table["val/acc"].dropna().tolist()
-    assert best == sorted(best, reverse=True) and table.status.tolist() == ["done", "done", "failed"]
+    assert (best == sorted(best, reverse=True)
+            and table.status.tolist() == ["done", "done", "failed"])
     assert sweep.best.id == table.run[0] and sweep.best.metrics["val/acc"] == best[0]
-    assert str(sweep).splitlines()[0].split() == list(table)[:-1] and "out of bounds" in str(sweep) and "out of bounds" in sweep._repr_html_()
+    assert (str(sweep).splitlines()[0].split() == list(table)[:-1] and "out of bounds" in str(sweep)
+            and "out of bounds" in sweep._repr_html_())
 
     assert all(Run(t.run.dir).info["tags"] == ["mine", sweep.mark] for t in sweep.trials)
     assert len(runs(tmp_path, where=f"tags ~ {sweep.mark}")) == 3
@@ -112,11 +140,15 @@ def test_a_failure_in_the_middle(tmp_path, capsys):
 
 
 def test_a_run_of_a_sweep_is_what_it_is_alone(tmp_path):
-    sweep = grid(MNIST, *SHORT, f"runs={tmp_path / 'many'}", "optimizer=sgd,adam", "seed=range(1,3)")
-    assert sweep.done and [*map(str, sweep.trials)] == [f"optimizer={o} seed={n}" for o in ("sgd", "adam") for n in (1, 2)]
+    sweep = grid(MNIST, *SHORT, f"runs={tmp_path / 'many'}", "optimizer=sgd,adam",
+                 "seed=range(1,3)")
+    assert (sweep.done
+            and [*map(str, sweep.trials)] == [f"optimizer={o} seed={n}" for o in ("sgd", "adam")
+                                              for n in (1, 2)])
     alone = train(MNIST, *SHORT, f"runs={tmp_path / 'one'}", "optimizer=adam", "seed=2")
     a, b = sweep.trials[-1].run, alone
-    assert (a.dir / "metrics.csv").read_bytes() == (b.dir / "metrics.csv").read_bytes() and a.metrics == b.metrics
+    assert ((a.dir / "metrics.csv").read_bytes() == (b.dir / "metrics.csv").read_bytes()
+            and a.metrics == b.metrics)
     a, b = (torch.load(o.checkpoint("last"), weights_only=True)["state_dict"] for o in (a, b))
     assert all(torch.equal(v, b[k]) for k, v in a.items())
     assert all(r.model is None for r in sweep.runs)
@@ -125,25 +157,33 @@ def test_a_run_of_a_sweep_is_what_it_is_alone(tmp_path):
 def test_a_config_and_what_is_not_kept(tmp_path):
     cfg = load_config(MNIST, *SHORT, "debug=fast", "tags=null")
     sweep = grid(cfg, "optimizer.lr=0.1,0.01")
-    assert sweep.done and sweep.file is None and sweep.table.run.tolist() == [None, None] and cfg.tags is None
-    assert sweep.table["val/loss"].is_monotonic_increasing and not any(r.dir.exists() for r in sweep.runs)
+    assert (sweep.done and sweep.file is None and sweep.table.run.tolist() == [None, None]
+            and cfg.tags is None)
+    assert (sweep.table["val/loss"].is_monotonic_increasing
+            and not any(r.dir.exists() for r in sweep.runs))
 
 
 def test_all_problems_before_the_first_run(tmp_path):
     with pytest.raises(ConfigError) as e:
-        grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "optimizer=sgd,adma,adamw", "optimizer.momentum=0.5,0.9", "seed=1,-1", "trainer.max_epoch=2")
+        grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "optimizer=sgd,adma,adamw",
+             "optimizer.momentum=0.5,0.9", "seed=1,-1", "trainer.max_epoch=2")
     lines = str(e.value).splitlines()
     assert not (tmp_path / "runs").exists()
-    for text in ("no option 'adma'", "command line: seed=-1: must be", "trainer.max_epoch=2: ", "optimizer.momentum=0.5: torch.optim.AdamW has no"):
+    for text in ("no option 'adma'", "command line: seed=-1: must be", "trainer.max_epoch=2: ",
+                 "optimizer.momentum=0.5: torch.optim.AdamW has no"):
         assert sum(text in o for o in lines) == 1, (text, lines)
-    with pytest.raises(ConfigError, match=r"momentum=0.9: .*AdamW has no argument 'momentum' \(with optimizer=adamw seed=1\)$"):
+    with pytest.raises(ConfigError,
+                       match=r"momentum=0.9: .*AdamW has no argument 'momentum' \(with "
+                             r"optimizer=adamw seed=1\)$"):
         grid(MNIST, "optimizer=sgd,adamw", "optimizer.momentum=0.9", "seed=1,2")
 
 
 def test_several_devices_and_missing_data(tmp_path, capsys):
-    with pytest.raises(ConfigError, match="use one device"): grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "trainer=cpu,ddp")
+    with pytest.raises(ConfigError, match="use one device"):
+        grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "trainer=cpu,ddp")
     with pytest.raises(ConfigError) as e:
-        grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "data.source=full", f"data.root={tmp_path / 'none'}", "data.mirrors=[]", "seed=1,2")
+        grid(MNIST, *SHORT, f"runs={tmp_path / 'runs'}", "data.source=full",
+             f"data.root={tmp_path / 'none'}", "data.mirrors=[]", "seed=1,2")
     assert len(str(e.value).splitlines()) == 1 and capsys.readouterr().out.count("failed: ") == 2
     assert not (tmp_path / "runs").exists()
 
@@ -175,12 +215,16 @@ def command(folder: Path, *args, tail: str = "") -> subprocess.CompletedProcess:
     "mlkit_train in a project of its own, whose net and callback are above."
     (folder / "parts.py").write_text(PARTS)
     (folder / "settings.ini").write_text("[DEFAULT]\nlib_path = parts\n")
-    own = {"model.net._target_": "parts.Net", "+callbacks.at._target_": "parts.At", "+callbacks.at.seed": "${seed}"}
+    own = {"model.net._target_": "parts.Net", "+callbacks.at._target_": "parts.At",
+           "+callbacks.at.seed": "${seed}"}
     code = "import sys; from mlkit.cli import mlkit_train as go; sys.exit(go(sys.argv[1:]))"
-    done = [sys.executable, "-c", code, MNIST, *SHORT, *(f"{k}={v}" for k, v in own.items()), f"runs={folder / 'runs'}", *args]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "MLKIT_TRUST": "parts"}
+    done = [sys.executable, "-c", code, MNIST, *SHORT, *(f"{k}={v}" for k, v in own.items()),
+            f"runs={folder / 'runs'}", *args]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
+           "MLKIT_TRUST": "parts"}
     if tail: done = ["bash", "-c", f'set -o pipefail; "$@" {tail}', "bash", *done]
-    return subprocess.run(done, cwd=folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, env=env)
+    return subprocess.run(done, cwd=folder, capture_output=True, text=True, timeout=300,
+                          stdin=subprocess.DEVNULL, env=env)
 
 
 def test_models_are_let_go_and_a_failure_is_exit_1(tmp_path):
@@ -189,7 +233,8 @@ def test_models_are_let_go_and_a_failure_is_exit_1(tmp_path):
     assert done.stdout.count("nets: 1\n") == 3 and done.stdout.count("nets: ") == 3
     (table,) = tmp_path.glob("runs/mnist/sweep-*.csv")
     *above, last = done.stdout.strip().splitlines()
-    assert last == f"table: {table.relative_to(tmp_path)}" and not above[-1] and above[-2].startswith("model.net.num_classes=5: ")
+    assert (last == f"table: {table.relative_to(tmp_path)}" and not above[-1]
+            and above[-2].startswith("model.net.num_classes=5: "))
     assert [o.split()[1] for o in above[-6:-2]] == ["status", "done", "done", "failed"]
 
 
@@ -197,18 +242,22 @@ def test_interrupted(tmp_path):
     done = command(tmp_path, "-m", "seed=1,2,3,4", "+callbacks.at.stop=2")
     assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
     lines = done.stdout.strip().splitlines()
-    assert lines[-3:] == ["interrupted: 1 of 4 runs are done", "not begun: seed=3", "not begun: seed=4"]
+    assert lines[-3:] == ["interrupted: 1 of 4 runs are done", "not begun: seed=3",
+                          "not begun: seed=4"]
     (table,) = tmp_path.glob("runs/mnist/sweep-*.csv")
     assert pd.read_csv(table).status.tolist() == ["done", "interrupted", "not begun", "not begun"]
-    cut = next(tmp_path / "runs" / o for o, s in pd.read_csv(table)[["run", "status"]].values if s == "interrupted")
+    cut = next(tmp_path / "runs" / o for o, s in pd.read_csv(table)[["run", "status"]].values
+               if s == "interrupted")
     assert f"go on with: mlkit_train --resume {cut.relative_to(tmp_path)}" in done.stderr
-    assert Run(cut).status == "interrupted" and len(list(tmp_path.glob("runs/mnist/*/run.json"))) == 2
+    assert (Run(cut).status == "interrupted"
+            and len(list(tmp_path.glob("runs/mnist/*/run.json"))) == 2)
 
 
 def test_nobody_reads_any_more(tmp_path):
     done = command(tmp_path, "--multirun", "seed=1,2", tail="| head -1")
     assert done.returncode == 0, done.stderr
-    assert [Run(o.parent).status for o in tmp_path.glob("runs/mnist/*/run.json")] == ["done", "done"]
+    assert [Run(o.parent).status for o in tmp_path.glob("runs/mnist/*/run.json")] == ["done",
+                                                                                      "done"]
 
 
 @pytest.fixture
@@ -226,10 +275,12 @@ def here(tmp_path, monkeypatch, capsys):
 
 
 def test_with_other_flags(here):
-    assert here("-m", "seed=1,2", "optimizer=sgd,adam", "--check") == (0, "no problems in 4 combinations\n", "")
+    assert here("-m", "seed=1,2", "optimizer=sgd,adam",
+                "--check") == (0, "no problems in 4 combinations\n", "")
     for flag in ("--print", "--explain", "--resume"):
         code, out, err = here("-m", "seed=1,2", flag)
-        assert (code, out) == (2, "") and err.endswith(f"{flag} is about one run, and -m about many: leave out -m\n")
+        assert ((code, out) == (2, "")
+                and err.endswith(f"{flag} is about one run, and -m about many: leave out -m\n"))
     assert "  adam  adamw  sgd*" in here("--multirun", "optimizer=sgd,adam", "--help")[1]
 
 
@@ -240,7 +291,11 @@ def test_problems_in_a_shell(here):
     assert (code, out) == (2, "") and "several values" in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("typed,want", [("-m optimizer=sgd,adamw,a", ["optimizer=sgd,adamw,adam", "optimizer=sgd,adamw,adamw"]), ("optimizer=sgd,a", []),
-                                        ("-m optimizer=sgd,adam optimizer.mom", ["optimizer.momentum="]), ("--mu", ["--multirun"])])
+@pytest.mark.parametrize("typed,want",
+                         [("-m optimizer=sgd,adamw,a",
+                           ["optimizer=sgd,adamw,adam", "optimizer=sgd,adamw,adamw"]),
+                          ("optimizer=sgd,a", []),
+                                        ("-m optimizer=sgd,adam optimizer.mom",
+                                         ["optimizer.momentum="]), ("--mu", ["--multirun"])])
 def test_completion(typed, want):
     assert completions(f"mlkit_train {MNIST} {typed}") == want

@@ -16,18 +16,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from notebooks import without_recipes
 from omegaconf import OmegaConf
 from torch import nn
 
-from mlkit.parts.build import build
 from mlkit.config.load import load_config
+from mlkit.config.origin import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.locate import locate, register
 from mlkit.parts.outline import outline
 from mlkit.parts.signature import produces, signature
-from mlkit.config.origin import ConfigError
-from mlkit.parts.locate import locate, register
-from mlkit.parts.identity import homes
-from mlkit.parts.trust import TargetError, Trust, Untrusted
+from mlkit.parts.trust import TargetError, Trust, Untrusted, homes
+from notebooks import without_recipes
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -51,77 +50,128 @@ def write(path: Path, text: str) -> Path:
 
 SHELL, CODE = "touch MARK", "open('MARK', 'w')"
 HOSTILE = {  # target -> the arguments it is given
-    "os.system": [SHELL], "posix.system": [SHELL], "os.popen": [SHELL], "os.execvp": ["touch", ["touch", "MARK"]],
-    "os.posix_spawnp": ["touch", ["touch", "MARK"], {}], "os.remove": ["KEEP"], "os.putenv": ["PATH", "/"], "os.kill": [0, 15],
-    "builtins.eval": [CODE], "builtins.exec": [CODE], "builtins.compile": [CODE, "x", "exec"], "builtins.open": ["MARK", "w"],
-    "builtins.__import__": ["antigravity"], "builtins.getattr": [{}, "get"], "builtins.vars": [], "builtins.type": ["T", [], {}],
+    "os.system": [SHELL], "posix.system": [SHELL], "os.popen": [SHELL],
+    "os.execvp": ["touch", ["touch", "MARK"]], "os.posix_spawnp": ["touch", ["touch", "MARK"], {}],
+    "os.remove": ["KEEP"], "os.putenv": ["PATH", "/"], "os.kill": [0, 15], "builtins.eval": [CODE],
+    "builtins.exec": [CODE], "builtins.compile": [CODE, "x", "exec"],
+    "builtins.open": ["MARK", "w"], "builtins.__import__": ["antigravity"],
+    "builtins.getattr": [{}, "get"], "builtins.vars": [], "builtins.type": ["T", [], {}],
     "builtins.dict": [], "datetime.timedelta": [1], "getattr": [{}, "get"], "eval": [CODE],
-    "subprocess.run": [["touch", "MARK"]], "subprocess.Popen": [["touch", "MARK"]], "subprocess.getoutput": [SHELL],
-    "shutil.rmtree": ["KEPT"], "shutil.copyfile": ["KEEP", "MARK"], "shutil.os.system": [SHELL], "pathlib.Path.write_text": ["MARK", "x"],
-    "logging.os.system": [SHELL], "logging.FileHandler": ["MARK"], "logging.config.dictConfig": [{}], "logging.sys.modules.clear": [],
-    "code.interact": [], "code.InteractiveInterpreter": [], "runpy.run_path": ["evil.py"], "runpy.run_module": ["evil"],
-    "pdb.Pdb._getval": [None, CODE], "pdb.run": [CODE], "bdb.Bdb.run": [None, CODE], "timeit.timeit": [CODE], "profile.run": [CODE],
-    "trace.Trace": [], "cProfile.run": [CODE], "doctest.testfile": ["evil.py"], "antigravity.fly_genie": [], "this.s": [],
-    "importlib.import_module": ["evil"], "importlib.reload": [None], "imp.load_source": ["evil", "evil.py"], "pkgutil.resolve_name": ["os:system"],
-    "pydoc.locate": ["evil"], "pydoc.pipepager": ["", SHELL], "ctypes.CDLL": ["libc.so.6"], "ctypes.cdll.LoadLibrary": ["libc.so.6"],
-    "pickle.loads": ["cos\nsystem\n(S'touch MARK'\ntR."], "pickle.load": [None], "_pickle.loads": [""], "marshal.loads": [""],
-    "shelve.open": ["MARK"], "dbm.open": ["MARK", "c"], "sqlite3.connect": ["MARK"], "numpy.load": ["evil.npy", None, True],
-    "numpy.fromfile": ["KEEP"], "numpy.save": ["MARK", [1]], "numpy.f2py.compile": [CODE], "numpy.ctypeslib.load_library": ["x", "."],
-    "numpy.ndarray.tofile": [None, "MARK"], "numpy.testing.rundocs": ["evil.py"], "numpy.torch.nn.Identity": [],
-    "pandas.read_pickle": ["evil.pkl"], "pandas.eval": ["@__import__('os').system('touch MARK')"], "pandas.DataFrame.to_csv": [None, "MARK"],
-    "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch MARK']"], "yaml.load": ["1", None], "omegaconf.OmegaConf.load": ["x"],
-    "operator.attrgetter": ["x"], "operator.methodcaller": ["system", SHELL], "functools.partial": ["print"], "functools.reduce": [],
-    "types.FunctionType": [None, {}], "types.CodeType": [], "webbrowser.open": ["file:///"], "webbrowser.GenericBrowser": ["touch"],
-    "socket.socket": [], "socket.create_connection": [["127.0.0.1", 9]], "http.server.HTTPServer": [["", 0], None],
-    "urllib.request.urlopen": ["file:///etc/hostname"], "urllib.request.urlretrieve": ["file:///etc/hostname", "MARK"],
-    "smtplib.SMTP": ["127.0.0.1"], "multiprocessing.Process": [], "threading.Thread": [], "signal.raise_signal": [15], "sys.exit": [3],
-    "sys.setrecursionlimit": [10], "sys.addaudithook": [None], "atexit.register": ["print"], "tempfile.mkstemp": [], "zipfile.ZipFile": ["MARK", "w"],
-    "matplotlib.pyplot.savefig": ["MARK"], "PIL.Image.open": ["KEEP"], "tqdm.tqdm.write": ["x"], "fsspec.open": ["MARK", "w"],
-    "torch.load": ["evil.pt", None, None], "torch.serialization.load": ["evil.pt"], "torch.save": [[1], "MARK"],
-    "torch.from_file": ["MARK", True, 4], "torch.UntypedStorage.from_file": ["MARK", True, 4], "torch.FloatStorage.from_file": ["MARK", True, 4],
-    "torch.storage._load_from_bytes": [""], "torch.hub.load": ["evil", "model", "local"], "torch.hub.load_state_dict_from_url": ["file:///x"],
-    "torch.hub.download_url_to_file": ["file:///etc/hostname", "MARK"], "torch.utils.model_zoo.load_url": ["file:///x"],
-    "torch.utils.cpp_extension.load_inline": ["x", ""], "torch.utils.cpp_extension.subprocess.run": [["touch", "MARK"]],
-    "torch.jit.load": ["evil.pt"], "torch.jit.CompilationUnit": ["def f(): pass"], "torch.jit.script": [None], "torch.jit.ScriptModule.define": [None, ""],
-    "torch.import_ir_module": [None, "evil.pt"], "torch.PyTorchFileWriter": ["MARK"], "torch.PyTorchFileReader": ["KEEP"], "torch.CompilationUnit": [""],
-    "torch.ops.load_library": ["evil.so"], "torch.ops.aten.add": [1, 2], "torch.ops.aten.from_file": ["MARK", True, 4], "torch.classes.load_library": ["evil.so"],
-    "torch.package.PackageImporter": ["evil.pt"], "torch.package.PackageExporter": ["MARK"], "torch.utils.collect_env.run": [SHELL],
-    "torch.utils.benchmark.Timer": [CODE], "torch.utils.data.datapipes.utils.decoder.basichandlers": ["pickle", ""],
-    "torch.utils.data.datapipes.iter.FileOpener": [["MARK"], "w"], "torch.utils.data.datapipes.dataframe.dataframes.CaptureGetAttr": [None, "x", {}],
-    "torch.utils.tensorboard.SummaryWriter": ["MARK"], "torch.fx.GraphModule": [{}, None], "torch.fx.Graph": [], "torch.fx.symbolic_trace": [None],
-    "torch.compile": [None], "torch.nn.Module.compile": [None], "torch._dynamo.optimize": [], "torch._inductor.compile": [None, []],
-    "torch.export.load": ["evil.pt2"], "torch.onnx.export": [None, [], "MARK"], "torch.multiprocessing.spawn": [None], "torch.multiprocessing.Process": [],
-    "torch.distributed.run.main": [["evil.py"]], "torch.distributed.launch.main": [["evil.py"]], "torch.distributed.rpc.rpc_sync": ["a", None],
-    "torch.distributed.elastic.multiprocessing.start_processes": [], "torch.distributed.init_process_group": ["gloo"], "torch.distributed.FileStore": ["MARK", 1],
-    "torch.distributed.checkpoint.load": [{}], "torch.distributed.launcher.api.launch_agent": [], "torch.testing._internal.common_utils.run_tests": [],
-    "torch.os.system": [SHELL], "torch.nn.modules.linear.math.sqrt": [1], "torch.nn.functional.importlib.import_module": ["evil"],
-    "torch.nn.functional.torch.hub.load": ["evil", "model", "local"], "torch.utils.data.dataloader.python_multiprocessing.Process": [],
-    "torch.utils.data.dataloader.os.system": [SHELL], "torch.nn.Linear.__init__": [None, 1, 1], "torch.nn.Linear.__init__.__globals__": [],
-    "torch.nn.Linear.__class__": ["T", [], {}], "torch.nn.Linear.mro": [], "torch.nn.Module.load_state_dict": [None, {}],
-    "torch.nn.modules.linear.sys.modules": [], "torch.nn.__builtins__.eval": [CODE], "torch.nn.functional.Callable": [], "torch.Tensor.data_ptr": [None],
-    "torch.Tensor.numpy": [None], "torch.cuda.jiterator._create_jit_fn": [CODE], "torch.func.linearize": [None], "torch.library.Library": ["x", "DEF"],
-    "torch.random.contextlib.ExitStack": [], "torch.distributions.utils.torch.os.system": [SHELL], "torch.backends.cuda.sys.exit": [3],
-    "torchmetrics.functional.text.bert.os.system": [SHELL], "torchmetrics.utilities.imports.shutil.which": ["sh"], "torchmetrics.metric.pickle.loads": [""],
-    "pytorch_lightning.cli.LightningCLI": [], "pytorch_lightning.Trainer.fit": [None], "pytorch_lightning.Trainer.save_checkpoint": [None, "MARK"],
-    "pytorch_lightning.LightningModule.load_from_checkpoint": ["evil.ckpt"], "pytorch_lightning.LightningDataModule.load_from_checkpoint": ["evil.ckpt"],
-    "pytorch_lightning.core.saving.save_hparams_to_yaml": ["MARK", {}], "pytorch_lightning.core.saving.load_hparams_from_yaml": ["evil.yaml"],
-    "pytorch_lightning.trainer.trainer.os.system": [SHELL], "pytorch_lightning.trainer.trainer.logging.os.system": [SHELL],
-    "pytorch_lightning.loggers.wandb.os.popen": [SHELL], "pytorch_lightning.utilities.upgrade_checkpoint.main": [],
-    "pytorch_lightning.callbacks.timer.time.sleep": [9], "pytorch_lightning.callbacks.lambda_function.Callable": [],
+    "subprocess.run": [["touch", "MARK"]], "subprocess.Popen": [["touch", "MARK"]],
+    "subprocess.getoutput": [SHELL], "shutil.rmtree": ["KEPT"], "shutil.copyfile": ["KEEP", "MARK"],
+    "shutil.os.system": [SHELL], "pathlib.Path.write_text": ["MARK", "x"],
+    "logging.os.system": [SHELL], "logging.FileHandler": ["MARK"],
+    "logging.config.dictConfig": [{}], "logging.sys.modules.clear": [], "code.interact": [],
+    "code.InteractiveInterpreter": [], "runpy.run_path": ["evil.py"], "runpy.run_module": ["evil"],
+    "pdb.Pdb._getval": [None, CODE], "pdb.run": [CODE], "bdb.Bdb.run": [None, CODE],
+    "timeit.timeit": [CODE], "profile.run": [CODE], "trace.Trace": [], "cProfile.run": [CODE],
+    "doctest.testfile": ["evil.py"], "antigravity.fly_genie": [], "this.s": [],
+    "importlib.import_module": ["evil"], "importlib.reload": [None],
+    "imp.load_source": ["evil", "evil.py"], "pkgutil.resolve_name": ["os:system"],
+    "pydoc.locate": ["evil"], "pydoc.pipepager": ["", SHELL], "ctypes.CDLL": ["libc.so.6"],
+    "ctypes.cdll.LoadLibrary": ["libc.so.6"], "pickle.loads": ["cos\nsystem\n(S'touch MARK'\ntR."],
+    "pickle.load": [None], "_pickle.loads": [""], "marshal.loads": [""], "shelve.open": ["MARK"],
+    "dbm.open": ["MARK", "c"], "sqlite3.connect": ["MARK"], "numpy.load": ["evil.npy", None, True],
+    "numpy.fromfile": ["KEEP"], "numpy.save": ["MARK", [1]], "numpy.f2py.compile": [CODE],
+    "numpy.ctypeslib.load_library": ["x", "."], "numpy.ndarray.tofile": [None, "MARK"],
+    "numpy.testing.rundocs": ["evil.py"], "numpy.torch.nn.Identity": [],
+    "pandas.read_pickle": ["evil.pkl"], "pandas.eval": ["@__import__('os').system('touch MARK')"],
+    "pandas.DataFrame.to_csv": [None, "MARK"],
+    "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch MARK']"],
+    "yaml.load": ["1", None], "omegaconf.OmegaConf.load": ["x"], "operator.attrgetter": ["x"],
+    "operator.methodcaller": ["system", SHELL], "functools.partial": ["print"],
+    "functools.reduce": [], "types.FunctionType": [None, {}], "types.CodeType": [],
+    "webbrowser.open": ["file:///"], "webbrowser.GenericBrowser": ["touch"], "socket.socket": [],
+    "socket.create_connection": [["127.0.0.1", 9]], "http.server.HTTPServer": [["", 0], None],
+    "urllib.request.urlopen": ["file:///etc/hostname"],
+    "urllib.request.urlretrieve": ["file:///etc/hostname", "MARK"], "smtplib.SMTP": ["127.0.0.1"],
+    "multiprocessing.Process": [], "threading.Thread": [], "signal.raise_signal": [15],
+    "sys.exit": [3], "sys.setrecursionlimit": [10], "sys.addaudithook": [None],
+    "atexit.register": ["print"], "tempfile.mkstemp": [], "zipfile.ZipFile": ["MARK", "w"],
+    "matplotlib.pyplot.savefig": ["MARK"], "PIL.Image.open": ["KEEP"], "tqdm.tqdm.write": ["x"],
+    "fsspec.open": ["MARK", "w"], "torch.load": ["evil.pt", None, None],
+    "torch.serialization.load": ["evil.pt"], "torch.save": [[1], "MARK"],
+    "torch.from_file": ["MARK", True, 4], "torch.UntypedStorage.from_file": ["MARK", True, 4],
+    "torch.FloatStorage.from_file": ["MARK", True, 4], "torch.storage._load_from_bytes": [""],
+    "torch.hub.load": ["evil", "model", "local"],
+    "torch.hub.load_state_dict_from_url": ["file:///x"],
+    "torch.hub.download_url_to_file": ["file:///etc/hostname", "MARK"],
+    "torch.utils.model_zoo.load_url": ["file:///x"],
+    "torch.utils.cpp_extension.load_inline": ["x", ""],
+    "torch.utils.cpp_extension.subprocess.run": [["touch", "MARK"]], "torch.jit.load": ["evil.pt"],
+    "torch.jit.CompilationUnit": ["def f(): pass"], "torch.jit.script": [None],
+    "torch.jit.ScriptModule.define": [None, ""], "torch.import_ir_module": [None, "evil.pt"],
+    "torch.PyTorchFileWriter": ["MARK"], "torch.PyTorchFileReader": ["KEEP"],
+    "torch.CompilationUnit": [""], "torch.ops.load_library": ["evil.so"],
+    "torch.ops.aten.add": [1, 2], "torch.ops.aten.from_file": ["MARK", True, 4],
+    "torch.classes.load_library": ["evil.so"], "torch.package.PackageImporter": ["evil.pt"],
+    "torch.package.PackageExporter": ["MARK"], "torch.utils.collect_env.run": [SHELL],
+    "torch.utils.benchmark.Timer": [CODE],
+    "torch.utils.data.datapipes.utils.decoder.basichandlers": ["pickle", ""],
+    "torch.utils.data.datapipes.iter.FileOpener": [["MARK"], "w"],
+    "torch.utils.data.datapipes.dataframe.dataframes.CaptureGetAttr": [None, "x", {}],
+    "torch.utils.tensorboard.SummaryWriter": ["MARK"], "torch.fx.GraphModule": [{}, None],
+    "torch.fx.Graph": [], "torch.fx.symbolic_trace": [None], "torch.compile": [None],
+    "torch.nn.Module.compile": [None], "torch._dynamo.optimize": [],
+    "torch._inductor.compile": [None, []], "torch.export.load": ["evil.pt2"],
+    "torch.onnx.export": [None, [], "MARK"], "torch.multiprocessing.spawn": [None],
+    "torch.multiprocessing.Process": [], "torch.distributed.run.main": [["evil.py"]],
+    "torch.distributed.launch.main": [["evil.py"]], "torch.distributed.rpc.rpc_sync": ["a", None],
+    "torch.distributed.elastic.multiprocessing.start_processes": [],
+    "torch.distributed.init_process_group": ["gloo"], "torch.distributed.FileStore": ["MARK", 1],
+    "torch.distributed.checkpoint.load": [{}], "torch.distributed.launcher.api.launch_agent": [],
+    "torch.testing._internal.common_utils.run_tests": [], "torch.os.system": [SHELL],
+    "torch.nn.modules.linear.math.sqrt": [1],
+    "torch.nn.functional.importlib.import_module": ["evil"],
+    "torch.nn.functional.torch.hub.load": ["evil", "model", "local"],
+    "torch.utils.data.dataloader.python_multiprocessing.Process": [],
+    "torch.utils.data.dataloader.os.system": [SHELL], "torch.nn.Linear.__init__": [None, 1, 1],
+    "torch.nn.Linear.__init__.__globals__": [], "torch.nn.Linear.__class__": ["T", [], {}],
+    "torch.nn.Linear.mro": [], "torch.nn.Module.load_state_dict": [None, {}],
+    "torch.nn.modules.linear.sys.modules": [], "torch.nn.__builtins__.eval": [CODE],
+    "torch.nn.functional.Callable": [], "torch.Tensor.data_ptr": [None],
+    "torch.Tensor.numpy": [None], "torch.cuda.jiterator._create_jit_fn": [CODE],
+    "torch.func.linearize": [None], "torch.library.Library": ["x", "DEF"],
+    "torch.random.contextlib.ExitStack": [], "torch.distributions.utils.torch.os.system": [SHELL],
+    "torch.backends.cuda.sys.exit": [3], "torchmetrics.functional.text.bert.os.system": [SHELL],
+    "torchmetrics.utilities.imports.shutil.which": ["sh"], "torchmetrics.metric.pickle.loads": [""],
+    "pytorch_lightning.cli.LightningCLI": [], "pytorch_lightning.Trainer.fit": [None],
+    "pytorch_lightning.Trainer.save_checkpoint": [None, "MARK"],
+    "pytorch_lightning.LightningModule.load_from_checkpoint": ["evil.ckpt"],
+    "pytorch_lightning.LightningDataModule.load_from_checkpoint": ["evil.ckpt"],
+    "pytorch_lightning.core.saving.save_hparams_to_yaml": ["MARK", {}],
+    "pytorch_lightning.core.saving.load_hparams_from_yaml": ["evil.yaml"],
+    "pytorch_lightning.trainer.trainer.os.system": [SHELL],
+    "pytorch_lightning.trainer.trainer.logging.os.system": [SHELL],
+    "pytorch_lightning.loggers.wandb.os.popen": [SHELL],
+    "pytorch_lightning.utilities.upgrade_checkpoint.main": [],
+    "pytorch_lightning.callbacks.timer.time.sleep": [9],
+    "pytorch_lightning.callbacks.lambda_function.Callable": [],
     "pytorch_lightning.strategies.launchers.subprocess_script.subprocess.Popen": [["touch", "MARK"]],
-    "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"], "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
+    "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"],
+    "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
     "lightning_fabric.utilities.cloud_io._load": ["evil.pt"], "lightning_fabric.cli.main": [],
-    "mlkit.train.train": [MNIST], "mlkit.use.load_run": ["."], "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
-    "mlkit.parts.build.build": [{}], "mlkit.parts.build.locate": ["os.system"], "mlkit.parts.locate.locate": ["os.system", None, ["posix"]],
-    "mlkit.parts.locate.register": ["print"], "mlkit.parts.locate.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
-    "mlkit.config.load.load_config": [MNIST], "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"], "mlkit.base.files.write_text": ["MARK", "x"],
-    "mlkit.all.train": [MNIST], "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.data.idx.write_idx": ["MARK", [1]],
-    "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.data.download.os.replace": ["KEEP", "MARK"],
+    "mlkit.train.train": [MNIST], "mlkit.use.load_run": ["."],
+    "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
+    "mlkit.parts.build.build": [{}], "mlkit.parts.build.locate": ["os.system"],
+    "mlkit.parts.locate.locate": ["os.system", None, ["posix"]],
+    "mlkit.parts.locate.register": ["print"],
+    "mlkit.parts.locate.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]],
+    "mlkit.cli.os.system": [SHELL], "mlkit.config.load.load_config": [MNIST],
+    "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
+    "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
+    "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
+    "mlkit.data.idx.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.download.os.replace": ["KEEP", "MARK"],
     "mlkit.data.download.urlopen": ["file:///etc/hostname"],
-    "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"], "mlkit.model.nets.torch.load": ["evil.pt"], "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
-    "mlkit.model.lit.functools.partial": ["print"], "mlkit.model.lit.inspect.sys.exit": [3], "evil.run": [], "evil": [], "timm.evil": [],
-    "register.alias": [], "hostile_alias": [SHELL], "hostile_partial": [], "hostile_liar": [], "hostile_bound": [SHELL], "hostile_wrapper": [SHELL],
-    "__main__.os.system": [SHELL], "__main__.__builtins__.eval": [CODE], "__main__.locate": ["os.system"], "hostile_instance": ["x"],
+    "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
+    "mlkit.model.nets.torch.load": ["evil.pt"],
+    "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
+    "mlkit.model.lit.functools.partial": ["print"], "mlkit.model.lit.inspect.sys.exit": [3],
+    "evil.run": [], "evil": [], "timm.evil": [], "register.alias": [], "hostile_alias": [SHELL],
+    "hostile_partial": [], "hostile_liar": [], "hostile_bound": [SHELL], "hostile_wrapper": [SHELL],
+    "__main__.os.system": [SHELL], "__main__.__builtins__.eval": [CODE],
+    "__main__.locate": ["os.system"], "hostile_instance": ["x"],
 }
 SETUP = """
 import functools, json, operator, os, sys, warnings
@@ -514,6 +564,19 @@ def test_the_projects_own_modules_are_trusted(project):
     with pytest.raises(Untrusted, match="own_a is not a trusted package"): locate("own_a.net.Net")
     assert "own_a" not in sys.modules
     assert locate("elsewhere.make", project, trust=["elsewhere"])() == 1
+
+
+def test_a_mark_opens_what_its_module_defines_and_nothing_else(project):
+    text = "_targets_ = True\nfrom mlkit.model.losses import HeadsLoss\n"
+    text += "class Mine(HeadsLoss): ...\ndef make(): ...\n"
+    write(project.parent / "other" / "elsewhere.py", text)
+    assert locate("mlkit.model.losses.accuracy") and locate("mlkit.use.trained")
+    assert locate("elsewhere.Mine", project, trust=["elsewhere"])
+    targets = ["elsewhere.Mine", "elsewhere.make", "mlkit.use.load_run", "mlkit.base.files.write_text"]
+    targets += [f"mlkit.data.mnist.{o}" for o in ("find_root", "Path", "Path.write_text")]
+    for target in targets:
+        with pytest.raises(TargetError): locate(target, project)
+    assert locate("elsewhere.HeadsLoss", project, trust=["elsewhere"]).__module__ == "mlkit.model.losses"
 
 
 def test_a_run_is_no_project(project):

@@ -1,4 +1,5 @@
-"Training in one process: people's own modules, several heads, every packaged option, folders that must not appear."
+"""Training in one process: people's own modules, several heads, every packaged option, folders
+that must not appear."""
 import copy
 import json
 from pathlib import Path
@@ -12,24 +13,26 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
-from mlkit.parts.locate import register
-from mlkit.parts.check import find_problems
-from mlkit.config.load import load_config
 from mlkit.base.project import packaged_configs
+from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP
+from mlkit.parts.check import find_problems
+from mlkit.parts.locate import register
 from mlkit.run.folder import Run
 from mlkit.run.history import list_runs
 from mlkit.train import train
 from mlkit.use import evaluate, load_run, predict
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
-SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2", "trainer.limit_test_batches=2",
+SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_val_batches=2",
+         "trainer.limit_test_batches=2",
          "callbacks.progress=null"]
 
 
-def short(tmp_path, *overrides, config=MNIST) -> Run: return train(config, *SHORT, f"runs={tmp_path}", *overrides)
+def short(tmp_path, *overrides, config=MNIST) -> Run:
+    return train(config, *SHORT, f"runs={tmp_path}", *overrides)
 
 
 # -- modules that know nothing of mlkit
@@ -43,8 +46,11 @@ class SavesItsNet(LitModel):
 
 def test_hyperparameters_that_are_no_plain_data_are_left_out(tmp_path):
     here = __name__.rpartition(".")[2]
-    run = train(dict(name="a", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=1, limit_train_batches=2),
-                     model=dict(_target_=f"{here}.SavesItsNet", net=dict(_target_="mlkit.model.nets.MLP", in_shape=784, num_classes=10))))
+    run = train(dict(name="a", runs=str(tmp_path), defaults=[dict(data="mnist")],
+                     trainer=dict(max_epochs=1, limit_train_batches=2),
+                     model=dict(_target_=f"{here}.SavesItsNet",
+                                net=dict(_target_="mlkit.model.nets.MLP", in_shape=784,
+                                         num_classes=10))))
     assert torch.load(run.checkpoint("best"), weights_only=True)["hyper_parameters"] == {"width": 3}
     assert isinstance(run.model.hparams.net, nn.Module)
 
@@ -67,7 +73,8 @@ class RandomSplit(PlainData):
     "Splits as tutorials do: at random, in `setup`, with no generator of its own."
     def setup(self, stage):
         x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-        self.parts = torch.utils.data.random_split(TensorDataset(x, x.sum(1, keepdim=True)), [32, 32])
+        self.parts = torch.utils.data.random_split(TensorDataset(x, x.sum(1, keepdim=True)),
+                                                   [32, 32])
 
     def train_dataloader(self): return DataLoader(self.parts[0], batch_size=16)
     def val_dataloader(self): return DataLoader(self.parts[1], batch_size=16)
@@ -87,14 +94,17 @@ class PlainModule(pl.LightningModule):
         optimizer.step()
         self.log("loss", loss)
 
-    def validation_step(self, batch, i): self.log("val_mse", F.mse_loss(self.layer(batch[0]), batch[1]))
+    def validation_step(self, batch, i):
+        self.log("val_mse", F.mse_loss(self.layer(batch[0]), batch[1]))
     def configure_optimizers(self): return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
 def plain(tmp_path, **more) -> dict:
     here = __name__.rpartition(".")[2]
-    return dict(name="plain", runs=str(tmp_path), data=dict(_target_=f"{here}.PlainData"), model=dict(_target_=f"{here}.PlainModule"),
-                trainer=dict(max_epochs=3, log_every_n_steps=2), callbacks=dict(progress=None, checkpoint=dict(monitor="val_mse")), **more)
+    return dict(name="plain", runs=str(tmp_path), data=dict(_target_=f"{here}.PlainData"),
+                model=dict(_target_=f"{here}.PlainModule"),
+                trainer=dict(max_epochs=3, log_every_n_steps=2),
+                callbacks=dict(progress=None, checkpoint=dict(monitor="val_mse")), **more)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +113,8 @@ def tests_are_importable(monkeypatch): monkeypatch.syspath_prepend(str(Path(__fi
 
 def test_plain_lightning_modules_work_as_they_are(tmp_path):
     run, again = train(plain(tmp_path)), train(plain(tmp_path))
-    assert run.status == "done" and run.metrics["val_mse"] < 1 and not any(k.startswith("test") for k in run.metrics)
+    assert (run.status == "done" and run.metrics["val_mse"] < 1
+            and not any(k.startswith("test") for k in run.metrics))
     assert list(run.history["epoch"]) == sorted(run.history["epoch"]) and "loss" in run.history
     assert run.history.equals(again.history)
     weights = again.model.state_dict()
@@ -111,7 +122,8 @@ def test_plain_lightning_modules_work_as_they_are(tmp_path):
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
-    "With a step that is far too large the first epoch is the best one; the run's figures and weights must be its own."
+    """With a step that is far too large the first epoch is the best one; the run's figures and
+    weights must be its own."""
     config = plain(tmp_path)
     config["model"]["lr"] = 0.9
     run = train(config)
@@ -124,16 +136,21 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path):
 def test_epochs_without_validation_are_not_judged(tmp_path):
     run = short(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2")
     assert run.info["best"]["epoch"] == 1
-    run = short(tmp_path, "+trainer.max_steps=2", "trainer.limit_train_batches=5")  # ends before the first validation
+    # ends before the first validation
+    run = short(tmp_path, "+trainer.max_steps=2", "trainer.limit_train_batches=5")
     assert run.status == "done" and run.info["best"] is None and "test/acc" in run.metrics
-    assert evaluate(run)["test/acc"] == run.metrics["test/acc"]  # with its last weights, as there are no best ones
+    # with its last weights, as there are no best ones
+    assert evaluate(run)["test/acc"] == run.metrics["test/acc"]
 
 
 def test_a_random_split_is_the_same_when_a_run_is_evaluated(tmp_path):
     config = plain(tmp_path)
     config["data"]["_target_"] = config["data"]["_target_"].replace("PlainData", "RandomSplit")
     run = train(config)
-    assert evaluate(run, stage="val") == evaluate(run, stage="val") == {"val_mse": pytest.approx(run.metrics["val_mse"])}
+    assert evaluate(run,
+                    stage="val") == evaluate(run,
+                                             stage="val") == {"val_mse": pytest.approx(
+                                                 run.metrics["val_mse"])}
 
 
 def test_the_environment_does_not_change_what_a_run_was(tmp_path, monkeypatch):
@@ -148,7 +165,8 @@ def test_an_optimizer_that_is_spelt_out_inherits_nothing():
 
 
 def test_clipping_with_mixed_precision(tmp_path):
-    assert short(tmp_path, "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5").status == "done"
+    assert short(tmp_path, "trainer.precision=bf16-mixed",
+                 "trainer.gradient_clip_val=0.5").status == "done"
 
 
 def test_lists_and_mappings_may_be_left_empty():
@@ -163,7 +181,8 @@ def test_a_runs_folder_is_no_group(tmp_path, monkeypatch):
 
 def test_batches_with_strings_in_front(tmp_path):
     from mlkit.model.lit import _batch_size
-    assert _batch_size({"file": ["a.png", "b.png"], "scale": torch.tensor(1.0), "x": torch.zeros(2, 3)}) == 2
+    assert _batch_size({"file": ["a.png", "b.png"], "scale": torch.tensor(1.0),
+                        "x": torch.zeros(2, 3)}) == 2
     with pytest.raises(ValueError, match="a batch without a tensor"): _batch_size(["a", 1])
 
 
@@ -185,33 +204,47 @@ def test_several_heads(tmp_path):
     acc = dict(_target_="mlkit.model.losses.accuracy", _partial_=True)
     f1 = dict(_target_="torchmetrics.F1Score", task="multiclass", num_classes=10, average="macro")
     config = dict(
-        name="heads", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=2), callbacks=dict(progress=None),
+        name="heads", runs=str(tmp_path), defaults=[dict(data="mnist")], trainer=dict(max_epochs=2),
+        callbacks=dict(progress=None),
         model=dict(_target_="DigitAndParity", optimizer="${optimizer}",
                    net=dict(_target_="mlkit.model.nets.Heads", heads=dict(digit=10, even=2),
-                            backbone=dict(_target_="mlkit.model.nets.MLP", in_shape=784, num_classes=0, hidden=[64])),
-                   loss=dict(digit=dict(_target_="torch.nn.CrossEntropyLoss", label_smoothing=0.1), even=dict(_target_="torch.nn.CrossEntropyLoss")),
+                            backbone=dict(_target_="mlkit.model.nets.MLP", in_shape=784,
+                                          num_classes=0, hidden=[64])),
+                   loss=dict(digit=dict(_target_="torch.nn.CrossEntropyLoss", label_smoothing=0.1),
+                             even=dict(_target_="torch.nn.CrossEntropyLoss")),
                    metrics=dict(digit=dict(acc=acc, f1=f1), even=dict(acc=acc))))
     run = train(config)
-    assert {"val/digit/acc", "val/even/acc", "val/digit/f1", "test/even/loss", "train/loss"} <= set(run.metrics)
+    assert {"val/digit/acc", "val/even/acc", "val/digit/f1", "test/even/loss",
+            "train/loss"} <= set(run.metrics)
     assert run.metrics["test/digit/acc"] > 0.8 and run.metrics["test/even/acc"] > 0.8
-    assert run.metrics["val/loss"] == pytest.approx(run.metrics["val/digit/loss"] + run.metrics["val/even/loss"], rel=1e-5)
+    assert (
+        run.metrics["val/loss"] == pytest.approx(
+            run.metrics["val/digit/loss"] + run.metrics["val/even/loss"], rel=1e-5))
     assert run.metrics["test/digit/f1"] != run.metrics["test/digit/acc"]
 
 
 # -- every packaged option is usable
 
-@pytest.mark.parametrize("choice", [f"{p.parent.name}={p.stem}" for p in sorted(packaged_configs().glob("*/*.yaml"))
-                                    if p.parent.name in ("optimizer", "scheduler", "callbacks")] + ["trainer=cpu", "data=fashion_mnist"])
+@pytest.mark.parametrize("choice",
+                         [f"{p.parent.name}={p.stem}"
+                          for p in sorted(packaged_configs().glob("*/*.yaml"))
+                                    if p.parent.name
+                                    in ("optimizer", "scheduler", "callbacks")] + ["trainer=cpu",
+                                                                                   "data=fashion_mnist"])
 def test_packaged_options_train(tmp_path, choice):
-    run = short(tmp_path, choice.replace("callbacks=lr_monitor", "callbacks=[default,lr_monitor]"))  # it adds to others
+    # it adds to others
+    run = short(tmp_path, choice.replace("callbacks=lr_monitor", "callbacks=[default,lr_monitor]"))
     assert run.status == "done" and run.metrics["test/loss"] > 0
 
 
-@pytest.mark.parametrize("path", sorted(packaged_configs().glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}={p.stem}")
+@pytest.mark.parametrize("path", sorted(packaged_configs().glob("*/*.yaml")),
+                         ids=lambda p: f"{p.parent.name}={p.stem}")
 def test_packaged_options_have_no_problems(path):
     more = ["data.root=somewhere"] if path.stem == "image_folder" else []
     overrides = [f"{path.parent.name}={path.stem}", *more]
-    if path.stem == "classifier": overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}")
+    if path.stem == "classifier":
+        overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, "
+                         "num_classes: 10}")
     assert not find_problems(load_config(MNIST, *overrides))
 
 
@@ -234,16 +267,21 @@ def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
 
 def test_image_folder(tmp_path):
     from PIL import Image
+
     from mlkit.data.idx import SAMPLES, read_idx
-    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz") for o in ("images-idx3", "labels-idx1"))
+    images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz")
+                      for o in ("images-idx3", "labels-idx1"))
     for i in range(600):
         folder = tmp_path / "digits" / ("three" if labels[i] == 3 else "other")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[i]).save(folder / f"{i}.png")
     run = train(dict(
-        name="three", runs=str(tmp_path / "runs"), defaults=[dict(data="image_folder"), dict(model="classifier")],
-        data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28], cache=str(tmp_path / "cache")),
-        model=dict(net=dict(_target_="mlkit.model.nets.ConvNet", in_channels=1, num_classes=2)), optimizer=dict(lr=0.01),
+        name="three", runs=str(tmp_path / "runs"),
+        defaults=[dict(data="image_folder"), dict(model="classifier")],
+        data=dict(root=str(tmp_path / "digits"), mode="L", size=[28, 28],
+                  cache=str(tmp_path / "cache")),
+        model=dict(net=dict(_target_="mlkit.model.nets.ConvNet", in_channels=1, num_classes=2)),
+        optimizer=dict(lr=0.01),
         trainer=dict(max_epochs=4), callbacks=dict(progress=None)))
     assert run.metrics["test/acc"] > 0.85
     found = predict(run.dir, tmp_path / "digits" / "three").table
@@ -258,7 +296,8 @@ def test_loaded_weights_are_the_trained_ones(tmp_path):
     assert not loaded.model.training
     weights = run.model.state_dict()
     assert all(torch.equal(v, weights[k]) for k, v in loaded.model.state_dict().items())
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'bset' \(there are: best, last\)"): load_run(run.dir, checkpoint="bset")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'bset' \(there are: best, last\)"):
+        load_run(run.dir, checkpoint="bset")
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
@@ -266,7 +305,8 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path):
     class Evil:
         def __reduce__(self): return (Path(tmp_path / "executed").touch, ())
     torch.save(dict(state_dict=Evil()), run.checkpoint("best"))
-    with pytest.raises(ValueError, match="best.ckpt: cannot be loaded: it wants getattr") as e: load_run(run.dir)
+    with pytest.raises(ValueError, match="best.ckpt: cannot be loaded: it wants getattr") as e:
+        load_run(run.dir)
     assert len(str(e.value).splitlines()) == 1
     assert not (tmp_path / "executed").exists()
 
@@ -278,7 +318,8 @@ def test_assigned_values_are_trained_with(tmp_path):
     run = train(cfg)
     assert run.cfg.model.net.widths == [4, 4] and run.model.net.num_features == 4
     assert "widths" not in before.model.net
-    assert train(OmegaConf.create(OmegaConf.to_container(cfg))).metrics == run.metrics  # a plain DictConfig will do
+    # a plain DictConfig will do
+    assert train(OmegaConf.create(OmegaConf.to_container(cfg))).metrics == run.metrics
 
 
 @pytest.mark.parametrize("overrides, says", [
@@ -292,7 +333,8 @@ def test_assigned_values_are_trained_with(tmp_path):
     (["seed=-1"], "must be a whole number"),
     (["+lr=0.1"], "nothing reads this key"),
     (["+callbacks.x=3"], "must be a mapping with a _target_"),
-    (["callbacks.checkpoint.mode=minimum"], "wants 'min' or 'max', got 'minimum'; did you mean 'min'"),
+    (["callbacks.checkpoint.mode=minimum"],
+     "wants 'min' or 'max', got 'minimum'; did you mean 'min'"),
     (["trainer.fast_dev_run=true"], "say it with 'debug=fast'"),
 ])
 def test_what_cannot_be_built_leaves_no_folder(tmp_path, overrides, says):
@@ -309,10 +351,12 @@ def test_runs_are_listed_newest_first_and_damaged_ones_are_named(tmp_path, capsy
 
 
 def test_training_leaves_python_as_it_was(tmp_path):
-    import logging, sys
+    import logging
+    import sys
     before = sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level
     short(tmp_path)
-    with pytest.raises(TrainingFailed, match="IndexError.*out of bounds"): short(tmp_path, "model.net.num_classes=5")
+    with pytest.raises(TrainingFailed, match="IndexError.*out of bounds"):
+        short(tmp_path, "model.net.num_classes=5")
     assert before == (sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level)
     statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
     assert statuses == ["done", "failed"]

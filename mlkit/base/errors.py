@@ -23,8 +23,7 @@ class NotFound(UserError, FileNotFoundError):
 
 class TrainingFailed(Exception):
     "A run that has failed; the exception that stopped it is the `__cause__`."
-    def __init__(self,
-        run: Any,  # the `Run`, whose `info["error"]` and `log.txt` say why
+    def __init__(self, run: Any,  # the `Run`, whose `info["error"]` and `log.txt` say why
     ):
         super().__init__(f"{run.id}: {run.info['error']}")
         self.run = run
@@ -32,16 +31,14 @@ class TrainingFailed(Exception):
 
 class Interrupted(KeyboardInterrupt):
     "A run that was interrupted; it goes on with `resume(e.run)`."
-    def __init__(self,
-        run: Any,      # the `Run`
+    def __init__(self, run: Any,  # the `Run`
         why: str = "",  # such as 'stopped after step 30, which is saved'
     ):
         super().__init__(why)
         self.run = run
 
 # %% ../../nbs/base/00_errors.ipynb #5a55d5d2
-def did_you_mean(
-    word: str,             # what was written
+def did_you_mean(word: str,  # what was written
     known: Iterable[str],  # the names that would have been right
 ) -> str:                  # "; did you mean 'max_epochs'?", or '' where nothing is near
     "A suggestion to end an error message with."
@@ -52,8 +49,7 @@ def did_you_mean(
     return f"; did you mean '{near[0]}'?" if near else ""
 
 # %% ../../nbs/base/00_errors.ipynb #6efcd34b
-def one_line(
-    e: BaseException,
+def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."

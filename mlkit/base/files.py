@@ -14,8 +14,7 @@ from uuid import uuid4
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager
-def atomic(
-    path: str | Path,                # where the file goes; its folder is there
+def atomic(path: str | Path,  # where the file goes; its folder is there
     keep: str | Path | None = None,  # the name that the old file gets; None: it is replaced
 ) -> Iterator[Path]:                 # the temporary file to write to
     "Write a file whole or not at all: if the body raises, the old file stays."
@@ -32,8 +31,7 @@ def atomic(
         finally: tmp.unlink(missing_ok=True)
 
 
-def write_text(
-    path: str | Path,  # its folder is there
+def write_text(path: str | Path,  # its folder is there
     text: str,         # written in UTF-8
 ) -> None:
     "Write a text file whole or not at all."
@@ -52,8 +50,7 @@ def _sync(path: Path):
 
 # %% ../../nbs/base/03_files.ipynb #84413be6
 @contextmanager
-def atomic_folder(
-    path: str | Path,  # not there yet, or empty; the folders above it are made
+def atomic_folder(path: str | Path,  # not there yet, or empty; the folders above it are made
 ) -> Iterator[Path]:   # an empty folder, for the files
     "Make a folder that takes its name only when the body ends without an error."
     path = Path(path).absolute()
@@ -70,8 +67,7 @@ def atomic_folder(
 
 # %% ../../nbs/base/03_files.ipynb #d7c70eb9
 @contextmanager
-def lock(
-    path: str | Path,   # a file for the lock alone; its folder is there
+def lock(path: str | Path,  # a file for the lock alone; its folder is there
     wait: float = 0.2,  # seconds to wait for another holder; -1: for ever
 ) -> Iterator[None]:
     "Hold a lock that only one place in one process can have. Raises TimeoutError if it is taken."
@@ -79,8 +75,7 @@ def lock(
     with FileLock(path, timeout=wait): yield
 
 
-def is_locked(
-    path: str | Path,
+def is_locked(path: str | Path,  # as for `lock`; need not exist
 ) -> bool:
     "Does any process, this one included, hold the lock?"
     if not Path(path).exists(): return False

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 # %% ../../nbs/base/04_project.ipynb #7b4cb4db
-def find_root(
-    start: str | Path = ".",  # a file or folder
+def find_root(start: str | Path = ".",  # a file or folder
 ) -> Path:                    # where there is no project around it, the current folder's, or that
     "The nearest folder, upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
     start, here = Path(start).absolute(), Path.cwd()
@@ -23,8 +22,7 @@ def find_root(
     return here
 
 # %% ../../nbs/base/04_project.ipynb #81666350
-def in_project(
-    path: str | Path,  # `~` is the home folder
+def in_project(path: str | Path,  # `~` is the home folder
 ) -> Path:             # as given, where it is absolute or exists; else in the project's folder
     "Where a file or folder is that may be named from here or from the project."
     path, root = Path(path).expanduser(), find_root()
@@ -36,8 +34,7 @@ def packaged_configs() -> Path:
     return Path(__file__).parents[1] / "configs"
 
 
-def show_path(
-    path: str | Path,
+def show_path(path: str | Path,  # of a file or folder
 ) -> str:  # relative to the current folder where that is shorter
     "A file's name as one would type it here; mlkit's own configs by their name within the package."
     path, packaged = Path(path), packaged_configs()

@@ -13,8 +13,7 @@ from typing import Any, Iterable
 import yaml
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
-def short(
-    value: Any,
+def short(value: Any,  # plain data
     limit: int = 60,  # characters
 ) -> str:
     "A value as YAML would write it, on one line of at most `limit` characters."
@@ -25,8 +24,7 @@ def short(
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
-def number(
-    value: float,
+def number(value: float,  # a loss, an accuracy
 ) -> str:
     "A metric, as short as it can be read, and never 0.0000 for what is not 0."
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
@@ -37,8 +35,7 @@ _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?%?|[-+]?inf|nan|")
 
 class Table(list):
     "Rows of cells below a header: columns of text in a terminal, a table in a notebook."
-    def __init__(self,
-        header: Iterable[str],  # of each column; all '': the text has no line for it
+    def __init__(self, header: Iterable[str],  # of each column; all '': the text has no line for it
         rows: Iterable[Iterable],  # of one cell a column; the cells are shown by `str`
         empty: str = "",  # what to say where there are no rows; '': the header
     ):

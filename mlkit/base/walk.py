@@ -15,23 +15,20 @@ Keys = tuple  # the path to a node: ('trainer', 'max_epochs'), ('callbacks', 0)
 LARGEST, DEEPEST = 100_000, 200  # values in one file, and levels of nesting
 
 
-def show_keys(
-    path: Keys,
+def show_keys(path: Keys,  # of a node
 ) -> str:  # '' for the whole tree
     "A path as it is written in messages and overrides."
     return ".".join(map(str, path))
 
 # %% ../../nbs/base/01_walk.ipynb #b4a50c64
-def pairs(
-    node: Any,
+def pairs(node: Any,  # a dict, a list, or a value
 ) -> Iterator[tuple[Any, Any]]:  # (key, value) of a dict, (number, value) of a list, else none
     "What is directly in a node."
     if isinstance(node, dict): yield from node.items()
     elif isinstance(node, list): yield from enumerate(node)
 
 
-def walk(
-    data: Any,        # nested dicts and lists
+def walk(data: Any,  # nested dicts and lists
     path: Keys = (),  # what their paths begin with
 ) -> Iterator[tuple[Keys, Any]]:
     "Every node with its path, outer ones first. Raises UserError if it is too deep."
@@ -40,16 +37,14 @@ def walk(
     for key, value in pairs(data): yield from walk(value, (*path, key))
 
 # %% ../../nbs/base/01_walk.ipynb #9eed9df0
-def has_keys(
-    node: Any,
+def has_keys(node: Any,  # a dict, a list, or a value
 ) -> bool:
     "Is it a mapping that is not empty, or a list with mappings or lists in it?"
     if isinstance(node, list): return any(isinstance(o, (dict, list)) for o in node)
     return isinstance(node, dict) and bool(node)
 
 
-def leaves(
-    data: Any,        # nested dicts and lists
+def leaves(data: Any,  # nested dicts and lists
     path: Keys = (),  # what their paths begin with
 ) -> Iterator[tuple[Keys, Any]]:
     "The values with their paths. Raises UserError if it is too deep."
@@ -59,8 +54,7 @@ def leaves(
         for key, value in pairs(data): yield from leaves(value, (*path, key))
 
 # %% ../../nbs/base/01_walk.ipynb #0f2fe8d8
-def flat(
-    data: Any,           # nested dicts and lists
+def flat(data: Any,  # nested dicts and lists
 ) -> dict[str, Any]:     # 'trainer.max_epochs' -> its value
     "A tree as dotted names. Raises UserError if it is larger or deeper than any config."
     found = {}

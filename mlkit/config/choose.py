@@ -29,8 +29,7 @@ class Wishes:
     removed: Mapping[str, Override] = field(default_factory=dict)  # '~group'
 
 
-def sort_changes(
-    changes: Iterable[Override],
+def sort_changes(changes: Iterable[Override],  # lowest first
     search: SearchPath,  # where groups are
     problems: Problems,  # gets those of changes that can be neither
 ) -> Wishes:
@@ -50,8 +49,7 @@ def sort_changes(
     return Wishes(tuple(values), tuple(added), wanted, removed)
 
 
-def is_choice(
-    o: Override,
+def is_choice(o: Override,  # `group=option`, or `key=value`
     search: SearchPath,  # where groups are
 ) -> bool:
     "Is it about a group, and not about a value?"
@@ -223,9 +221,8 @@ class Chosen:
     options: dict[str, Any]       # by key: what each group got
 
 
-def choose(
-    files: list[ConfigFile],  # uppermost first
-    wishes: Wishes,
+def choose(files: list[ConfigFile],  # uppermost first
+    wishes: Wishes,           # of the overrides
     search: SearchPath,       # where groups are
 ) -> Chosen:
     "The sources of all files, with every wish fulfilled. Raises ConfigError if one cannot be."

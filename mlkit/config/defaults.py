@@ -26,14 +26,12 @@ class Default:
     optional: bool = False
     override: bool = False
 
-    def path(self,
-        base: str,  # the folder of the file that it stands in
+    def path(self, base: str,  # the folder of the file that it stands in
     ) -> str:
         "The folder of its options."
         return self.group if self.absolute or not base else f"{base}/{self.group}".rstrip("/")
 
-    def place(self,
-        base: str,   # the folder of the file that it stands in
+    def place(self, base: str,  # the folder of the file that it stands in
         above: str,  # the dotted path that the keys of that file go to
         header: str | None = None,  # the `# @package` of its option
     ) -> str:
@@ -45,17 +43,15 @@ class Default:
         full = ".".join(o for o in (above, "" if package == "_here_" else package) if o)
         return full.rpartition("_global_")[2].strip(".")
 
-    def key(self,
-        base: str,   # as for `place`
-        above: str,
+    def key(self, base: str,  # as for `place`
+        above: str,  # the same
     ) -> str:
         "What an override calls it: 'db', or 'db@source' where its keys do not go to `db`."
         path, place = self.path(base), self.place(base, above)
         return path if place == path.replace("/", ".") else f"{path}@{place or '_global_'}"
 
 # %% ../../nbs/config/06_defaults.ipynb #216cecaf
-def parse_defaults(
-    file: ConfigFile,
+def parse_defaults(file: ConfigFile,  # with a list or without
 ) -> list[Default | str]:  # with '_self_' in its place
     "The entries of a file's list. Raises ConfigError if one is not understood."
     found, origins = [], file.source.origins
@@ -75,10 +71,9 @@ def parse_defaults(
     return found if "_self_" in found else [*found, "_self_"]
 
 
-def parse_default(
-    text: Any,           # 'optional /db@source', or 'folder/option' where it is not named
+def parse_default(text: Any,  # 'optional /db@source', or 'folder/option' where it is not named
     option: Any,         # what stands behind the ':'
-    origin: Origin,
+    origin: Origin,      # where it stands
     named: bool = True,  # is there a ':'?
 ) -> Default:
     "Read one entry. Raises ConfigError if it is not understood."

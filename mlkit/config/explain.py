@@ -7,23 +7,20 @@ __all__ = ['Explanation', 'explain', 'diff']
 
 # %% ../../nbs/config/10_explain.ipynb #e2240a89
 from pathlib import Path
-from typing import Any, Iterable, Iterator
-
-from omegaconf import DictConfig, OmegaConf
+from typing import Any, Iterable, Iterator, Mapping
 
 from ..base.errors import did_you_mean
 from ..base.text import Table, short
 from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
 from .layers import keys_of
 from .load import load_config
-from .node import Config, links_of, origin_of, same
+from .node import Config, links_of, origin_of, plain, same
 from .origin import config_error
 
 # %% ../../nbs/config/10_explain.ipynb #15117815
 class Explanation(Table):
     "Rows of (key, value, origin)."
-    def __init__(self,
-        rows: Iterable[tuple],  # of one key, its values; of a mapping, its keys
+    def __init__(self, rows: Iterable[tuple],  # of one key, its values; of a mapping, its keys
         lines: Iterable[tuple[str, str]] = (),  # of a mapping: its YAML, and where it comes from
     ):
         self.lines = list(lines)
@@ -35,13 +32,12 @@ class Explanation(Table):
         return [(k if i == 0 else "", short(v), o.at("")) for i, (k, v, o) in enumerate(self)]
 
 
-def explain(
-    cfg: Any,       # a config, a YAML file, a run, or a run's folder
+def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     key: str = "",  # 'trainer.max_epochs'; '' for the whole config
 ) -> Explanation:   # the value that counts comes first
     "Who set this? Raises ConfigError if there is no such key."
     cfg = _config_of(cfg)
-    data = OmegaConf.to_container(cfg, resolve=False)
+    data = plain(cfg)
     path = keys_of(data, key)
     for n, k in enumerate(path):
         try: data = data[k]
@@ -58,7 +54,7 @@ def explain(
 def _config_of(o: Any) -> Config:
     if isinstance(o, (str, Path)) and (Path(o) / "config.yaml").is_file():
         o = Path(o) / "config.yaml"
-    elif not isinstance(o, DictConfig) and hasattr(o, "cfg"): o = o.cfg  # a run
+    elif not isinstance(o, Mapping): o = getattr(o, "cfg", o)  # of a run
     return o if isinstance(o, Config) else load_config(o)
 
 
@@ -75,13 +71,12 @@ def _margin(cfg: Config, data: Any, path: Keys, indent: str = "") -> Iterator[tu
 Config._repr_html_ = lambda self: explain(self)._repr_html_()  # pyright: ignore
 
 # %% ../../nbs/config/10_explain.ipynb #d2d2689e
-def diff(
-    a: Any,  # a config, a YAML file, a run, or a run's folder
+def diff(a: Any,  # a config, a YAML file, a run, or a run's folder
     b: Any,  # the same
 ) -> Table:  # of (key, a's value, b's value, a's origin, b's origin); '' where a key is missing
     "The keys in which two configs differ, with the place of each value."
     sides = [_config_of(o) for o in (a, b)]
-    found = [dict(leaves(OmegaConf.to_container(o, resolve=False))) for o in sides]
+    found = [dict(leaves(plain(o))) for o in sides]
     rows = []
     for path in dict.fromkeys([*found[0], *found[1]]):
         if all(path in o for o in found) and same(*(o[path] for o in found)): continue

@@ -23,8 +23,7 @@ class SearchPath:
     folders: tuple[Path, ...]
 
     @classmethod
-    def around(cls,
-        folders: Iterable[Path],  # of the config, and of those that it extends
+    def around(cls, folders: Iterable[Path],  # of the config, and of those that it extends
         root: Path,               # the project
         packaged: bool = True,    # mlkit's own groups, too?
     ) -> "SearchPath":
@@ -32,14 +31,12 @@ class SearchPath:
         own = [*(o.absolute() for o in folders), root / "configs"]
         return cls(tuple(dict.fromkeys([*own, packaged_configs()] if packaged else own)))
 
-    def is_group(self,
-        name: str,  # 'model/net'
+    def is_group(self, name: str,  # 'model/net'
     ) -> bool:
         "Is there a folder of this name with options?"
         return bool(name) and any(True for o in self.folders for _ in (o / name).glob("*.yaml"))
 
-    def options(self,
-        group: str,     # 'model/net'
+    def options(self, group: str,  # 'model/net'
     ) -> list[str]:     # sorted, without '.yaml'
         "What a group has to choose from."
         return sorted({p.stem for o in self.folders for p in (o / group).glob("*.yaml")})
@@ -55,8 +52,7 @@ class SearchPath:
             if is_project: found -= {"configs", "runs"}
         return sorted(found)
 
-    def find(self,
-        group: str,      # '' for a file beside the config
+    def find(self, group: str,  # '' for a file beside the config
         option: str,     # with or without '.yaml'
         origin: Origin,  # what asks for it
     ) -> Path:
@@ -87,8 +83,7 @@ class ConfigFile:
     package: str | None = None    # '_global_', '_group_' or a dotted path
 
 
-def as_config_file(
-    src: Source,  # what `parse_yaml` gave
+def as_config_file(src: Source,  # what `parse_yaml` gave
     name: str,    # what messages call it
     package: str | None = None,  # what the header says
 ) -> ConfigFile:
@@ -110,8 +105,7 @@ def as_config_file(
 _PACKAGE = re.compile(r"\A(?:\s*#\s*@[^\n]*\n)*\s*#\s*@package\b([^\n]*)")  # the last one counts
 
 
-def read_config_file(
-    path: str | Path,
+def read_config_file(path: str | Path,  # of a YAML file
 ) -> ConfigFile:
     "Read one YAML file. Raises ConfigError if it is not there or cannot be used."
     path = Path(path)
@@ -122,16 +116,15 @@ def read_config_file(
     except (OSError, UnicodeDecodeError) as e:
         raise config_error(Origin(name), "", f"cannot be read as a config: {e}") from None
     header = _PACKAGE.match(text)
-    package = header[1].strip() if header else None
+    package = header[1].strip() if header else ""
     if header and not re.fullmatch(r"[\w.]+", package):
         origin = Origin(name, text[:header.end()].count("\n") + 1)
         raise config_error(origin, "# @package", "wants one dotted path, such as optimizer.main "
                                                  f"or _global_, not '{package}'")
-    return as_config_file(parse_yaml(text, name, path.absolute()), name, package)
+    return as_config_file(parse_yaml(text, name, path.absolute()), name, package or None)
 
 
-def extended(
-    file: ConfigFile,
+def extended(file: ConfigFile,  # the one that is run
     folder: Path,  # where the file is
 ) -> list[tuple[ConfigFile, Path]]:
     "A file and those that it extends, uppermost first, with their folders. Raises ConfigError."

@@ -111,8 +111,7 @@ def _convert(name: str, values: list) -> Any:
         raise ValueError(f"{name}(…) cannot convert {values[0]!r}") from None
 
 
-def parse_value(
-    text: str,  # what stands behind the '='
+def parse_value(text: str,  # what stands behind the '='
 ) -> Any:       # None, a bool, a number, a string, a list or a dict of such
     "Read the value of an override. Raises ValueError with a few words on why it cannot be read."
     if not text.strip(" \t"): return ""

@@ -27,8 +27,7 @@ class Override:
     origin: Origin
     package: str | None = None  # what follows '@'
 
-    def error(self,
-        message: str,  # what is wrong, and what to do
+    def error(self, message: str,  # what is wrong, and what to do
     ) -> ConfigError:
         "The error that says why it cannot be made."
         return config_error(self.origin, self.key, message)
@@ -58,8 +57,7 @@ def parse_override(
     return Override("+=" if m["append"] else m["op"], m["key"], value, origin, m["package"])
 
 # %% ../../nbs/config/04_layers.ipynb #d527e698
-def keys_of(
-    data: Any,  # the plain data that the key is about
+def keys_of(data: Any,  # the plain data that the key is about
     key: str,   # 'callbacks.0.mode'; '' for the whole
 ) -> Keys:      # ('callbacks', 0, 'mode')
     "A dotted key as a path."
@@ -73,8 +71,7 @@ def keys_of(
     return tuple(path)
 
 
-def is_reference(
-    value: Any,
+def is_reference(value: Any,  # of any type
 ) -> bool:
     "Is it a text with a `${…}`, which stands for another value?"
     return isinstance(value, str) and "${" in value
@@ -88,7 +85,7 @@ def _has(node, key) -> bool:
 def _item(node, key): return node[key] if _has(node, key) else None
 
 
-def _lookup(data, path: Keys):
+def _lookup(data, path: Keys) -> Any:
     for key in path: data = _item(data, key)
     return data
 
@@ -101,8 +98,7 @@ class Draft:
     ):
         self.data, self.links = data or {}, links or {}
 
-    def merge(self,
-        src: Source,      # its data is a mapping
+    def merge(self, src: Source,  # its data is a mapping
         path: Keys = (),  # the part of both that is merged
     ) -> None:
         "Lay a source over what is there."
@@ -116,8 +112,7 @@ class Draft:
                 self.merge(src, here)
             else: self._put(here, value, src.origins)
 
-    def apply(self,
-        o: Override,
+    def apply(self, o: Override,  # of a value, not of an option
     ) -> None:
         "Change one value. Raises ConfigError if that cannot be done."
         *above, key = path = keys_of(self.data, o.key)
@@ -137,8 +132,7 @@ class Draft:
             around = _lookup(self.data, path[:n])
             if isinstance(around, list): self._note(path[:n], o.origin, around)
 
-    def drop(self,
-        path: Keys,  # need not exist
+    def drop(self, path: Keys,  # need not exist
     ) -> None:
         "Take a node away, in a copy of what a reference above it means."
         for n in range(1, len(path)):

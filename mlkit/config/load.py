@@ -19,14 +19,14 @@ from ..base.walk import leaves, show_keys
 from .choose import choose, is_choice, sort_changes
 from .files import ConfigFile, SearchPath, as_config_file, extended, read_config_file
 from .layers import Draft, Override, parse_override
-from .node import Config, choices_of, links_of_all, project_of, search_of, trust_of
+from .node import (
+    Config, choices_of, links_of_all, plain, project_of, search_of, trust_of)
 from .origin import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
 from .yaml import Source
 
 # %% ../../nbs/config/09_load.ipynb #8e42295f
-def compose(
-    config: str | Path | Mapping,  # a YAML file, or a dict
+def compose(config: str | Path | Mapping,  # a YAML file, or a dict
     *overrides: str,  # 'db=mysql', 'db.port=1', '+tags=[a]', '~db'
 ) -> Config:
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
@@ -38,8 +38,7 @@ def compose(
     return _compose([o for o, _ in files], search, project, changes, problems)
 
 
-def _compose(
-    files: list[ConfigFile],   # uppermost first
+def _compose(files: list[ConfigFile],  # uppermost first
     search: SearchPath,
     project: Path,
     changes: list[Override],
@@ -71,7 +70,7 @@ def _read(config: str | Path | Mapping) -> tuple[ConfigFile, Path]:
 
 
 def _plain(data: Any) -> Any:
-    if OmegaConf.is_config(data): return OmegaConf.to_container(data, resolve=False)
+    if OmegaConf.is_config(data): return plain(data)
     if isinstance(data, Mapping): return {k: _plain(v) for k, v in data.items()}
     return [_plain(o) for o in data] if isinstance(data, list) else data
 
@@ -99,8 +98,7 @@ def _is_refused(value: Any) -> bool:
     return False
 
 # %% ../../nbs/config/09_load.ipynb #30494603
-def load_config(
-    config: str | Path | Mapping,  # a YAML file, a dict, or a config to change further
+def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a config to change further
     *overrides: str,  # 'trainer.max_epochs=3', 'optimizer=sgd', '+tags=[a]', '~logger'
     trust: Iterable[str] = (),  # packages and names for targets, besides `MLKIT_TRUST`
 ) -> Config:
@@ -133,7 +131,7 @@ def _without_chosen(file: ConfigFile, changes: list[Override], search: SearchPat
 
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: Iterable[str]):
     "A copy of a composed config with some values changed."
-    draft = Draft(OmegaConf.to_container(cfg, resolve=False), links_of_all(cfg))
+    draft = Draft(plain(cfg), links_of_all(cfg))
     search = search_of(cfg) or SearchPath.around((), project_of(cfg))
     def apply(o: Override):
         if is_choice(o, search) and o.op != "~":

@@ -26,8 +26,7 @@ class Origin:
     def __str__(self):
         return ":".join(str(o) for o in (self.name, self.line, self.col) if o is not None)
 
-    def at(self,
-        key: str,  # the dotted key that a message is about; '' for the place alone
+    def at(self, key: str,  # the dotted key that a message is about; '' for the place alone
     ) -> str:
         "The start of an error line: the place, then the override, or the key."
         return f"{self}: {self.text or key}" if self.text or key else str(self)
@@ -52,8 +51,7 @@ class Problem:
 
 class Problems(list):
     "All mistakes of a config, one a line; empty when there are none."
-    def each(self,
-        f: Callable,      # may raise a ConfigError
+    def each(self, f: Callable,  # may raise a ConfigError
         items: Iterable,  # what it is called with, one by one
     ) -> list:            # what it gave, where it raised nothing
         "Call `f` with each item; the problems of each `ConfigError` are added to these."
@@ -74,16 +72,15 @@ class Problems(list):
 class ConfigError(UserError):
     "A config that cannot be used. Its text is one line a problem."
     def __init__(self,
-        *problems: Problem,
+        *problems: Problem,  # each is told once
         cfg: Any = None,  # the config, as far as it could be made
     ):
-        self.problems = Problems(dict.fromkeys(problems))  # each once
+        self.problems = Problems(dict.fromkeys(problems))
         self.cfg = cfg
         super().__init__(str(self.problems))
 
 
-def config_error(
-    origin: Origin,
+def config_error(origin: Origin,  # where the mistake stands
     key: str,      # dotted path, '' for a whole file
     message: str,  # what is wrong, and what to do
 ) -> ConfigError:
@@ -91,8 +88,7 @@ def config_error(
     return ConfigError(Problem(origin, key, message))
 
 # %% ../../nbs/config/00_origin.ipynb #6908117d
-def gather(
-    f: Callable,      # may raise a ConfigError
+def gather(f: Callable,  # may raise a ConfigError
     items: Iterable,  # what it is called with, one by one
 ) -> list:            # what it gave
     "Call `f` with each item. Raises one ConfigError with the problems of all calls."

@@ -19,8 +19,7 @@ from .node import project_of
 from .origin import Origin, config_error
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
-def env_overrides(
-    project: Path,  # whose `.env` is read
+def env_overrides(project: Path,  # whose `.env` is read
 ) -> list[tuple[str, Origin]]:  # to be parsed by `parse_override`
     "What `.env` and the process's environment change, lowest first."
     found = [(k, v, Origin(".env", line)) for k, (v, line) in _dotenv(project).items()]
@@ -65,8 +64,7 @@ def use_dotenv() -> None:
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)
 
 
-def secret_filter(
-    config: Any,  # plain data: the config, with its interpolations
+def secret_filter(config: Any,  # plain data: the config, with its interpolations
     project: Path | None = None,  # its folder; None: that of the current folder
 ) -> Callable[[str], str]:
     "A function that takes secrets out of a text."

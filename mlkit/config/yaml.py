@@ -30,7 +30,10 @@ def _stop(why: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=why, problem_mark=node.start_mark)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):
     "PyYAML's safe loader with YAML 1.2 floats, no dates and no duplicate keys."
     yaml_implicit_resolvers = {
         first: [o for o in forms if o[0] not in (_TAG + "float", _TAG + "timestamp")]
@@ -66,15 +69,13 @@ class Source:
     origins: dict[Keys, Origin] = field(default_factory=dict)
 
     @classmethod
-    def of(cls,
-        data: Any,       # nested dicts and lists
+    def of(cls, data: Any,  # nested dicts and lists
         origin: Origin,  # where all of it comes from
     ) -> "Source":
         "Values that come from one place."
         return cls(data, {path: origin for path, _ in walk(data)})
 
-    def below(self,
-        path: Keys,      # ('optimizer',): {lr: 1} becomes {optimizer: {lr: 1}}
+    def below(self, path: Keys,  # ('optimizer',): {lr: 1} becomes {optimizer: {lr: 1}}
         origin: Origin,  # of the keys that are added
     ) -> "Source":
         "The same values under a path."
@@ -94,8 +95,7 @@ def _origins(node, at: Callable, build: Callable, path: Keys = ()) -> Iterator[t
         yield from _origins(value, at, build, (*path, key))
 
 # %% ../../nbs/config/01_yaml.ipynb #86476cf7
-def parse_yaml(
-    text: str,  # YAML
+def parse_yaml(text: str,  # YAML
     name: str,  # what to call it in messages, usually the file's name
     path: Path | None = None,  # the file
 ) -> Source:    # `data` is None for an empty text

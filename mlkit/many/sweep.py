@@ -22,7 +22,7 @@ from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
 from ..config.node import Config, problem, project_of
 from ..config.origin import ConfigError, Problem, gather
-from ..config.secrets import hider
+from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run
 
@@ -147,7 +147,7 @@ def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     cfg = trial.cfg
-    hide = hider(OmegaConf.to_container(cfg, resolve=False), project_of(cfg))
+    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), project_of(cfg))
     cfg.tags = [*(cfg.get("tags") or []), mark]
     try: trial.run, trial.status = train(cfg), "done"
     except KeyboardInterrupt as e:

@@ -21,16 +21,16 @@ from ..config.node import problem
 from ..config.origin import ConfigError
 from .build import build
 
-# %% ../../nbs/parts/12_run_parts.ipynb #7ac3ac6d
+# %% ../../nbs/parts/12_run_parts.ipynb #5ee639bf
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:  # for a `with`
     "Lightning's warnings and errors without its greetings; an interrupt is a KeyboardInterrupt."
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     levels = {o: o.level for o in map(logging.getLogger, names)}
     for o in levels: o.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for text in (".*does not have many workers", ".*Checkpoint directory .* exists",
-                     ".*LeafSpec", ".*smaller than the logging interval", ".*your dataloader is not resumable"):
+                     ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable"):
             warnings.filterwarnings("ignore", text)
         try: yield
         except SIGTERMException as e: raise KeyboardInterrupt("terminated") from e
@@ -61,20 +61,20 @@ def make_trainer(
             "callbacks": callbacks, "enable_checkpointing": has(pl.callbacks.Checkpoint),
             "enable_progress_bar": has(ProgressBar), "logger": False, **kwargs})
 
-# %% ../../nbs/parts/12_run_parts.ipynb #c1f58f6e
+# %% ../../nbs/parts/12_run_parts.ipynb #d7723d0f
 @dataclass(frozen=True)
 class Parts:
     "The objects that a config describes."
-    trainer: pl.Trainer
-    datamodule: pl.LightningDataModule
-    model: pl.LightningModule
+    trainer: pl.Trainer           # with these callbacks, and no loggers yet
+    datamodule: pl.LightningDataModule  # with one process's share of the batch size
+    model: pl.LightningModule     # with fresh weights
     callbacks: list[pl.Callback]  # the config's own
     loggers: list[Any]            # loggers, and functions that make one for a run
 
 
 def build_parts(
     config: DictConfig,  # a config that was checked; seed the generators before
-) -> Parts:
+) -> Parts:  # of this process
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
     trainer = make_trainer(config, callbacks)
@@ -98,20 +98,19 @@ def _share_of_batch(config: DictConfig, n: int) -> dict[str, int]:
     says = f"is for all {n} processes together: take a multiple of {n}"
     raise ConfigError(problem(config, ("data", "batch_size"), says))
 
-# %% ../../nbs/parts/12_run_parts.ipynb #2213a502
+# %% ../../nbs/parts/12_run_parts.ipynb #750c681d
 @contextmanager
 def blamed_on(
     config: DictConfig,  # a config that was checked
     *keys: str,          # the path in it, such as 'data'
-) -> Iterator[None]:
+) -> Iterator[None]:  # for a `with`
     "Turn a UserError into a ConfigError at this place of the config."
     try: yield
     except ConfigError: raise
     except UserError as e: raise ConfigError(problem(config, keys, " ".join(str(e).split()))) from e
 
 
-def fingerprint(
-    datamodule: pl.LightningDataModule,  # its data prepared
-) -> str | None:  # None where it has no `fingerprint()`
+def fingerprint(datamodule: pl.LightningDataModule,  # prepared
+                ) -> str | None:  # None where it has no `fingerprint()`
     "What identifies the data: two equal fingerprints stand for equal data."
     return datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None

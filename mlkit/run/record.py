@@ -13,7 +13,7 @@ from typing import Iterator
 
 from ..base.errors import Interrupted, TrainingFailed, one_line
 from ..base.project import show_path
-from ..config.secrets import hider
+from ..config.secrets import secret_filter
 from .folder import Run
 from .log import logged_to
 
@@ -28,7 +28,7 @@ def recording(
     Raises TrainingFailed if the body fails, Interrupted if it is interrupted, UserError if another
     process trains the run."""
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
-    hide = hider(run.info["config"], project)
+    hide = secret_filter(run.info["config"], project)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
         run.update(status=status, error=error, seconds=seconds)

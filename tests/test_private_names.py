@@ -1,0 +1,91 @@
+"""Every private name of another library that mlkit uses: what a release lacks fails here first.
+
+The names are collected from the three rooms that may use them; the table says where each lives."""
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import yaml
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.strategies import launchers
+from pytorch_lightning.trainer.connectors.logger_connector import result
+from torchmetrics import MeanMetric
+
+import mlkit
+
+MLKIT = Path(mlkit.__file__).parent
+ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/yaml")}
+OURS = {"_choices", "_links", "_project", "_search", "_trust"}  # attributes of mlkit's own Config
+METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
+    "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
+                      "batch_progress"},
+    "config/yaml": {"flatten_mapping", "construct_mapping", "construct_object",
+                    "construct_document", "yaml_implicit_resolvers", "add_implicit_resolver"}}
+
+
+@cache
+def trainer() -> pl.Trainer:
+    return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+
+
+def wandb_logger() -> WandbLogger:
+    pytest.importorskip("wandb")
+    return WandbLogger(offline=True)
+
+
+HOMES = {  # how to come by the owner -> names
+    "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector"}),
+    "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
+        "_callback_metrics", "_first_loop_iter"}),
+    "Trainer.fit_loop": (lambda: trainer().fit_loop, {
+        "_combined_loader", "_restarting", "on_advance_start", "on_advance_end"}),
+    "Trainer.fit_loop.epoch_loop": (lambda: trainer().fit_loop.epoch_loop, {
+        "_results", "_should_accumulate", "_should_check_val_fx", "on_run_start", "on_advance_end",
+        "val_loop", "batch_progress"}),
+    "Trainer.fit_loop.epoch_loop.val_loop": (lambda: trainer().fit_loop.epoch_loop.val_loop, {
+        "_seen_batches_per_dataloader", "batch_progress"}),
+    "logger_connector.result": (lambda: result, {
+        "_Metadata", "_ResultCollection", "_ResultMetric", "_Sync"}),
+    "logger_connector.result._Sync": (result._Sync, {"_should"}),
+    "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
+    "WandbLogger": (wandb_logger, {"_wandb_init"}),
+    "torchmetrics.Metric": (MeanMetric, {"_computed", "_defaults", "_update_count"}),
+    "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
+        "_dereference_node", "_get_node", "_get_parent", "_get_root", "_is_interpolation",
+        "_is_missing", "_is_none", "_key", "_value"}),
+    "ListConfig": (lambda: OmegaConf.create([1]), {
+        "_get_node", "_get_parent", "_get_root", "_key", "_value"}),
+    "yaml.SafeLoader": (lambda: yaml.SafeLoader, METHODS["config/yaml"])}
+
+
+def used_in(path: Path) -> set[str]:
+    "The private names in a file that are not its own."
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    found = {a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names}
+    found |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    found |= {n.attr for n in nodes if isinstance(n, ast.Attribute)
+              and not (isinstance(n.value, ast.Name) and n.value.id == "self")}
+    names = {o for o in found if o.isidentifier() and o.startswith("_")}
+    return {o for o in names if not o.startswith("__")} - own - OURS
+
+
+def test_the_table_has_what_is_used():
+    used = set().union(*map(used_in, ROOMS.values()))
+    listed = set().union(*(names for _, names in HOMES.values()))
+    assert used == {o for o in listed if o.startswith("_")}
+    for room, names in METHODS.items():
+        text = ROOMS[room].read_text(encoding="utf-8")
+        assert not [o for o in names if o not in text], room
+
+
+PLACES = [(home, name) for home, (_, names) in HOMES.items() for name in sorted(names)]
+
+
+@pytest.mark.parametrize("home, name", PLACES, ids=lambda o: o)
+def test_is_still_there(home, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hasattr(HOMES[home][0](), name), f"{home}.{name}: this release has it no more"
