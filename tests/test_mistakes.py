@@ -1514,7 +1514,7 @@ def test_an_own_file_of_a_packaged_name_is_blamed_itself(tmp_path, monkeypatch):
     (tmp_path / "optimizer" / "sgd.yaml").write_text(option)
     (tmp_path / "lab.yaml").write_text(
         "defaults:\n  - data: mnist\n  - model: classifier\n  - optimizer: sgd\n\n"
-        "model:\n  net: {_target_: mlkit.model.nets.MLP, in_features: 784, num_classes: 10}\n")
+        "model:\n  net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}\n")
     monkeypatch.chdir(tmp_path)
     places = [str(o.origin) for o in find_problems(load_config("lab.yaml"))]
     assert places == ["optimizer/sgd.yaml:3:1"]
