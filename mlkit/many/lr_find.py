@@ -108,17 +108,17 @@ class _Ramp(pl.Callback):
     "Gives each optimizer step its learning rate, and notes its loss."
     def __init__(self, lrs: list[float]): self.lrs, self.losses, self.batches = lrs, [], []
 
-    def on_train_start(self, trainer, module):
+    def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
         if n != 1: raise UserError(f"lr_find: wants a model with one optimizer, and this has {n}")
         trainer.strategy.lr_scheduler_configs = []
 
-    def on_train_batch_start(self, trainer, module, batch, index):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
-            raise UserError(f"lr_find: {type(module).__name__}.training_step gives no loss")
+            raise UserError(f"lr_find: {type(pl_module).__name__}.training_step gives no loss")
         self.batches.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         if trainer.global_step == len(self.losses): return  # gradients are still being added up
         self.losses.append(sum(self.batches) / len(self.batches))
