@@ -156,11 +156,10 @@ def _resume(args: argparse.Namespace):
     if os.path.isfile(args.resume):
         raise UserError(f"{args.resume}: is a file, not a run's folder; to go on with a config's "
                         f"newest run write: mlkit_train {args.resume} --resume")
-    wanted, changes = None, args.overrides
-    if args.config: wanted = load_config(args.config, *args.overrides)
-    run = _find_run(args.resume) if args.resume else unfinished(wanted)
+    changes, wanted = args.overrides, (args.config, *args.overrides)
+    run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
     if args.config:
-        configs = run.cfg, load_config(args.config), wanted
+        configs = run.cfg, load_config(args.config), load_config(*wanted)
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
         changes, edited = _changes(*plain)
         if edited: print(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "

@@ -15,7 +15,7 @@ from .text import short
 
 # %% ../../nbs/base/05_plot.ipynb #b73d7206
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#B8A800")
-COLORS = dict(zip(("train", "val", "test"), PALETTE))
+COLORS: dict[str, str] = dict(zip(("train", "val", "test"), PALETTE))
 _PANELS = 12  # the most that are drawn
 
 
@@ -105,7 +105,7 @@ def plot_panels(
         ax = fig.add_subplot(high, wide, i, xlabel=panel.x, yscale="log" if panel.log else "linear")
         ax.set_title(short(panel.name).replace("$", r"\$"))
         ax.spines[["top", "right"]].set_visible(False)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         for c in panel.curves:
             dashed = letters and c.stage == "train"
             color = PALETTE[c.run % len(PALETTE)] if letters else COLORS.get(c.stage, PALETTE[0])
@@ -131,7 +131,7 @@ def _label_ends(ax, curves: list[_Curve], letters: str):
     from matplotlib.patheffects import withStroke
     look = dict(transform=ax.transAxes, va="center", weight="bold",
                 path_effects=[withStroke(linewidth=3, foreground="white")])
-    ax.get_xlim(), ax.get_ylim()  # settles the limits
+    ax.autoscale_view()  # settles the limits
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [(*to_axes.transform((c.x[-1], c.y[-1])), c.run) for c in curves]
     for end in {round(x, 2) for x, *_ in ends}:

@@ -144,12 +144,11 @@ class Comparison:
         curves = [c for p in panels for c in p.curves]
         def plain(text: str) -> str: return short(text).replace("$", r"\$")  # no formula
         for i in sorted({c.run for c in curves}):
-            look = dict(color=PALETTE[i % len(PALETTE)], marker="o", markersize=3)
-            label = f"{self.letters[i]}  {plain(self.runs[i].id)}"
-            lines.append(Line2D([], [], label=label, **look))
-        for stage, style in (("train", "--"), ("val", "-")):
-            if any(c.stage == stage for c in curves):
-                lines.append(Line2D([], [], color="0.5", linestyle=style, label=stage))
+            label, color = f"{self.letters[i]}  {plain(self.runs[i].id)}", PALETTE[i % len(PALETTE)]
+            lines.append(Line2D([], [], color=color, marker="o", markersize=3, label=label))
+        for stage in sorted({c.stage for c in curves if c.stage}):
+            style = "--" if stage == "train" else "-"
+            lines.append(Line2D([], [], color="0.5", linestyle=style, label=stage))
         lines += [Line2D([], [], linestyle="", label=plain(o)) for o in notes]
         fig.set_figheight(fig.get_figheight() + 0.2 * len(lines))
         if lines: fig.legend(handles=lines, loc="outside lower left", frameon=False, ncols=2)

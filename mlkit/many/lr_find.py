@@ -56,7 +56,8 @@ def _lowest(
 ) -> int:                # which step
     "Where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
     if len(losses) < 10:
-        raise _NoSuggestion(f"the loss was finite for {len(losses)} steps only; lower min_lr")
+        says = f"the loss was a finite number for {len(losses)} steps only; lower min_lr"
+        raise _NoSuggestion(says)
     curve = _smoothed(losses, steps)
     low = int(curve.argmin())
     noise = np.std(np.diff(losses[:low + 1])) / 2**0.5 if low else np.inf
@@ -108,17 +109,17 @@ class _Ramp(pl.Callback):
     "Gives each optimizer step its learning rate, and notes its loss."
     def __init__(self, lrs: list[float]): self.lrs, self.losses, self.batches = lrs, [], []
 
-    def on_train_start(self, trainer, module):
+    def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
-        if n != 1: raise UserError(f"lr_find: wants a model with one optimizer, and this has {n}")
+        if n != 1: raise UserError(f"lr_find: sets the rate of one optimizer, and this model has {n}")
         trainer.strategy.lr_scheduler_configs = []
 
-    def on_train_batch_start(self, trainer, module, batch, index):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
-            raise UserError(f"lr_find: {type(module).__name__}.training_step gives no loss")
+            raise UserError(f"lr_find: {type(pl_module).__name__}.training_step gives no loss")
         self.batches.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         if trainer.global_step == len(self.losses): return  # gradients are still being added up
         self.losses.append(sum(self.batches) / len(self.batches))

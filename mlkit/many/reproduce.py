@@ -229,6 +229,6 @@ def _outcome(run: Run, answer: Mapping[str, Any], found: list[Run]) -> list[Comp
     if found and found[0].status == "done": return differences_of(run, found[0])
     data = [_data(run.info.get("data"), answer["data"])] if "data" in answer else []
     if data and data[0].differences: return data
-    error = answer.get("error") or found and found[0].info.get("error")
-    error = error or f"exit code {answer['code']}"
+    noted = found[0].info.get("error") if found else None
+    error = answer.get("error") or noted or f"exit code {answer['code']}"
     return [*data, Compared("training", "failed", error.splitlines())]

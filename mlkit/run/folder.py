@@ -45,7 +45,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _describes_a_run(info) -> bool:
-    kinds = dict(name=str, status=str, metrics=dict, config=dict)
+    kinds: dict[str, type] = dict(name=str, status=str, metrics=dict, config=dict)
     if not isinstance(info, dict): return False
     if not all(isinstance(info.get(k), kind) for k, kind in kinds.items()): return False
     return all(map(_is_number, [*info["metrics"].values(), info.get("seconds") or 0]))
@@ -107,7 +107,7 @@ class Run:
             raise ConfigError(problem(config, ("name",), says))
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
-        folder = _new_folder((temporary or root / runs) / name)
+        folder = _new_folder((temporary or root / str(runs)) / name)
         if patch:
             with atomic(folder / "code.patch") as tmp: tmp.write_bytes(patch)
         write_text(folder / "config.yaml", config_text(config))
@@ -115,7 +115,7 @@ class Run:
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=list(config.get("tags") or []), metrics={},
             best=None, timings={}, error=None, git=git, versions=_versions(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"),
+            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(),
             config=OmegaConf.to_container(config, resolve=False)), indent=1))
         run = cls(folder)
         run.temporary = temporary
