@@ -6,9 +6,11 @@ import pytest
 
 from fixtures import figure, hydra_python, pytest_terminal_summary  # noqa: F401
 
-for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]: os.environ.pop(name, None)
+for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]:
+    os.environ.pop(name, None)
 os.environ["WANDB_MODE"] = "offline"
-if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core each
+# one core each
+if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

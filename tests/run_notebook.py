@@ -1,7 +1,8 @@
 """Runs notebooks as `nbdev_test` does, each in a process of its own.
 
-Most of the time of a short notebook goes into importing torch and its like. Here one process imports
-them once, and is forked for each notebook; mlkit itself is imported by the notebook, as ever.
+Most of the time of a short notebook goes into importing torch and its like. Here one process
+imports them once, and is forked for each notebook; mlkit itself is imported by the notebook, as
+ever.
 """
 import importlib
 import json
@@ -19,7 +20,8 @@ def execute(path: str, log: str) -> int:
     "In the forked process: run the notebook, its output into a file; 0 if all cells passed."
     from nbdev.test import test_nb
     out = os.open(log, os.O_WRONLY | os.O_CREAT)
-    for fd, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)): os.dup2(source, fd)
+    for fd, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
+        os.dup2(source, fd)
     os.chdir(ROOT / "nbs")
     passed, _ = test_nb(Path(path), skip_flags=["notest"], basepath=ROOT)
     return 0 if passed else 1
@@ -46,7 +48,8 @@ class Notebooks:
         self.process.stdin.write(json.dumps([str(path), str(log)]) + "\n")
         self.process.stdin.flush()
         code = self.process.stdout.readline().strip()
-        return code == "0", log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return code == "0", printed
 
     def close(self):
         if self.process: self.process.kill()

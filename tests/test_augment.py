@@ -1,8 +1,6 @@
-"""Batch augmentations against computations of another kind.
-
-scipy for what is interpolated, plain loops for what is covered, arithmetic on recognisable pictures
-for what is mixed; then in configs, in `LitModel`, in training.
-"""
+"""Batch augmentations against computations of another kind: scipy for what is interpolated, plain
+loops for what is covered, arithmetic on recognisable pictures for what is mixed; then in configs,
+in `LitModel`, in training."""
 import math
 
 import numpy as np
@@ -37,14 +35,12 @@ from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
 from mlkit.train import resume, train
 
-PER_SAMPLE = dict(
-    affine=lambda p=1.: RandomAffine(shear=5., p=p),
-    flip=lambda p=1.: RandomFlip(vertical=True, p=p),
-    blur=lambda p=1.: RandomBlur((0.5, 2.), p=p),
-    noise=lambda p=1.: RandomNoise((0.1, 0.2), p=p),
-    contrast=lambda p=1.: RandomContrast(p=p),
-    cutout=lambda p=1.: Cutout(p=p),
-    grid=lambda p=1.: GridMask(p=p))
+PER_SAMPLE = dict(affine=lambda p=1.: RandomAffine(shear=5., p=p),
+                  flip=lambda p=1.: RandomFlip(vertical=True, p=p),
+                  blur=lambda p=1.: RandomBlur((0.5, 2.), p=p),
+                  noise=lambda p=1.: RandomNoise((0.1, 0.2), p=p),
+                  contrast=lambda p=1.: RandomContrast(p=p), cutout=lambda p=1.: Cutout(p=p),
+                  grid=lambda p=1.: GridMask(p=p))
 MIXING = dict(mixup=lambda p=1.: MixUp(p=p), cutmix=lambda p=1.: CutMix(p=p))
 ALL = PER_SAMPLE | MIXING
 
@@ -91,9 +87,11 @@ def test_dtype_and_shape_are_kept(make, dtype):
     x = pictures()
     (got, _), (wide, _) = call(make(), x.to(dtype)), call(make(), x.to(dtype).float())
     assert got.dtype == dtype and got.shape == x.shape
-    eps = torch.finfo(dtype).eps
-    if make is ALL["noise"]: assert got.isfinite().all()  # of another type it is another draw
-    else: torch.testing.assert_close(got.float(), wide, rtol=2 * eps, atol=2e-5 + eps)
+    # the noise of another type is another draw
+    if make is ALL["noise"]: assert got.isfinite().all()
+    else:
+        torch.testing.assert_close(got.float(), wide, rtol=2 * torch.finfo(dtype).eps,
+                                   atol=2e-5 + torch.finfo(dtype).eps)
 
 
 def test_autocast_changes_nothing(make):
@@ -121,8 +119,8 @@ def test_memory_format_and_tiny_pictures(make):
 def test_each_sample_draws_for_itself(per_sample):
     same = pictures(1).expand(16, -1, -1, -1)
     got = call(per_sample(), same)[0]
-    different = len({o.numpy().tobytes() for o in got})
-    assert different >= (3 if per_sample is PER_SAMPLE["flip"] else 14)
+    assert len({o.numpy().tobytes() for o in got}) >= (3 if per_sample is PER_SAMPLE["flip"]
+                                                       else 14)
     others = torch.cat([same[:1], pictures(15) + 3])
     assert call(per_sample(), others)[0][0].equal(got[0])  # whatever the rest of the batch
 
@@ -145,18 +143,21 @@ def test_p_is_the_chance_of_a_batch():
     lambda: RandomAffine(scale=(1.1, 0.9)),
     lambda: RandomAffine(scale=(0., 1.)), lambda: RandomAffine(shear=90), lambda: RandomAffine(p=2),
     lambda: RandomAffine(scale=(1., 1., 1.)), lambda: RandomFlip(False, False),
-    lambda: RandomFlip(p=-0.1), lambda: RandomBlur((-1., 1.)), lambda: RandomBlur((1., math.inf)),
-    lambda: RandomNoise((0.2, 0.1)), lambda: RandomContrast(brightness=-1),
-    lambda: RandomContrast(contrast=1.5), lambda: Cutout(size=0), lambda: Cutout(n=0),
-    lambda: GridMask(cells=(0, 3)), lambda: GridMask(ratio=1.),
-    lambda: MixUp(alpha=0), lambda: MixUp(p=math.nan),
+    lambda: RandomFlip(p=-0.1),
+    lambda: RandomBlur((-1., 1.)), lambda: RandomBlur((1., math.inf)),
+    lambda: RandomNoise((0.2, 0.1)),
+    lambda: RandomContrast(brightness=-1), lambda: RandomContrast(contrast=1.5),
+    lambda: Cutout(size=0), lambda: Cutout(n=0),
+    lambda: GridMask(cells=(0, 3)), lambda: GridMask(ratio=1.), lambda: MixUp(alpha=0),
+    lambda: MixUp(p=math.nan),
     lambda: CutMix(alpha=math.inf), lambda: OneOf(), lambda: Cutout()(torch.zeros(3, 8, 8)),
     lambda: MixUp()(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)), lambda: RandomFlip()([1]),
     lambda: MixUp(p=1.)(torch.zeros(3, 1, 8, 8), torch.zeros(4)),
     lambda: CutMix(p=1.)(torch.zeros(3, 1, 8, 8), ["a"])])
 def test_bad_values_are_one_line(call):
-    names = r"^(Random\w+|Cutout|GridMask|MixUp|CutMix|OneOf): ."
-    with pytest.raises(ValueError, match=names) as e: call()
+    with pytest.raises(ValueError,
+                       match=r"^(Random\w+|Cutout|GridMask|MixUp|CutMix|OneOf): .") as e:
+        call()
     assert "\n" not in str(e.value)
 
 
@@ -164,7 +165,8 @@ def test_bad_values_are_one_line(call):
 
 def in_pixels(theta: np.ndarray, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
     "Matrix and offset, (row, column), from pixels of the output to pixels of the input."
-    a = theta[:, :2] * np.array([[1, w / h], [h / w, 1]])  # from sides of length 2 to pixels
+    # from sides of length 2 to pixels, (x, y)
+    a = theta[:, :2] * np.array([[1, w / h], [h / w, 1]])
     a, shift = a[::-1, ::-1], (theta[:, 2] * [w / 2, h / 2])[::-1]
     centre = (np.array([h, w]) - 1) / 2
     return a, centre + shift - a @ centre
@@ -177,13 +179,13 @@ def test_affine_is_scipys_and_keeps_its_limits():
     for i, o in enumerate(theta.double().numpy()):
         a, offset = in_pixels(o, h, w)
         for c in range(2):
-            expected[i, c] = ndimage.affine_transform(
-                x[i, c].numpy(), a, offset, order=1, mode="grid-constant", cval=0.3)
+            expected[i, c] = ndimage.affine_transform(x[i, c].numpy(), a, offset, order=1,
+                                                      mode="grid-constant", cval=0.3)
         zoom = 1 / math.sqrt(np.linalg.det(a))
         np.testing.assert_allclose(a @ a.T * zoom ** 2, np.eye(2), atol=1e-5)  # a turn, in pixels
         assert 0.7 <= zoom <= 1.4 and abs(math.atan2(a[1, 0], a[0, 0])) <= math.radians(25)
-        back = np.array([o[1, 2] * h / 2, o[0, 2] * w / 2])
-        moved = -np.linalg.solve(a, back)  # where the centre went
+        # where the centre went
+        moved = -np.linalg.solve(a, np.array([o[1, 2] * h / 2, o[0, 2] * w / 2]))
         assert (np.abs(moved) <= [0.2 * h + 1e-4, 0.2 * w + 1e-4]).all()
     torch.testing.assert_close(t.change(x, theta), torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
@@ -194,40 +196,41 @@ def test_affine_draws_from_all_of_its_limits():
     assert stats.kstest((zoom - 0.7) / 0.7, "uniform").pvalue > 1e-3
     assert stats.kstest((angle / math.radians(25) + 1) / 2, "uniform").pvalue > 1e-3
     slanted = RandomAffine(0., 0., (1., 1.), shear=30.).draw(4000, 20, 20)[0].double()
-    upright = torch.tensor([1., 0.]).double().expand(4000, 2)
-    torch.testing.assert_close(slanted[:, :, 0], upright, rtol=0, atol=1e-6)
-    angle = slanted[:, 0, 1].atan() / math.radians(30)
-    assert stats.kstest((angle + 1) / 2, "uniform").pvalue > 1e-3
+    torch.testing.assert_close(slanted[:, :, 0], torch.tensor([1., 0.]).double().expand(4000, 2),
+                               rtol=0, atol=1e-6)
+    assert stats.kstest((slanted[:, 0, 1].atan() / math.radians(30) + 1) / 2,
+                        "uniform").pvalue > 1e-3
 
 
 def test_a_disc_stays_a_disc_where_a_picture_is_not_square():
     i, j = np.mgrid[:32, :64]
-    disc = np.clip(10.5 - np.hypot(i - 15.5, j - 31.5), 0, 1)
-    disc = torch.from_numpy(disc).float().expand(50, 1, -1, -1)
+    disc = torch.from_numpy(np.clip(10.5 - np.hypot(i - 15.5, j - 31.5), 0, 1)).float().expand(50,
+                                                                                               1,
+                                                                                               -1,
+                                                                                               -1)
     turned = RandomAffine(180., 0., (1., 1.))(disc)[0]
     assert (turned - disc).abs().mean() < 0.01 and (turned - disc).abs().max() < 0.5
     assert (turned[0] != disc[0]).any()
 
 
-@pytest.mark.parametrize("shape", [
-    (16, 20, 26), (16, 1, 20, 26), (16, 3, 20, 26), (16, 2, 3, 20, 26)])
-@pytest.mark.parametrize("dtype", [
-    torch.int64, torch.uint8, torch.bool, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape",
+                         [(16, 20, 26), (16, 1, 20, 26), (16, 3, 20, 26), (16, 2, 3, 20, 26)])
+@pytest.mark.parametrize("dtype",
+                         [torch.int64, torch.uint8, torch.bool, torch.float32, torch.float64])
 def test_targets_move_with_the_pictures(shape, dtype):
     t, x = RandomAffine(40., shear=10., fill=5.), pictures()
-    target = torch.randint(2 if dtype == torch.bool else 7, shape)
-    if dtype.is_floating_point: target = torch.rand(shape) * 7
-    target = target.to(dtype)
+    target = ((torch.rand(shape) * 7).to(dtype) if dtype.is_floating_point
+              else torch.randint(2 if dtype == torch.bool else 7, shape).to(dtype))
     _, moved = call(t, x, {"mask": target, "kind": torch.arange(16)})
     torch.manual_seed(7); torch.rand(16)  # the chances, before what is drawn for each
     expected = np.empty(shape)
     for i, o in enumerate(t.draw(16, 20, 26)[0].double().numpy()):
-        flat = target[i].reshape(-1, 20, 26).numpy().astype(float)
-        out = expected[i].reshape(-1, 20, 26)
+        flat, out = target[i].reshape(-1, 20,
+                                      26).numpy().astype(float), expected[i].reshape(-1, 20, 26)
         for c in range(len(flat)):
-            out[c] = ndimage.affine_transform(
-                flat[c], *in_pixels(o, 20, 26), order=int(dtype.is_floating_point),
-                mode="grid-constant")
+            out[c] = ndimage.affine_transform(flat[c], *in_pixels(o, 20, 26),
+                                              order=int(dtype.is_floating_point),
+                                              mode="grid-constant")
     got = moved["mask"]
     assert got.dtype == dtype and got.shape == shape and moved["kind"].equal(torch.arange(16))
     wrong = ~np.isclose(got.numpy().astype(float), expected, atol=1e-3)
@@ -237,15 +240,15 @@ def test_targets_move_with_the_pictures(shape, dtype):
 
 def test_flips_move_all_that_has_pixels():
     x, mask = pictures(400, 1, 3, 4), torch.arange(400 * 12).view(400, 3, 4)
-    mixed = Mixed({"m": mask, "k": mask[:, 0, 0]}, None, 0.6)
-    got, target = RandomFlip(vertical=True, p=0.75)(x, mixed)
+    got, target = RandomFlip(vertical=True,
+                             p=0.75)(x, Mixed({"m": mask, "k": mask[:, 0, 0]}, None, 0.6))
     ways = [x, x.flip(-1), x.flip(-2), x.flip(-1, -2)]
     which = torch.stack([(got == o).flatten(1).all(1) for o in ways], 1)
-    assert which.sum(1).eq(1).all()
-    assert stats.chisquare(which.sum(0)).pvalue > 1e-3  # each a quarter
+    # each a quarter
+    assert which.sum(1).eq(1).all() and stats.chisquare(which.sum(0)).pvalue > 1e-3
     moved = torch.stack([mask, mask.flip(-1), mask.flip(-2), mask.flip(-1, -2)], 1)[which]
-    assert target.a["m"].equal(moved) and target.a["k"].equal(mask[:, 0, 0])
-    assert target.weight == 0.6
+    assert (target.a["m"].equal(moved) and target.a["k"].equal(mask[:, 0, 0])
+            and target.weight == 0.6)
     assert RandomFlip(False, True, p=1.)(x)[0].equal(x.flip(-2))
 
 
@@ -261,11 +264,11 @@ def test_targets_without_pixels_stay_as_they_are(per_sample):
 @pytest.mark.parametrize("sigma", [0.4, 1., 2.3])
 def test_blur_is_scipys(sigma):
     x = pictures()
-    def blurred(plane):
-        return ndimage.gaussian_filter(plane, sigma, mode="nearest", radius=math.ceil(3 * sigma))
-    expected = np.stack([[blurred(plane) for plane in sample] for sample in x.double().numpy()])
-    got = RandomBlur((sigma, sigma), p=1.)(x)[0].double()
-    torch.testing.assert_close(got, torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
+    expected = np.stack(
+        [[ndimage.gaussian_filter(o, sigma, mode="nearest", radius=math.ceil(3 * sigma)) for o in s]
+         for s in x.double().numpy()])
+    torch.testing.assert_close(RandomBlur((sigma, sigma), p=1.)(x)[0].double(),
+                               torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_each_blur_has_a_width_of_its_own():
@@ -274,7 +277,8 @@ def test_each_blur_has_a_width_of_its_own():
     width = ((spot * (torch.arange(31) - 15.) ** 2).sum(1) / spot.sum(1)).sqrt()
     torch.testing.assert_close(spot.sum(1), torch.ones(500).double(), rtol=0, atol=1e-5)
     assert width.max() < 1.5 and width.max() > 1.4 and width.min() < 0.1
-    wide = width[width > 0.6]  # a narrower Gaussian has no deviation of its own on pixels
+    # a Gaussian on pixels has its own standard deviation only where it spans some
+    wide = width[width > 0.6]
     assert stats.kstest(((wide - 0.6) / 0.9).clamp(0, 1), "uniform").pvalue > 1e-3
 
 
@@ -304,8 +308,8 @@ def squares_that_explain(covered: np.ndarray, side: int) -> list[tuple[int, int]
     for i in range(h):
         for j in range(w):
             top, left = i - side // 2, j - side // 2
-            expected = np.zeros((h, w), bool)
-            expected[max(0, top):max(0, top + side), max(0, left):max(0, left + side)] = True
+            expected = np.array([[top <= r < top + side and left <= c < left + side
+                                  for c in range(w)] for r in range(h)])
             if (expected == covered).all(): found.append((i, j))
     return found
 
@@ -318,8 +322,8 @@ def test_cutout_covers_one_square_around_a_pixel(side):
     assert got[~covered].equal(x[~covered]) and covered[:, 0].equal(covered[:, 1])
     places = [squares_that_explain(o.numpy(), side) for o in covered[:, 0]]
     assert all(len(o) == 1 for o in places) and len({o[0] for o in places}) > 30
-    assert {o[0][0] for o in places} == set(range(8))
-    assert {o[0][1] for o in places} == set(range(10))
+    assert ({o[0][0] for o in places} == set(range(8))
+            and {o[0][1] for o in places} == set(range(10)))
 
 
 def test_cutout_covers_several():
@@ -344,8 +348,8 @@ def test_grid_mask_is_a_grid(ratio):
 
 def test_grid_mask_leaves_something_of_each_cell_and_covers_something():
     for ratio in (0.01, 0.99):
-        covered = GridMask((3, 7), ratio, fill=9., p=1.)(torch.zeros(50, 1, 28, 28))[0] == 9
-        share = covered.float().mean((1, 2, 3))
+        share = (GridMask((3, 7), ratio, fill=9.,
+                          p=1.)(torch.zeros(50, 1, 28, 28))[0] == 9).float().mean((1, 2, 3))
         assert share.min() > 0 and share.max() < 1
 
 
@@ -357,8 +361,8 @@ def test_mixup_is_the_weighted_sum():
     assert target.a is y and target.b.sort()[0].equal(y) and not target.b.equal(y)
     torch.testing.assert_close(got, target.weight * x + (1 - target.weight) * x[target.b])
     _, target = MixUp(p=1.)(x, heads)
-    assert all(target.a[k] is heads[k] for k in heads)
-    assert target.a["root"].dtype == target.b["root"].dtype == torch.int64
+    assert (all(target.a[k] is heads[k] for k in heads) and target.a["root"].dtype
+            == target.b["root"].dtype == torch.int64)
     assert target.b["vowel"].equal(heads["vowel"][target.b["root"]])
     assert MixUp(p=1.)(x)[1][:2] == (None, None)
 
@@ -367,8 +371,8 @@ def test_mixup_is_the_weighted_sum():
 def test_mixup_draws_its_weight_from_a_beta_distribution(alpha):
     weights = [MixUp(alpha, p=1.)(torch.zeros(2, 1, 1, 1))[1].weight for _ in range(1000)]
     beta = stats.beta(alpha, alpha)  # of the weight, or of the rest, whichever is more
-    folded = stats.kstest(weights, lambda w: beta.cdf(w) - beta.cdf(1 - w))
-    assert min(weights) >= 0.5 and folded.pvalue > 1e-3
+    assert (min(weights) >= 0.5
+            and stats.kstest(weights, lambda w: beta.cdf(w) - beta.cdf(1 - w)).pvalue > 1e-3)
 
 
 def test_cutmix_pastes_a_box_and_weighs_what_was_kept():
@@ -385,8 +389,8 @@ def test_cutmix_pastes_a_box_and_weighs_what_was_kept():
         for r in range(top, bottom):
             for c in range(left, right): expected[:, :, r, c] = x[target.b][:, :, r, c]
         assert got.equal(expected)
-        kept = 1 - (bottom - top) * (right - left) / 600
-        assert target.weight == pytest.approx(kept, abs=1e-6) and target.weight >= 0.5
+        assert (target.weight == pytest.approx(1 - (bottom - top) * (right - left) / 600, abs=1e-6)
+                and target.weight >= 0.5)
         inner = top > 0 and left > 0 and bottom < 20 and right < 30
         if inner: assert abs((right - left) - 1.5 * (bottom - top)) <= 1.5  # the picture's shape
         clipped += not inner
@@ -398,8 +402,8 @@ def test_cutmix_pastes_targets_that_have_pixels():
     x = torch.arange(16.).view(16, 1, 1, 1).expand(-1, 1, 20, 30)
     mask, kind = x[:, 0].long() * 10, torch.arange(16)
     got, target = CutMix(p=1.)(x, dict(mask=mask, kind=kind))
-    assert target.a["mask"].equal(got[:, 0].long() * 10)
-    assert target.b["mask"].equal(target.a["mask"])
+    assert (target.a["mask"].equal(got[:, 0].long() * 10)
+            and target.b["mask"].equal(target.a["mask"]))
     assert target.a["kind"] is kind and not target.b["kind"].equal(kind)
 
 
@@ -410,12 +414,13 @@ def test_mixed_loss_is_the_loss_on_soft_labels():
     for loss in (F.cross_entropy, nn.CrossEntropyLoss(label_smoothing=0.1)):
         assert abs(mixed_loss(loss, logits, target) - loss(logits, soft.double())) < 1e-6
         assert mixed_loss(loss, logits, y) == loss(logits, y)
-    twice = CutMix(p=1.)(pictures(), target)[1]  # four targets, and their weights multiplied
+    # mixed again: four targets, and their weights multiplied
+    twice = CutMix(p=1.)(pictures(), target)[1]
     soft = sum(w * v * F.one_hot(o, 5)
                for t, w in ((twice.a, twice.weight), (twice.b, 1 - twice.weight))
                for o, v in ((t.a, t.weight), (t.b, 1 - t.weight)))
-    expected = F.cross_entropy(logits, soft.double())
-    assert abs(mixed_loss(F.cross_entropy, logits, twice) - expected) < 1e-6
+    assert abs(mixed_loss(F.cross_entropy, logits,
+                          twice) - F.cross_entropy(logits, soft.double())) < 1e-6
 
 
 def test_mixed_loss_of_several_heads():
@@ -423,9 +428,9 @@ def test_mixed_loss_of_several_heads():
     y = dict(a=torch.randint(5, (16,)), b=torch.randint(3, (16,)))
     target = CutMix(p=1.)(pictures(), y)[1]
     got = mixed_loss(HeadsLoss(weights=dict(b=2.)), logits, target)
-    def loss(k, part): return F.cross_entropy(logits[k], part[k])
-    w = target.weight
-    each = {k: w * loss(k, target.a) + (1 - w) * loss(k, target.b) for k in y}
+    each = {k: target.weight * F.cross_entropy(logits[k],
+                                               target.a[k]) + (1 - target.weight) * F.cross_entropy(
+                                                   logits[k], target.b[k]) for k in y}
     for k in y: torch.testing.assert_close(got[f"{k}/loss"], each[k])
     torch.testing.assert_close(got["loss"], each["a"] + 2 * each["b"])
 
@@ -464,14 +469,13 @@ class Watched(Augment):
 
 
 def data(n=64):
-    samples = TensorDataset(torch.randn(n, 1, 8, 8), torch.randint(3, (n,)))
-    return DataLoader(samples, batch_size=16)
+    return DataLoader(TensorDataset(torch.randn(n, 1, 8, 8), torch.randint(3, (n,))), batch_size=16)
 
 
 def quiet(**kwargs):
     return pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False,
-                      enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
-                      **kwargs)
+                      enable_progress_bar=False,
+                      enable_model_summary=False, accelerator="cpu", **kwargs)
 
 
 def test_only_training_batches_are_augmented():
@@ -482,30 +486,32 @@ def test_only_training_batches_are_augmented():
     trainer.test(model, data(), verbose=False)
     trainer.predict(model, data())
     assert model.augment.calls == 4
-    plain = LitModel(MLP(64, 3, hidden=[8]))
-    assert model.state_dict().keys() == plain.state_dict().keys()  # old checkpoints fit
+    # old checkpoints fit
+    assert model.state_dict().keys() == LitModel(MLP(64, 3, hidden=[8])).state_dict().keys()
 
 
 def test_metrics_see_the_target_that_weighs_more():
     net = nn.Flatten()  # its logits are the picture
     x, y = F.one_hot(torch.arange(3), 3).float()[:, None, None], torch.arange(3)
     import torchmetrics
-    acc2 = torchmetrics.Accuracy("multiclass", num_classes=3)
-    model = LitModel(net, metrics=dict(acc=accuracy, acc2=acc2))
+    model = LitModel(net,
+                     metrics=dict(acc=accuracy,
+                                  acc2=torchmetrics.Accuracy("multiclass", num_classes=3)))
     target = Mixed(Mixed(y, y.flip(0), 0.6), y.roll(1), 0.7)
     loss = model._shared_step((x, target), "train")
     torch.testing.assert_close(loss, mixed_loss(F.cross_entropy, net(x), target))
-    assert model.means["train"].compute()["acc"] == 1
-    assert model.metrics["train_"]["acc2"].compute() == 1
+    assert (model.means["train"].compute()["acc"] == 1
+            and model.metrics["train_"]["acc2"].compute() == 1)
 
 
-@pytest.mark.parametrize("batch, what", [
-    (dict(x=1, y=2), "a dict of 2"), (torch.zeros(5, 1, 2, 2), "a Tensor of 5"),
-    ((1, 2, 3), "a tuple of 3")])
+@pytest.mark.parametrize("batch, what",
+                         [(dict(x=1, y=2), "a dict of 2"),
+                          (torch.zeros(5, 1, 2, 2), "a Tensor of 5"), ((1, 2, 3), "a tuple of 3")])
 def test_batches_that_are_no_pairs_are_one_line(batch, what):
     model = LitModel(nn.Flatten(), augment=Augment())
-    line = rf"^augment wants batches \(x, target\), not {what}; [^\n]*$"
-    with pytest.raises(ValueError, match=line): model.training_step(batch, 0)
+    with pytest.raises(ValueError,
+                       match=rf"^augment wants batches \(x, target\), not {what}; [^\n]*$"):
+        model.training_step(batch, 0)
 
 
 # -- in a config, and in a run
@@ -519,9 +525,8 @@ model:
     _args_:
       - {_target_: mlkit.model.augment.RandomAffine, degrees: 15, scale: [0.9, 1.1]}
       - _target_: mlkit.model.augment.OneOf
-        _args_:
-          - {_target_: mlkit.model.augment.GridMask, cells: [3, 5], p: 1.0}
-          - {_target_: mlkit.model.augment.RandomNoise}
+        _args_: [{_target_: mlkit.model.augment.GridMask, cells: [3, 5], p: 1.0}, {_target_: \
+mlkit.model.augment.RandomNoise}]
       - {_target_: mlkit.model.mixing.MixUp, p: 0.5}
 trainer: {max_epochs: 1, limit_train_batches: 12, limit_val_batches: 2, limit_test_batches: 2}
 callbacks: {progress: null, checkpoint: {every_n_steps: 3}}
@@ -539,14 +544,14 @@ def test_a_config_names_transforms_in_lists(config):
     assert not find_problems(cfg)
     affine, one_of, mixup = build(cfg.model).augment.transforms
     assert (affine.degrees, list(affine.scale), mixup.alpha, mixup.p) == (15, [0.9, 1.1], 0.4, 0.5)
-    assert [type(o) for o in one_of.transforms] == [GridMask, RandomNoise]
-    assert list(one_of.transforms[0].cells) == [3, 5]
+    assert ([type(o) for o in one_of.transforms] == [GridMask, RandomNoise]
+            and list(one_of.transforms[0].cells) == [3, 5])
     assert build(load_config(config, "model.augment=null").model).augment is None
 
 
 @pytest.mark.parametrize("override, said", {
-    "model.augment._args_.0.degreez=3":
-        "RandomAffine has no argument 'degreez'; did you mean 'degrees'?",
+    "model.augment._args_.0.degreez=3": "RandomAffine has no argument 'degreez'; did you mean "
+                                        "'degrees'?",
     "model.augment._args_.0.scale=[1,2,3]": "wants tuple[float, float], got [1, 2, 3]",
     "model.augment._args_.1._args_.0=3": "OneOf wants torch.nn.Module, got 3",
     "++model.augment._args_.2={_target_: mlkit.model.mixing.MixUpp, p: 1}": "did you mean 'MixUp'?",
@@ -573,8 +578,10 @@ def same(a, b): return a.keys() == b.keys() and all(v.equal(b[k]) for k, v in a.
 
 def test_training_is_repeated_and_resumed_bit_by_bit(config):
     breaks = f"+callbacks.breaks={{_target_: {__name__.rpartition('.')[2]}.Breaks}}"
-    whole, again = train(str(config), breaks), train(str(config), breaks)
-    plain = train(str(config), breaks, "model.augment=null")
+    whole, again, plain = train(str(config),
+                                breaks), train(str(config),
+                                               breaks), train(str(config), breaks,
+                                                              "model.augment=null")
     assert whole.status == "done" and whole.metrics["test/loss"] < 2.3
     assert same(weights(whole), weights(again)) and not same(weights(whole), weights(plain))
     Breaks.at = 7  # the newest checkpoint is then from after 6 batches

@@ -555,7 +555,7 @@ PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("data",): "mlkit.data.mn
 
 MODULES = dict(nn="torch.nn", f="torch.nn.functional", optim="torch.optim", sched="torch.optim.lr_scheduler",
                data="torch.utils.data", m="torchmetrics.classification", mf="torchmetrics.functional",
-               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers", nets="mlkit.nets", ours="ours.parts",
+               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers", nets="mlkit.model.nets", ours="ours.parts",
                odd="ours.odd")
 WORDS = dict(IDENTITY="{_target_: torch.nn.Identity}", FLAT="{_target_: torch.nn.Flatten}",
              RELU="{_target_: torch.nn.ReLU}", LINEAR="{_target_: torch.nn.Linear, _args_: [784, 10]}",
@@ -772,7 +772,7 @@ def misspelt_target():
                        ("Tiiny",)]:
         new = LAB["main.yaml"] + f"extra: {{it: {{_target_: {bad}}}}}\n"
         yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", "_target_")), says=tuple(says))
-    yield from elsewhere("model.net._target_", "mlkit.nets.ConvNett", says=meant("ConvNet"))
+    yield from elsewhere("model.net._target_", "mlkit.model.nets.ConvNett", says=meant("ConvNet"))
     yield overridden("digits", "optimizer._target_=torch.optim.AdmW", says=meant("AdamW"))
 
 
@@ -1423,7 +1423,7 @@ def with_metric(text: str, metric: str) -> str:
 ALSO_VALID = {  # why -> (base, what to do to it)
     "a model of one's own logs what it likes": ("whole", lambda t: monitored(
         set_value(t, ("model",), f"{{{PART}.Task, net: {target_node('nn:Linear', '_args_: [28, 2]')}}}\n"), "bleu")),
-    "so does a subclass": ("whole", lambda t: monitored(t.replace("mlkit.model.Lit", "ours.parts.MyLit"), "val/more")),
+    "so does a subclass": ("whole", lambda t: monitored(t.replace("mlkit.model.lit.Lit", "ours.parts.MyLit"), "val/more")),
     "a loss may give more than one figure": (
         "whole", lambda t: monitored(set_value(t, ("model", "loss"), f"{{{PART}.TwoLosses}}"), "val/size")),
     "a callback may log": (
@@ -1504,3 +1504,17 @@ def test_packaged_options_are_right(option, tmp_path):
     config = write(tmp_path, {"a.yaml": f"model: {{net: {USUAL['net']}}}\n"}) / "a.yaml"
     cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")], *blanks)
     assert find_problems(cfg) == [], find_problems(cfg)
+
+
+def test_an_own_file_of_a_packaged_name_is_blamed_itself(tmp_path, monkeypatch):
+    "`optimizer/sgd.yaml` is also the name of one of mlkit's files, which nobody can change."
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "optimizer").mkdir()
+    option = "_target_: torch.optim.SGD\n_partial_: true\nlr: ${name}\n"
+    (tmp_path / "optimizer" / "sgd.yaml").write_text(option)
+    (tmp_path / "lab.yaml").write_text(
+        "defaults:\n  - data: mnist\n  - model: classifier\n  - optimizer: sgd\n\n"
+        "model:\n  net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}\n")
+    monkeypatch.chdir(tmp_path)
+    places = [str(o.origin) for o in find_problems(load_config("lab.yaml"))]
+    assert places == ["optimizer/sgd.yaml:3:1"]

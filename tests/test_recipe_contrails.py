@@ -1,4 +1,4 @@
-"The contrail recipe: its simulated sky, its loader and the files it refuses, its loss, measure, net and submission; and the job."
+"The contrail recipe: its sky, loader, bad files, loss, measure, net and submission; and the job."
 import csv
 import hashlib
 import json
@@ -52,37 +52,45 @@ def records(folder: Path) -> list[Path]: return sorted(o for o in folder.iterdir
 # The small data
 
 def test_small_data_has_the_layout_of_the_competition(sky):
-    assert {o: len(records(sky / o)) for o in ("train", "validation", "test")} == dict(train=8, validation=3, test=1)
+    assert {o: len(records(sky / o))
+            for o in ("train", "validation", "test")} == dict(train=8, validation=3, test=1)
     bands = {f"band_{n}.npy" for n in (11, 14, 15)}
-    masks = {"train": {"human_pixel_masks.npy", "human_individual_masks.npy"}, "validation": {"human_pixel_masks.npy"}, "test": set()}
+    masks = {"train": {"human_pixel_masks.npy", "human_individual_masks.npy"},
+             "validation": {"human_pixel_masks.npy"}, "test": set()}
     for split in masks:
         for record in records(sky / split):
             assert {o.name for o in record.iterdir()} == bands | masks[split]
             for name in bands:
                 band = np.load(record / name)
-                assert band.shape == (256, 256, 8) and band.dtype == np.float32 and 190 < band.min() and band.max() < 320
+                assert band.shape == (256, 256, 8) and band.dtype == np.float32
+                assert 190 < band.min() and band.max() < 320
             if masks[split]:
                 agreed = np.load(record / "human_pixel_masks.npy")
-                assert agreed.shape == (256, 256, 1) and agreed.dtype.kind == "i" and set(np.unique(agreed)) <= {0, 1}
+                assert agreed.shape == (256, 256, 1) and agreed.dtype.kind == "i"
+                assert set(np.unique(agreed)) <= {0, 1}
             if split == "train":
                 drawn = np.load(record / "human_individual_masks.npy")
-                assert drawn.shape[:3] == (256, 256, 1) and 4 <= drawn.shape[3] <= 6 and drawn.dtype.kind == "i"
+                assert drawn.shape[:3] == (256, 256, 1) and 4 <= drawn.shape[3] <= 6
+                assert drawn.dtype.kind == "i"
                 assert np.array_equal(agreed, drawn.mean(-1) > 0.5)
     for split in ("train", "validation"):
         listed = json.loads((sky / f"{split}_metadata.json").read_text())
         assert sorted(o["record_id"] for o in listed) == [o.name for o in records(sky / split)]
     with open(sky / "sample_submission.csv", newline="") as f:
-        assert [list(o.values()) for o in csv.DictReader(f)] == [[o.name, "-"] for o in records(sky / "test")]
+        assert [list(o.values()) for o in csv.DictReader(f)] == [[o.name, "-"]
+                                                                 for o in records(sky / "test")]
 
 
 def test_all_nine_bands_if_asked(tmp_path):
     contrails.Contrails(str(tmp_path / "sky"), sample=6, bands="all").prepare_data()
     for record in (tmp_path / "sky").glob("*/*/"):
-        assert sorted(o.name for o in record.glob("band_*")) == [f"band_{n:02}.npy" for n in range(8, 17)]
+        assert sorted(o.name for o in record.glob("band_*")) == [f"band_{n:02}.npy"
+                                                                 for n in range(8, 17)]
 
 
 def test_a_record_is_a_pure_function_of_its_arguments():
-    digest = lambda seed: [hashlib.sha256(a.tobytes()).hexdigest() for a in contrails.simulate(seed, 3, [14])[0].values()]
+    digest = lambda seed: [hashlib.sha256(a.tobytes()).hexdigest()
+                           for a in contrails.simulate(seed, 3, [14])[0].values()]
     assert digest(5) == digest(5) != digest(6)
 
 
@@ -91,7 +99,8 @@ def test_contrails_are_cold_and_stand_out_in_the_split_window():
     for seed in range(6):
         bands, drawn, agreed = contrails.simulate(seed, 3, [14, 15])
         inside = torch.tensor(agreed[None, None, :, :, 0], dtype=torch.float)
-        dilated = torch.nn.functional.max_pool2d(inside, 15, 1, 7) - torch.nn.functional.max_pool2d(inside, 7, 1, 3)
+        dilated = (torch.nn.functional.max_pool2d(inside, 15, 1, 7)
+                   - torch.nn.functional.max_pool2d(inside, 7, 1, 3))
         inside, around = inside[0, 0].bool().numpy(), dilated[0, 0].bool().numpy()
         b14, b15 = bands[14][..., 4], bands[15][..., 4]
         colder.append(b14[around].mean() - b14[inside].mean())
@@ -102,7 +111,7 @@ def test_contrails_are_cold_and_stand_out_in_the_split_window():
 def test_contrails_drift_with_the_wind_through_the_frames():
     for seed in range(4):
         depth, shapes = contrails.draw_contrails(np.random.default_rng(seed), (5, -3), 3)
-        before, after = (np.fft.rfft2(o) for o in (shapes.sum(0), depth[6]))  # all are there in frame 4, and so in 6
+        before, after = (np.fft.rfft2(o) for o in (shapes.sum(0), depth[6]))
         shift = np.unravel_index(np.fft.irfft2(before.conj() * after).argmax(), (256, 256))
         assert np.abs((np.array(shift) - (10, -6) + 128) % 256 - 128).max() <= 1
 
@@ -111,7 +120,8 @@ def test_making_that_is_killed_leaves_nothing_half(tmp_path, root):
     code = f"from mlkit.recipes.contrails import *; write_records({str(tmp_path / 'sky')!r}, 60)"
     maker = subprocess.Popen([sys.executable, "-c", code], cwd=root)
     try:
-        while not list(tmp_path.rglob("band_*.npy")): assert maker.poll() is None and not time.sleep(0.05)
+        while not list(tmp_path.rglob("band_*.npy")):
+            assert maker.poll() is None and not time.sleep(0.05)
     finally:
         maker.send_signal(signal.SIGKILL)
         maker.wait()
@@ -124,9 +134,11 @@ def test_the_image_is_the_ash_scheme_of_frame_four(sky):
     data = contrails.Contrails(str(sky), sample=None)
     data.setup()
     for i, record in enumerate(data.records["train"][:2]):
-        b11, b14, b15 = (np.load(record / f"band_{n}.npy")[:, :, 4].astype(float) for n in (11, 14, 15))
+        b11, b14, b15 = (np.load(record / f"band_{n}.npy")[:, :, 4].astype(float)
+                         for n in (11, 14, 15))
         ash = [(b15 - b14 + 4) / 6, (b14 - b11 + 4) / 9, (b14 - 243) / 60]
-        x, y = data.train_dataloader().transform((data.images["train"][i:i + 1], data.masks["train"][i:i + 1]))
+        row = data.rows["train"][i:i + 1]
+        x, y = data.train_dataloader().transform((data.images[row], data.targets[row]))
         assert np.abs(x[0].numpy() - np.clip(ash, 0, 1)).max() < 0.5 / 255 + 1e-4
         assert np.array_equal(y[0, 0], np.load(record / "human_pixel_masks.npy")[..., 0])
 
@@ -148,7 +160,8 @@ def test_shares_of_the_records(sky, options, sizes):
 
 
 def test_records_that_are_not_used_are_not_read(copy):
-    used = {o for folders in contrails.Contrails(str(copy), sample=None, frac=0.5).split().values() for o in folders}
+    used = {o for folders in contrails.Contrails(str(copy), sample=None, frac=0.5).split().values()
+            for o in folders}
     unused = next(o for o in records(copy / "train") if o not in used)
     (unused / "band_11.npy").unlink()
     contrails.Contrails(str(copy), sample=None, frac=0.5).prepare_data()
@@ -165,7 +178,8 @@ def test_binary_asks_for_any_contrail(sky):
 
 def test_the_order_is_a_function_of_seed_and_epoch(sky):
     def order(seed, epoch):
-        loader = contrails.Contrails(str(sky), sample=None, batch_size=2, seed=seed).train_dataloader()
+        loader = contrails.Contrails(str(sky), sample=None, batch_size=2,
+                                     seed=seed).train_dataloader()
         loader.sampler.set_epoch(epoch)
         return [float(x.sum()) for x, _ in loader]
     assert order(0, 3) == order(0, 3) != order(0, 4)
@@ -191,12 +205,18 @@ def truncate(path: Path):
 BAD = {
     "no such file": ("band_14.npy", Path.unlink),
     "damaged or truncated": ("band_15.npy", truncate),
-    "damaged": ("band_11.npy", lambda path: (path.unlink(), path.write_text("<html>not found</html>"))),
-    "its shape is (256, 256, 1, 4), not (256, 256, 1)": ("human_pixel_masks.npy", lambda path: replace(path, np.zeros((256, 256, 1, 4), int))),
-    "its shape is (256, 8, 256), not (256, 256, 8)": ("band_11.npy", lambda path: replace(path, np.zeros((256, 8, 256), np.float32))),
-    "65,536 of 65,536 pixels of frame 4 are NaN": ("band_11.npy", lambda path: replace(path, np.full((256, 256, 8), np.nan, np.float32))),
-    "a mask has values 0 and 1": ("human_pixel_masks.npy", lambda path: replace(path, np.full((256, 256, 1), 255))),
-    "holds <U3, not numbers": ("band_14.npy", lambda path: replace(path, np.full((256, 256, 8), "280"))),
+    "damaged": ("band_11.npy",
+                lambda path: (path.unlink(), path.write_text("<html>not found</html>"))),
+    "its shape is (256, 256, 1, 4), not (256, 256, 1)":
+        ("human_pixel_masks.npy", lambda path: replace(path, np.zeros((256, 256, 1, 4), int))),
+    "its shape is (256, 8, 256), not (256, 256, 8)":
+        ("band_11.npy", lambda path: replace(path, np.zeros((256, 8, 256), np.float32))),
+    "65,536 of 65,536 pixels of frame 4 are NaN":
+        ("band_11.npy", lambda path: replace(path, np.full((256, 256, 8), np.nan, np.float32))),
+    "a mask has values 0 and 1":
+        ("human_pixel_masks.npy", lambda path: replace(path, np.full((256, 256, 1), 255))),
+    "holds <U3, not numbers":
+        ("band_14.npy", lambda path: replace(path, np.full((256, 256, 8), "280"))),
 }
 
 @pytest.mark.parametrize("says", BAD)
@@ -205,22 +225,27 @@ def test_a_bad_file_is_named_in_one_line(copy, says):
     path = records(copy / "validation")[0] / name
     spoil(path)
     with pytest.raises(ValueError) as e: contrails.Contrails(str(copy), sample=None).prepare_data()
-    assert str(e.value).startswith(f"{path}: ") and says in str(e.value) and "\n" not in str(e.value)
+    assert str(e.value).startswith(f"{path}: ") and says in str(e.value)
+    assert "\n" not in str(e.value)
 
 
 def test_bad_files_are_named_before_a_run_begins(copy, tmp_path):
-    paths = [record / name for record, name in zip(records(copy / "train"), ("band_11.npy", "human_pixel_masks.npy"))]
+    names = "band_11.npy", "human_pixel_masks.npy"
+    paths = [record / name for record, name in zip(records(copy / "train"), names)]
     for path in paths: path.unlink()
-    done = command("mlkit_train", CONFIG, f"paths.data_dir={copy.parent}", f"runs={tmp_path / 'runs'}", "data.sample=null", code=2)
+    done = command("mlkit_train", CONFIG, f"paths.data_dir={copy.parent}",
+                   f"runs={tmp_path / 'runs'}", "data.sample=null", code=2)
     said, = [line for line in (done.stdout + done.stderr).splitlines() if str(paths[0]) in line]
     assert said.count("no such file") == 2 and str(paths[1]) in said
     assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
 
 
 def test_no_data_and_none_to_be_made(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"): contrails.Contrails(str(tmp_path / "nowhere"), sample=None).prepare_data()
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        contrails.Contrails(str(tmp_path / "nowhere"), sample=None).prepare_data()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="train: no records in it"): contrails.Contrails(str(tmp_path / "empty"), sample=None).prepare_data()
+    with pytest.raises(FileNotFoundError, match="train: no records in it"):
+        contrails.Contrails(str(tmp_path / "empty"), sample=None).prepare_data()
 
 
 # Loss, measure, baseline, net
@@ -232,7 +257,8 @@ def test_global_dice_is_f1_of_all_pixels(shape):
     logits, target = torch.randn(shape), (torch.rand(shape) < 0.2).to(torch.uint8)
     metric = contrails.GlobalDice()
     for some in torch.arange(shape[0]).split(3): metric.update(logits[some], target[some])
-    assert float(metric.compute()) == pytest.approx(f1_score(target.flatten(), logits.flatten() > 0), abs=1e-6)
+    assert float(metric.compute()) == pytest.approx(f1_score(target.flatten(),
+                                                             logits.flatten() > 0), abs=1e-6)
     metric.reset()
     metric.update(-logits.abs(), 0 * target)
     assert metric.compute() == 1
@@ -265,7 +291,8 @@ def test_the_best_threshold_is_the_best_of_all():
 
 def test_the_net_takes_any_size_and_learns_in_every_weight():
     net = contrails.LightUNet(3, 1)
-    for h, w in [(256, 256), (64, 96), (37, 51)]: assert net(torch.rand(2, 3, h, w)).shape == (2, 1, h, w)
+    for h, w in [(256, 256), (64, 96), (37, 51)]:
+        assert net(torch.rand(2, 3, h, w)).shape == (2, 1, h, w)
     net(torch.rand(2, 3, 64, 64)).square().mean().backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
     with pytest.raises(ValueError, match="widths is empty"): contrails.LightUNet(widths=[])
@@ -277,7 +304,8 @@ def test_a_crop_is_of_image_and_mask_alike():
     x, target = contrails.RandomCrop(16)(at.clone(), at.long())
     assert x.shape == (8, 1, 16, 16) and torch.equal(x.long(), target)
     assert len({float(o[0, 0, 0]) for o in x}) > 1, "each at a place of its own"
-    assert torch.equal(x[0, 0], at[0, 0, int(x[0, 0, 0, 0]) // 50:, int(x[0, 0, 0, 0]) % 50:][:16, :16])
+    assert torch.equal(x[0, 0],
+                       at[0, 0, int(x[0, 0, 0, 0]) // 50:, int(x[0, 0, 0, 0]) % 50:][:16, :16])
 
 
 # The submission
@@ -291,7 +319,8 @@ def test_run_lengths_go_down_the_columns_and_come_back():
         covered = [] if text == "-" else [int(o) for o in text.split()]
         pixels = {s + k for s, n in zip(covered[::2], covered[1::2]) for k in range(n)}
         assert pixels == {x * h + y + 1 for y in range(h) for x in range(w) if mask[y, x]}
-        assert len(covered) // 2 == sum(1 for p in pixels if p - 1 not in pixels), "the runs are as long as can be"
+        starts = sum(1 for p in pixels if p - 1 not in pixels)
+        assert len(covered) // 2 == starts, "the runs are as long as can be"
         assert np.array_equal(contrails.rle_decode(text, (h, w)), mask)
     assert contrails.rle_encode(np.zeros((4, 4))) == "-"
 
@@ -300,7 +329,8 @@ def test_run_lengths_go_down_the_columns_and_come_back():
 def test_bad_run_lengths_are_refused(text):
     if text == "": assert not contrails.rle_decode(text, (3, 3)).any()  # what some write for none
     else:
-        with pytest.raises(ValueError, match="run-length encoding"): contrails.rle_decode(text, (3, 3))
+        with pytest.raises(ValueError, match="run-length encoding"):
+            contrails.rle_decode(text, (3, 3))
 
 
 def test_the_submission_says_what_the_model_says(sky, tmp_path):
@@ -312,7 +342,8 @@ def test_the_submission_says_what_the_model_says(sky, tmp_path):
     with open(tmp_path / "submission.csv", newline="") as f: rows = list(csv.reader(f))
     record, = records(sky / "test")
     assert rows[0] == ["record_id", "encoded_pixels"] and [o[0] for o in rows[1:]] == [record.name]
-    expected = np.round((np.load(record / "band_14.npy")[..., 4].clip(243, 303) - 243) / 60 * 255) <= 127
+    kelvin = np.load(record / "band_14.npy")[..., 4].clip(243, 303)
+    expected = np.round((kelvin - 243) / 60 * 255) <= 127
     assert np.array_equal(contrails.rle_decode(rows[1][1]), expected)
 
 
@@ -323,11 +354,14 @@ def test_paths_by_interpolation():
 
 
 def test_callbacks_are_options_of_a_group():
-    names = lambda *o: {type(c).__name__ for c in build(load_config(CONFIG, *o).callbacks).values() if c}
+    names = lambda *o: {type(c).__name__
+                        for c in build(load_config(CONFIG, *o).callbacks).values() if c}
     assert names() == {"RichProgressBar", "Checkpoint", "EarlyStopping", "LearningRateMonitor"}
-    assert names("callbacks=[default,lr_monitor]") == {"Progress", "Checkpoint", "LearningRateMonitor"}
+    assert names("callbacks=[default,lr_monitor]") == {"Progress", "Checkpoint",
+                                                       "LearningRateMonitor"}
     assert names("callbacks.early_stopping=null") == names() - {"EarlyStopping"}
-    assert all(load_config(CONFIG, *o).callbacks.checkpoint.monitor == "val/dice" for o in ([], ["callbacks=default"]))
+    assert all(load_config(CONFIG, *o).callbacks.checkpoint.monitor == "val/dice"
+               for o in ([], ["callbacks=default"]))
 
 
 @pytest.fixture(scope="module")
@@ -343,13 +377,16 @@ def test_the_job(finished, figure):
     figure(f"contrails: test/dice {run.metrics['test/dice']:.3f} in {seconds:.0f} s")
     data = contrails.Contrails(str(folder / "contrails"), sample=None, seed=42)
     data.setup()
-    threshold, _ = contrails.best_threshold(data.images["train"], data.masks["train"])
-    found, truth = threshold(data.images["test"]).numpy(), data.masks["test"].numpy() > 0
+    images, masks = ({split: of[rows] for split, rows in data.rows.items()}
+                     for of in (data.images, data.targets))
+    threshold, _ = contrails.best_threshold(images["train"], masks["train"])
+    found, truth = threshold(images["test"]).numpy(), masks["test"].numpy() > 0
     baseline = 2 * (found & truth).sum() / (found.sum() + truth.sum())
     assert run.metrics["test/dice"] >= max(0.60, baseline + 0.15)
     assert run.info["best"]["monitor"] == "val/dice" and run.info["data"] == data.fingerprint()
     assert sum(o.stat().st_size for o in (folder / "contrails").rglob("*") if o.is_file()) < 350e6
-    with open(run.dir / "metrics.csv", newline="") as f: rates = [float(o["lr-AdamW"]) for o in csv.DictReader(f) if o["lr-AdamW"]]
+    with open(run.dir / "metrics.csv", newline="") as f:
+        rates = [float(o["lr-AdamW"]) for o in csv.DictReader(f) if o["lr-AdamW"]]
     assert max(rates) > 5 * rates[0] > 0
 
 
@@ -362,7 +399,8 @@ def test_a_past_run_is_measured_from_its_folder(finished):
 
 def test_masks_and_a_table_go_to_wandb(sky, root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
-    run = train(CONFIG, f"paths.data_dir={sky.parent}", f"runs={tmp_path}", "trainer.max_epochs=1", "logger=wandb", "callbacks=default")
+    run = train(CONFIG, f"paths.data_dir={sky.parent}", f"runs={tmp_path}", "trainer.max_epochs=1",
+                "logger=wandb", "callbacks=default")
     media = [o for o in (run.dir / "wandb").rglob("media/*/*") if o.is_file()]
     pictures = {o.name.split("_")[0] for o in media if o.suffix == ".png"}
     assert {"batch", "results", "mistakes"} <= pictures
@@ -372,7 +410,8 @@ def test_masks_and_a_table_go_to_wandb(sky, root, tmp_path, monkeypatch):
 
 def test_binary_job(sky, root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
-    run = train(CONFIG, f"paths.data_dir={sky.parent}", f"runs={tmp_path}", "trainer.max_epochs=1", "callbacks=default",
+    run = train(CONFIG, f"paths.data_dir={sky.parent}", f"runs={tmp_path}", "trainer.max_epochs=1",
+                "callbacks=default",
                 "data.binary=true", "model=contrails_binary")
     assert 0 <= run.metrics["test/dice"] <= 1
     assert run.datamodule.classes == ["no contrail", "contrail"]

@@ -1,4 +1,4 @@
-"The recipe three_or_not: its tree of files, its metrics and experiments, its pictures at W&B, and what a checkpoint tells."
+"Three or not: its files, its metrics and experiments, its pictures at W&B, a checkpoint's hparams."
 import json
 import subprocess
 import sys
@@ -51,7 +51,8 @@ def tree(tmp_path_factory) -> Path:
 def tracked(tree, tmp_path_factory) -> Run:
     "A short run from the shell, reported to W&B offline."
     folder = tmp_path_factory.mktemp("runs")
-    return job(folder, "three_or_not", "logger=wandb", "trainer.max_epochs=2", f"data.root={tree}")[0]
+    return job(folder, "three_or_not", "logger=wandb", "trainer.max_epochs=2",
+               f"data.root={tree}")[0]
 
 
 # The job
@@ -61,8 +62,10 @@ def test_the_job_from_a_shell(tmp_path, figure):
     run, seconds = job(tmp_path / "runs", "three_or_not", f"data.root={tmp_path / 'data'}")
     figure(f"three_or_not: test/acc {run.metrics['test/acc']:.4f} in {seconds:.0f} s")
     assert run.metrics["test/acc"] >= 0.985 and run.metrics["test/auroc"] > 0.99
-    assert run.metrics["test/precision"] > 0.9 and run.metrics["test/recall"] > 0.9  # always 'no': 0 and 0
-    files = {split: [len(list((tmp_path / "data" / split / c).glob("*.png"))) for c in CLASSES] for split in ("train", "test")}
+    assert run.metrics["test/precision"] > 0.9
+    assert run.metrics["test/recall"] > 0.9  # always 'no': 0 and 0
+    files = {split: [len(list((tmp_path / "data" / split / c).glob("*.png"))) for c in CLASSES]
+             for split in ("train", "test")}
     assert sum(files["train"]) == 6000 and sum(files["test"]) == 1000
     assert 0.89 < files["test"][0] / 1000 < 0.91  # the accuracy of always 'no'
 
@@ -92,12 +95,14 @@ def test_the_same_sample_has_the_same_fingerprint_anywhere(tree, tmp_path):
     data = ThreeOrNot(str(tmp_path / "a" / "digits"), sample=1200)
     (tmp_path / "a").mkdir()
     data.prepare_data()
-    assert data.fingerprint() == ThreeOrNot(str(tree)).fingerprint() != ThreeOrNot(str(tree), seed=1).fingerprint()
+    assert data.fingerprint() == ThreeOrNot(str(tree)).fingerprint()
+    assert data.fingerprint() != ThreeOrNot(str(tree), seed=1).fingerprint()
 
 
 def test_a_kill_leaves_no_half_tree(tmp_path):
     root = tmp_path / "digits"
-    line = f"from mlkit.recipes.three_or_not import write_tree; print('go', flush=True); write_tree({str(root)!r})"
+    line = ("from mlkit.recipes.three_or_not import write_tree; print('go', flush=True); "
+            f"write_tree({str(root)!r})")
     process = subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE)
     process.stdout.readline()
     while len(list(tmp_path.glob(".digits.*/train/no3/*.png"))) < 100: assert process.poll() is None
@@ -107,7 +112,8 @@ def test_a_kill_leaves_no_half_tree(tmp_path):
     write_tree(root, 120)
     assert len(list(root.glob("*/*/*.png"))) == 140
     write_tree(root, 6000)  # there already
-    assert len(list(root.glob("*/*/*.png"))) == 140 and sorted(o.name for o in tmp_path.iterdir() if o.name[0] != ".") == ["digits"]
+    assert len(list(root.glob("*/*/*.png"))) == 140
+    assert sorted(o.name for o in tmp_path.iterdir() if o.name[0] != ".") == ["digits"]
 
 
 def harm(root: Path, what: str) -> str:
@@ -129,25 +135,31 @@ def harm(root: Path, what: str) -> str:
     return f"{root}: no such folder"
 
 
-@pytest.mark.parametrize("what", ["a PNG that is none", "half a PNG", "an empty class", "other classes", "no data"])
+@pytest.mark.parametrize("what",
+                         ["a PNG that is none", "half a PNG", "an empty class", "other classes",
+                          "no data"])
 def test_bad_files(tmp_path, what):
     write_tree(tmp_path / "digits", 120)
     said = harm(tmp_path / "digits", what)
-    with pytest.raises((ValueError, OSError)) as error: ThreeOrNot(str(tmp_path / "digits"), sample=None).prepare_data()
+    with pytest.raises((ValueError, OSError)) as error:
+        ThreeOrNot(str(tmp_path / "digits"), sample=None).prepare_data()
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
 def test_bad_files_from_a_shell(root, tmp_path):
     write_tree(tmp_path / "digits", 120)
     said = harm(tmp_path / "digits", "an empty class")
-    done = command("mlkit_train", "configs/three_or_not.yaml", f"data.root={tmp_path / 'digits'}", f"runs={tmp_path / 'runs'}")
+    done = command("mlkit_train", "configs/three_or_not.yaml", f"data.root={tmp_path / 'digits'}",
+                   f"runs={tmp_path / 'runs'}")
     lines = (done.stdout + done.stderr).strip().splitlines()
-    assert done.returncode == 2 and len(lines) == 1 and said in lines[0] and not (tmp_path / "runs").exists()
+    assert done.returncode == 2 and len(lines) == 1 and said in lines[0]
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("n", [0, 119, 6001])
 def test_a_sample_that_cannot_be_had(tmp_path, n):
-    with pytest.raises(ValueError, match=f"sample={n}: a number from 120 to 6000"): ThreeOrNot(str(tmp_path / "no"), n).prepare_data()
+    with pytest.raises(ValueError, match=f"sample={n}: a number from 120 to 6000"):
+        ThreeOrNot(str(tmp_path / "no"), n).prepare_data()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,7 +182,8 @@ class Given(pl.LightningDataModule):
 @pytest.mark.parametrize("name", ["base", "experiments/002"])
 def test_metrics_and_loss_against_scikit_learn(name, tmp_path):
     model = build(config(name).model, net=nn.Identity())
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path, callbacks=[RocCurve()])
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False,
+                         default_root_dir=tmp_path, callbacks=[RocCurve()])
     found = trainer.test(model, Given(), verbose=False)[0]
     logits, target = (o.numpy() for o in scored())
     logits = logits.astype(float)
@@ -213,16 +226,20 @@ def test_each_experiment_says_only_what_differs(root):
 
 
 def test_each_experiment_changes_what_is_built(tree):
-    base, one, two, three = (config(o) for o in ("base", *(f"experiments/{n}" for n in EXPERIMENTS[:3])))
+    base, one, two, three = (config(o)
+                             for o in ("base", *(f"experiments/{n}" for n in EXPERIMENTS[:3])))
     kinds = lambda cfg: [type(o).__name__ for o in build(cfg.model.net).body]
     assert "BatchNorm1d" in kinds(base) and kinds(one) == ["Flatten", "Linear", "ReLU", "Dropout"]
-    assert build(one.model.net).num_features == 100 and build(one.model).augment is None is build(one.model).scheduler
+    assert build(one.model.net).num_features == 100
+    assert build(one.model).augment is None is build(one.model).scheduler
     assert build(two.model.loss).weight.tolist() == [1, 9] and build(base.model.loss).weight is None
     sizes = [build(cfg.data, root=str(tree)).batch_size for cfg in (base, one, two, three)]
-    assert sizes == [64, 25, 64, 32] and three.trainer.max_epochs > base.trainer.max_epochs > one.trainer.max_epochs
+    assert sizes == [64, 25, 64, 32]
+    assert three.trainer.max_epochs > base.trainer.max_epochs > one.trainer.max_epochs
     for cfg in (base, one, two, three):
         told = build(cfg.model).hparams
-        assert told["hidden"] == list(cfg.model.net.hidden) and told["batch_size"] == cfg.data.batch_size
+        assert told["hidden"] == list(cfg.model.net.hidden)
+        assert told["batch_size"] == cfg.data.batch_size
         assert told["lr"] == cfg.optimizer.lr and told["max_epochs"] == cfg.trainer.max_epochs
 
 
@@ -235,10 +252,12 @@ def test_debug_from_a_shell(root, tree, tmp_path):
 
 def test_what_wandb_was_told(tracked):
     file = next(tracked.dir.glob("wandb/*/*.wandb"))
-    text = subprocess.run([SCRIPTS / "wandb", "leet", "inspect", file, "--json"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([SCRIPTS / "wandb", "leet", "inspect", file, "--json"],
+                          capture_output=True, text=True, check=True).stdout
     records = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     rows = [o["history"]["item"] for o in records if o["type"] == "history"]
-    sent = {k.removesuffix(".filenames"): v[0] for row in rows for k, v in row.items() if k.endswith(".filenames")}
+    sent = {k.removesuffix(".filenames"): v[0] for row in rows
+            for k, v in row.items() if k.endswith(".filenames")}
     assert {"batch", "results", "mistakes", "confusion", "roc", "curves"} <= set(sent)
     for path in sent.values():
         with Image.open(next(tracked.dir.glob(f"wandb/*/files/{path}"))) as image: image.load()
@@ -253,9 +272,12 @@ def test_a_model_tells_what_it_was_trained_with(tracked):
     assert run.cfg.trainer.max_epochs == 2 and run.cfg.optimizer.lr == 0.005
     kept = torch.load(tracked.checkpoint(), weights_only=True)
     assert kept["hyper_parameters"] == wanted
-    loaded = BinaryClassifier.load_from_checkpoint(tracked.checkpoint(), net=MLP((1, 28, 28), 2, wanted["hidden"]), weights_only=True)
+    loaded = BinaryClassifier.load_from_checkpoint(tracked.checkpoint(),
+                                                   net=MLP((1, 28, 28), 2, wanted["hidden"]),
+                                                   weights_only=True)
     assert dict(loaded.hparams) == wanted
-    for name, weight in loaded.state_dict().items(): assert weight.equal(run.model.state_dict()[name])
+    for name, weight in loaded.state_dict().items():
+        assert weight.equal(run.model.state_dict()[name])
     again = evaluate(tracked.dir)
     assert again["test/auroc"] == tracked.metrics["test/auroc"]
 
@@ -272,5 +294,6 @@ def test_grids_of_five_by_five(tracked):
     assert len(axes) == 25 and len({round(ax.get_position().x0, 3) for ax in axes}) == 5
     for i, ax in zip(hardest, axes):
         right = judged.pred[i] == judged.target[i]
-        assert ax.title.get_color() == ("#009E73" if right else "#D55E00") and ax.get_title()[0] == ("✓" if right else "✗")
+        assert ax.title.get_color() == ("#009E73" if right else "#D55E00")
+        assert ax.get_title()[0] == ("✓" if right else "✗")
     assert {ax.get_title()[0] for ax in axes} == {"✓", "✗"}

@@ -19,14 +19,13 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
-from mlkit import target as module
 from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.locate import locate, register
 from mlkit.parts.outline import outline
 from mlkit.parts.signature import produces, signature
-from mlkit.parts.trust import TargetError, Untrusted
+from mlkit.parts.trust import TargetError, Trust, Untrusted, homes
 from notebooks import without_recipes
 
 ROOT = Path(__file__).parents[1]
@@ -51,77 +50,128 @@ def write(path: Path, text: str) -> Path:
 
 SHELL, CODE = "touch MARK", "open('MARK', 'w')"
 HOSTILE = {  # target -> the arguments it is given
-    "os.system": [SHELL], "posix.system": [SHELL], "os.popen": [SHELL], "os.execvp": ["touch", ["touch", "MARK"]],
-    "os.posix_spawnp": ["touch", ["touch", "MARK"], {}], "os.remove": ["KEEP"], "os.putenv": ["PATH", "/"], "os.kill": [0, 15],
-    "builtins.eval": [CODE], "builtins.exec": [CODE], "builtins.compile": [CODE, "x", "exec"], "builtins.open": ["MARK", "w"],
-    "builtins.__import__": ["antigravity"], "builtins.getattr": [{}, "get"], "builtins.vars": [], "builtins.type": ["T", [], {}],
+    "os.system": [SHELL], "posix.system": [SHELL], "os.popen": [SHELL],
+    "os.execvp": ["touch", ["touch", "MARK"]], "os.posix_spawnp": ["touch", ["touch", "MARK"], {}],
+    "os.remove": ["KEEP"], "os.putenv": ["PATH", "/"], "os.kill": [0, 15], "builtins.eval": [CODE],
+    "builtins.exec": [CODE], "builtins.compile": [CODE, "x", "exec"],
+    "builtins.open": ["MARK", "w"], "builtins.__import__": ["antigravity"],
+    "builtins.getattr": [{}, "get"], "builtins.vars": [], "builtins.type": ["T", [], {}],
     "builtins.dict": [], "datetime.timedelta": [1], "getattr": [{}, "get"], "eval": [CODE],
-    "subprocess.run": [["touch", "MARK"]], "subprocess.Popen": [["touch", "MARK"]], "subprocess.getoutput": [SHELL],
-    "shutil.rmtree": ["KEPT"], "shutil.copyfile": ["KEEP", "MARK"], "shutil.os.system": [SHELL], "pathlib.Path.write_text": ["MARK", "x"],
-    "logging.os.system": [SHELL], "logging.FileHandler": ["MARK"], "logging.config.dictConfig": [{}], "logging.sys.modules.clear": [],
-    "code.interact": [], "code.InteractiveInterpreter": [], "runpy.run_path": ["evil.py"], "runpy.run_module": ["evil"],
-    "pdb.Pdb._getval": [None, CODE], "pdb.run": [CODE], "bdb.Bdb.run": [None, CODE], "timeit.timeit": [CODE], "profile.run": [CODE],
-    "trace.Trace": [], "cProfile.run": [CODE], "doctest.testfile": ["evil.py"], "antigravity.fly_genie": [], "this.s": [],
-    "importlib.import_module": ["evil"], "importlib.reload": [None], "imp.load_source": ["evil", "evil.py"], "pkgutil.resolve_name": ["os:system"],
-    "pydoc.locate": ["evil"], "pydoc.pipepager": ["", SHELL], "ctypes.CDLL": ["libc.so.6"], "ctypes.cdll.LoadLibrary": ["libc.so.6"],
-    "pickle.loads": ["cos\nsystem\n(S'touch MARK'\ntR."], "pickle.load": [None], "_pickle.loads": [""], "marshal.loads": [""],
-    "shelve.open": ["MARK"], "dbm.open": ["MARK", "c"], "sqlite3.connect": ["MARK"], "numpy.load": ["evil.npy", None, True],
-    "numpy.fromfile": ["KEEP"], "numpy.save": ["MARK", [1]], "numpy.f2py.compile": [CODE], "numpy.ctypeslib.load_library": ["x", "."],
-    "numpy.ndarray.tofile": [None, "MARK"], "numpy.testing.rundocs": ["evil.py"], "numpy.torch.nn.Identity": [],
-    "pandas.read_pickle": ["evil.pkl"], "pandas.eval": ["@__import__('os').system('touch MARK')"], "pandas.DataFrame.to_csv": [None, "MARK"],
-    "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch MARK']"], "yaml.load": ["1", None], "omegaconf.OmegaConf.load": ["x"],
-    "operator.attrgetter": ["x"], "operator.methodcaller": ["system", SHELL], "functools.partial": ["print"], "functools.reduce": [],
-    "types.FunctionType": [None, {}], "types.CodeType": [], "webbrowser.open": ["file:///"], "webbrowser.GenericBrowser": ["touch"],
-    "socket.socket": [], "socket.create_connection": [["127.0.0.1", 9]], "http.server.HTTPServer": [["", 0], None],
-    "urllib.request.urlopen": ["file:///etc/hostname"], "urllib.request.urlretrieve": ["file:///etc/hostname", "MARK"],
-    "smtplib.SMTP": ["127.0.0.1"], "multiprocessing.Process": [], "threading.Thread": [], "signal.raise_signal": [15], "sys.exit": [3],
-    "sys.setrecursionlimit": [10], "sys.addaudithook": [None], "atexit.register": ["print"], "tempfile.mkstemp": [], "zipfile.ZipFile": ["MARK", "w"],
-    "matplotlib.pyplot.savefig": ["MARK"], "PIL.Image.open": ["KEEP"], "tqdm.tqdm.write": ["x"], "fsspec.open": ["MARK", "w"],
-    "torch.load": ["evil.pt", None, None], "torch.serialization.load": ["evil.pt"], "torch.save": [[1], "MARK"],
-    "torch.from_file": ["MARK", True, 4], "torch.UntypedStorage.from_file": ["MARK", True, 4], "torch.FloatStorage.from_file": ["MARK", True, 4],
-    "torch.storage._load_from_bytes": [""], "torch.hub.load": ["evil", "model", "local"], "torch.hub.load_state_dict_from_url": ["file:///x"],
-    "torch.hub.download_url_to_file": ["file:///etc/hostname", "MARK"], "torch.utils.model_zoo.load_url": ["file:///x"],
-    "torch.utils.cpp_extension.load_inline": ["x", ""], "torch.utils.cpp_extension.subprocess.run": [["touch", "MARK"]],
-    "torch.jit.load": ["evil.pt"], "torch.jit.CompilationUnit": ["def f(): pass"], "torch.jit.script": [None], "torch.jit.ScriptModule.define": [None, ""],
-    "torch.import_ir_module": [None, "evil.pt"], "torch.PyTorchFileWriter": ["MARK"], "torch.PyTorchFileReader": ["KEEP"], "torch.CompilationUnit": [""],
-    "torch.ops.load_library": ["evil.so"], "torch.ops.aten.add": [1, 2], "torch.ops.aten.from_file": ["MARK", True, 4], "torch.classes.load_library": ["evil.so"],
-    "torch.package.PackageImporter": ["evil.pt"], "torch.package.PackageExporter": ["MARK"], "torch.utils.collect_env.run": [SHELL],
-    "torch.utils.benchmark.Timer": [CODE], "torch.utils.data.datapipes.utils.decoder.basichandlers": ["pickle", ""],
-    "torch.utils.data.datapipes.iter.FileOpener": [["MARK"], "w"], "torch.utils.data.datapipes.dataframe.dataframes.CaptureGetAttr": [None, "x", {}],
-    "torch.utils.tensorboard.SummaryWriter": ["MARK"], "torch.fx.GraphModule": [{}, None], "torch.fx.Graph": [], "torch.fx.symbolic_trace": [None],
-    "torch.compile": [None], "torch.nn.Module.compile": [None], "torch._dynamo.optimize": [], "torch._inductor.compile": [None, []],
-    "torch.export.load": ["evil.pt2"], "torch.onnx.export": [None, [], "MARK"], "torch.multiprocessing.spawn": [None], "torch.multiprocessing.Process": [],
-    "torch.distributed.run.main": [["evil.py"]], "torch.distributed.launch.main": [["evil.py"]], "torch.distributed.rpc.rpc_sync": ["a", None],
-    "torch.distributed.elastic.multiprocessing.start_processes": [], "torch.distributed.init_process_group": ["gloo"], "torch.distributed.FileStore": ["MARK", 1],
-    "torch.distributed.checkpoint.load": [{}], "torch.distributed.launcher.api.launch_agent": [], "torch.testing._internal.common_utils.run_tests": [],
-    "torch.os.system": [SHELL], "torch.nn.modules.linear.math.sqrt": [1], "torch.nn.functional.importlib.import_module": ["evil"],
-    "torch.nn.functional.torch.hub.load": ["evil", "model", "local"], "torch.utils.data.dataloader.python_multiprocessing.Process": [],
-    "torch.utils.data.dataloader.os.system": [SHELL], "torch.nn.Linear.__init__": [None, 1, 1], "torch.nn.Linear.__init__.__globals__": [],
-    "torch.nn.Linear.__class__": ["T", [], {}], "torch.nn.Linear.mro": [], "torch.nn.Module.load_state_dict": [None, {}],
-    "torch.nn.modules.linear.sys.modules": [], "torch.nn.__builtins__.eval": [CODE], "torch.nn.functional.Callable": [], "torch.Tensor.data_ptr": [None],
-    "torch.Tensor.numpy": [None], "torch.cuda.jiterator._create_jit_fn": [CODE], "torch.func.linearize": [None], "torch.library.Library": ["x", "DEF"],
-    "torch.random.contextlib.ExitStack": [], "torch.distributions.utils.torch.os.system": [SHELL], "torch.backends.cuda.sys.exit": [3],
-    "torchmetrics.functional.text.bert.os.system": [SHELL], "torchmetrics.utilities.imports.shutil.which": ["sh"], "torchmetrics.metric.pickle.loads": [""],
-    "pytorch_lightning.cli.LightningCLI": [], "pytorch_lightning.Trainer.fit": [None], "pytorch_lightning.Trainer.save_checkpoint": [None, "MARK"],
-    "pytorch_lightning.LightningModule.load_from_checkpoint": ["evil.ckpt"], "pytorch_lightning.LightningDataModule.load_from_checkpoint": ["evil.ckpt"],
-    "pytorch_lightning.core.saving.save_hparams_to_yaml": ["MARK", {}], "pytorch_lightning.core.saving.load_hparams_from_yaml": ["evil.yaml"],
-    "pytorch_lightning.trainer.trainer.os.system": [SHELL], "pytorch_lightning.trainer.trainer.logging.os.system": [SHELL],
-    "pytorch_lightning.loggers.wandb.os.popen": [SHELL], "pytorch_lightning.utilities.upgrade_checkpoint.main": [],
-    "pytorch_lightning.callbacks.timer.time.sleep": [9], "pytorch_lightning.callbacks.lambda_function.Callable": [],
+    "subprocess.run": [["touch", "MARK"]], "subprocess.Popen": [["touch", "MARK"]],
+    "subprocess.getoutput": [SHELL], "shutil.rmtree": ["KEPT"], "shutil.copyfile": ["KEEP", "MARK"],
+    "shutil.os.system": [SHELL], "pathlib.Path.write_text": ["MARK", "x"],
+    "logging.os.system": [SHELL], "logging.FileHandler": ["MARK"],
+    "logging.config.dictConfig": [{}], "logging.sys.modules.clear": [], "code.interact": [],
+    "code.InteractiveInterpreter": [], "runpy.run_path": ["evil.py"], "runpy.run_module": ["evil"],
+    "pdb.Pdb._getval": [None, CODE], "pdb.run": [CODE], "bdb.Bdb.run": [None, CODE],
+    "timeit.timeit": [CODE], "profile.run": [CODE], "trace.Trace": [], "cProfile.run": [CODE],
+    "doctest.testfile": ["evil.py"], "antigravity.fly_genie": [], "this.s": [],
+    "importlib.import_module": ["evil"], "importlib.reload": [None],
+    "imp.load_source": ["evil", "evil.py"], "pkgutil.resolve_name": ["os:system"],
+    "pydoc.locate": ["evil"], "pydoc.pipepager": ["", SHELL], "ctypes.CDLL": ["libc.so.6"],
+    "ctypes.cdll.LoadLibrary": ["libc.so.6"], "pickle.loads": ["cos\nsystem\n(S'touch MARK'\ntR."],
+    "pickle.load": [None], "_pickle.loads": [""], "marshal.loads": [""], "shelve.open": ["MARK"],
+    "dbm.open": ["MARK", "c"], "sqlite3.connect": ["MARK"], "numpy.load": ["evil.npy", None, True],
+    "numpy.fromfile": ["KEEP"], "numpy.save": ["MARK", [1]], "numpy.f2py.compile": [CODE],
+    "numpy.ctypeslib.load_library": ["x", "."], "numpy.ndarray.tofile": [None, "MARK"],
+    "numpy.testing.rundocs": ["evil.py"], "numpy.torch.nn.Identity": [],
+    "pandas.read_pickle": ["evil.pkl"], "pandas.eval": ["@__import__('os').system('touch MARK')"],
+    "pandas.DataFrame.to_csv": [None, "MARK"],
+    "yaml.unsafe_load": ["!!python/object/apply:os.system ['touch MARK']"],
+    "yaml.load": ["1", None], "omegaconf.OmegaConf.load": ["x"], "operator.attrgetter": ["x"],
+    "operator.methodcaller": ["system", SHELL], "functools.partial": ["print"],
+    "functools.reduce": [], "types.FunctionType": [None, {}], "types.CodeType": [],
+    "webbrowser.open": ["file:///"], "webbrowser.GenericBrowser": ["touch"], "socket.socket": [],
+    "socket.create_connection": [["127.0.0.1", 9]], "http.server.HTTPServer": [["", 0], None],
+    "urllib.request.urlopen": ["file:///etc/hostname"],
+    "urllib.request.urlretrieve": ["file:///etc/hostname", "MARK"], "smtplib.SMTP": ["127.0.0.1"],
+    "multiprocessing.Process": [], "threading.Thread": [], "signal.raise_signal": [15],
+    "sys.exit": [3], "sys.setrecursionlimit": [10], "sys.addaudithook": [None],
+    "atexit.register": ["print"], "tempfile.mkstemp": [], "zipfile.ZipFile": ["MARK", "w"],
+    "matplotlib.pyplot.savefig": ["MARK"], "PIL.Image.open": ["KEEP"], "tqdm.tqdm.write": ["x"],
+    "fsspec.open": ["MARK", "w"], "torch.load": ["evil.pt", None, None],
+    "torch.serialization.load": ["evil.pt"], "torch.save": [[1], "MARK"],
+    "torch.from_file": ["MARK", True, 4], "torch.UntypedStorage.from_file": ["MARK", True, 4],
+    "torch.FloatStorage.from_file": ["MARK", True, 4], "torch.storage._load_from_bytes": [""],
+    "torch.hub.load": ["evil", "model", "local"],
+    "torch.hub.load_state_dict_from_url": ["file:///x"],
+    "torch.hub.download_url_to_file": ["file:///etc/hostname", "MARK"],
+    "torch.utils.model_zoo.load_url": ["file:///x"],
+    "torch.utils.cpp_extension.load_inline": ["x", ""],
+    "torch.utils.cpp_extension.subprocess.run": [["touch", "MARK"]], "torch.jit.load": ["evil.pt"],
+    "torch.jit.CompilationUnit": ["def f(): pass"], "torch.jit.script": [None],
+    "torch.jit.ScriptModule.define": [None, ""], "torch.import_ir_module": [None, "evil.pt"],
+    "torch.PyTorchFileWriter": ["MARK"], "torch.PyTorchFileReader": ["KEEP"],
+    "torch.CompilationUnit": [""], "torch.ops.load_library": ["evil.so"],
+    "torch.ops.aten.add": [1, 2], "torch.ops.aten.from_file": ["MARK", True, 4],
+    "torch.classes.load_library": ["evil.so"], "torch.package.PackageImporter": ["evil.pt"],
+    "torch.package.PackageExporter": ["MARK"], "torch.utils.collect_env.run": [SHELL],
+    "torch.utils.benchmark.Timer": [CODE],
+    "torch.utils.data.datapipes.utils.decoder.basichandlers": ["pickle", ""],
+    "torch.utils.data.datapipes.iter.FileOpener": [["MARK"], "w"],
+    "torch.utils.data.datapipes.dataframe.dataframes.CaptureGetAttr": [None, "x", {}],
+    "torch.utils.tensorboard.SummaryWriter": ["MARK"], "torch.fx.GraphModule": [{}, None],
+    "torch.fx.Graph": [], "torch.fx.symbolic_trace": [None], "torch.compile": [None],
+    "torch.nn.Module.compile": [None], "torch._dynamo.optimize": [],
+    "torch._inductor.compile": [None, []], "torch.export.load": ["evil.pt2"],
+    "torch.onnx.export": [None, [], "MARK"], "torch.multiprocessing.spawn": [None],
+    "torch.multiprocessing.Process": [], "torch.distributed.run.main": [["evil.py"]],
+    "torch.distributed.launch.main": [["evil.py"]], "torch.distributed.rpc.rpc_sync": ["a", None],
+    "torch.distributed.elastic.multiprocessing.start_processes": [],
+    "torch.distributed.init_process_group": ["gloo"], "torch.distributed.FileStore": ["MARK", 1],
+    "torch.distributed.checkpoint.load": [{}], "torch.distributed.launcher.api.launch_agent": [],
+    "torch.testing._internal.common_utils.run_tests": [], "torch.os.system": [SHELL],
+    "torch.nn.modules.linear.math.sqrt": [1],
+    "torch.nn.functional.importlib.import_module": ["evil"],
+    "torch.nn.functional.torch.hub.load": ["evil", "model", "local"],
+    "torch.utils.data.dataloader.python_multiprocessing.Process": [],
+    "torch.utils.data.dataloader.os.system": [SHELL], "torch.nn.Linear.__init__": [None, 1, 1],
+    "torch.nn.Linear.__init__.__globals__": [], "torch.nn.Linear.__class__": ["T", [], {}],
+    "torch.nn.Linear.mro": [], "torch.nn.Module.load_state_dict": [None, {}],
+    "torch.nn.modules.linear.sys.modules": [], "torch.nn.__builtins__.eval": [CODE],
+    "torch.nn.functional.Callable": [], "torch.Tensor.data_ptr": [None],
+    "torch.Tensor.numpy": [None], "torch.cuda.jiterator._create_jit_fn": [CODE],
+    "torch.func.linearize": [None], "torch.library.Library": ["x", "DEF"],
+    "torch.random.contextlib.ExitStack": [], "torch.distributions.utils.torch.os.system": [SHELL],
+    "torch.backends.cuda.sys.exit": [3], "torchmetrics.functional.text.bert.os.system": [SHELL],
+    "torchmetrics.utilities.imports.shutil.which": ["sh"], "torchmetrics.metric.pickle.loads": [""],
+    "pytorch_lightning.cli.LightningCLI": [], "pytorch_lightning.Trainer.fit": [None],
+    "pytorch_lightning.Trainer.save_checkpoint": [None, "MARK"],
+    "pytorch_lightning.LightningModule.load_from_checkpoint": ["evil.ckpt"],
+    "pytorch_lightning.LightningDataModule.load_from_checkpoint": ["evil.ckpt"],
+    "pytorch_lightning.core.saving.save_hparams_to_yaml": ["MARK", {}],
+    "pytorch_lightning.core.saving.load_hparams_from_yaml": ["evil.yaml"],
+    "pytorch_lightning.trainer.trainer.os.system": [SHELL],
+    "pytorch_lightning.trainer.trainer.logging.os.system": [SHELL],
+    "pytorch_lightning.loggers.wandb.os.popen": [SHELL],
+    "pytorch_lightning.utilities.upgrade_checkpoint.main": [],
+    "pytorch_lightning.callbacks.timer.time.sleep": [9],
+    "pytorch_lightning.callbacks.lambda_function.Callable": [],
     "pytorch_lightning.strategies.launchers.subprocess_script.subprocess.Popen": [["touch", "MARK"]],
-    "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"], "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
+    "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"],
+    "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
     "lightning_fabric.utilities.cloud_io._load": ["evil.pt"], "lightning_fabric.cli.main": [],
-    "mlkit.train.train": [MNIST], "mlkit.use.load_run": ["."], "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
-    "mlkit.parts.build.build": [{}], "mlkit.build.locate": ["os.system"], "mlkit.parts.locate.locate": ["os.system", None, ["posix"]],
-    "mlkit.parts.locate.register": ["print"], "mlkit.target.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]], "mlkit.cli.os.system": [SHELL],
-    "mlkit.config.load.load_config": [MNIST], "mlkit.base.files.atomic": ["MARK"], "mlkit.run.os.replace": ["KEEP", "MARK"], "mlkit.base.files.write_text": ["MARK", "x"],
-    "mlkit.all.train": [MNIST], "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""], "mlkit.data.idx.write_idx": ["MARK", [1]],
-    "mlkit.base.files.atomic_folder": ["MARK"], "mlkit.datamodule.os.replace": ["KEEP", "MARK"],
-    "mlkit.datamodule.urlopen": ["file:///etc/hostname"],
-    "mlkit.callbacks.shutil.copyfile": ["KEEP", "MARK"], "mlkit.nets.torch.load": ["evil.pt"], "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
-    "mlkit.model.functools.partial": ["print"], "mlkit.model.inspect.sys.exit": [3], "evil.run": [], "evil": [], "timm.evil": [],
-    "register.alias": [], "hostile_alias": [SHELL], "hostile_partial": [], "hostile_liar": [], "hostile_bound": [SHELL], "hostile_wrapper": [SHELL],
-    "__main__.os.system": [SHELL], "__main__.__builtins__.eval": [CODE], "__main__.locate": ["os.system"], "hostile_instance": ["x"],
+    "mlkit.train.train": [MNIST], "mlkit.use.load_run": ["."],
+    "mlkit.train.shutil.rmtree": ["KEPT"], "mlkit.train.pickle.loads": [""],
+    "mlkit.parts.build.build": [{}], "mlkit.parts.build.locate": ["os.system"],
+    "mlkit.parts.locate.locate": ["os.system", None, ["posix"]],
+    "mlkit.parts.locate.register": ["print"],
+    "mlkit.parts.locate.importlib.import_module": ["evil"], "mlkit.cli.mlkit_train": [[MNIST]],
+    "mlkit.cli.os.system": [SHELL], "mlkit.config.load.load_config": [MNIST],
+    "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
+    "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
+    "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
+    "mlkit.data.idx.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.download.os.replace": ["KEEP", "MARK"],
+    "mlkit.data.download.urlopen": ["file:///etc/hostname"],
+    "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
+    "mlkit.model.nets.torch.load": ["evil.pt"],
+    "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
+    "mlkit.model.lit.functools.partial": ["print"], "mlkit.model.lit.inspect.sys.exit": [3],
+    "evil.run": [], "evil": [], "timm.evil": [], "register.alias": [], "hostile_alias": [SHELL],
+    "hostile_partial": [], "hostile_liar": [], "hostile_bound": [SHELL], "hostile_wrapper": [SHELL],
+    "__main__.os.system": [SHELL], "__main__.__builtins__.eval": [CODE],
+    "__main__.locate": ["os.system"], "hostile_instance": ["x"],
 }
 SETUP = """
 import functools, json, operator, os, sys, warnings
@@ -252,7 +302,9 @@ NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.u
     torchmetrics.image torchmetrics.text torchmetrics.audio torchmetrics.segmentation torchmetrics.clustering torchmetrics.detection
     torchmetrics.functional.classification torchmetrics.functional.image pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers
     pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins pytorch_lightning.plugins.environments
-    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.nets mlkit.model mlkit.callbacks mlkit.datamodule mlkit.augment""".split()
+    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.model.nets
+    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.model.mixing mlkit.fit.checkpoint mlkit.fit.progress mlkit.fit.batches
+    mlkit.data.mnist mlkit.data.folder mlkit.data.base""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function has_torch_function_unary
     has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError write_idx fetch""".split()
 
@@ -310,12 +362,12 @@ REVIEWED = {  # what is allowed and has such a name in its code, and why that is
 @functools.cache
 def reachable() -> dict[str, object]:
     "Every object that a config could name: an exhaustive walk over all modules that `locate` would import, and the classes in them."
-    gate, found = module.Gate(None, ()), {}
+    trust, found = Trust(), {}
     todo = list(LIBRARIES)
     while todo:
         place = importlib.import_module(todo.pop())
         below = [o.name for o in pkgutil.iter_modules(getattr(place, "__path__", []), f"{place.__name__}.")]
-        todo += [o for o in below if gate.enters(o) and "._" not in o]
+        todo += [o for o in below if trust.may_import(o) and "._" not in o]
     modules = {k: m for k, m in sys.modules.items() if k.split(".")[0] in LIBRARIES and "._" not in k and isinstance(m, types.ModuleType)}
     seen = set()
     for path, place in sorted(modules.items()):
@@ -390,27 +442,27 @@ def test_random_walks_find_no_way_out():
             obj = vars(obj)[path[-1]]
         try: got = locate(".".join(path))
         except TargetError: continue
-        assert all(module._is_open(o) for o in module._homes(got)), path
+        assert all(Trust().may_call(o) for o in homes(got)), path
 
 
 # -- homes
 
 def test_homes_of_what_passes_a_call_on():
-    homes = lambda o: [*module._homes(o)]
+    where = lambda o: [*homes(o)]
     class Local(nn.Linear):
         def forward(self, x): return x
     class Calls:
         def __call__(self): ...
-    assert homes(logging.os.system) == ["posix.system"] and homes(nn.Linear) == ["torch.nn.modules.linear.Linear"]
-    assert homes(functools.partial(nn.Linear, 3, bias=eval)) == ["torch.nn.modules.linear.Linear", "builtins.eval"]
-    assert {o.split(".")[0] for o in homes(Local)} == {__name__.split(".")[0], "torch"}
-    assert homes("".join) == ["builtins.str.join"] and homes(str.join) == ["builtins.str.join"] and homes(dict.fromkeys) == ["builtins.dict.fromkeys"]
-    assert homes(Calls())[0].startswith(__name__) and homes([].append) == ["builtins.list.append"]
-    assert homes(nn.Embedding.from_pretrained) == ["torch.nn.modules.sparse.Embedding.from_pretrained", "torch.nn.modules.sparse.Embedding"]
-    assert "posix.system" in homes(torch.autocast("cpu")(os.system)) and "posix.system" in homes(functools.lru_cache(os.system))
+    assert where(logging.os.system) == ["posix.system"] and where(nn.Linear) == ["torch.nn.modules.linear.Linear"]
+    assert where(functools.partial(nn.Linear, 3, bias=eval)) == ["torch.nn.modules.linear.Linear", "builtins.eval"]
+    assert {o.split(".")[0] for o in where(Local)} == {__name__.split(".")[0], "torch"}
+    assert where("".join) == ["builtins.str.join"] and where(str.join) == ["builtins.str.join"] and where(dict.fromkeys) == ["builtins.dict.fromkeys"]
+    assert where(Calls())[0].startswith(__name__) and where([].append) == ["builtins.list.append"]
+    assert where(nn.Embedding.from_pretrained) == ["torch.nn.modules.sparse.Embedding.from_pretrained", "torch.nn.modules.sparse.Embedding"]
+    assert "posix.system" in where(torch.autocast("cpu")(os.system)) and "posix.system" in where(functools.lru_cache(os.system))
     loop = lambda: None
     loop.__wrapped__, loop.__module__ = loop, "nowhere"
-    assert len(homes(loop)) == 2
+    assert len(where(loop)) == 2
 
 
 def lying_class(**about):
@@ -420,8 +472,8 @@ def lying_class(**about):
 
 
 def test_a_class_that_lies_about_its_home_is_found_out():
-    for about in [{}, dict(__module__="torch.nn"), dict(__module__="torch.nn", __qualname__="Linear"), dict(__module__=None), dict(__module__="mlkit.nets")]:
-        assert "subprocess.Popen" in module._homes(lying_class(**about))
+    for about in [{}, dict(__module__="torch.nn"), dict(__module__="torch.nn", __qualname__="Linear"), dict(__module__=None), dict(__module__="mlkit.model.nets")]:
+        assert "subprocess.Popen" in homes(lying_class(**about))
         register(lying_class(**about), name="a_liar")
         with pytest.raises(Untrusted, match="a_liar is subprocess.Popen"): locate("a_liar")
 
@@ -514,10 +566,23 @@ def test_the_projects_own_modules_are_trusted(project):
     assert locate("elsewhere.make", project, trust=["elsewhere"])() == 1
 
 
+def test_a_mark_opens_what_its_module_defines_and_nothing_else(project):
+    text = "_targets_ = True\nfrom mlkit.model.losses import HeadsLoss\n"
+    text += "class Mine(HeadsLoss): ...\ndef make(): ...\n"
+    write(project.parent / "other" / "elsewhere.py", text)
+    assert locate("mlkit.model.losses.accuracy") and locate("mlkit.use.trained")
+    assert locate("elsewhere.Mine", project, trust=["elsewhere"])
+    targets = ["elsewhere.Mine", "elsewhere.make", "mlkit.use.load_run", "mlkit.base.files.write_text"]
+    targets += [f"mlkit.data.mnist.{o}" for o in ("find_root", "Path", "Path.write_text")]
+    for target in targets:
+        with pytest.raises(TargetError): locate(target, project)
+    assert locate("elsewhere.HeadsLoss", project, trust=["elsewhere"]).__module__ == "mlkit.model.losses"
+
+
 def test_a_run_is_no_project(project):
     write(project / "run.json", "{}")
     write(project / "timm.py", "def make(): ...\n")
-    write(project / "registers.py", "from mlkit.target import register\n@register\ndef a_name_of_theirs(): ...\n")
+    write(project / "registers.py", "from mlkit.parts.locate import register\n@register\ndef a_name_of_theirs(): ...\n")
     for target in ("own_a.net.Net", "own_b.make", "timm.make"):
         with pytest.raises(Untrusted, match=target): locate(target, project)
     with pytest.raises(TargetError, match="'a_name_of_theirs' is not registered"): locate("a_name_of_theirs", project)
@@ -532,14 +597,14 @@ def test_a_library_in_the_projects_folder_is_still_a_library():
 
 
 def test_names_of_the_running_program(tmp_path):
-    write(tmp_path / "prog.py", "import os, sys\nfrom mlkit.target import locate\nclass Mine: ...\ndef f(): ...\n"
+    write(tmp_path / "prog.py", "import os, sys\nfrom mlkit.parts.locate import locate\nclass Mine: ...\ndef f(): ...\n"
           "print(locate('__main__.Mine') is Mine, locate('__main__.f') is f)\ntry: locate('__main__.os.system')\nexcept ValueError as e: print(e)\n")
     done = python("import runpy, sys; runpy.run_path('prog.py', run_name='__main__')", cwd=tmp_path)
     done = subprocess.run([sys.executable, "prog.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("True True\n__main__.os.system is posix.system"), done.stderr
     done = subprocess.run([sys.executable, "-m", "mlkit.cli"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
-    as_main = "import mlkit.cli, sys, types; sys.modules['__main__'] = mlkit.cli; from mlkit.target import locate; locate('__main__.mlkit_train')"
+    as_main = "import mlkit.cli, sys, types; sys.modules['__main__'] = mlkit.cli; from mlkit.parts.locate import locate; locate('__main__.mlkit_train')"
     assert "not among the parts of mlkit" in python(as_main, ok=False).stderr
 
 
@@ -551,7 +616,7 @@ def test_names_of_the_running_program(tmp_path):
     ("torch.float32", "torch.float32 is a dtype, which cannot be called"), ("3 + 4", "a target is a dotted path such as torch.nn.Linear, not '3 + 4'"),
     (3, "not 3"), ("torch..nn", "a target is a dotted path"), ("torch.nn.Linear.", "a target is a dotted path"), ("", "a target is a dotted path"),
     ("torch.nn.Linear.foo", "torch.nn.Linear has no 'foo'"), ("torch.nn.functional.relu.foo", "torch.nn.functional.relu has no 'foo'"),
-    ("Linear", "'Linear' is not registered"), ("mlkit.netz.MLP", "mlkit has no 'netz'; did you mean 'nets'?"), ("timm.create_model", "there is no module 'timm'; is it installed?"),
+    ("Linear", "'Linear' is not registered"), ("mlkit.model.netz.MLP", "mlkit.model has no 'netz'; did you mean 'nets'?"), ("timm.create_model", "there is no module 'timm'; is it installed?"),
     ("torch.nn.Linear.__init__.__globals__", "a target may not lead through __init__")])
 def test_mistakes(target, message):
     for f in (locate, outline):
@@ -627,7 +692,8 @@ def test_pydantic_models_have_signatures():
 # -- outlines
 
 OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers pytorch_lightning.strategies pytorch_lightning.profilers
-    pytorch_lightning.plugins mlkit.datamodule mlkit.model mlkit.callbacks mlkit.nets mlkit.augment""".split()
+    pytorch_lightning.plugins mlkit.data.mnist mlkit.data.folder mlkit.model.lit mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
+    mlkit.model.nets mlkit.model.augment mlkit.model.mixing""".split()
 ORACLE = """
 import json, inspect, re, sys
 import torch
@@ -684,8 +750,9 @@ assert issubclass(outline("mlkit.model.nets.ConvNet"), nn.Module) and not issubc
 assert issubclass(outline("mlkit.fit.checkpoint.Checkpoint"), outline("pytorch_lightning.callbacks.Checkpoint"))
 assert issubclass(outline("mlkit.data.mnist.MNIST"), outline("pytorch_lightning.LightningDataModule"))
 assert not issubclass(outline("mlkit.data.mnist.MNIST"), base) and "pytorch_lightning" not in sys.modules
-import mlkit.model
-assert issubclass(mlkit.model.lit.LitModel, model) and issubclass(mlkit.model.lit.LitModel, base) and outline("mlkit.model.lit.LitModel") is mlkit.model.lit.LitModel
+from mlkit.model.lit import LitModel
+assert issubclass(LitModel, model) and issubclass(LitModel, base)
+assert outline("mlkit.model.lit.LitModel") is LitModel
 """)
 
 
@@ -703,8 +770,6 @@ def said(f, target):
 for target in json.loads(sys.argv[1]):
     first = said(outline, target)
     if not isinstance(first, str) or first != said(locate, target): print(target, first, said(locate, target))
-    for o in [o for o in sys.modules if o.split(".")[0] in ("pytorch_lightning", "lightning_fabric") or o.startswith("mlkit.") and o not in
-              ("mlkit.target", "mlkit.source")]: pass
 """, json.dumps(targets))
     assert done.stdout == ""
 

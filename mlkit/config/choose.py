@@ -80,17 +80,16 @@ class _Walk:
 
     def layers(self, files: list[ConfigFile]) -> list[Source]:
         "The sources of several files, uppermost first, each laid over those after it."
-        sources, problems = [], Problems()
-        def one(file: ConfigFile, added: Iterable[Default]):
-            path = (file.package or "").removeprefix("_global_").strip(".")
-            sources[:0] = self.expand(file, _Place(above=path), added)
-        for n, file in enumerate(files):
+        sources = []
+        def one(file: ConfigFile):
             nodes = [(k, v) for s in sources for k, v in s.data.items() if isinstance(v, dict)]
             spelt_out = {k for k, v in nodes if "_target_" in v}
             self.decided |= {*self.entries, *spelt_out} - self.absent
             self.entries, self.simple = {}, set()
-            problems.each(lambda file: one(file, () if n else self.wishes.added), [file])
-        if problems: raise ConfigError(*problems)
+            above = (file.package or "").removeprefix("_global_").strip(".")
+            added = self.wishes.added if file is files[0] else ()
+            sources[:0] = self.expand(file, _Place(above=above), added)
+        gather(one, files)
         return sources
 
     def expand(self, file: ConfigFile, place: _Place, added: Iterable[Default] = ()):
@@ -102,14 +101,15 @@ class _Walk:
 
         def first(o: Default | str) -> list[Source] | Default:
             if isinstance(o, str):
-                return [file.source.below(_keys(place.above), place.picked)]
+                path = tuple(place.above.split(".")) if place.above else ()
+                return [file.source.below(path, place.picked)]
             if o.override: return []
             o = self.as_wanted(o, place)
             return o if is_reference(o.option) else self.sources(o, place)
 
+        later = replace(place, by_reference=True)
         def then(o: list[Source] | Default) -> list[Source]:
-            if isinstance(o, list): return o
-            return self.sources(self.looked_up(o), replace(place, by_reference=True))
+            return o if isinstance(o, list) else self.sources(self.looked_up(o), later)
 
         found = gather(then, gather(first, reversed(entries)))
         return [src for part in reversed(found) for src in part]
@@ -170,20 +170,19 @@ class _Walk:
         group, origin = entry.path(place.base), entry.origin
         if entry.option == "???":
             there = ", ".join(self.search.options(group))
-            why = f"choose an option: {key}=… on the command line (there are: {there})"
-            raise config_error(origin, key, why)
+            raise config_error(origin, key, f"choose an option: {key}=… on the command line "
+                                            f"(there are: {there})")
         try: file = read_config_file(self.search.find(group, entry.option, origin))
         except ConfigError as e:
             if not entry.optional or e.problems[0].origin != origin: raise
             self.absent.add(key)
             return []
         if file.name in place.files:
-            circle = " -> ".join((*place.files, file.name))
-            raise config_error(origin, "defaults", f"a circle: {circle}")
+            circle = (*place.files, file.name)
+            raise config_error(origin, "defaults", f"a circle: {' -> '.join(circle)}")
         if file.extends:
-            why = ("is for the file that is run; an option names what it builds on in its "
-                   "'defaults:' list")
-            raise config_error(file.source.origins["extends",], "extends", why)
+            raise config_error(file.source.origins["extends",], "extends", "is for the file that "
+                               "is run; an option names what it builds on in its 'defaults:' list")
         if entry.named and not file.defaults:
             if key in self.simple:
                 raise config_error(origin, key, f"the lists have '{key}: {entry.option}' twice")
@@ -203,9 +202,6 @@ class _Walk:
             raise config_error(entry.origin, key, why)
         if any(k.split("@")[0] == group for k in others):
             raise config_error(entry.origin, key, f"which one?{there}")
-
-
-def _keys(dotted: str) -> tuple: return tuple(dotted.split(".")) if dotted else ()
 
 
 def _is_hydras(entry: Default | str, place: _Place) -> bool:

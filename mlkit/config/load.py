@@ -38,14 +38,8 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
     return _compose([o for o, _ in files], search, project, changes, problems)
 
 
-def _compose(files: list[ConfigFile],  # uppermost first
-    search: SearchPath,
-    project: Path,
-    changes: list[Override],
-    problems: Problems,        # so far
-    below: Iterable[Source] = (),  # lower than all files
-    trust: Iterable[str] = (),
-) -> Config:
+def _compose(files: list[ConfigFile], search: SearchPath, project: Path, changes: list[Override],
+             problems: Problems, below: Iterable[Source] = (), trust: Iterable[str] = ()) -> Config:
     wishes = sort_changes(changes, search, problems)
     found = problems.each(lambda files: choose(files, wishes, search), [files])
     if not found: raise ConfigError(*problems)
@@ -80,22 +74,20 @@ def _config(draft: Draft, project: Path, trust: Iterable[str], options: Mapping,
     use_dotenv()
     try: return Config(draft.data, draft.links, project, trust, options, search)
     except OmegaConfBaseException as e:
-        problems = [Problem(draft.links[p][-1].origin, show_keys(p), _why_refused(v))
-                    for p, v in leaves(draft.data) if _is_refused(v)]
+        found = [(p, _refusal(v)) for p, v in leaves(draft.data)]
+        problems = [Problem(draft.links[p][-1].origin, show_keys(p), o) for p, o in found if o]
         if problems: raise ConfigError(*problems) from None
         raise config_error(draft.links[()][0].origin, "", one_line(e)) from None
 
 
-def _why_refused(value: Any) -> str:
-    if isinstance(value, str):
-        return f"{value} is no interpolation: write ${{name}}, or \\${{ for the characters"
-    return f"a config cannot hold {value!r}, a {type(value).__name__}"
-
-
-def _is_refused(value: Any) -> bool:
+def _refusal(value: Any) -> str:
+    "Why OmegaConf cannot hold a value; '' if it can."
     try: OmegaConf.create([value])
-    except OmegaConfBaseException: return True
-    return False
+    except OmegaConfBaseException:
+        if not isinstance(value, str):
+            return f"a config cannot hold {value!r}, a {type(value).__name__}"
+        return f"{value} is no interpolation: write ${{name}}, or \\${{ for the characters"
+    return ""
 
 # %% ../../nbs/config/09_load.ipynb #30494603
 def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a config to change further

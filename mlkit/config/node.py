@@ -64,11 +64,7 @@ def plain(cfg: Any,  # a config, or a node of one
 def project_of(cfg: DictConfig,  # a config, or a node of one
 ) -> Path:
     "The folder of the project that a config belongs to."
-    import sys  # until `locate` does it
-    root = _about(cfg, "_project", None) or find_root()
-    for folder in (str(root), str(root / "src")):
-        if folder not in sys.path and Path(folder).is_dir(): sys.path.append(folder)
-    return root
+    return _about(cfg, "_project", None) or find_root()
 
 
 def trust_of(cfg: DictConfig,  # a config, or a node of one

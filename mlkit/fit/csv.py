@@ -10,8 +10,8 @@ import csv, math, time
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ..base.errors import UserError
 from ..base.files import atomic

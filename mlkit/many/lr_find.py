@@ -56,15 +56,16 @@ def _lowest(
 ) -> int:                # which step
     "Where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
     if len(losses) < 10:
-        raise _NoSuggestion(f"the loss was a finite number for {len(losses)} steps only; lower min_lr")
+        says = f"the loss was a finite number for {len(losses)} steps only; lower min_lr"
+        raise _NoSuggestion(says)
     curve = _smoothed(losses, steps)
     low = int(curve.argmin())
     noise = np.std(np.diff(losses[:low + 1])) / 2**0.5 if low else np.inf
     error = noise / (2 * pi**0.5 * _width(steps))**0.5  # of a point of the curve
     if not curve[:steps // 10].mean() - curve[low] > 5 * error:
-        raise _NoSuggestion("the loss does not fall by more than its noise at any learning rate; take more steps, "
-                            "larger batches or a wider range, and see whether the net can learn at all")
-    if low == steps - 1: raise _NoSuggestion("the loss still falls at the largest learning rate; raise max_lr")
+        raise _NoSuggestion("the loss does not fall by more than its noise at any learning rate; "
+                            "take more steps, larger batches or a wider range")
+    if low == steps - 1: raise _NoSuggestion("the loss still falls at the last rate; raise max_lr")
     return low
 
 # %% ../../nbs/many/05_lr_find.ipynb #e353b819
@@ -91,11 +92,12 @@ class LRFound:
         if self.lr:
             at = np.interp(self.lr, t.lr, curve)
             ax.plot(self.lr, at, "o", color=COLORS["val"], label=f"suggestion: {self.lr:.2g}")
-        if low < high: ax.set_ylim(low - 0.1 * (high - low), high)  # what breaks out leaves the picture
+        if low < high: ax.set_ylim(low - 0.1 * (high - low), high)
         ax.legend(frameon=False, title=None if self.lr else "no suggestion")
         return fig
 
-    def __repr__(self): return f"lr_find: {self.lr:.2g}" if self.lr else f"lr_find: no suggestion: {self.why}"
+    def __repr__(self):
+        return "lr_find: " + (f"{self.lr:.2g}" if self.lr else f"no suggestion: {self.why}")
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -107,17 +109,17 @@ class _Ramp(pl.Callback):
     "Gives each optimizer step its learning rate, and notes its loss."
     def __init__(self, lrs: list[float]): self.lrs, self.losses, self.batches = lrs, [], []
 
-    def on_train_start(self, trainer, module):
+    def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
-        if n != 1: raise UserError(f"lr_find: raises the learning rate of one optimizer, and this model has {n}")
+        if n != 1: raise UserError(f"lr_find: sets the rate of one optimizer, and this model has {n}")
         trainer.strategy.lr_scheduler_configs = []
 
-    def on_train_batch_start(self, trainer, module, batch, index):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
 
-    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
-            raise UserError(f"lr_find: {type(module).__name__}.training_step gives no loss to look at")
+            raise UserError(f"lr_find: {type(pl_module).__name__}.training_step gives no loss")
         self.batches.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         if trainer.global_step == len(self.losses): return  # gradients are still being added up
         self.losses.append(sum(self.batches) / len(self.batches))
@@ -131,8 +133,9 @@ class _Ramp(pl.Callback):
         return bool(last > first.mean() + max(abs(first.mean()), 10 * first.std()))
 
 
-_INSTEAD = dict(logger=False, profiler=None, limit_val_batches=0, max_epochs=-1, max_time=None, min_epochs=None,
-                min_steps=None, devices=1, num_nodes=1, strategy="auto")  # of what the config's Trainer says
+_INSTEAD = dict(  # of what the config's Trainer says
+    logger=False, profiler=None, limit_val_batches=0, max_epochs=-1, max_time=None, min_epochs=None,
+    min_steps=None, devices=1, num_nodes=1, strategy="auto")
 
 
 def lr_find(
@@ -141,12 +144,14 @@ def lr_find(
     min_lr: float = 1e-6,   # the rate of the first step
     max_lr: float = 1.0,    # the rate of the last one
     steps: int = 100,       # of the optimizer; the data is gone through again where it is shorter
-    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> LRFound:
-    "Suggest a learning rate. Raises ConfigError as `train`, UserError for a range or a model that cannot be tested."
-    if not 0 < min_lr < max_lr: raise UserError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
-    if steps < 20: raise UserError(f"lr_find: {steps} steps are too few to see a curve; take 20 or more")
-    config, device = check(cfg, *overrides, trust=trust), torch.accelerator.current_accelerator() or "cpu"
+    "Suggest a learning rate. Raises ConfigError as `train`, UserError for a wrong range or model."
+    if not 0 < min_lr < max_lr:
+        raise UserError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
+    if steps < 20: raise UserError(f"lr_find: {steps} steps are too few; take 20 or more")
+    config = check(cfg, *overrides, trust=trust)
+    device = torch.accelerator.current_accelerator() or "cpu"
     ramp, random = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist()), rng_state(device)
     try: _train_with(ramp, config)
     finally: set_rng_state(random, device)
@@ -156,10 +161,11 @@ def lr_find(
 def _train_with(ramp: _Ramp, config: Config):
     seed_all(config.seed)
     with TemporaryDirectory() as folder:
-        trainer = make_trainer(config, [ramp], default_root_dir=folder, max_steps=len(ramp.lrs), **_INSTEAD)
+        here = dict(default_root_dir=folder, max_steps=len(ramp.lrs))
+        trainer = make_trainer(config, [ramp], **here, **_INSTEAD)
         datamodule, model = build(config.data), build(config.model)
         with blamed_on(config, "data"): datamodule.prepare_data()
-        if isinstance(model, LitModel): model.scheduler = None  # some set more than the rate: OneCycle the momentum
+        if isinstance(model, LitModel): model.scheduler = None  # OneCycle also sets the momentum
         with quiet_lightning(): trainer.fit(model, datamodule=datamodule)
 
 

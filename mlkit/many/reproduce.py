@@ -53,9 +53,9 @@ def _train_again(task_file: str):
     except ConfigError as e: answer(error=str(e))
 
 
-def _in_fresh_process(run: Run, code: Code, tmp: Path, trust: Iterable[str], anyway: bool) -> dict[str, Any]:
-    "Run `_train_again`. What it answered: `data`, the fingerprint; `error`; and the exit `code` of the process."
-    here, cwd = Path.cwd().resolve(), code.project  # a relative path in the config means what it means here
+def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> dict[str, Any]:
+    "Run `_train_again`. Gives `data`, the fingerprint, or `error`, and the exit `code`."
+    here, cwd = Path.cwd().resolve(), code.project  # where relative paths are looked for
     if here.is_relative_to(code.old) and (code.new / here.relative_to(code.old)).is_dir():
         cwd = code.new / here.relative_to(code.old)
     answer, threads = tmp / "answer.json", (run.info.get("machine") or {}).get("threads")
@@ -87,22 +87,25 @@ def _named(what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Compare
         if a == b or a != a and b != b: continue  # nan is nan
         by = f" (by {b - a:+.2g})" if all(isinstance(o, (int, float)) for o in (a, b)) else ""
         found.append(f"{k} was {a}, is {b}{by}")
-    return Compared(what, f"{len(found)} of {len(was)} differ" if found else f"same ({len(was)})", found)
+    says = f"{len(found)} of {len(was)} differ" if found else f"same ({len(was)})"
+    return Compared(what, says, found)
 
 
 def _data(was: str | None, now: str | None) -> Compared:
     "Compare fingerprints."
-    if was is None: return Compared("data", "the run has no fingerprint: its datamodule gives none", [])
+    if was is None: return Compared("data", "the run has no fingerprint", [])
     if was == now: return Compared("data", f"same fingerprint, {was[:12]}…", [])
     is_now = f"is {now[:12]}…" if now else "there is none now"
-    return Compared("data", "differs", [f"the fingerprint was {was[:12]}…, {is_now}: the data has changed"])
+    line = f"the fingerprint was {was[:12]}…, {is_now}: the data has changed"
+    return Compared("data", "differs", [line])
 
 
 def _history(was: Path, now: Path) -> Compared:
     "Compare two `metrics.csv`."
     texts = [o.read_bytes().decode("utf-8", "replace") if o.is_file() else "" for o in (was, now)]
     a, b = (list(csv.DictReader(o.splitlines())) for o in texts)
-    if texts[0] == texts[1]: return Compared("metrics.csv", f"same, byte for byte ({len(a)} rows)", [])
+    if texts[0] == texts[1]:
+        return Compared("metrics.csv", f"same, byte for byte ({len(a)} rows)", [])
     for i, (x, y) in enumerate(zip_longest(a, b, fillvalue={}), 1):
         for k in dict.fromkeys([*x, *y]):
             if x.get(k) == y.get(k): continue
@@ -125,8 +128,9 @@ def _weights(was: Path, now: Path) -> Compared:
     a, b = sides
     lines = {k: _tensor(a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}
     found = [f"{k} {line}" for k, line in lines.items() if line]
-    says = f"{len(found)} of {len(lines)} tensors differ" if found else f"bitwise equal ({len(lines)} tensors)"
-    return Compared(was.name, says if lines else "none, then and now", found)
+    says = f"bitwise equal ({len(lines)} tensors)" if lines else "none, then and now"
+    if found: says = f"{len(found)} of {len(lines)} tensors differ"
+    return Compared(was.name, says, found)
 
 
 def _tensor(a, b) -> str:
@@ -134,7 +138,8 @@ def _tensor(a, b) -> str:
     import torch
     if a is None: return "was not there, is there"
     if b is None: return "was there, is not there"
-    if not all(isinstance(o, torch.Tensor) for o in (a, b)): return "" if a == b else f"was {a!r}, is {b!r}"
+    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
+        return "" if a == b else f"was {a!r}, is {b!r}"
     kinds = [f"{tuple(o.shape)} {o.dtype}" for o in (a, b)]
     if kinds[0] != kinds[1]: return f"was {kinds[0]}, is {kinds[1]}"
     bits = [o.contiguous().reshape(-1, 1).view(torch.uint8) for o in (a, b)]
@@ -145,7 +150,7 @@ def _tensor(a, b) -> str:
     return f"differs in {other:,} of {a.numel():,} values, by at most {largest:.2g}"
 
 # %% ../../nbs/many/04_reproduce.ipynb #0d725d9a
-_RESULTS = ("metrics.csv", "metrics", "best.ckpt", "last.ckpt")  # what must be the same; the rest explains it
+_RESULTS = ("metrics.csv", "metrics", "best.ckpt", "last.ckpt")  # what must be the same
 
 
 @dataclass
@@ -165,7 +170,8 @@ class Reproduction:
         return [f"{o.what}: {line}" for o in self.checks for line in o.differences]
 
     def _verdict(self) -> str:
-        return "reproduced, weights and metrics are bitwise equal" if self.equal else "not reproduced"
+        if not self.equal: return "not reproduced"
+        return "reproduced, weights and metrics are bitwise equal"
 
     def _table(self, most: int = 10) -> Table:
         rows = []
@@ -179,7 +185,8 @@ class Reproduction:
     __repr__ = __str__
 
     def _repr_html_(self):
-        return f"<p><b>{escape(self.run.id)}</b>: {self._verdict()}</p>{self._table()._repr_html_()}"
+        head = f"<p><b>{escape(self.run.id)}</b>: {self._verdict()}</p>"
+        return head + self._table()._repr_html_()
 
 
 def differences_of(
@@ -189,30 +196,32 @@ def differences_of(
     "What two runs have in common and what not: versions, machine and data, then all results."
     was, now = run.info, again.info
     machine = [dict(device=o.get("device"), **(o.get("machine") or {})) for o in (was, now)]
-    weights = [_weights(*(o.dir / "checkpoints" / name for o in (run, again))) for name in ("best.ckpt", "last.ckpt")]
+    files = [[o.dir / "checkpoints" / name for o in (run, again)] for name in _RESULTS[2:]]
     return [_named("versions", was.get("versions") or {}, now.get("versions") or {}),
             _named("machine", *machine), _data(was.get("data"), now.get("data")),
             _history(run.dir / "metrics.csv", again.dir / "metrics.csv"),
-            _named("metrics", run.metrics, again.metrics), *weights]
+            _named("metrics", run.metrics, again.metrics), *(_weights(*pair) for pair in files)]
 
 
 def reproduce(
     run: Run | str | Path,  # a run that is done, or its folder
     anyway: bool = False,   # train even if the data has changed
-    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Reproduction:
     "Train a run again from its own code, and compare. Raises UserError if that cannot be tried."
     run = Run(run.dir if isinstance(run, Run) else run)
     if run.status != "done":
-        raise UserError(f"{show_path(run.dir)}: is {run.status}, not done, so there is nothing to compare with")
+        says = f"is {run.status}, not done, so there is nothing to compare with"
+        raise UserError(f"{show_path(run.dir)}: {says}")
     if not any((run.dir / "checkpoints" / f"{o}.ckpt").is_file() for o in ("best", "last")):
-        raise UserError(f"{show_path(run.dir)}: kept no checkpoints, so there are no weights to compare")
+        raise UserError(f"{show_path(run.dir)}: kept no checkpoints, so no weights to compare")
     space = tempfile.TemporaryDirectory(prefix="mlkit-", ignore_cleanup_errors=True)
     with space as tmp, code_of(run, Path(tmp)) as code:
         print(f"code: {code.says}", flush=True)
         answer = _in_fresh_process(run, code, Path(tmp), trust, anyway)
         found = [Run(o.parent) for o in Path(tmp, "runs").glob("*/*/run.json")]
-        return Reproduction(run, [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)])
+        checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
+        return Reproduction(run, checks)
 
 
 def _outcome(run: Run, answer: Mapping[str, Any], found: list[Run]) -> list[Compared]:
@@ -220,5 +229,6 @@ def _outcome(run: Run, answer: Mapping[str, Any], found: list[Run]) -> list[Comp
     if found and found[0].status == "done": return differences_of(run, found[0])
     data = [_data(run.info.get("data"), answer["data"])] if "data" in answer else []
     if data and data[0].differences: return data
-    error = answer.get("error") or found and found[0].info.get("error") or f"exit code {answer['code']}"
+    noted = found[0].info.get("error") if found else None
+    error = answer.get("error") or noted or f"exit code {answer['code']}"
     return [*data, Compared("training", "failed", error.splitlines())]

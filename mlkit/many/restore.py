@@ -19,7 +19,7 @@ from ..run.folder import Run
 # %% ../../nbs/many/03_restore.ipynb #e83f2212
 def _git(folder: Path, *args: str, stdin: bytes = b"") -> str:
     "What git prints."
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith("GIT_CONFIG")}
+    env = {k: v for k, v in os.environ.items() if not re.match("GIT_(?!CONFIG)", k)}
     plain = [f"core.hooksPath={os.devnull}", "apply.whitespace=nowarn", "apply.ignoreWhitespace=no"]
     command = ["git", "-C", str(folder), *(o for setting in plain for o in ("-c", setting)), *args]
     try: done = subprocess.run(command, capture_output=True, input=stdin, env=env)
@@ -33,12 +33,12 @@ def _recorded_code(run: Run) -> tuple[str, bytes]:
     state, where = run.info.get("git") or {}, show_path(run.dir)
     commit, path = state.get("commit"), run.file("code.patch")
     if commit is None:
-        raise UserError(f"{where}: was made outside git, so its code is not known; put the project under git")
+        raise UserError(f"{where}: was made outside git, so its code is not known; use git")
     if not re.fullmatch(r"[0-9a-f]{40,64}", str(commit)):
-        raise UserError(f"{where}/run.json: is damaged: git.commit is no commit: {str(commit)[:80]!r}")
+        raise UserError(f"{where}/run.json: git.commit is no commit: {str(commit)[:80]!r}")
     if not state.get("dirty"): return commit, b""
     if path.is_file(): return commit, path.read_bytes()
-    raise UserError(f"{show_path(path)}: is missing, and the code was not that of commit {commit[:12]} alone")
+    raise UserError(f"{show_path(path)}: is missing, and it had more than commit {commit[:9]}")
 
 
 def _repository(run: Run, commit: str) -> tuple[Path, Path]:
@@ -46,19 +46,19 @@ def _repository(run: Run, commit: str) -> tuple[Path, Path]:
     root = find_root().resolve()
     try: top = Path(_git(root, "rev-parse", "--show-toplevel").removesuffix("\n")).resolve()
     except UserError as e:
-        raise UserError(f"{show_path(root)}: no git repository, and the run's code is commit {commit[:12]} of "
-                        f"one; go to the project's folder and ask again ({e})") from None
+        raise UserError(f"{show_path(root)}: no git repository, and the run's code is commit "
+                        f"{commit[:12]} of one; go to the project's folder ({e})") from None
     try: _git(top, "cat-file", "-e", f"{commit}^{{commit}}")
     except UserError:
-        raise UserError(f"{show_path(top)}: has no commit {commit[:12]}, which {show_path(run.dir)} was trained "
-                        "from; fetch it, or go to the project that the run belongs to") from None
+        raise UserError(f"{show_path(top)}: has no commit {commit[:12]}, which "
+                        f"{show_path(run.dir)} was trained from; fetch it") from None
     return top, root.relative_to(top)
 
 
 def restore_code(
     run: Run | str | Path,  # a run, or its folder
-    folder: str | Path,     # a new folder for the tree; it becomes a worktree of the current project's repository
-) -> Path:                  # the project in it: `folder`, or below it if the project is a part of a repository
+    folder: str | Path,     # a new folder, which becomes a worktree of the project's repository
+) -> Path:                  # the project in it; below `folder` if it is a part of a repository
     "The project's files as they were when a run was made. Raises UserError if they cannot be had."
     run = run if isinstance(run, Run) else Run(run)
     (commit, patch), folder = _recorded_code(run), Path(folder).absolute()
@@ -83,20 +83,22 @@ def _apply(patch: bytes, folder: Path, run: Run, commit: str):
             file = os.fsdecode(name).rpartition(" b/")[2]
             raise UserError(f"it does not give the content that it promises for {file}")
     except UserError as e:
-        raise UserError(f"{show_path(run.dir / 'code.patch')}: cannot be applied to commit {commit[:12]}, so it "
-                        f"is damaged or of another project: {e}") from None
+        where = show_path(run.dir / "code.patch")
+        raise UserError(f"{where}: cannot be applied to commit {commit[:12]}, so it is damaged or "
+                        f"of another project: {e}") from None
 
 
 def _hashes(patch: bytes) -> dict[bytes, bytes]:
     "What a patch says of each file's content afterwards."
-    return dict(re.findall(rb"^diff --git (.*)\n(?:(?!index |diff ).*\n)*?index \w+\.\.(\w+)", patch, re.M))
+    header = rb"^diff --git (.*)\n(?:(?!index |diff ).*\n)*?index \w+\.\.(\w+)"
+    return dict(re.findall(header, patch, re.MULTILINE))
 
 # %% ../../nbs/many/03_restore.ipynb #4528f430
 class Code(NamedTuple):
     "Where a run is trained again."
     project: Path     # the project's folder
     old: Path         # the top of the working tree ...
-    new: Path         # ... and of the tree that stands for it; the same if nothing had to be restored
+    new: Path         # ... and of the tree that stands for it, if one had to be restored
     says: str         # what it is, in words
     doubts: list[str] # what may not be as it was
 
@@ -106,10 +108,11 @@ def code_of(
     run: Run,
     tmp: Path,  # an empty folder
 ) -> Iterator[Code]:
-    "The run's code, ready to run: the working tree if it is just that, else a restored one, which goes again."
+    "The run's code, ready to run: the working tree if that is it, else a temporary one."
     root, state = find_root().resolve(), run.info.get("git") or {}
     if state.get("commit") is None:
-        yield Code(root, root, root, "as it is here", ["the run was made outside git, so its code is not known"])
+        unknown = "the run was made outside git, so its code is not known"
+        yield Code(root, root, root, "as it is here", [unknown])
         return
     (commit, patch), left_out, doubts = _recorded_code(run), state.get("left_out") or [], []
     top, _ = _repository(run, commit)
@@ -131,7 +134,8 @@ def code_of(
 
 def _ignored(top: Path, root: Path) -> Iterator[str]:
     "What lies in the working tree and never gets into a patch: paths from the repository's top."
-    found = _git(top, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z").split("\0")
+    what = ["--others", "--ignored", "--exclude-standard", "--directory", "-z"]
+    found = _git(top, "ls-files", *what).split("\0")
     if (root / ".env").exists(): found.append((root / ".env").relative_to(top).as_posix())
     for name in filter(None, found):
         is_bytecode = re.fullmatch(r"__pycache__|.*\.pyc", Path(name).name)
@@ -146,5 +150,5 @@ def _link(top: Path, tree: Path, names: Iterable[str]):
         if not there.exists() or os.path.lexists(place): continue
         if not place.parent.resolve().is_relative_to(tree): continue
         try: place.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError): continue  # what is a folder today was a file then
+        except (FileExistsError, NotADirectoryError): continue  # it was a file then
         place.symlink_to(there.absolute())

@@ -44,7 +44,7 @@ class Trial:
 def load_trials(
     config: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,               # 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam'
-    trust: Iterable[str] = (),     # packages and names that targets may come from, besides those of `MLKIT_TRUST`
+    trust: Iterable[str] = (),     # packages and names that targets may also come from
 ) -> list[Trial]:
     "The trials of a grid. Raises ConfigError with the problems of all of them."
     choices = gather(alternatives, overrides)
@@ -83,8 +83,8 @@ class Sweep:
     @property
     def watched(self) -> tuple[str | None, str]:
         "The metric by which runs are compared, and which way is better: min or max."
-        monitors = [t.run.info["best"]["monitor"] for t in self.trials if t.run and t.run.info.get("best")]
-        name = monitors[0] if monitors else None
+        best = [t.run.info["best"] for t in self.trials if t.run and t.run.info.get("best")]
+        name = best[0]["monitor"] if best else None
         callbacks = self.trials[0].cfg.get("callbacks") or {}
         for o in callbacks.values() if isinstance(callbacks, Mapping) else callbacks:
             if not isinstance(o, Mapping) or not o["_target_"].endswith("Checkpoint"): continue
@@ -93,20 +93,26 @@ class Sweep:
 
     @property
     def ranked(self) -> list[Trial]:
-        "The trials, the best first; then those without a figure to compare, in the sequence of the grid."
+        "The trials, the best first; then those without a figure to compare."
         name, mode = self.watched
         figures = {t: t.run.metrics[name] for t in self.trials if t.run and name in t.run.metrics}
-        has = sorted((t for t, v in figures.items() if v == v), key=lambda t: figures[t], reverse=mode == "max")
+        has = [t for t, v in figures.items() if v == v]
+        has.sort(key=lambda t: figures[t], reverse=mode == "max")
         return has + [t for t in self.trials if t not in has]
 
-    done = property(lambda self: all(t.status == "done" for t in self.trials), doc="did all go well?")
+    @property
+    def best(self) -> Run | None:
+        "The best run that is done."
+        return next((t.run for t in self.ranked if t.status == "done"), None)
+
+    done = property(lambda self: all(t.status == "done" for t in self.trials))
     runs = property(lambda self: [t.run for t in self.ranked if t.run], doc="the best first")
-    best = property(lambda self: next((t.run for t in self.ranked if t.status == "done"), None), doc="a Run, or None")
 
     def _columns(self) -> dict[str, list]:
         "The table's columns by name, the best trial first."
         trials, (watched, _) = self.ranked, self.watched
-        known = {k for t in trials if t.run for k in t.run.metrics if k == watched or not k.startswith("train/")}
+        known = {k for t in trials if t.run for k in t.run.metrics}
+        known = {k for k in known if k == watched or not k.startswith("train/")}
         shown = sorted(known, key=lambda k: (k != watched, not k.startswith("test/"), k))
         found: dict[str, list] = {k: [t.values[k] for t in trials] for k in trials[0].values}
         found["status"] = [t.status for t in trials]
@@ -131,7 +137,8 @@ class Sweep:
             if value is None or name in ("status", "run"): return value or ""
             return f"{value:.0f}" if name == "seconds" else number(value)
         shown = {k: [cell(k, v) for v in values] for k, values in columns.items()}
-        return Table(shown, zip(*shown.values())), [f"{t}: {t.error}" for t in self.ranked if t.error]
+        errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
+        return Table(shown, zip(*shown.values())), errors
 
     def __str__(self):
         table, errors = self._shown()
@@ -153,7 +160,8 @@ def _train_trial(trial: Trial, mark: str):
     except KeyboardInterrupt as e:
         trial.run, trial.status = getattr(e, "run", None), "interrupted"
         raise
-    except TrainingFailed as e: trial.run, trial.status, trial.error = e.run, "failed", e.run.info["error"]
+    except TrainingFailed as e:
+        trial.run, trial.status, trial.error = e.run, "failed", e.run.info["error"]
     except Exception as e:  # whatever the parts of a run can raise; the next trial has others
         trial.status, trial.problems = "failed", tuple(getattr(e, "problems", ()))
         trial.error = hide("; ".join(map(str, trial.problems)) or one_line(e))
@@ -171,10 +179,10 @@ def _say(*lines: str):
 
 def grid(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
-    *overrides: str,  # Hydra's grammar: 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
-    trust: Iterable[str] = (),  # packages and names that targets may come from, besides those of `MLKIT_TRUST`
+    *overrides: str,  # such as 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
+    trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Sweep:
-    "Train every combination. Raises ConfigError before the first; what fails later is in the table."
+    "Train every combination. Raises ConfigError before the first; later failures are in the table."
     sweep = Sweep(load_trials(cfg, *overrides, trust=trust))
     gather(_check_devices, sweep.trials)
     _say(f"{sweep.mark}: {len(sweep.trials)} runs")
@@ -197,7 +205,7 @@ def _check_devices(trial: Trial):
     from mlkit.parts.run_parts import make_trainer  # torch waits until all configs are checked
     trainer = make_trainer(trial.cfg, [])
     if trainer.world_size == 1 and not trainer.strategy.launcher: return
-    says = "several devices want a process each, and a sweep trains all runs in this process: use one device"
+    says = "a sweep trains all in this process, and several devices want one each: use one device"
     raise ConfigError(problem(trial.cfg, ("trainer", "devices"), says))
 
 

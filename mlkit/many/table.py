@@ -19,7 +19,7 @@ from ..run.folder import Run
 from ..run.history import list_runs
 
 # %% ../../nbs/many/00_table.ipynb #07ad3b3e
-FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns before metrics and config
+FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns that come first
 
 
 def rows_of(
@@ -87,7 +87,7 @@ def parse_where(
     for i in range(0, len(words), 4):
         between = words[i - 1][1] if i else ""
         if i and words[i - 1] not in (("word", "and"), ("word", "or")):
-            raise UserError(f"where: 'and' or 'or' is missing before {between!r}; quote a text with blanks")
+            raise UserError(f"where: 'and' or 'or' is missing before {between!r} (or quotes)")
         if between == "or": found.append([])
         found[-1].append(_condition(words[i:i + 3], text))
     if len(words) % 4 == 0: raise UserError(f"where: something is missing after {words[-1][1]!r}")
@@ -97,7 +97,7 @@ def parse_where(
 def _condition(words: list[tuple[str | None, str]], text: str) -> Condition:
     kinds = [kind == "op" for kind, _ in words]
     if kinds != [False, True, False]:
-        raise UserError(f"where: {text!r} is not understood; write NAME OP VALUE, such as val/acc > 0.9")
+        raise UserError(f"where: {text!r} is not understood; write such as val/acc > 0.9")
     (_, name), (_, op), (kind, value) = words
     if op == "=": raise UserError(f"where: write == for 'equals', not {name}={value}")
     if kind == "word" and op != "~": value = parse_yaml(value, "where").data
@@ -111,7 +111,7 @@ def select(
     where: str = "",  # 'val/acc > 0.9'; '': all
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': as they are
 ) -> list[dict[str, Any]]:  # those without the value to sort by come last
-    "Filter and sort rows. Raises UserError for a name that no row has, and for what cannot be compared."
+    "Filter and sort rows. Raises UserError for unknown names, and for what cannot be compared."
     any_of, name = parse_where(where), sort.removeprefix("+")
     if sort: _check_column(name, rows)
     for o in (o for all_of in any_of for o in all_of):
@@ -128,7 +128,8 @@ def select(
 
 def _check_column(name: str, rows: list[dict]):
     known = {k: None for r in rows for k in r}
-    if rows and name not in known: raise UserError(f"no run has a '{name}'{did_you_mean(name, known)}")
+    if not rows or name in known: return
+    raise UserError(f"no run has a '{name}'{did_you_mean(name, known)}")
 
 # %% ../../nbs/many/00_table.ipynb #0cf58b4d
 def runs(
@@ -136,7 +137,7 @@ def runs(
     where: str = "",  # 'val/acc > 0.9'; '': all
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': newest first
 ):                    # a pandas DataFrame, one row per run, with the run's id as its index
-    "All runs below a folder: what they are, their metrics, their configs. Raises UserError as `select`, and NotFound."
+    "All runs below a folder, with metrics and configs. Raises UserError as `select`, NotFound."
     import pandas as pd
     found = list_runs(dir)
     rows, metrics = select(rows_of(found), where, sort), {k for r in found for k in r.metrics}
@@ -149,9 +150,9 @@ def runs_text(
     dir: str | Path = "runs",  # a folder with runs anywhere below it
     where: str = "",  # 'val/acc > 0.9'; '': all
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': newest first
-    columns: Iterable[str] = (),  # metrics or keys; none: the test's metrics, or the validation's without a test
+    columns: Iterable[str] = (),  # metrics or keys; none: the metrics of the tests
 ) -> str:
-    "All runs below a folder as text, as `mlkit_runs` prints them. Raises UserError as `select`, and NotFound."
+    "What `mlkit_runs` prints. Raises UserError as `select`, NotFound."
     found = list_runs(dir)
     rows, metrics = rows_of(found), {k for r in found for k in r.metrics}
     for name in columns: _check_column(name, rows)

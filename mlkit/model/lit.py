@@ -86,6 +86,8 @@ def _scalars(name: str, value: Any) -> dict[str, Tensor]:
 # %% ../../nbs/model/04_lit.ipynb #cda20245
 class LitModel(pl.LightningModule):
     "A supervised task: predict, compare, improve. Override `step` for batches of another kind."
+    _logs_ = True  # the loss and the metrics, and nothing else; a check counts on that
+
     def __init__(self,
         net: nn.Module,  # (B, C, H, W) -> logits (B, n), or a dict of logits by head
         loss: Callable[..., Any] | Mapping[str, Callable[..., Any]] = F.cross_entropy,  # or by head

@@ -5,30 +5,32 @@
 # %% auto #0
 __all__ = ['BANDS', 'ASH_BANDS', 'SIZE', 'FRAMES', 'LABELLED', 'ASH', 'planck', 'brightness', 'Band', 'through_air',
            'cloud_spectrum', 'drift', 'Contrail', 'random_contrail', 'draw_contrails', 'annotate', 'simulate', 'shares',
-           'write_records', 'read_frame', 'read_mask', 'ash_image', 'read_ash', 'Contrails', 'read_records',
+           'write_records', 'read_frame', 'read_mask', 'ash_image', 'read_ash', 'read_records', 'Contrails',
            'Threshold', 'best_threshold', 'GlobalDice', 'BCEDice', 'LightUNet', 'RandomCrop', 'rle_encode',
            'rle_decode', 'submission']
 
 # %% ../../nbs/recipes/contrails.ipynb #a30b2e7e
-import csv, hashlib, io, json, os
+import csv, io, json, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Literal, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Literal, Mapping, NamedTuple, Sequence
 
 import numpy as np
 import torch
-from fastcore.basics import patch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 from tqdm import tqdm
 
+from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder, write_text
 from ..base.project import in_project
+from ..data.base import ImageData
 from ..data.idx import read_npy
 from ..data.loader import ArrayLoader
 from ..model.nets import InvertedResidual, conv_block
+from ..show.draw import show_batch
 
 _targets_ = True  # a config may name what is defined here
 
@@ -36,7 +38,7 @@ _targets_ = True  # a config may name what is defined here
 def planck(
     wavelength: float,            # µm
     temperature: float | np.ndarray,  # K
-) -> float | np.ndarray:          # what a black body of that temperature sends out, but for a factor
+) -> float | np.ndarray:  # what a black body of that temperature sends out, but for a factor
     "Planck's law, without the factor that depends on the wavelength alone."
     return 1 / np.expm1(14387.77 / wavelength / temperature)
 
@@ -56,15 +58,19 @@ class Band(NamedTuple):
     air_temp: float    # K, of that air
     ice: float         # how much ice absorbs, band 14 being 1
 
-BANDS = {8: Band(6.2, 0.97, 236.0, 1.0), 9: Band(6.9, 0.93, 247.0, 1.0), 10: Band(7.3, 0.80, 255.0, 1.0),
-         11: Band(8.4, 0.10, 270.0, 0.8), 12: Band(9.6, 0.45, 250.0, 0.9), 13: Band(10.3, 0.04, 272.0, 0.92),
-         14: Band(11.2, 0.06, 272.0, 1.0), 15: Band(12.3, 0.12, 272.0, 1.25), 16: Band(13.3, 0.45, 255.0, 1.3)}
+BANDS = {8: Band(6.2, 0.97, 236.0, 1.0), 9: Band(6.9, 0.93, 247.0, 1.0),
+         10: Band(7.3, 0.80, 255.0, 1.0),
+         11: Band(8.4, 0.10, 270.0, 0.8), 12: Band(9.6, 0.45, 250.0, 0.9),
+         13: Band(10.3, 0.04, 272.0, 0.92),
+         14: Band(11.2, 0.06, 272.0, 1.0), 15: Band(12.3, 0.12, 272.0, 1.25),
+         16: Band(13.3, 0.45, 255.0, 1.3)}
 ASH_BANDS = (11, 14, 15)                # what the false-colour image is made of
-SIZE, FRAMES, LABELLED = 256, 8, 4      # pixels of a side, frames of a record, and which of them the masks belong to
+SIZE, FRAMES = 256, 8  # pixels of a side, frames of a record
+LABELLED = 4           # the frame that the masks belong to
 
 
 def through_air(
-    band: Band,
+    band: Band,                    # what is looked through
     ground: float | np.ndarray,    # K, of the ground or of thick low clouds
     humidity: float | np.ndarray,  # 1 is usual
     depth: float | np.ndarray,     # optical depth of the ice above, in band 14; 0 is none
@@ -74,12 +80,13 @@ def through_air(
     air, ice = np.clip(band.air * humidity, 0, 1), np.exp(-band.ice * depth)
     of_ground = planck(band.wavelength, ground)
     of_air, of_ice = (float(planck(band.wavelength, t)) for t in (band.air_temp, cold))
-    return brightness(band.wavelength, (of_ground + air * (of_air - of_ground)) * ice + of_ice * (1 - ice))
+    return brightness(band.wavelength,
+                      (of_ground + air * (of_air - of_ground)) * ice + of_ice * (1 - ice))
 
 # %% ../../nbs/recipes/contrails.ipynb #2a37861c
 def cloud_spectrum(
-    rng: np.random.Generator,
-    slope: float,          # amplitude falls as frequency to the power of -slope: 1.5 is ragged, 2.5 smooth
+    rng: np.random.Generator,  # all chance comes from it
+    slope: float,  # amplitude falls as frequency to the power of -slope: 1.5 is ragged, 2.5 smooth
     stretch: float = 1.0,  # how much longer than wide things are
     angle: float = 0.0,    # in which direction, from the x axis, in radians
 ) -> np.ndarray:           # (256, 129) complex64
@@ -95,13 +102,14 @@ def cloud_spectrum(
 # %% ../../nbs/recipes/contrails.ipynb #d67c799e
 def drift(
     spectrum: np.ndarray,                       # (256, 129), from `cloud_spectrum`
-    wind: Sequence[float] = (0.0, 0.0),         # pixels a frame, down and to the right
-    frames: Iterable[int] = range(FRAMES),      # which ones to draw; in `LABELLED` nothing has moved
+    wind: Sequence[float] | np.ndarray = (0.0, 0.0),         # pixels a frame, down and to the right
+    frames: Iterable[int] = range(FRAMES),  # which ones to draw; in `LABELLED` nothing has moved
 ) -> np.ndarray:                                # (frames, 256, 256) float32
-    "A map that moves with the wind. It is a torus: what leaves on one side comes back on the other."
+    "A map that moves with the wind, on a torus: what leaves on one side comes back on the other."
     phase = np.fft.fftfreq(SIZE)[:, None] * wind[0] + np.fft.rfftfreq(SIZE) * wind[1]
     steps = np.array([t - LABELLED for t in frames])[:, None, None]
-    return np.fft.irfft2(spectrum * np.exp(-2j * np.pi * phase * steps).astype(np.complex64)).astype(np.float32)
+    turned = spectrum * np.exp(-2j * np.pi * phase * steps).astype(np.complex64)
+    return np.fft.irfft2(turned).astype(np.float32)
 
 # %% ../../nbs/recipes/contrails.ipynb #d62d818f
 class Contrail(NamedTuple):
@@ -130,7 +138,7 @@ class Contrail(NamedTuple):
 
 # %% ../../nbs/recipes/contrails.ipynb #b481da8f
 def random_contrail(
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # all chance comes from it
     corridor: float,     # the direction that most take, in radians
 ) -> Contrail:
     "A contrail somewhere."
@@ -142,11 +150,11 @@ def random_contrail(
 
 
 def draw_contrails(
-    rng: np.random.Generator,
-    wind: Sequence[float],             # pixels a frame, down and to the right
+    rng: np.random.Generator,  # all chance comes from it
+    wind: Sequence[float] | np.ndarray,  # pixels a frame, down and to the right
     n: int,                            # how many
-) -> tuple[np.ndarray, np.ndarray]:    # optical depth (8, 256, 256); each one's shape when labelled (n, 256, 256), 0..1
-    "Lines of ice that are born, drift and spread."
+) -> tuple[np.ndarray, np.ndarray]:  # (8, 256, 256) and (n, 256, 256)
+    "Lines of ice that are born, drift and spread: optical depth; each one's shape when labelled."
     corridor, depth = rng.uniform(0, np.pi), np.zeros((FRAMES, SIZE, SIZE), np.float32)
     lines = [random_contrail(rng, corridor) for _ in range(n)]
     for line in lines:
@@ -157,10 +165,10 @@ def draw_contrails(
 
 # %% ../../nbs/recipes/contrails.ipynb #5b23c3a5
 def annotate(
-    rng: np.random.Generator,
+    rng: np.random.Generator,  # all chance comes from it
     shapes: np.ndarray,                # (n, 256, 256), from `draw_contrails`
-) -> tuple[np.ndarray, np.ndarray]:    # what each of R people drew (256, 256, 1, R), the majority (256, 256, 1); int32
-    "What four to six people draw, and what they agree on."
+) -> tuple[np.ndarray, np.ndarray]:  # (256, 256, 1, R) and (256, 256, 1) int32
+    "What each of four to six people draws, and what they agree on."
     people = int(rng.integers(4, 7))
     drawn = np.zeros((SIZE, SIZE, 1, people), np.int32)
     for person in range(people):
@@ -170,18 +178,19 @@ def annotate(
 
 # %% ../../nbs/recipes/contrails.ipynb #3e62e5bf
 def simulate(
-    seed: int,
+    seed: int,                            # another seed, another sky
     contrails: int,                       # how many; there may be none
     bands: Iterable[int] = ASH_BANDS,     # numbers of `BANDS`
-) -> tuple[dict[int, np.ndarray], np.ndarray, np.ndarray]:  # band -> (256, 256, 8) float32 K; the masks of `annotate`
-    "One record of the sky, a pure function of its arguments."
+) -> tuple[dict[int, np.ndarray], np.ndarray, np.ndarray]:  
+    "One record of the sky: band -> (256, 256, 8) float32 K; the masks of `annotate`."
     rng = np.random.default_rng(seed)
     def still(slope): return drift(cloud_spectrum(rng, slope), frames=[LABELLED])
     def number(low, high): return float(rng.uniform(low, high))
     high, low = rng.normal(0, 2.5, 2), rng.normal(0, 1.2, 2)  # winds
     ground = number(284, 298) + 2.5 * still(2.2)
     humidity = np.clip(1 + 0.35 * still(2.4), 0.2, 2.2)
-    water = 1 / (1 + np.exp(6 * (number(0.3, 1.5) - drift(cloud_spectrum(rng, 1.9), low))))  # 0 clear, 1 cloud
+    limit = number(0.3, 1.5)
+    water = 1 / (1 + np.exp(6 * (limit - drift(cloud_spectrum(rng, 1.9), low))))  # 1 is cloud
     ground = ground - number(8, 18) * water
     streaks = drift(cloud_spectrum(rng, 1.7, number(1.3, 2), number(0, np.pi)), high)
     cirrus = number(0.12, 0.3) * np.exp(1.1 * (streaks - number(0.6, 1.5)))
@@ -197,27 +206,31 @@ def simulate(
 def shares(
     n: int,             # records in all
 ) -> dict[str, int]:    # folder -> how many of them
-    "A quarter to validate, a twelfth without masks, the rest to learn from. A `ValueError` for fewer than 6."
-    if n < 6: raise ValueError(f"sample={n}: at least 6 records are needed to have some of each kind")
+    "A quarter to validate, a twelfth without masks. Raises UserError for fewer than 6."
+    if n < 6: raise UserError(f"sample={n}: at least 6 records are needed to have some of each "
+                              "kind")
     return dict(train=n - n // 4 - max(1, n // 12), validation=n // 4, test=max(1, n // 12))
 
 
 def write_records(
     root: str | Path,                  # the folder to make; it must not exist, or be empty
     n: int,                            # records in all, see `shares`
-    seed: int = 0,
+    seed: int = 0,                     # the same seed, the same records
     bands: Iterable[int] = ASH_BANDS,  # which bands to write
 ) -> None:
     "Make a small set of records in the competition's layout, whole or not at all."
     root, bands = Path(root), list(bands)
     rng = np.random.default_rng(seed)
     ids = [str(o) for o in rng.integers(10**17, 9 * 10**18, n)]
-    lines = [0 if i % 4 == 3 else int(o) for i, o in enumerate(rng.integers(1, 7, n))]  # a quarter has no contrails
+    lines = rng.integers(1, 7, n).tolist()
+    lines[3::4] = [0] * len(lines[3::4])  # a quarter has no contrails
     folders = [split for split, k in shares(n).items() for _ in range(k)]
     with atomic_folder(root) as made, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         def write(i): _write_record(made / folders[i] / ids[i], (seed << 20) + i, lines[i], bands)
         jobs = pool.map(write, range(n))
-        for _ in tqdm(jobs, total=n, desc=f"making {root.name}", unit="record", disable=None, leave=False): pass
+        for _ in tqdm(jobs, total=n, desc=f"making {root.name}", unit="record", disable=None,
+                      leave=False):
+            pass
         _write_lists(made, dict(zip(ids, folders)))
 
 # %% ../../nbs/recipes/contrails.ipynb #e0d3bf3f
@@ -231,31 +244,35 @@ def _write_record(folder: Path, seed: int, contrails: int, bands: list[int]):
 
 def _write_lists(root: Path, split_of: Mapping[str, str]):
     "The files beside the folders: where and when each record was taken, and an empty submission."
-    place = dict(row_min=-1.5e6, row_size=2004.0, col_min=3.0e5, col_size=2004.0, projection_wkt="simulated")
+    place = dict(row_min=-1.5e6, row_size=2004.0, col_min=3.0e5, col_size=2004.0,
+                 projection_wkt="simulated")
     for split in ("train", "validation"):
         rows = [dict(record_id=o, timestamp=1.555e9 + 600 * i, **place)
                 for i, (o, folder) in enumerate(split_of.items()) if folder == split]
         (root / f"{split}_metadata.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    lines = ["record_id,encoded_pixels", *(f"{o},-" for o, folder in split_of.items() if folder == "test")]
+    lines = ["record_id,encoded_pixels",
+             *(f"{o},-" for o, folder in split_of.items() if folder == "test")]
     (root / "sample_submission.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 # %% ../../nbs/recipes/contrails.ipynb #f8fb675f
 def read_frame(
     path: str | Path,    # a band
 ) -> np.ndarray:         # (256, 256) float32, K
-    "The labelled frame of one band. A `ValueError` names a file with values that are no temperatures."
+    "The labelled frame of one band. Raises UserError if its values are no temperatures."
     frame = np.array(read_npy(path, (SIZE, SIZE, FRAMES))[..., LABELLED], np.float32)
     if bad := int((~np.isfinite(frame)).sum()):
-        raise ValueError(f"{path}: {bad:,} of {frame.size:,} pixels of frame {LABELLED} are NaN or infinite")
+        raise UserError(f"{path}: {bad:,} of {frame.size:,} pixels of frame {LABELLED} are NaN or "
+                        "infinite")
     return frame
 
 
 def read_mask(
     path: str | Path,    # a `human_pixel_masks.npy`
 ) -> np.ndarray:         # (1, 256, 256) uint8, 0 and 1
-    "The mask that people agreed on. A `ValueError` names a file with other values than 0 and 1."
+    "The mask that people agreed on. Raises UserError for other values than 0 and 1."
     mask = np.array(read_npy(path, (SIZE, SIZE, 1)))
-    if not np.isin(mask, (0, 1)).all(): raise ValueError(f"{path}: a mask has values 0 and 1, this one has others")
+    if not np.isin(mask, (0, 1)).all(): raise UserError(f"{path}: a mask has values 0 and 1, this "
+                                                        "one has others")
     return mask.astype(np.uint8).transpose(2, 0, 1)
 
 # %% ../../nbs/recipes/contrails.ipynb #acc109d1
@@ -267,144 +284,117 @@ def ash_image(
 ) -> np.ndarray:                      # (3, ...) float32 from 0 to 1
     "The ash false-colour image."
     colors = bands[15] - bands[14], bands[14] - bands[11], bands[14]
-    return np.stack([np.clip((c - low) / (high - low), 0, 1) for c, (low, high) in zip(colors, ASH)])
+    return np.stack([np.clip((c - low) / (high - low), 0, 1)
+                     for c, (low, high) in zip(colors, ASH)])
 
 
 def read_ash(
     folder: str | Path,  # of one record
 ) -> np.ndarray:         # (3, 256, 256) uint8
-    "A record's ash image, in steps of 1/255: a quarter of the memory, and finer than the camera's noise."
+    "A record's ash image, in steps of 1/255, which are finer than the camera's noise."
     image = ash_image({n: read_frame(Path(folder) / f"band_{n:02}.npy") for n in ASH_BANDS})
     return np.round(255 * image).astype(np.uint8)
 
-# %% ../../nbs/recipes/contrails.ipynb #957d9f3c
-class Contrails(LightningDataModule):
-    "Records of the contrail competition. All that is wrong with its files is one `ValueError`, a line that names them."
-    def __init__(self,
-        root: str = "data/contrails",    # the folder of train/, validation/ and test/
-        sample: int | None = 42,         # how many to make where there is no such folder; None: it must be there
-        bands: Literal["ash", "all"] = "ash",  # what to make: the three that are read, or all nine
-        batch_size: int = 4,
-        frac: float = 1.0,               # share of the labelled records to use, of each folder
-        validation_split: float = 0.2,   # share of the records to learn from that is held out to choose the checkpoint
-        use_val_as_train: bool = False,  # use validation/ only: learn, choose and test with parts of it
-        binary: bool = False,            # ask for any contrail in the record (B, 1), not for a mask (B, 1, 256, 256)
-        seed: int = 0,                   # of the choice of records, the split and the shuffling
-    ):
-        "A `ValueError` for a share that is none."
-        super().__init__()
-        if not 0 < frac <= 1: raise ValueError(f"frac={frac}: a share above 0, and at most 1")
-        if not 0 < validation_split < 0.5: raise ValueError(f"validation_split={validation_split}: between 0 and 0.5")
-        self.root, self.sample, self.bands, self.batch_size = in_project(root), sample, bands, batch_size
-        self.frac, self.validation_split, self.use_val_as_train = frac, validation_split, use_val_as_train
-        self.binary, self.seed = binary, seed
-        self.classes = ["no contrail", "contrail"] if binary else ["sky", "contrail"]
-        self.records = self.images = self.masks = None
-
-    def picture(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> the same, from 0 to 1
-        "A batch as it is looked at: an ash image is a picture already."
-        return x
-
-# %% ../../nbs/recipes/contrails.ipynb #31024e05
-@patch
-def _list(self: Contrails, split: str) -> list[Path]:  # the folders of 'train', 'validation' or 'test', sorted
-    folder = self.root / split
-    found = sorted(o for o in folder.iterdir() if o.is_dir() and o.name[0] != ".") if folder.is_dir() else []
-    if not found and split != "test": raise FileNotFoundError(f"{folder}: no records in it")
-    return found
-
-
-@patch
-def split(self: Contrails) -> dict[str, list[Path]]:  # 'train', 'val', 'test', 'predict' -> folders of records
-    "Say which records are used for what. A `ValueError` where there are too few."
-    rng = np.random.default_rng(self.seed)
-    def some(name):
-        folders = self._list(name)
-        return [folders[i] for i in rng.permutation(len(folders))[:max(1, round(self.frac * len(folders)))]]
-    learn = some("validation" if self.use_val_as_train else "train")
-    held = max(1, round(self.validation_split * len(learn)))
-    if self.use_val_as_train: val, test, train = learn[:held], learn[held:2 * held], learn[2 * held:]
-    else: val, test, train = learn[:held], some("validation"), learn[held:]
-    if not train: raise ValueError(f"{self.root}: {len(learn)} records are too few to learn and to choose: raise frac")
-    return dict(train=sorted(train), val=sorted(val), test=sorted(test), predict=self._list("test"))
-
 # %% ../../nbs/recipes/contrails.ipynb #78a037d2
 def read_records(
-    folders: Sequence[Path],               # those in `test` have no masks
-) -> tuple[Tensor, Tensor, list[str]]:     # (N, 3, 256, 256) and (N, 1, 256, 256) uint8; a line for each bad record
-    "Read records into memory."
+    folders: Sequence[Path],         # those in `test` have no masks
+) -> tuple[Tensor, Tensor]:          # (N, 3, 256, 256) and (N, 1, 256, 256) uint8
+    "Read records into memory, several at a time. Raises UserError, which names all bad files."
     images, masks = (np.zeros((len(folders), c, SIZE, SIZE), np.uint8) for c in (3, 1))
     def read(i):
         try:
             images[i] = read_ash(folders[i])
-            if folders[i].parent.name != "test": masks[i] = read_mask(folders[i] / "human_pixel_masks.npy")
+            if folders[i].parent.name != "test":
+                masks[i] = read_mask(folders[i] / "human_pixel_masks.npy")
         except (OSError, ValueError) as e: return " ".join(str(e).split())
     with ThreadPoolExecutor(8) as pool:
         said = pool.map(read, range(len(folders)))
-        bar = tqdm(said, total=len(folders), desc="reading", unit="record", disable=None, leave=False)
+        bar = tqdm(said, "reading", len(folders), unit="record", disable=None, leave=False)
         problems = [o for o in bar if o]
-    return torch.from_numpy(images), torch.from_numpy(masks), problems
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    if problems: raise UserError("; ".join(problems[:3]) + more)
+    return torch.from_numpy(images), torch.from_numpy(masks)
 
+# %% ../../nbs/recipes/contrails.ipynb #957d9f3c
+class Contrails(ImageData):
+    "Records of the contrail competition. UserErrors name all that is wrong with its files."
+    def __init__(self,
+        root: str = "data/contrails",    # the folder of train/, validation/ and test/
+        sample: int | None = 42,         # records to make if `root` is missing; None: it is there
+        bands: Literal["ash", "all"] = "ash",  # what to make: the three that are read, or all nine
+        batch_size: int = 4,             # records
+        frac: float = 1.0,               # share of the labelled records to use, of each folder
+        validation_split: float = 0.2,   # share of the training records that chooses the checkpoint
+        use_val_as_train: bool = False,  # use validation/ only, to learn, to choose and to test
+        binary: bool = False,            # any contrail (B, 1), instead of a mask (B, 1, 256, 256)
+        seed: int = 0,                   # of the choice of records, the split and the shuffling
+    ):
+        "Raises UserError for a share that is none."
+        super().__init__(batch_size, seed, (0.0,) * 3, (1.0,) * 3)
+        if not 0 < frac <= 1: raise UserError(f"frac={frac}: a share above 0, and at most 1")
+        if not 0 < validation_split < 0.5:
+            raise UserError(f"validation_split={validation_split}: between 0 and 0.5")
+        self.root, self.sample, self.bands = in_project(root), sample, bands
+        self.frac, self.validation_split = frac, validation_split
+        self.use_val_as_train, self.binary = use_val_as_train, binary
+        self.classes = ["no contrail", "contrail"] if binary else ["sky", "contrail"]
+        self.in_shape, self.normalize = (3, SIZE, SIZE), lambda x: x / 255
 
-@patch
-def setup(self: Contrails, stage: str | None = None):
-    "Read all records that are used into memory, once."
-    if self.images is not None: return
-    records = self.split()
-    found = {split: read_records(folders) for split, folders in records.items()}
-    if problems := [o for *_, bad in found.values() for o in bad]:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError("; ".join(problems[:3]) + more)
-    self.records = records
-    self.images, self.masks = ({split: o[i] for split, o in found.items()} for i in (0, 1))
+    def prepare_data(self):
+        "Make the small data if `root` is missing, and read it. Raises UserError."
+        if not self.root.exists():
+            if self.sample is None:
+                raise NotFound(f"{self.root}: no such folder; put the competition's data there, or "
+                               "give sample=, the number of records to make")
+            write_records(self.root, self.sample,
+                          bands=BANDS if self.bands == "all" else ASH_BANDS)
+        self.setup()
 
-# %% ../../nbs/recipes/contrails.ipynb #8f58b256
-@patch
-def prepare_data(self: Contrails):
-    "Make the small data where there is none, and read it. `OSError` and `ValueError` say what is wrong."
-    if not self.root.exists():
-        if self.sample is None:
-            raise FileNotFoundError(f"{self.root}: no such folder; put the competition's data there, or give "
-                                    "sample=, the number of records to make")
-        write_records(self.root, self.sample, bands=BANDS if self.bands == "all" else ASH_BANDS)
-    self.setup()
+    def split(self) -> dict[str, list[Path]]:  # 'train', 'val', 'test', 'predict' -> folders
+        "Say which records are used for what. Raises UserError if there are too few."
+        rng = np.random.default_rng(self.seed)
+        def some(name):
+            folders = self._list(name)
+            n = max(1, round(self.frac * len(folders)))
+            return [folders[i] for i in rng.permutation(len(folders))[:n]]
+        learn = some("validation" if self.use_val_as_train else "train")
+        held = max(1, round(self.validation_split * len(learn)))
+        if self.use_val_as_train: test, train = learn[held:2 * held], learn[2 * held:]
+        else: test, train = some("validation"), learn[held:]
+        if not train:
+            raise UserError(f"{self.root}: {len(learn)} records are too few to learn and to "
+                            "choose: raise frac")
+        sets = dict(train=train, val=learn[:held], test=test, predict=self._list("test"))
+        return {name: sorted(folders) for name, folders in sets.items()}
 
-# %% ../../nbs/recipes/contrails.ipynb #edeeb145
-@patch
-def _target(self: Contrails, split: str) -> Tensor:  # (N, 1, 256, 256), or (N, 1), uint8
-    masks = self.masks[split]
-    return masks.flatten(1).amax(1, keepdim=True) if self.binary else masks
+    def _list(self, split: str) -> list[Path]:
+        folder = self.root / split
+        found = [o for o in folder.glob("*") if o.is_dir() and o.name[0] != "."]
+        if not found and split != "test": raise NotFound(f"{folder}: no records in it")
+        return sorted(found)
 
-@patch
-def _loader(self: Contrails, split: str, shuffle: bool = False) -> ArrayLoader:
-    self.setup()
-    return ArrayLoader((self.images[split], self._target(split)), self.batch_size, shuffle, self.seed,
-                       transform=lambda batch: (batch[0] / 255, batch[1]))
+    def read_data(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        "Images and targets of all records that are used; the rows of those with masks."
+        self.records = self.split()
+        images, masks = read_records([o for folders in self.records.values() for o in folders])
+        parts = torch.arange(len(images)).split([len(o) for o in self.records.values()])
+        rows = dict(zip(self.records, parts))
+        self.unlabelled = rows.pop("predict")
+        return images, masks.flatten(1).amax(1, keepdim=True) if self.binary else masks, rows
 
-@patch
-def train_dataloader(self: Contrails):
-    "Batches `(x, y)`: x (B, 3, 256, 256) from 0 to 1; y uint8, (B, 1, 256, 256), or (B, 1) if `binary`."
-    return self._loader("train", shuffle=not (self.trainer and self.trainer.overfit_batches))
-@patch
-def val_dataloader(self: Contrails): return self._loader("val")
-@patch
-def test_dataloader(self: Contrails): return self._loader("test")
-@patch
-def predict_dataloader(self: Contrails):
-    "Batches `(x,)` of the records without masks. A `FileNotFoundError` where there are none."
-    self.setup()
-    if not len(self.images["predict"]): raise FileNotFoundError(f"{self.root / 'test'}: no records in it")
-    return ArrayLoader((self.images["predict"],), self.batch_size, transform=lambda batch: (batch[0] / 255,))
+    def predict_dataloader(self) -> ArrayLoader:
+        "Batches `(x,)` of the records without masks. Raises NotFound if there are none."
+        self.setup()
+        if not len(self.unlabelled): raise NotFound(f"{self.root / 'test'}: no records in it")
+        return ArrayLoader((self.images,), self.batch_size, rows=self.unlabelled,
+                           transform=lambda batch: (self.normalize(batch[0]),))
 
-@patch
-def fingerprint(self: Contrails) -> str:  # 64 hex digits
-    "A sha256 of the data as it is used: the records of each set, their images and targets."
-    self.setup()
-    names = {split: [o.name for o in folders] for split, folders in self.records.items() if split != "predict"}
-    digest = hashlib.sha256(json.dumps(names).encode())
-    for split in names:
-        for array in (self.images[split], self._target(split)): digest.update(array.numpy())
-    return digest.hexdigest()
+    def show_batch(self,
+        n: int = 12,               # records
+        ncols: int | None = None,  # pictures in a row; None: at most 6
+    ) -> Any:                      # a matplotlib Figure
+        "The first records that training sees, with their masks."
+        return show_batch(self, n, ncols=ncols)
 
 # %% ../../nbs/recipes/contrails.ipynb #10ec79db
 class Threshold(NamedTuple):
@@ -434,8 +424,10 @@ def best_threshold(
 
 # %% ../../nbs/recipes/contrails.ipynb #58d319a9
 class GlobalDice(Metric):
-    "Dice over all pixels of all batches together; 1 where there is nothing to find and nothing was found."
+    "Dice over all pixels of all batches; 1 if there is nothing to find and nothing was found."
     full_state_update = False
+    both: Tensor    # pixels that are contrails in both
+    either: Tensor  # the sum of both
 
     def __init__(self):
         super().__init__()
@@ -454,7 +446,7 @@ class GlobalDice(Metric):
 
 # %% ../../nbs/recipes/contrails.ipynb #6e0b8ff8
 class BCEDice(nn.Module):
-    "Binary cross-entropy and soft Dice over the batch. A `ValueError` where target and logits differ in shape."
+    "Binary cross-entropy and soft Dice over the batch."
     def __init__(self,
         dice: float = 0.5,  # share of Dice in the sum
     ):
@@ -465,37 +457,43 @@ class BCEDice(nn.Module):
         logits: Tensor,  # (B, 1, ...)
         target: Tensor,  # the same shape, from 0 to 1
     ) -> Tensor:         # scalar
+        "Raises ValueError if target and logits differ in shape."
         if logits.shape != target.shape:
-            raise ValueError(f"BCEDice: the net gives {tuple(logits.shape)}, the target is {tuple(target.shape)}; does "
+            raise ValueError(f"BCEDice: the net gives {tuple(logits.shape)}, the target is "
+                             f"{tuple(target.shape)}; does "
                              "the net fit data.binary?")
         logits, target = logits.float(), target.float()
         prob = logits.sigmoid()
         dice = (2 * (prob * target).sum() + 1) / (prob.sum() + target.sum() + 1)
-        return (1 - self.dice) * F.binary_cross_entropy_with_logits(logits, target) + self.dice * (1 - dice)
+        return (1 - self.dice) * F.binary_cross_entropy_with_logits(logits,
+                                                                    target) + self.dice * (1 - dice)
 
 # %% ../../nbs/recipes/contrails.ipynb #65d4fc0b
 class LightUNet(nn.Module):
-    "A UNet with a light encoder, which works at half the resolution: (B, in_channels, H, W) -> (B, num_classes, H, W)."
+    "A UNet at half the resolution: (B, in_channels, H, W) -> (B, num_classes, H, W)."
     def __init__(self,
         in_channels: int = 3,   # C of the input; any H and W
         num_classes: int = 1,   # logits a pixel
-        widths: Sequence[int] = (16, 24, 40, 64),  # channels at 1/2, 1/4, 1/8, ... of the resolution
+        widths: Sequence[int] = (16, 24, 40, 64),  # channels at 1/2, 1/4, ... of the resolution
         depth: int = 2,         # blocks of each level below the first
         expand: int = 3,        # of the blocks
     ):
-        "A `ValueError` where there are no widths."
+        "Raises UserError if there are no widths."
         super().__init__()
-        if not widths: raise ValueError("LightUNet: widths is empty; give the channels of one level at least")
+        if not widths: raise UserError("LightUNet: widths is empty; give the channels of one "
+                                       "level at least")
         def level(above, width):
             rest = [InvertedResidual(width, width, 1, expand) for _ in range(depth - 1)]
             return nn.Sequential(InvertedResidual(above, width, 2, expand), *rest)
-        self.down = nn.ModuleList([conv_block(in_channels, widths[0], stride=2), *map(level, widths, widths[1:])])
-        self.up = nn.ModuleList(conv_block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1]))
+        self.down = nn.ModuleList([conv_block(in_channels, widths[0], stride=2),
+                                   *map(level, widths, widths[1:])])
+        self.up = nn.ModuleList(conv_block(below + width, width)
+                                for below, width in zip(widths[:0:-1], widths[-2::-1]))
         self.head = nn.Conv2d(widths[0], 4 * num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         (h, w), maps = x.shape[-2:], []
-        x = x.contiguous(memory_format=torch.channels_last)  # convolutions of so few channels are faster that way
+        x = x.contiguous(memory_format=torch.channels_last)  # faster, with so few channels
         for block in self.down: maps.append(x := block(x))
         for block, across in zip(self.up, maps[-2::-1]):
             x = block(torch.cat([across, F.interpolate(x, size=across.shape[-2:])], 1))
@@ -503,7 +501,7 @@ class LightUNet(nn.Module):
 
 # %% ../../nbs/recipes/contrails.ipynb #92502a94
 class RandomCrop(nn.Module):
-    "A square of each sample, at a place of its own, and the same of its mask. A `ValueError` where it does not fit."
+    "A square of each sample, at a place of its own, and the same of its mask."
     def __init__(self,
         size: int,  # pixels of a side
     ):
@@ -514,11 +512,14 @@ class RandomCrop(nn.Module):
         x: Tensor,       # (B, C, H, W)
         target: Tensor,  # (B, ..., H, W)
     ) -> tuple[Tensor, Tensor]:  # (B, C, size, size), (B, ..., size, size)
+        "Raises ValueError if the square does not fit."
         (h, w), size = x.shape[-2:], self.size
         if target.ndim < 3 or target.shape[-2:] != (h, w) or min(h, w) < size:
-            raise ValueError(f"RandomCrop({size}): does not fit x {tuple(x.shape)} and target {tuple(target.shape)}")
+            raise ValueError(f"RandomCrop({size}): does not fit x {tuple(x.shape)} and target "
+                             f"{tuple(target.shape)}")
         tops, lefts = (torch.randint(o - size + 1, (len(x),)).tolist() for o in (h, w))
-        def crop(o): return torch.stack([s[..., t:t + size, l:l + size] for s, t, l in zip(o, tops, lefts)])
+        def crop(o):
+            return torch.stack([s[..., t:t + size, l:l + size] for s, t, l in zip(o, tops, lefts)])
         return crop(x), crop(target)
 
 # %% ../../nbs/recipes/contrails.ipynb #44b0e1b1
@@ -527,7 +528,7 @@ def rle_encode(
 ) -> str:                       # '3 2 10 1', or '-'
     "Run-length encoding in the competition's order."
     down = np.asarray(mask).T.ravel() != 0
-    edges = np.flatnonzero(np.diff(down, prepend=False, append=False))  # where a run begins, and where it is over
+    edges = np.flatnonzero(np.diff(down, prepend=False, append=False))  # starts and ends of runs
     runs = np.stack([edges[::2] + 1, edges[1::2] - edges[::2]], axis=1)
     return " ".join(map(str, runs.ravel())) or "-"
 
@@ -536,14 +537,16 @@ def rle_decode(
     text: str,                                 # from `rle_encode`
     shape: tuple[int, int] = (SIZE, SIZE),     # (H, W)
 ) -> np.ndarray:                               # (H, W) uint8, 0 and 1
-    "The mask. A `ValueError` where the text is not made of runs that fit, in ascending order."
+    "The mask. Raises UserError if the text is no ascending list of runs that fit."
     flat, at = np.zeros(shape[0] * shape[1], np.uint8), 0
     numbers = [] if text.strip() == "-" else text.split()
     if len(numbers) % 2 or not all(o.isascii() and o.isdigit() for o in numbers):
-        raise ValueError(f"run-length encoding: pairs of start and length are expected, or '-', not {text[:40]!r}")
+        raise UserError("run-length encoding: pairs of start and length are expected, or '-', "
+                        f"not {text[:40]!r}")
     for start, length in zip(map(int, numbers[::2]), map(int, numbers[1::2])):
         if start <= at or length < 1 or start + length - 1 > len(flat):
-            raise ValueError(f"run-length encoding: '{start} {length}' overlaps the run before, or leaves the mask")
+            raise UserError(f"run-length encoding: '{start} {length}' overlaps the run before, or "
+                            "leaves the mask")
         flat[start - 1:(at := start - 1 + length)] = 1
     return flat.reshape(shape[::-1]).T
 
@@ -554,11 +557,12 @@ def submission(
     datamodule: Contrails,    # with records in `test`
     path: str | Path,         # the CSV to write
 ) -> list[tuple[str, str]]:   # (record_id, encoded_pixels), as written
-    "Predict the records without masks, and write the competition's CSV. A `FileNotFoundError` where there are none."
-    loader, rows = datamodule.predict_dataloader(), []
+    "Predict the records without masks, and write the CSV. Raises NotFound if there are none."
+    loader = datamodule.predict_dataloader()
     model.eval()
     found = torch.cat([(model(x.to(model.device)) > 0).cpu() for x, in loader])
-    rows = [(folder.name, rle_encode(mask)) for folder, mask in zip(datamodule.records["predict"], found[:, 0])]
+    rows = [(folder.name, rle_encode(mask))
+            for folder, mask in zip(datamodule.records["predict"], found[:, 0])]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("record_id", "encoded_pixels"), *rows])
     Path(path).parent.mkdir(parents=True, exist_ok=True)

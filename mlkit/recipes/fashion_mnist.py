@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ..base.errors import UserError
 from ..model.lit import LitModel
 from ..model.nets import MLP
 
@@ -22,13 +23,15 @@ _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/recipes/fashion_mnist.ipynb #abc76a04
 class BeegMLP(MLP):
-    "An MLP with one hidden layer, `beeg_factor` times as wide as its input. A `ValueError` where that is no width."
+    "An MLP with one hidden layer, `beeg_factor` times as wide as its input."
     def __init__(self,
-        in_shape: int | Sequence[int],  # shape of one input without B, e.g. (1, 28, 28), or just its size, 784
+        in_shape: int | Sequence[int],  # of one input without B: (1, 28, 28), or its size, 784
         num_classes: int,               # number of logits
         beeg_factor: int = 10,          # how many times as wide
     ):
-        if beeg_factor < 1: raise ValueError(f"BeegMLP: beeg_factor={beeg_factor} must be 1 or more")
+        "Raises UserError if `beeg_factor` is below 1."
+        if beeg_factor < 1:
+            raise UserError(f"BeegMLP: beeg_factor={beeg_factor} must be 1 or more")
         n = in_shape if isinstance(in_shape, int) else prod(in_shape)
         super().__init__(n, num_classes, hidden=[beeg_factor * n])
 
@@ -38,9 +41,10 @@ def distill_loss(
     teacher: Tensor,     # logits (B, C) to come close to
     temperature: float,  # above 0; the higher, the more the teacher's small probabilities count
 ) -> Tensor:             # scalar
-    "The mean KL divergence of the softened answers, times `temperature` squared. A `ValueError` for unequal shapes."
+    "The mean KL divergence of the softened answers, times `temperature` squared."
     if student.shape != teacher.shape:
-        raise ValueError(f"distill_loss: the student gives {tuple(student.shape)}, the teacher {tuple(teacher.shape)}")
+        raise ValueError(f"distill_loss: the student gives {tuple(student.shape)}, the teacher "
+                         f"{tuple(teacher.shape)}")
     log_q, log_p = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
     return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * temperature**2
 
@@ -49,25 +53,29 @@ class Distill(LitModel):
     "A classifier that learns from a teacher's answers as well as from the targets."
     def __init__(self,
         net: nn.Module,             # the student: (B, C, H, W) -> logits (B, n)
-        teacher: nn.Module | None,  # gives logits (B, n), too, and does not learn; None: the student is only used
-        temperature: float = 4.0,   # of both answers, above 0 (else `ValueError`)
-        weight: float = 0.9,        # of the teacher's answers, 0 to 1 (else `ValueError`); the rest is the targets'
+        teacher: nn.Module | None,  # gives logits (B, n), too, and does not learn; None: not needed
+        temperature: float = 4.0,   # of both answers, above 0
+        weight: float = 0.9,        # of the teacher's answers, 0 to 1; the rest is the targets'
         loss: Callable[..., Any] = F.cross_entropy,  # (logits, target) -> scalar
-        optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # called with the student's parameters
+        optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # gets the student's parameters
         scheduler: Callable[..., Any] | Mapping[str, Any] | None = None,  # as for `LitModel`
         metrics: Mapping[str, Any] | None = None,    # as for `LitModel`
-        augment: Callable[..., Any] | None = None,   # (x, target) -> (x, target); student and teacher see the same x
+        augment: Callable[..., Any] | None = None,  # (x, target) -> (x, target), for both nets
         compile: bool = False,      # compile the student
     ):
+        "Raises UserError if `temperature` or `weight` is out of range."
         if temperature <= 0 or not 0 <= weight <= 1:
-            raise ValueError(f"Distill: temperature={temperature} must be above 0, and weight={weight} from 0 to 1")
+            raise UserError(f"Distill: temperature={temperature} must be above 0, and "
+                            f"weight={weight} from 0 to 1")
         super().__init__(net, loss, optimizer, scheduler, metrics, augment, compile)
         self.temperature, self.weight = temperature, weight
-        self.teachers = [] if teacher is None else [teacher.eval().requires_grad_(False)]  # a list is not saved
+        self.teachers = []  # in a list it is not saved
+        if teacher is not None: self.teachers.append(teacher.eval().requires_grad_(False))
 
     def on_fit_start(self):
-        "A `ValueError` where there is no teacher."
-        if not self.teachers: raise ValueError("Distill: no teacher to learn from; set model.teacher.run to a run")
+        "Raises UserError if there is no teacher."
+        if not self.teachers:
+            raise UserError("Distill: no teacher to learn from; set model.teacher.run to a run")
         self.teachers[0].to(self.device)
 
     def step(self, batch) -> tuple[Any, Tensor, Any]:
@@ -75,4 +83,5 @@ class Distill(LitModel):
         if not self.training: return hard, logits, target
         with torch.no_grad(): wanted = self.teachers[0](batch[0])
         soft = distill_loss(logits, wanted, self.temperature)
-        return dict(loss=self.weight * soft + (1 - self.weight) * hard, soft=soft, hard=hard), logits, target
+        return dict(loss=self.weight * soft + (1 - self.weight) * hard, soft=soft,
+                    hard=hard), logits, target

@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -30,12 +28,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
+from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder
 from ..base.project import in_project
+from ..data.base import ImageData
 from ..data.idx import read_npy
 from ..data.images import IMAGE_ERRORS
-from ..data.loader import ArrayLoader, EpochSampler, Normalize
+from ..data.loader import EpochSampler
 from ..model.augment import PerSample
+from ..show.draw import show_batch
 
 _targets_ = True  # a config may name what is defined here
 
@@ -44,7 +45,7 @@ def ray_directions(
     height: int,  # of the picture, in pixels
     width: int,   # likewise
 ) -> np.ndarray:  # (3, height, width), float64, vectors of length 1
-    "Where the middle of each pixel of an equirectangular picture looks: x ahead, y to the left, z up."
+    "Where each pixel of an equirectangular picture looks: x ahead, y to the left, z up."
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     longitude = (0.5 - (np.arange(width) + 0.5) / width) * 2 * np.pi
     latitude, longitude = np.meshgrid(latitude, longitude, indexing="ij")
@@ -56,8 +57,8 @@ def cast_rays(
     origin: np.ndarray,  # (3,), within the first box and outside of all others
     rays: np.ndarray,    # (3, ...), directions of length 1
     boxes: np.ndarray,   # (N, 2, 3): the low and the high corner of each; the first is the room
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # each (...): distance; number of the box; axis across its face, 0 to 2
-    "What each ray meets first."
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # each (...)
+    "What each ray meets first: the distance, the number of the box, the axis across its face."
     shape, rays = rays.shape[1:], rays.reshape(3, -1)
     with np.errstate(divide="ignore"):  # a ray along a slab crosses its sides at infinity
         crossings = (boxes - origin)[..., None] / rays  # (N, 2, 3, R)
@@ -66,7 +67,8 @@ def cast_rays(
     distance = np.where((0 < enter) & (enter <= leave), enter, np.inf)
     distance[0] = leave[0]
     box = distance.argmin(0)
-    axis = np.where(box == 0, last[0].argmin(0), np.take_along_axis(first.argmax(1), box[None], 0)[0])
+    axis = np.where(box == 0, last[0].argmin(0),
+                    np.take_along_axis(first.argmax(1), box[None], 0)[0])
     return distance.min(0).reshape(shape), box.reshape(shape), axis.reshape(shape)
 
 # %% ../../nbs/recipes/panodepth.ipynb #e6e60d6d
@@ -74,12 +76,14 @@ def cast_rays(
 class Room:
     "A furnished room, in metres, with a corner of its floor at the origin."
     boxes: np.ndarray   # (N, 2, 3): low and high corner of the room itself, then of its furniture
-    colors: np.ndarray  # (N, 3, 2, 3): of the low and the high face across each axis; RGB from 0 to 1
+    colors: np.ndarray  # (N, 3, 2, 3): of the low and high face across each axis; RGB from 0 to 1
     lamp: np.ndarray    # (2, 3): a flat box in the ceiling
     window: np.ndarray  # (2, 3): a flat box in a wall
 
 
-def random_room(rng: np.random.Generator) -> Room:
+def random_room(
+    rng: np.random.Generator,  # all chance comes from it
+) -> Room:
     "Draw a room of 3 to 8 by 3 to 8 metres. Its middle, 1.2 m wide, is left free."
     size = rng.uniform((3, 3, 2.4), (8, 8, 3.2))
     middle, half = size / 2, np.array([0.6, 0.6, 9])
@@ -105,14 +109,15 @@ def _along_a_wall(rng: np.random.Generator, size: np.ndarray) -> np.ndarray:  # 
     return np.stack([low, low + piece])
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool: return bool((a[0] < b[1]).all() and (b[0] < a[1]).all())
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((a[0] < b[1]).all() and (b[0] < a[1]).all())
 
 # %% ../../nbs/recipes/panodepth.ipynb #83dfa860
 TRIPOD = 1.6  # metres from the floor to the camera
 
 
 def place_camera(room: Room, rng: np.random.Generator) -> np.ndarray:  # (3,)
-    "A place half a metre from the walls and 0.3 m from the furniture. (The middle of the room is always free.)"
+    "A place 0.5 m from the walls and 0.3 m from the furniture. (The middle is always free.)"
     margin = np.array([[-0.3], [0.3]])
     while True:
         x, y = rng.uniform(0.5, room.boxes[0, 1, :2] - 0.5)
@@ -122,7 +127,7 @@ def place_camera(room: Room, rng: np.random.Generator) -> np.ndarray:  # (3,)
 
 # %% ../../nbs/recipes/panodepth.ipynb #478432d0
 def paint(
-    room: Room,
+    room: Room,          # with its lamp and window
     points: np.ndarray,  # (3, R), on the faces of the room's boxes
     box: np.ndarray,     # (R,): of which box
     axis: np.ndarray,    # (R,): across which axis
@@ -133,8 +138,9 @@ def paint(
     tiles = np.floor(points / 0.5)
     tiles[axis, each] = 0
     floor = (box == 0) & (axis == 2) & ~high
-    color = room.colors[box, axis, high.astype(int)] * (1 - np.where(floor, 0.35, 0.08) * (tiles.sum(0) % 2))[:, None]
-    to_lamp = (room.lamp.mean(0) - (0, 0, 0.3))[:, None] - points  # it hangs a little below the ceiling
+    darker = 1 - np.where(floor, 0.35, 0.08) * (tiles.sum(0) % 2)
+    color = room.colors[box, axis, high.astype(int)] * darker[:, None]
+    to_lamp = (room.lamp.mean(0) - (0, 0, 0.3))[:, None] - points  # it hangs a little
     r = np.sqrt((to_lamp ** 2).sum(0))
     outwards = np.where(high == (box == 0), -1, 1)  # the faces of the room look inwards
     light = 0.35 + 0.85 * np.clip(outwards * to_lamp[axis, each] / r, 0, 1) / (1 + 0.12 * r ** 2)
@@ -145,15 +151,16 @@ def paint(
 
 
 def _inside(points: np.ndarray, box: np.ndarray) -> np.ndarray:  # (3, R), (2, 3) -> (R,) bool
-    return ((box[0, :, None] - 1e-9 <= points) & (points <= box[1, :, None] + 1e-9)).all(0)
+    inside = (box[0, :, None] - 1e-9 <= points) & (points <= box[1, :, None] + 1e-9)
+    return np.asarray(inside.all(0))
 
 # %% ../../nbs/recipes/panodepth.ipynb #fdaf915d
 def photograph(
-    room: Room,
+    room: Room,          # with its lamp and window
     camera: np.ndarray,  # (3,)
     size: tuple[int, int] = (64, 128),  # (H, W) in pixels
-) -> tuple[np.ndarray, np.ndarray]:     # (H, W, 3) uint8; (H, W) float32, metres, 0 where it is not known
-    "A panorama of a room, and its depth."
+) -> tuple[np.ndarray, np.ndarray]:  # (H, W, 3) uint8; (H, W) float32, metres
+    "A panorama of a room, and its depth, which is 0 where it is not known."
     rays = ray_directions(*size).reshape(3, -1)
     distance, box, axis = cast_rays(camera, rays, room.boxes)
     points = camera[:, None] + distance * rays
@@ -171,7 +178,7 @@ def _pack(raw: bytes) -> bytes:
     lines = np.frombuffer(raw, np.uint8)
     halves = np.concatenate([lines[::2], lines[1::2]])
     halves[1:] -= halves[:-1].copy() + np.uint8(128)
-    packed = zlib.compress(halves, 4)
+    packed = zlib.compress(halves.tobytes(), 4)
     return packed if len(packed) < len(raw) else raw
 
 
@@ -185,7 +192,7 @@ def _unpack(packed: bytes, size: int) -> bytes:
 
 # %% ../../nbs/recipes/panodepth.ipynb #2f7003ad
 def write_exr(
-    path: str | Path,
+    path: str | Path,   # the file to write
     depth: np.ndarray,  # (H, W)
 ):
     "Write a depth map as OpenEXR: channel `Y`, 32-bit floats, ZIP."
@@ -195,10 +202,12 @@ def write_exr(
     entries = [("channels", "chlist", b"Y\0" + struct.pack("<4i", 2, 0, 1, 1) + b"\0"),
                ("compression", "compression", b"\3"), ("dataWindow", "box2i", window),
                ("displayWindow", "box2i", window), ("lineOrder", "lineOrder", b"\0"),
-               ("pixelAspectRatio", "float", one), ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
+               ("pixelAspectRatio", "float", one),
+               ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
                ("screenWindowWidth", "float", one)]
     head = struct.pack("<2i", 20000630, 2) + b"".join(
-        f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value for name, kind, value in entries) + b"\0"
+        f"{name}\0{kind}\0".encode() + struct.pack("<i", len(value)) + value
+        for name, kind, value in entries) + b"\0"
     packed = [(y, _pack(lines[y:y + 16].tobytes())) for y in range(0, h, 16)]
     blocks = [struct.pack("<2i", y, len(o)) + o for y, o in packed]
     starts = np.cumsum([len(head) + 8 * len(blocks), *map(len, blocks[:-1])])
@@ -206,24 +215,27 @@ def write_exr(
 
 # %% ../../nbs/recipes/panodepth.ipynb #b1a3ae1e
 def read_exr(path: str | Path) -> np.ndarray:  # (H, W) float32
-    "The channel `Y` of an OpenEXR file. A `ValueError` names a file that is none, is damaged, or of another kind."
+    "The channel `Y` of an OpenEXR file. Raises UserError if it is damaged, or of another kind."
     raw = Path(path).read_bytes()
-    if raw[:4] != b"\x76\x2f\x31\x01": raise ValueError(f"{path}: not an OpenEXR file")
+    if raw[:4] != b"\x76\x2f\x31\x01": raise UserError(f"{path}: not an OpenEXR file")
     try: return _decode_exr(raw)
-    except NotImplementedError as e: raise ValueError(f"{path}: {e}") from None
+    except NotImplementedError as e: raise UserError(f"{path}: {e}") from None
     except (struct.error, IndexError, KeyError, ValueError, zlib.error) as e:
-        raise ValueError(f"{path}: a damaged OpenEXR file ({' '.join(str(e).split())})") from None
+        raise UserError(f"{path}: a damaged OpenEXR file ({' '.join(str(e).split())})") from None
 
 
 def _decode_exr(raw: bytes) -> np.ndarray:
     "A `NotImplementedError` for what we have no need of; several other errors for a damaged file."
-    if raw[5] & 0x1a: raise NotImplementedError("an OpenEXR file of tiles or parts; scan lines are expected")
+    if raw[5] & 0x1a: raise NotImplementedError("an OpenEXR file of tiles or parts; scan lines are "
+                                                "expected")
     header, at = _exr_header(raw)
     names, types, packing = *_exr_channels(header["channels"]), header["compression"][0]
     if packing not in EXR_BLOCKS:
-        raise NotImplementedError(f"an OpenEXR file of compression {packing}; none, ZIPS or ZIP are expected")
+        raise NotImplementedError(f"an OpenEXR file of compression {packing}; none, ZIPS or ZIP "
+                                  "are expected")
     if "Y" not in names or not set(types) <= set(EXR_FLOATS):
-        raise NotImplementedError(f"an OpenEXR file of channels {', '.join(names)}; Y is expected, and floats")
+        raise NotImplementedError(f"an OpenEXR file of channels {', '.join(names)}; Y is expected, "
+                                  "and floats")
     left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
     h, w, lines = bottom - top + 1, right - left + 1, EXR_BLOCKS[packing]
     starts = np.frombuffer(raw, "<u8", -(-h // lines), at)
@@ -268,54 +280,60 @@ def _exr_channels(entry: bytes) -> tuple[list[str], list[int]]:  # names and typ
 
 # %% ../../nbs/recipes/panodepth.ipynb #3cc0df2d
 def read_depth(path: str | Path) -> np.ndarray:  # (H, W) float32, metres; 0 where it is not known
-    "A depth map: .exr in metres, .npy in metres, or .png in 1/512 metres. A `ValueError` names a bad file."
+    "A depth map: .exr or .npy in metres, .png in 1/512 metres. Raises UserError for a bad file."
     path = Path(path)
     depth = {".exr": read_exr, ".npy": _read_npy, ".png": _read_png}[path.suffix](path)
     bad = (~(depth >= 0) | np.isinf(depth)).sum()
-    if bad: raise ValueError(f"{path}: {bad:,} of {depth.size:,} depths are NaN, infinite or negative; "
-                             "where nothing is known, 0 is expected")
+    if bad: raise UserError(f"{path}: {bad:,} of {depth.size:,} depths are NaN, infinite or "
+                            "negative; "
+                            "where nothing is known, 0 is expected")
     return depth
 
 
 def _read_npy(path: Path) -> np.ndarray:
     depth = read_npy(path)
     if depth.ndim != 2 or depth.dtype.kind != "f":
-        raise ValueError(f"{path}: floats (H, W) are expected, not {depth.dtype} of shape {depth.shape}")
+        raise UserError(f"{path}: floats (H, W) are expected, not {depth.dtype} of shape "
+                        f"{depth.shape}")
     return depth.astype(np.float32)
 
 
 def _read_png(path: Path) -> np.ndarray:
     image = _open_image(path)
-    if not image.mode.startswith("I"): raise ValueError(f"{path}: 16 bits a pixel are expected, not mode {image.mode}")
+    if not image.mode.startswith("I"): raise UserError(f"{path}: 16 bits a pixel are expected, "
+                                                       f"not mode {image.mode}")
     steps = np.array(image, np.int32)
     return np.where(steps == 65535, 0, steps / 512).astype(np.float32)
 
 
 def _open_image(path: Path) -> Image.Image:
-    "A whole picture in memory. A `ValueError` names a file that is none."
+    "A whole picture in memory. Raises UserError for a file that is none."
     try:
         with Image.open(path) as image: return image.copy()
-    except FileNotFoundError: raise FileNotFoundError(f"{path}: no such file") from None
+    except FileNotFoundError: raise NotFound(f"{path}: no such file") from None
     except IMAGE_ERRORS as e:
-        raise ValueError(f"{path}: not an image that can be read ({' '.join(str(e).split())})") from None
+        why = " ".join(str(e).split())
+        raise UserError(f"{path}: not an image that can be read ({why})") from None
 
 # %% ../../nbs/recipes/panodepth.ipynb #3b9d7996
 def read_picture(
     path: str | Path,       # a panorama that Pillow reads, twice as wide as high
     size: tuple[int, int],  # (H, W) in pixels
 ) -> Tensor:                # (3, H, W) uint8
-    "A panorama. A `ValueError` or `FileNotFoundError` names a file that is none."
+    "A panorama. Raises UserError for a file that is none."
     return _to_size(_panorama(Path(path)), size)
 
 
 def _panorama(path: Path) -> Image.Image:
     image = _open_image(path)
     if image.width == 2 * image.height: return image.convert("RGB")
-    raise ValueError(f"{path}: is {image.height} x {image.width}; a panorama is twice as wide as high")
+    raise UserError(f"{path}: is {image.height} x {image.width}; a panorama is twice as wide as "
+                    "high")
 
 
 def _to_size(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    if image.size != size[::-1]: image = image.resize(size[::-1], Image.Resampling.BOX)
+    wanted = size[1], size[0]
+    if image.size != wanted: image = image.resize(wanted, Image.Resampling.BOX)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
@@ -325,11 +343,12 @@ def read_pair(
     size: tuple[int, int],  # (H, W) in pixels
     dmax: float,            # metres; what is farther is 0
 ) -> tuple[Tensor, Tensor]: # (3, H, W) uint8; (1, H, W) float32, metres
-    "A panorama and its depth. A `ValueError` or an `OSError` names a bad file."
+    "A panorama and its depth. Raises UserError, which names a bad file."
     image, metres = _panorama(Path(picture)), read_depth(depth)
     if metres.shape != (image.height, image.width):
-        raise ValueError(f"{depth}: is {metres.shape[0]} x {metres.shape[1]}, but {Path(picture).name} "
-                         f"is {image.height} x {image.width}")
+        raise UserError(f"{depth}: is {metres.shape[0]} x {metres.shape[1]}, but "
+                        f"{Path(picture).name} "
+                        f"is {image.height} x {image.width}")
     rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, metres.shape))
     metres = metres[rows][:, columns]
     return _to_size(image, size), torch.from_numpy(np.where(metres > dmax, 0, metres))[None]
@@ -343,13 +362,14 @@ def write_rooms(
     root: str | Path,  # a folder that is not there yet
     n: int,            # scenes, at least 3: one in 14 for validation, one in 7 to be tested on
     size: tuple[int, int] = (64, 128),  # (H, W) of the pictures
-    seed: int = 0,
+    seed: int = 0,     # the same seed, the same rooms
 ):
-    "Make random rooms, in Matterport's files and folders. A `ValueError` for fewer than 3."
-    if n < 3: raise ValueError(f"sample={n}: at least 3 scenes are needed, one for each split")
+    "Make random rooms, in Matterport's files and folders. Raises UserError for fewer than 3."
+    if n < 3: raise UserError(f"sample={n}: at least 3 scenes are needed, one for each split")
     ends = np.cumsum([max(1, n // 14), max(1, n // 7)])
     with atomic_folder(root) as making:
-        with ThreadPoolExecutor() as pool: names = list(pool.map(partial(_write_room, making, size, seed), range(n)))
+        with ThreadPoolExecutor() as pool:
+            names = list(pool.map(partial(_write_room, making, size, seed), range(n)))
         for split, part in zip(("val", "test", "train"), np.split(names, ends)):
             (making / SCENES[split]).write_text("".join(f"{o}\n" for o in part))
 
@@ -366,17 +386,17 @@ def _write_room(root: Path, size: tuple[int, int], seed: int, i: int) -> str:
 
 # %% ../../nbs/recipes/panodepth.ipynb #fef7bbdd
 def list_pairs(
-    root: str | Path,
+    root: str | Path,  # a folder as `write_rooms` makes it
 ) -> dict[str, list[tuple[Path, Path]]]:  # split -> pictures and their depth maps
-    "The pairs of each split. A `ValueError` or `FileNotFoundError` names what is missing, or in two splits."
+    "The pairs of each split. UserErrors name what is missing, or in two splits."
     root, found, seen = Path(root), {}, {}
     for split, name in SCENES.items():
         if not (root / name).is_file():
-            raise FileNotFoundError(f"{root / name}: no such file; it lists the scenes of {split}")
+            raise NotFound(f"{root / name}: no such file; it lists the scenes of {split}")
         lines = [o for o in (root / name).read_text(encoding="utf-8").splitlines() if o.strip()]
-        if not lines: raise ValueError(f"{root / name}: lists no scene")
+        if not lines: raise UserError(f"{root / name}: lists no scene")
         for o in lines:
-            if o in seen: raise ValueError(f"{root / name}: {o.strip()} is in {seen[o]}, too")
+            if o in seen: raise UserError(f"{root / name}: {o.strip()} is in {seen[o]}, too")
             seen[o] = name
         found[split] = [pair for o in lines for pair in _pairs_of(root, o.split())]
     return found
@@ -386,7 +406,7 @@ def _pairs_of(root: Path, words: list[str]) -> list[tuple[Path, Path]]:
     if len(words) == 2: return [(root / words[0], root / words[1])]
     folder = root / "mp3d_rgbd" / " ".join(words)
     pictures = sorted(folder.glob("*rgb.png"))
-    if not pictures: raise FileNotFoundError(f"{folder}: no such folder, or no *rgb.png in it")
+    if not pictures: raise NotFound(f"{folder}: no such folder, or no *rgb.png in it")
     return [(o, _depth_of(o)) for o in pictures]
 
 
@@ -394,74 +414,104 @@ def _depth_of(picture: Path) -> Path:
     start = picture.name.removesuffix("rgb.png")
     for kind in (".exr", ".png", ".npy"):
         if (path := picture.with_name(f"{start}depth{kind}")).is_file(): return path
-    raise FileNotFoundError(f"{picture.with_name(f'{start}depth.exr')}: no such file, the depth of {picture.name}")
+    raise NotFound(f"{picture.with_name(f'{start}depth.exr')}: no such file, the depth of "
+                   f"{picture.name}")
 
 # %% ../../nbs/recipes/panodepth.ipynb #6d892abd
-class PanoData(pl.LightningDataModule):
-    "Panoramas with their depth. `ValueError` and `OSError` name a bad file."
+class PanoData(ImageData):
+    "Panoramas with their depth. UserErrors name a bad file."
     ignore_value = 0.0  # the depth that is not known
+    classes = []        # there are none
 
     def __init__(self,
-        root: str = "data/panodepth",  # Matterport's files and folders; a relative one is below the project's
-        sample: int | None = 350,      # scenes to make where there is no `root`; None: the data must be there
+        root: str = "data/panodepth",   # Matterport's files; a relative one is below the project's
+        sample: int | None = 350,       # scenes to make if `root` is missing; None: it is there
         size: tuple[int, int] = (64, 128),  # (H, W) that the panoramas are brought to, W = 2 H
-        dmax: float = 10.,             # metres; a depth above it counts as not known
-        batch_size: int = 8,
-        num_workers: int | None = None,  # processes that decode in each epoch; None: decode once, into memory
-        seed: int = 0,                 # of the rooms that are made, and of the shuffling
+        dmax: float = 10.,              # metres; a depth above it counts as not known
+        batch_size: int = 8,            # panoramas
+        num_workers: int | None = None, # processes that decode in each epoch; None: decode once
+        seed: int = 0,                  # of the rooms that are made, and of the shuffling
     ):
-        super().__init__()
-        if size[1] != 2 * size[0]: raise ValueError(f"size={list(size)}: a panorama is twice as wide as high")
-        self.root, self.sample = in_project(root), sample
-        self.size, self.dmax = tuple(size), dmax
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)
-        self.pairs = self.arrays = self.digest = None
+        "Raises UserError if the size is none of a panorama."
+        super().__init__(batch_size, seed, (0.5,) * 3, (0.5,) * 3)
+        if size[1] != 2 * size[0]:
+            raise UserError(f"size={list(size)}: a panorama is twice as wide as high")
+        self.root, self.sample, self.num_workers = in_project(root), sample, num_workers
+        self.size, self.dmax, self.in_shape = (size[0], size[1]), dmax, (3, *size)
 
     def prepare_data(self):
+        "Make rooms if `root` is missing, and look at every file. Raises UserError."
         if not self.root.exists():
-            if self.sample is None: raise FileNotFoundError(f"{self.root}: no such folder; data.sample=350 makes one")
+            if self.sample is None:
+                raise NotFound(f"{self.root}: no such folder; data.sample=350 makes one")
             write_rooms(self.root, self.sample, self.size, self.seed)
         self.setup()
 
-    def setup(self, stage: str | None = None):
-        if self.pairs is None: self._read(list_pairs(self.root))
+    def read_data(self) -> tuple[Tensor | None, Tensor | None, dict[str, Tensor]]:
+        "Pictures and depths, if they are to stay in memory; the rows of each split."
+        splits = list_pairs(self.root)
+        self.pairs = [pair for pairs in splits.values() for pair in pairs]
+        with ThreadPoolExecutor() as pool: looked = list(pool.map(self._look, self.pairs))
+        if bad := [o for o in looked if isinstance(o, str)]:
+            more = f" (and {len(bad) - 1:,} more bad files)" if len(bad) > 1 else ""
+            raise UserError(bad[0] + more)
+        found = [o for o in looked if not isinstance(o, str)]
+        self.digest = hashlib.sha256(b"".join(digest for digest, _ in found)).hexdigest()
+        parts = torch.arange(len(found)).split([len(pairs) for pairs in splits.values()])
+        rows = dict(zip(splits, parts))
+        if self.num_workers is not None: return None, None, rows
+        pictures, depths = zip(*(pixels for _, pixels in found))
+        return torch.stack(pictures), torch.stack(depths), rows
 
-# %% ../../nbs/recipes/panodepth.ipynb #1fc8ef80
-@patch
-def _read(self: PanoData, pairs: dict[str, list[tuple[Path, Path]]]):
-    "Look at every file; keep the pixels if they are to stay in memory."
-    with ThreadPoolExecutor() as pool: found = list(pool.map(self._look, [o for of in pairs.values() for o in of]))
-    if bad := [o for o in found if isinstance(o, str)]:
-        raise ValueError(bad[0] + (f" (and {len(bad) - 1:,} more bad files)" if len(bad) > 1 else ""))
-    self.digest = hashlib.sha256(b"".join(digest for digest, _ in found)).hexdigest()
-    if self.num_workers is None:
-        ends = np.cumsum([len(of) for of in pairs.values()])[:-1]
-        parts = zip(pairs, np.split(np.arange(len(found)), ends))
-        self.arrays = {split: tuple(map(torch.stack, zip(*(found[i][1] for i in rows)))) for split, rows in parts}
-    self.pairs = pairs
+    def _look(self, pair: tuple[Path, Path]) -> tuple[bytes, Any] | str:
+        "A digest of a pair and, if they stay in memory, its pixels; or what is wrong with it."
+        try: rgb, depth = read_pair(*pair, self.size, self.dmax)
+        except (ValueError, OSError) as e: return str(e)
+        digest = hashlib.sha256(rgb.numpy().tobytes() + depth.numpy().tobytes()).digest()
+        return digest, (rgb, depth) if self.num_workers is None else None
+
+    def loader(self,
+        split: Literal["train", "val", "test"],  # which pairs
+        shuffle: bool = False,                   # by (seed, epoch)
+    ) -> Any:                                    # what Lightning can iterate over
+        "Batches `(x, depth)`: (B, 3, H, W), and (B, 1, H, W) in metres."
+        if self.num_workers is None: return super().loader(split, shuffle)
+        self.setup()
+        files = _Pairs([self.pairs[i] for i in self.rows[split]], self)
+        return DataLoader(files, self.batch_size, num_workers=self.num_workers,
+                          sampler=EpochSampler(len(files), self.seed, shuffle),
+                          persistent_workers=self.num_workers > 0, generator=torch.Generator())
+
+    def fingerprint(self) -> str:  # 64 hex digits
+        "A sha256 of the pixels as they are used."
+        self.setup()
+        return self.digest
+
+    def picture(self,
+        x: Tensor,  # (N, 3, H, W), as the net takes it
+    ) -> Tensor:    # the same from 0 to 1
+        "A batch as it is looked at."
+        return (x / 2 + 0.5).clamp(0, 1)
+
+    def read_image(self,
+        path: str | Path,  # a panorama that Pillow reads
+    ) -> Tensor:           # (3, H, W) float32
+        "One panorama, as the net takes it. Raises UserError, which names the file."
+        return self.normalize(read_picture(path, self.size))
+
+    def show_batch(self,
+        n: int = 12,               # panoramas
+        ncols: int | None = None,  # pictures in a row; None: at most 4
+    ) -> Any:                      # a matplotlib Figure
+        "The first panoramas that training sees, with their depth."
+        return show_batch(self, n, ncols=ncols)
 
 
-@patch
-def _look(self: PanoData, pair: tuple[Path, Path]) -> tuple[bytes, Any] | str:
-    "A digest of a pair and, if they stay in memory, its pixels; or what is wrong with it."
-    try: rgb, depth = read_pair(*pair, self.size, self.dmax)
-    except (ValueError, OSError) as e: return str(e)
-    digest = hashlib.sha256(rgb.numpy().tobytes() + depth.numpy().tobytes()).digest()
-    return digest, (rgb, depth) if self.num_workers is None else None
-
-
-@patch
-def fingerprint(self: PanoData) -> str:  # 64 hex digits
-    "A sha256 of the pixels as they are used."
-    self.setup()
-    return self.digest
-
-# %% ../../nbs/recipes/panodepth.ipynb #bc80a72a
 class _Pairs(Dataset):
     "Pairs decoded one at a time."
     def __init__(self, pairs: list[tuple[Path, Path]], data: PanoData):
-        self.pairs, self.size, self.dmax, self.normalize = pairs, data.size, data.dmax, data.normalize
+        self.pairs, self.size, self.dmax = pairs, data.size, data.dmax
+        self.normalize = data.normalize
 
     def __len__(self) -> int: return len(self.pairs)
 
@@ -469,48 +519,20 @@ class _Pairs(Dataset):
         rgb, depth = read_pair(*self.pairs[i], self.size, self.dmax)
         return self.normalize(rgb), depth
 
-
-@patch
-def _loader(self: PanoData, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
-    self.setup()
-    if self.arrays: return ArrayLoader(self.arrays[split], self.batch_size, shuffle, self.seed,
-                                       transform=lambda batch: (self.normalize(batch[0]), batch[1]))
-    files = _Pairs(self.pairs[split], self)
-    return DataLoader(files, self.batch_size, sampler=EpochSampler(len(files), self.seed, shuffle),
-                      num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
-                      generator=torch.Generator())
-
-
-@patch
-def train_dataloader(self: PanoData):
-    "Batches `(x, depth)`, (B, 3, H, W) and (B, 1, H, W) in metres, shuffled by (seed, epoch)."
-    return self._loader("train", shuffle=not (self.trainer and self.trainer.overfit_batches))
-
-@patch
-def val_dataloader(self: PanoData): return self._loader("val")
-@patch
-def test_dataloader(self: PanoData): return self._loader("test")
-@patch
-def picture(self: PanoData, x: Tensor) -> Tensor: return (x / 2 + 0.5).clamp(0, 1)  # (N, 3, H, W), to be looked at
-@patch
-def read_image(self: PanoData, path: str | Path) -> Tensor:  # (3, H, W) float32
-    "One panorama, as the net takes it. `ValueError` or `FileNotFoundError` name a bad file."
-    return self.normalize(read_picture(path, self.size))
-
 # %% ../../nbs/recipes/panodepth.ipynb #c65d4609
 class RandomTurn(PerSample):
-    "Turn the camera about the vertical: roll the columns of a panorama, and of its depth, by any number."
+    "Turn the camera about the vertical: roll the columns of a panorama, and of its depth."
     def __init__(self,
         p: float = 1.,  # chance that a sample is turned
     ): super().__init__(p)
 
-    def draw(self, n: int, h: int, w: int) -> tuple[Tensor]:  # (n, w): from which column each one comes
+    def draw(self, n: int, h: int, w: int) -> tuple[Tensor]:  # (n, w): where each column comes from
         return (torch.arange(w) + torch.randint(w, (n, 1))) % w,
 
     def change(self, x: Tensor, columns: Tensor) -> Tensor:
         return x.gather(-1, columns.view(len(x), *[1] * (x.ndim - 2), -1).expand_as(x))
 
-    move = change
+    def move(self, target: Tensor, *drawn: Tensor) -> Tensor: return self.change(target, *drawn)
 
 # %% ../../nbs/recipes/panodepth.ipynb #02d1b95d
 class CircularConv2d(nn.Conv2d):
@@ -518,14 +540,15 @@ class CircularConv2d(nn.Conv2d):
     def __init__(self,
         in_channels: int,      # C of the input (B, C, H, W)
         out_channels: int,     # C of the output
-        kernel_size: int = 3,  # odd (else a `ValueError`), so that H and W stay as they are
+        kernel_size: int = 3,  # odd, else UserError, so that H and W stay as they are
         stride: int = 1,       # 2 halves H and W
         bias: bool = True,     # false where a norm follows
     ):
-        if kernel_size % 2 == 0: raise ValueError(f"kernel_size={kernel_size}: an odd one is expected")
+        if kernel_size % 2 == 0: raise UserError(f"kernel_size={kernel_size}: an odd one is "
+                                                 "expected")
         super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out_channels, H / stride, ...)
         p = self.kernel_size[0] // 2
         x = F.pad(F.pad(x, (p, p, 0, 0), mode="circular"), (0, 0, p, p), mode="replicate")
         return super().forward(x)
@@ -551,11 +574,12 @@ class PanoBackbone(nn.Module):
         self.widths, self.patch, self.step = tuple(widths), patch, patch * 2 ** (len(widths) - 1)
         first = nn.Sequential(nn.PixelUnshuffle(patch), circular_block(4 * patch ** 2, widths[0]),
                               circular_block(widths[0], widths[0]))
-        rest = [nn.Sequential(circular_block(a, b, 2), circular_block(b, b)) for a, b in zip(widths, widths[1:])]
+        rest = [nn.Sequential(circular_block(a, b, 2), circular_block(b, b))
+                for a, b in zip(widths, widths[1:])]
         self.levels = nn.ModuleList([first, *rest])
 
     def forward(self, x: Tensor) -> list[Tensor]:  # (B, 3, H, W)
-        "A `ValueError` where H or W is not a multiple of the coarsest map's pixels."
+        "Raises ValueError if H or W is not a multiple of the coarsest map's pixels."
         n, _, h, w = x.shape
         if h % self.step or w % self.step:
             raise ValueError(f"a panorama of {h} x {w}: multiples of {self.step} are expected")
@@ -571,7 +595,8 @@ class PanoDecoder(nn.Module):
     "The maps of a backbone, fine to coarse, as one: (B, widths[0], H / patch, W / patch)."
     def __init__(self, widths: Sequence[int]):  # channels of each map
         super().__init__()
-        self.up = nn.ModuleList(circular_block(below + width, width) for width, below in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(circular_block(below + width, width)
+                                for width, below in zip(widths, widths[1:]))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         *finer, x = maps
@@ -582,23 +607,30 @@ class PanoDecoder(nn.Module):
 
 class DepthHead(nn.Module):
     "Features (B, C, H, W) -> depths (B, 1, patch * H, patch * W), between 0 and dmax metres."
-    def __init__(self, in_channels: int, patch: int, dmax: float):
+    def __init__(self,
+        in_channels: int,  # C of the input
+        patch: int,        # pixels a side that each place stands for
+        dmax: float,       # metres
+    ):
         super().__init__()
-        self.conv, self.spread, self.dmax = CircularConv2d(in_channels, patch ** 2), nn.PixelShuffle(patch), dmax
-        nn.init.constant_(self.conv.bias, math.log(0.2 / 0.8))
+        conv = CircularConv2d(in_channels, patch ** 2)
+        if conv.bias is not None: nn.init.constant_(conv.bias, math.log(0.2 / 0.8))
+        self.conv, self.spread, self.dmax = conv, nn.PixelShuffle(patch), dmax
 
-    def forward(self, x: Tensor) -> Tensor: return torch.sigmoid(self.spread(self.conv(x)).float()) * self.dmax
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.spread(self.conv(x)).float()) * self.dmax
 
 
 class PanoDepth(nn.Module):
     "Depth from a panorama: (B, 3, H, W) -> (B, 1, H, W), between 0 and dmax metres."
     def __init__(self,
-        backbone: nn.Module,  # gives maps, fine to coarse, and says `widths` and `patch` as `PanoBackbone` does
+        backbone: nn.Module,  # like `PanoBackbone`: gives maps, and has `widths` and `patch`
         dmax: float = 10.,    # metres
     ):
         super().__init__()
-        self.backbone, self.decoder = backbone, PanoDecoder(backbone.widths)
-        self.head = DepthHead(backbone.widths[0], backbone.patch, dmax)
+        widths, patch = getattr(backbone, "widths"), getattr(backbone, "patch")
+        self.backbone, self.decoder = backbone, PanoDecoder(widths)
+        self.head = DepthHead(widths[0], patch, dmax)
 
     def forward(self, x: Tensor) -> Tensor: return self.head(self.decoder(self.backbone(x)))
 
@@ -614,12 +646,16 @@ def known_l1(
 # %% ../../nbs/recipes/panodepth.ipynb #abff9ae7
 class DepthMetric(Metric):
     "The mean of something over all pixels whose depth is known. A subclass says of what, in `of`."
+    total: Tensor   # the sum
+    pixels: Tensor  # how many
+
     def __init__(self):
         super().__init__()
         self.add_state("total", torch.tensor(0.), "sum")
         self.add_state("pixels", torch.tensor(0), "sum")
 
-    def of(self, pred: Tensor, target: Tensor) -> Tensor: raise NotImplementedError  # a value a pixel
+    def of(self, pred: Tensor, target: Tensor) -> Tensor:
+        raise NotImplementedError  # a value a pixel
 
     def update(self,
         pred: Tensor,    # (B, 1, H, W), metres
@@ -650,11 +686,11 @@ class Delta1(DepthMetric):
 
 # %% ../../nbs/recipes/panodepth.ipynb #518eeb61
 def poly_decay(
-    optimizer: Optimizer,
+    optimizer: Optimizer,  # whose rates are changed
     total_steps: int,     # of the whole run
     power: float = 0.9,   # 1 is a straight line down
 ) -> LambdaLR:
-    "Multiply the rate by `(1 - step / total_steps) ** power`, as in DeepLab (Chen et al. 2016, arXiv:1606.00915)."
+    "Multiply by `(1 - step / total_steps) ** power`: DeepLab (Chen et al. 2016, arXiv:1606.00915)."
     def factor(step: int) -> float: return max(0, 1 - step / total_steps) ** power
     return LambdaLR(optimizer, factor)
 
@@ -669,7 +705,7 @@ def half_if_gpu(
 # %% ../../nbs/recipes/panodepth.ipynb #e059df39
 def room_points(
     depth: Tensor | np.ndarray,  # (H, W) metres, or (1, H, W); 0 where it is not known
-) -> np.ndarray:                 # (H, W, 3): x ahead, y to the left, z up from the camera; NaN where not known
+) -> np.ndarray:  # (H, W, 3): x ahead, y to the left, z up from the camera; NaN where not known
     "The points in space that a depth map shows."
     depth = np.asarray(depth, dtype=np.float64).reshape(np.shape(depth)[-2:])
     points = (depth * ray_directions(*depth.shape)).transpose(1, 2, 0)
@@ -679,13 +715,14 @@ def room_points(
 def show_room(
     picture: Tensor | np.ndarray,  # (3, H, W), from 0 to 1: the colours of the points
     depths: dict[str, Any],        # title -> (H, W) or (1, H, W), metres
-    below: float = 0.6,            # metres above the camera; what is higher, as the ceiling, is left out
+    below: float = 0.6,  # metres above the camera; what is higher, as the ceiling, is left out
 ):                                 # a matplotlib Figure
     "The room from above, once for each depth map."
     import matplotlib.pyplot as plt
     colors = np.asarray(picture).transpose(1, 2, 0)
     clouds = {title: room_points(depth) for title, depth in depths.items()}
-    fig, axes = plt.subplots(1, len(clouds), figsize=(4.2 * len(clouds), 4.4), sharex=True, sharey=True,
+    fig, axes = plt.subplots(1, len(clouds), figsize=(4.2 * len(clouds), 4.4), sharex=True,
+                             sharey=True,
                              squeeze=False, layout="constrained")
     for ax, (title, points) in zip(axes.flat, clouds.items()):
         seen = points[..., 2] < below

@@ -32,7 +32,7 @@ def find_run(
     name: str | Path,          # a run's folder, or its id
     dir: str | Path = "runs",  # below which an id is looked for; then, below the project's own runs
 ) -> Run:
-    "The run of this name. Raises NotFound if there is none, UserError if its `run.json` is damaged."
+    "The run of this name. Raises NotFound if there is none, UserError if it is damaged."
     for folder in (Path(name), Path(dir) / name, find_root() / "runs" / name):
         if (folder / "run.json").is_file(): return Run(folder)
     return Run(name)  # which says that there is none
@@ -48,4 +48,5 @@ def unfinished(
     if any(int(o or 0) for o in ranks): wanted.append("running")  # the first process may have begun
     for run in list_runs(folder) if folder.is_dir() else []:
         if run.status in wanted: return run
-    raise UserError(f"{show_path(folder)}: no run there was cut off, so there is none to go on with")
+    says = "no run there was cut off, so there is none to go on with"
+    raise UserError(f"{show_path(folder)}: {says}")

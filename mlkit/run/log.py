@@ -58,7 +58,7 @@ class _Tee:
 @contextmanager
 def logged_to(
     path: Path,  # a text file, appended to
-    hide: Callable[[str], str] = str,  # takes secrets out of a text, for the file and for the streams
+    hide: Callable[[str], str] = str,  # takes secrets out of a text
 ) -> Iterator[io.TextIOBase]:          # the log, to write to it alone
     "Copy what is printed and logged, on stdout and on stderr, to a file."
     log, old = _Log(path, hide), (sys.stdout, sys.stderr)

@@ -8,7 +8,7 @@ __all__ = ['Answers', 'answers_of', 'ClassAnswers', 'HeadAnswers', 'MaskAnswers'
 
 # %% ../../nbs/show/00_answers.ipynb #e8d668f1
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -31,11 +31,11 @@ class Answers:
     ignore_value: float | None = None  # in the target of masks or values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None  # x -> (N, 1 or 3, H, W), 0 to 1, to look at
 
+    heads: Any = field(default=None, init=False)  # head -> its answers, if there are several
+    names: Any = field(default=None, init=False)  # of the classes, if there are some
     loss: ClassVar[Any]          # (N,)
     pred: ClassVar[Any]          # what the model says
     columns: ClassVar[Any]       # of the table: name -> one value a sample
-    heads: ClassVar[Any] = None  # head -> its answers, if there are several
-    names: ClassVar[Any] = None  # of the classes, if there are some
     right: ClassVar[Any] = None  # (N,) bool, if an answer is right or wrong as a whole
 
     def __post_init__(self): raise TypeError("call answers_of(x, output, target)")
@@ -146,7 +146,7 @@ class HeadAnswers(Answers):
         raise UserError(f"head {head!r}: a head has classes (N,), not {_shape(target)}")
 
     @cached_property
-    def loss(self) -> Tensor: return sum(a.loss for a in self.heads.values())  # (N,)
+    def loss(self) -> Tensor: return torch.stack([a.loss for a in self.heads.values()]).sum(0)
     @property
     def right(self) -> Tensor: return torch.stack([a.right for a in self.heads.values()]).all(0)
 
@@ -252,7 +252,7 @@ def answers(
 
 def batches(
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
-    stage: Literal["train", "val", "test"],
+    stage: Literal["train", "val", "test"],  # whose batches
     limit: int | None = None,            # samples at least; None: all
 ) -> Iterator[tuple[Tensor, Any]]:
     "The batches of a stage, until they are enough. Raises UserError if they are of another kind."
@@ -260,14 +260,17 @@ def batches(
     datamodule.setup(stage if stage == "test" else "fit")
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
-        is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1
-        if not is_pair or not isinstance(batch[0], Tensor):
+        if not _is_pair(batch):
             raise UserError("batches (x, target) are expected, with a tensor x; "
                             f"{stage} has {_shape(batch)}")
         yield batch[0], batch[1]
         seen += len(batch[0])
         if limit is not None and seen >= limit: return
     if not seen: raise UserError(f"{type(datamodule).__name__} has no batches for {stage}")
+
+
+def _is_pair(o: Any) -> bool:
+    return isinstance(o, (tuple, list)) and len(o) > 1 and isinstance(o[0], Tensor)
 
 
 def hooks(

@@ -7,7 +7,6 @@ __all__ = ['show_batch', 'show_results', 'show_mistakes', 'confusion_matrix', 't
 
 # %% ../../nbs/show/01_draw.ipynb #9c59e502
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ..base.errors import UserError
-from ..base.plot import COLORS, new_figure
+from ..base.plot import COLORS, PALETTE, new_figure
 from ..model.mixing import Mixed
-from .answers import (Answers, ClassAnswers, DenseAnswers, HeadAnswers, MaskAnswers,
-                                answers_of, batches, hooks, join)
+from .answers import (Answers, DenseAnswers, MaskAnswers, answers_of, batches, hooks,
+                                join)
 
 # %% ../../nbs/show/01_draw.ipynb #a90386ea
-_CLASS_COLORS = ["#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442"]
+_CLASS_COLORS = PALETTE[4:6] + PALETTE[:4]  # the bright ones first, without grey
 _LETTER = 0.068  # inches that a letter of a title takes, at most
 
 
@@ -64,7 +63,8 @@ def _canvas(
 
 # %% ../../nbs/show/01_draw.ipynb #bb4fa995
 def _draw_classes(answers: Answers, rows: Tensor, loss: bool, ncols: int | None) -> Any:
-    titles, asked = [], answers.output is not None
+    titles: list[list[str]] = []
+    asked = answers.output is not None
     for i in rows.tolist():
         if answers.heads: lines = [o for a in answers.heads.values() for o in _title(a, i, 1)]
         else: lines = _title(answers, i, 2)
@@ -133,7 +133,7 @@ def _legend(fig: Any, answers: MaskAnswers, rows: Tensor):
     names = {k: _clip(answers.names[k], 24).replace("$", r"\$") for k in sorted(there)}
     patches = [Patch(color=_color(k), label=f" {numbered}{name}") for k, name in names.items()]
     if not valid.all(): patches.insert(0, Patch(color="0.5", label=" unknown"))
-    longest = max((len(o.get_label()) for o in patches), default=1)
+    longest = max((len(str(o.get_label())) for o in patches), default=1)
     shown = patches[:max(1, int(fig.get_size_inches()[0] / (0.5 + _LETTER * longest)))]
     where = dict(loc="lower center", ncols=len(shown), frameon=False)
     if shown: fig.legend(handles=shown, fontsize=8, **where)
@@ -230,7 +230,7 @@ def confusion_matrix(
 
 
 def _one_head(answers: Answers, head: str | None) -> Answers:
-    heads = answers.heads or {None: answers}
+    heads: dict[str | None, Any] = answers.heads or {None: answers}
     if isinstance(answers, DenseAnswers):
         raise UserError("dense values have no classes that could be confused")
     if head in heads: return heads[head]
@@ -270,7 +270,8 @@ def plot_confusion(
     ax = fig.add_axes((left / w, below / h, side / w, side / h), xlabel="predicted")
     ax.set_ylabel(f"{head} is" if head else "is", parse_math=False)
     drawn = ax.imshow(wrong.numpy(), cmap="Oranges", vmin=0, vmax=max(1, wrong.max().item()))
-    tilted = dict(rotation=45, ha="right", rotation_mode="anchor") if tilt else {}
+    tilted: dict[str, Any] = {}
+    if tilt: tilted = dict(rotation=45, ha="right", rotation_mode="anchor")
     ax.set_xticks(range(0, n, step), names[::step], fontsize=8, parse_math=False, **tilted)
     ax.set_yticks(range(0, n, step), names[::step], fontsize=8, parse_math=False)
     if bar: _color_bar(fig, drawn, "mistakes")
