@@ -10,13 +10,13 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.project import show_path
-from .config.node import project_of
+from .config.node import Config, project_of
 from .fit.job import Job, find_checkpoint, fit, tracked
 from .fit.processes import say, shared_run
 from .fit.randomness import seed_all
@@ -63,7 +63,7 @@ def resume(
     return _train(config, run)
 
 
-def _train(config: DictConfig, old: Run | None) -> Run:
+def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
     seed_all(config.seed)
     parts = build_parts(config)
@@ -84,7 +84,7 @@ def _train(config: DictConfig, old: Run | None) -> Run:
     return run
 
 
-def _requeued(config: DictConfig) -> Run | None:
+def _requeued(config: Config) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
     folder, job = project_of(config) / config.runs / config.name, os.environ["SLURM_JOB_ID"]
@@ -108,8 +108,9 @@ def _report(job: Job, trackers: list):
 
 def _pictures(job: Job, trackers: list) -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name; the answers are sent as a table."
-    run, data, trainer = job.run, job.parts.datamodule, job.parts.trainer
-    alone, made = trainer.world_size == 1, {}
+    run, trainer, made = job.run, job.parts.trainer, {}
+    data: Any = job.parts.datamodule
+    alone = trainer.world_size == 1
     def attempt(name: str, make: Callable, *args):
         try: made[name] = make(*args)
         except Exception as e:  # of any kind: the training is done, and nothing may fail it now

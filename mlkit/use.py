@@ -13,11 +13,11 @@ from typing import Any, Iterable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import NotFound, UserError
 from .base.text import Table, number
+from .config.node import Config
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights
@@ -40,7 +40,7 @@ def load_run(
     return _load(run, overrides, checkpoint, trust)[0]
 
 
-def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, DictConfig]:
+def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)

@@ -206,7 +206,7 @@ def test_the_page_holds_what_it_should_and_nothing_more(description, tmp_path):
     tags = Tags()
     tags.feed(page)
     assert tags.found == {"html", "head", "meta", "title", "style", "body", "h1", "h3", "div",
-                          "table", "tr", "th", "td", "code", "img"}
+                          "table", "tr", "th", "td", "code", "p", "img"}
     assert len(tags.links) == 1 and re.fullmatch(r"data:image/png;base64,[\w+/=]+", tags.links[0])
 
 

@@ -55,7 +55,7 @@ HOMES = {  # how to come by the owner -> names
     "torchmetrics.Metric": (MeanMetric, {"_computed", "_defaults", "_update_count"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_is_interpolation",
-        "_is_missing", "_is_none", "_key", "_value"}),
+        "_is_missing", "_is_none", "_key", "_maybe_dereference_node", "_value"}),
     "ListConfig": (lambda: OmegaConf.create([1]), {
         "_get_node", "_get_parent", "_get_root", "_key", "_value"}),
     "yaml.SafeLoader": (lambda: yaml.SafeLoader, METHODS["config/yaml"])}

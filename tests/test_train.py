@@ -2,6 +2,7 @@
 that must not appear."""
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,9 @@ def test_image_folder(tmp_path):
     assert run.metrics["test/acc"] > 0.85
     found = predict(run.dir, tmp_path / "digits" / "three").table
     assert set(found["label"]) <= {"three", "other"} and (found["label"] == "three").mean() > 0.5
+    again = (tmp_path / "digits" / "three").rename(tmp_path / "new")
+    shutil.rmtree(tmp_path / "digits")  # a run can be used without its data
+    assert list(predict(run.dir, again).table["label"]) == list(found["label"])
 
 
 # -- runs that are loaded, changed, not kept
@@ -352,11 +356,15 @@ def test_runs_are_listed_newest_first_and_damaged_ones_are_named(tmp_path, capsy
 
 def test_training_leaves_python_as_it_was(tmp_path):
     import logging
+    import signal
     import sys
-    before = sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level
+    def state():
+        handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+        return sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level, handlers
+    before = state()
     short(tmp_path)
     with pytest.raises(TrainingFailed, match="IndexError.*out of bounds"):
         short(tmp_path, "model.net.num_classes=5")
-    assert before == (sys.stdout, sys.stderr, logging.getLogger("pytorch_lightning").level)
+    assert before == state()
     statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
     assert statuses == ["done", "failed"]

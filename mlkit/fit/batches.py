@@ -6,7 +6,8 @@
 __all__ = ['SameBatches']
 
 # %% ../../nbs/fit/06_batches.ipynb #aa27b4a1
-import pytorch_lightning as pl
+from typing import Any
+
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
@@ -17,11 +18,11 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/fit/06_batches.ipynb #cddb22de
 class SameBatches(Callback):
     "Every epoch gets the first epoch's batches. Raises UserError if a sampler cannot repeat them."
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any):
         for loader in CombinedLoader(trainer.train_dataloader).flattened:
             owners = (loader, getattr(loader, "batch_sampler", None))
-            samplers = [getattr(o, "sampler", None) for o in owners]
-            samplers = [o for o in samplers if hasattr(o, "set_epoch")]
+            found: list[Any] = [getattr(o, "sampler", None) for o in owners]
+            samplers = [o for o in found if hasattr(o, "set_epoch")]
             if not samplers:
                 name = type(loader).__name__
                 raise UserError(f"{name} cannot repeat its batches: its sampler has no set_epoch, "

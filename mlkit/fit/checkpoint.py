@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Mapping
 
-import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
@@ -54,7 +54,7 @@ class _Best:
         return value < self.best_value if self.mode == "min" else value > self.best_value
 
 # %% ../../nbs/fit/05_checkpoint.ipynb #7f524059
-class Checkpoint(pl.callbacks.Checkpoint):
+class Checkpoint(LightningCheckpoint):
     "Writes `checkpoints/last.ckpt`, and `best.ckpt` after an epoch that was the best so far."
     def __init__(self,
         monitor: str | None = "val/loss",  # a logged metric; None: the last epoch is the best one
@@ -69,10 +69,10 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.best = _Best(monitor, mode)
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
         self.job: Job | None = None  # the run that this is in; None: a plain Trainer
-        self.stop: Stop | None = None
-        self._points: ResumePoints | None = None
-        self._state: dict[str, Any] | None = None     # goes into the file that is being written
-        self._at_step: dict[str, Any] | None = None   # the state before this validation
+        self.stop = Stop()
+        self._points: Any = None   # `ResumePoints`, in a fit
+        self._state: Any = None    # goes into the file that is being written
+        self._at_step: Any = None  # the state before this validation
         self._saved_at, self._saved_step, self._is_best = 0.0, 0, False
 
     def set_job(self, job: Job):  # what is trained, and where
@@ -92,8 +92,8 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]): vars(self.best).update(state_dict)
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
-        self.trainer = trainer
+    def setup(self, trainer: Any, pl_module: Any, stage: str):
+        self.trainer: Any = trainer
         folder = self.job.run.dir if self.job else Path(trainer.default_root_dir)
         self.dir = folder / "checkpoints"
         if isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):
@@ -104,42 +104,42 @@ class Checkpoint(pl.callbacks.Checkpoint):
         if trainer.is_global_zero: self.dir.mkdir(parents=True, exist_ok=True)
         for c in trainer.callbacks:
             if isinstance(c, ModelCheckpoint) and c.dirpath in (None, str(self.dir)):
-                c.CHECKPOINT_NAME_LAST = f"last-{type(c).__name__}"
+                setattr(c, "CHECKPOINT_NAME_LAST", f"last-{type(c).__name__}")
         self._points = ResumePoints(trainer, self._step_over, self._epoch_over)
         self._saved_at, self._saved_step, self._is_best = time.monotonic(), 0, False
         self.stop = Stop(requeue_signal(trainer), silent=not trainer.is_global_zero)
         self.stop.listen()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+    def on_train_start(self, trainer: Any, pl_module: Any):
         self.stop.listen()  # again: meanwhile Lightning has put its own handlers there
         self._saved_step = trainer.global_step
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args, **kwargs):
+    def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
         if self.stop and self._at_step and trainer.world_size == 1 and not swapped:
             self._save(self._at_step)
             self._leave()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+    def on_validation_end(self, trainer: Any, pl_module: Any):
         self.best.validated |= not trainer.sanity_checking
         self._at_step = None  # it is that of the step before this validation, not of a later one
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any):
         self.best.validated |= not trainer.enable_validation  # there is nothing to wait for
         self._is_best = self.best.improves(trainer.callback_metrics, trainer.current_epoch)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+    def on_train_end(self, trainer: Any, pl_module: Any):
         self.stop.forget()  # what comes now has nothing to save
         if trainer.is_global_zero: (self.dir / "previous.ckpt").unlink(missing_ok=True)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
+    def teardown(self, trainer: Any, pl_module: Any, stage: str):
         if self._points: self._points.remove()
-        if self.stop: self.stop.forget()
+        self.stop.forget()
 
-    def on_exception(self, trainer, pl_module, exception: BaseException):
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):
         self.teardown(trainer, pl_module, "fit")
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]):
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]):
         checkpoint["mlkit_config"] = self.job.config_text if self.job else ""
         if not self._state: return  # another callback saves, at a time of its own
         checkpoint["mlkit_state"] = self._state
@@ -150,7 +150,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
             none = dict.fromkeys(("ready", "started", "processed", "completed"), 0)
             loops["epoch_loop.batch_progress"]["current"] = none
 
-    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]):
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]):
         "Raises UserError if the run was trained by another number of processes."
         if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
         if (n := len(state["processes"])) != trainer.world_size:
@@ -211,7 +211,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     def _leave(self):
         "End the fit as a Ctrl-C would."
-        queued = self.stop and self.stop.signum == self.stop.requeue
+        queued = self.stop.signum is not None and self.stop.signum == self.stop.requeue
         if queued and self.trainer.is_global_zero: _requeue()
         raise KeyboardInterrupt(f"stopped after step {self.trainer.global_step}, which is saved")
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'fit', 'tracked', 'find_checkpoint']
 
-# %% ../../nbs/fit/10_job.ipynb #37f23f6a
+# %% ../../nbs/fit/10_job.ipynb #33b155d8
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
 from ..base.files import write_text
 from ..base.project import show_path
-from ..config.node import project_of
+from ..config.node import Config, project_of
 from ..config.secrets import secret_filter
 from ..parts.run_parts import Parts, fingerprint
 from ..run.folder import Run, config_text
@@ -30,15 +29,16 @@ from .csv import CSVLogger
 from .lightning import set_root_folder
 from .processes import reseed_on_start, say
 from .progress import stage_order
-from .trackers import attach
+from .stop import handlers_kept
+from .trackers import Tracker, attach
 from .tracking import finish, log_config
 from .weights import load_weights, read_checkpoint, use_plain_io
 
-# %% ../../nbs/fit/10_job.ipynb #065865ab
+# %% ../../nbs/fit/10_job.ipynb #69680f5f
 @dataclass(frozen=True)
 class Job:
     "What is trained, and where."
-    config: DictConfig  # a config that was checked
+    config: Config  # a config that was checked
     parts: Parts        # built from it
     run: Run            # its folder is there
     resumed: bool = False  # does the run go on?
@@ -54,7 +54,7 @@ class Job:
         "The config as its run's config.yaml has it, and each checkpoint."
         return config_text(self.config)
 
-# %% ../../nbs/fit/10_job.ipynb #841de844
+# %% ../../nbs/fit/10_job.ipynb #c24fcdb2
 def fit(
     job: Job,  # its run is recorded by the caller
 ) -> tuple[dict[str, float], dict[str, Any] | None]:  # the metrics; what is known of best.ckpt
@@ -64,7 +64,7 @@ def fit(
     _note(job)
     size = sum(p.numel() for p in parts.model.parameters())
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
-    with run.timed("fit"):
+    with handlers_kept(), run.timed("fit"):
         parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
                           weights_only=True)
     with run.timed("test"): return _measure_best(job)
@@ -72,13 +72,14 @@ def fit(
 
 def _prepare(job: Job):
     "Let all that writes do so in the run's folder."
-    trainer, folder = job.parts.trainer, job.run.dir
+    trainer: Any = job.parts.trainer
+    folder = job.run.dir
     set_root_folder(trainer, folder)
     for c in trainer.callbacks:  # Lightning's own would write next to a tracker's files
         if isinstance(c, ModelCheckpoint) and c.dirpath is None:
             c.dirpath = str(folder / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
-        if hasattr(part, "set_job"): part.set_job(job)
+        if hasattr(part, "set_job"): getattr(part, "set_job")(job)
     use_plain_io(trainer, secret_filter(job.run.info["config"], project_of(job.config)))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
@@ -88,7 +89,8 @@ def _prepare(job: Job):
 
 def _note(job: Job):
     "Note what a result depends on. If the run goes on, it stays, and what has changed is said."
-    run, data, device = job.run, job.parts.datamodule, job.parts.trainer.strategy.root_device
+    data: Any = job.parts.datamodule
+    run, device = job.run, job.parts.trainer.strategy.root_device
     found = dict(device=str(device), machine=_machine(device), data=fingerprint(data))
     changed = [k for k, v in found.items() if job.resumed and run.info.get(k, v) != v]
     if changed:
@@ -123,14 +125,15 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
         for figures in tested: metrics.update(figures)  # one a dataloader
     return metrics, best
 
-# %% ../../nbs/fit/10_job.ipynb #154b4183
+# %% ../../nbs/fit/10_job.ipynb #c52405f9
 @contextmanager
 def tracked(job: Job,  # about to be fitted
-            ) -> Iterator[list[Logger]]:  # the trackers that work
+            ) -> Iterator[list[Tracker]]:  # the trackers that work
     "Attach the config's trackers to the run, and close them when it ends."
     resumed, failed = job.run.info.get("resumed"), True
     trackers = attach(job.parts.loggers, job.run, step=resumed[-1]["step"] if resumed else 0)
-    job.parts.trainer.loggers = trackers
+    trainer: Any = job.parts.trainer
+    trainer.loggers = trackers
     try:
         log_config(trackers, job.config)
         yield trackers

@@ -14,10 +14,10 @@ from typing import Any, Callable, Iterable, Mapping
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities import apply_to_collection
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector.result import (
     _Metadata, _ResultCollection, _ResultMetric, _Sync)
@@ -63,7 +63,7 @@ def _logged_state(results: Mapping[str, _ResultMetric]) -> dict[str, dict[str, A
     return found
 
 
-def _set_logged_state(trainer: pl.Trainer, results: _ResultCollection, states: Mapping[str, Any]):
+def _set_logged_state(trainer: Any, results: _ResultCollection, states: Mapping[str, Any]):
     "Make Lightning's entries again, in a loop's `_results`."
     device, model = trainer.strategy.root_device, trainer.lightning_module
     for key, o in move_data_to_device(states, device).items():
@@ -75,18 +75,18 @@ def _set_logged_state(trainer: pl.Trainer, results: _ResultCollection, states: M
         m._update_count = o["updates"]
 
 # %% ../../nbs/fit/01_lightning.ipynb #be24c4e6
-def _batch_state(trainer: pl.Trainer) -> dict[str, Any]:
+def _batch_state(trainer: Any) -> dict[str, Any]:
     "What the coming batches depend on: the generators and the order."
     return dict(rng=rng_state(trainer.strategy.root_device),
                 order=order_state(trainer.fit_loop._combined_loader.flattened))
 
 
-def _set_batch_state(trainer: pl.Trainer, state: Mapping[str, Any]):
+def _set_batch_state(trainer: Any, state: Mapping[str, Any]):
     set_order_state(trainer.fit_loop._combined_loader.flattened, state["order"])
     set_rng_state(state["rng"], trainer.strategy.root_device)
 
 
-def _epoch_state(trainer: pl.Trainer) -> dict[str, Any]:
+def _epoch_state(trainer: Any) -> dict[str, Any]:
     "What has been summed in this epoch, and how many batches its validations have seen."
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
     own = model.epoch_state() if hasattr(model, "epoch_state") else None
@@ -94,7 +94,7 @@ def _epoch_state(trainer: pl.Trainer) -> dict[str, Any]:
                 validated=dict(loop.val_loop._seen_batches_per_dataloader))
 
 
-def _set_epoch_state(trainer: pl.Trainer, state: Mapping[str, Any]):
+def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
     if state["model"] is not None: model.load_epoch_state(state["model"])
     _set_metric_states(model, state["metrics"])
@@ -119,7 +119,8 @@ class ResumePoints:
         step_over: Callable[[bool], None],  # called after an optimizer step: is a validation due?
         epoch_over: Callable[[], None],     # called when all is done that belongs to an epoch
     ):
-        self.trainer, self.step_over, self.epoch_over = trainer, step_over, epoch_over
+        self.trainer: Any = trainer
+        self.step_over, self.epoch_over = step_over, epoch_over
         self.restored: Mapping[str, Any] | None = None  # a `state` to go on from, till it is done
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
@@ -197,11 +198,11 @@ def _warn_of_lasting_workers(loaders: Iterable):
         warnings.warn("a loader has persistent_workers: if they augment at random, what they draw "
                       "from now on is not what it would have been", stacklevel=2)
 
-# %% ../../nbs/fit/01_lightning.ipynb #e91419db
+# %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting
                     folder: str | Path):  # the run's
     "Let `trainer.default_root_dir`, where callbacks write, be this folder."
-    trainer._default_root_dir = str(folder)
+    setattr(trainer, "_default_root_dir", str(folder))
 
 
 def starts_script_again(trainer: pl.Trainer,  # of any strategy
@@ -213,7 +214,7 @@ def starts_script_again(trainer: pl.Trainer,  # of any strategy
 def requeue_signal(trainer: pl.Trainer,  # on any cluster
                    ) -> int | None:  # None: no SLURM job, or not to be queued again
     "The signal with which SLURM says that it will take the machine away."
-    cluster = trainer._accelerator_connector.cluster_environment
+    cluster: Any = trainer._accelerator_connector.cluster_environment
     queued = isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue
     return cluster.requeue_signal if queued else None
 

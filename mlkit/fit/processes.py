@@ -7,14 +7,14 @@ __all__ = ['shared_run', 'reseed_on_start', 'say']
 
 # %% ../../nbs/fit/09_processes.ipynb #7ec31560
 import os, random, sys
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LambdaCallback
 
-from ..config.node import problem
+from ..config.node import Config, problem
 from ..config.origin import ConfigError
 from ..run.folder import Run
 from .lightning import starts_script_again
@@ -24,7 +24,7 @@ _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where t
 
 
 def shared_run(
-    config: DictConfig,   # a config that was checked
+    config: Config,   # a config that was checked
     trainer: pl.Trainer,  # its trainer
     run: Run | None = None,  # one that goes on; None: a new one
 ) -> Run:  # in all processes the same; `writes` is true in one
@@ -34,19 +34,19 @@ def shared_run(
         says = ("several devices want a process each, which cannot be started from here: use one "
                 "device, or mlkit_train with trainer=ddp from a shell")
         raise ConfigError(problem(config, ("trainer", "devices"), says))
-    first, strategy = trainer.is_global_zero, trainer.strategy
-    if first: run = run or Run.new(config)
-    if launcher and not strategy.cluster_environment.creates_processes_externally:
-        os.environ[_RUN_DIR] = str(run.dir)  # the others will be started
-    elif trainer.world_size > 1 and (first or not told):
+    strategy: Any = trainer.strategy
+    mine = (run or Run.new(config)) if trainer.is_global_zero else None
+    if mine and launcher and not strategy.cluster_environment.creates_processes_externally:
+        os.environ[_RUN_DIR] = str(mine.dir)  # the others will be started
+    elif trainer.world_size > 1 and (mine or not told):
         strategy.setup_environment()
-        told = strategy.broadcast(str(run.dir) if first else None)
-    if not first: run = Run(told)
-    run.writes = first
-    return run
+        told = strategy.broadcast(mine and str(mine.dir))
+    shared = mine or Run(str(told))
+    shared.writes = bool(mine)
+    return shared
 
 
-def reseed_on_start(trainer: pl.Trainer):  # not yet fitting
+def reseed_on_start(trainer: Any):  # Lightning's, not yet fitting
     "Seed each process but the first anew when the fit starts: else all drop out the same units."
     if trainer.is_global_zero: return
     def reseed(*_):  # not earlier: the setup must split the data alike

@@ -18,7 +18,8 @@ def rng_state(
     device: torch.device | str = "cpu",  # where the model is; it may have a generator of its own
 ) -> dict[str, Any]:                     # plain data and tensors
     "The states of all generators that random numbers come from."
-    name, keys, *rest = np.random.get_state()
+    numpy: Any = np.random.get_state()
+    name, keys, *rest = numpy
     state = dict(python=random.getstate(), torch=torch.get_rng_state(),
                  numpy=(name, torch.from_numpy(keys.astype(np.int64)), *rest))
     if torch.device(device).type != "cpu":

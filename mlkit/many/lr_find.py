@@ -56,7 +56,8 @@ def _lowest(
 ) -> int:                # which step
     "Where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
     if len(losses) < 10:
-        raise _NoSuggestion(f"the loss was finite for {len(losses)} steps only; lower min_lr")
+        says = f"the loss was a finite number for {len(losses)} steps only; lower min_lr"
+        raise _NoSuggestion(says)
     curve = _smoothed(losses, steps)
     low = int(curve.argmin())
     noise = np.std(np.diff(losses[:low + 1])) / 2**0.5 if low else np.inf
@@ -110,7 +111,7 @@ class _Ramp(pl.Callback):
 
     def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
-        if n != 1: raise UserError(f"lr_find: wants a model with one optimizer, and this has {n}")
+        if n != 1: raise UserError(f"lr_find: sets the rate of one optimizer, and this model has {n}")
         trainer.strategy.lr_scheduler_configs = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):

@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['quiet_lightning', 'make_trainer', 'Parts', 'build_parts', 'blamed_on', 'fingerprint']
 
-# %% ../../nbs/parts/12_run_parts.ipynb #bf4ebcce
+# %% ../../nbs/parts/12_run_parts.ipynb #5d9afc86
 import logging, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ..base.errors import UserError
-from ..config.node import problem
+from ..config.node import Config, problem
 from ..config.origin import ConfigError
 from .build import build
 
@@ -46,9 +45,9 @@ def _interruption(e: BaseException | None) -> KeyboardInterrupt | None:
     while e and not isinstance(e, KeyboardInterrupt): e = e.__context__
     return e
 
-# %% ../../nbs/parts/12_run_parts.ipynb #9725dec1
+# %% ../../nbs/parts/12_run_parts.ipynb #56e8cee2
 def make_trainer(
-    cfg: DictConfig,  # a config that was checked
+    cfg: Config,  # a config that was checked
     callbacks: list[pl.Callback],  # those of the config, or others
     **kwargs,  # arguments of Lightning's `Trainer`; they win over the config's
 ) -> pl.Trainer:  # without loggers
@@ -58,10 +57,10 @@ def make_trainer(
     has = lambda kind: any(isinstance(c, kind) for c in callbacks)
     with quiet_lightning():
         return build(cfg.trainer, **{
-            "callbacks": callbacks, "enable_checkpointing": has(pl.callbacks.Checkpoint),
+            "callbacks": callbacks, "enable_checkpointing": has(Checkpoint),
             "enable_progress_bar": has(ProgressBar), "logger": False, **kwargs})
 
-# %% ../../nbs/parts/12_run_parts.ipynb #d7723d0f
+# %% ../../nbs/parts/12_run_parts.ipynb #358f0240
 @dataclass(frozen=True)
 class Parts:
     "The objects that a config describes."
@@ -73,7 +72,7 @@ class Parts:
 
 
 def build_parts(
-    config: DictConfig,  # a config that was checked; seed the generators before
+    config: Config,  # a config that was checked; seed the generators before
 ) -> Parts:  # of this process
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
@@ -84,13 +83,13 @@ def build_parts(
     return Parts(trainer, datamodule, model, callbacks, loggers)
 
 
-def _build_all(node: DictConfig | None) -> list:
+def _build_all(node: Config | None) -> list:
     "The objects of a mapping or a list of targets; null stands for nothing."
     built = build(node) or []
     return [o for o in (built.values() if isinstance(built, dict) else built) if o is not None]
 
 
-def _share_of_batch(config: DictConfig, n: int) -> dict[str, int]:
+def _share_of_batch(config: Config, n: int) -> dict[str, int]:
     "The batch size of one of `n` processes, as an argument."
     size = config.data.get("batch_size")
     if n == 1 or not isinstance(size, int): return {}
@@ -98,10 +97,10 @@ def _share_of_batch(config: DictConfig, n: int) -> dict[str, int]:
     says = f"is for all {n} processes together: take a multiple of {n}"
     raise ConfigError(problem(config, ("data", "batch_size"), says))
 
-# %% ../../nbs/parts/12_run_parts.ipynb #750c681d
+# %% ../../nbs/parts/12_run_parts.ipynb #08969f77
 @contextmanager
 def blamed_on(
-    config: DictConfig,  # a config that was checked
+    config: Config,  # a config that was checked
     *keys: str,          # the path in it, such as 'data'
 ) -> Iterator[None]:  # for a `with`
     "Turn a UserError into a ConfigError at this place of the config."
@@ -110,7 +109,7 @@ def blamed_on(
     except UserError as e: raise ConfigError(problem(config, keys, " ".join(str(e).split()))) from e
 
 
-def fingerprint(datamodule: pl.LightningDataModule,  # prepared
+def fingerprint(datamodule: Any,  # prepared
                 ) -> str | None:  # None where it has no `fingerprint()`
     "What identifies the data: two equal fingerprints stand for equal data."
     return datamodule.fingerprint() if hasattr(datamodule, "fingerprint") else None

@@ -115,7 +115,7 @@ class Run:
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=list(config.get("tags") or []), metrics={},
             best=None, timings={}, error=None, git=git, versions=_versions(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"),
+            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(),
             config=OmegaConf.to_container(config, resolve=False)), indent=1))
         run = cls(folder)
         run.temporary = temporary
