@@ -149,10 +149,11 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 def _resume(args: argparse.Namespace):
     from omegaconf import OmegaConf
     from mlkit.base.errors import UserError
+    from mlkit.base.project import in_project
     from mlkit.base.walk import flat
     from mlkit.config.load import load_config
     from mlkit.run.history import unfinished
-    if os.path.isfile(args.resume):
+    if in_project(args.resume).is_file():
         raise UserError(f"{args.resume}: is a file, not a run's folder; to go on with a config's "
                         f"newest run write: mlkit_train {args.resume} --resume")
     changes, wanted = args.overrides, (args.config, *args.overrides)

@@ -17,7 +17,7 @@ def steps() -> list[tuple[str, str, list[str]]]:
     section = (
         (ROOT / "README.md").read_text(
             encoding="utf-8").partition("## Make it yours")[2].partition("\n## ")[0])
-    section = section[section.index("A project of one's own"):]
+    section = section[section.index("A project of your own"):]
     parts = re.split(r"^```(\w*)\n(.*?)^```$", section, flags=re.M | re.S)
     return [(kind, text, re.findall(r"`(\S+\.\w+)`", before))
             for before, kind, text in zip(parts[::3], parts[1::3], parts[2::3])]

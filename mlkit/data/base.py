@@ -10,7 +10,6 @@ import hashlib, json
 from pathlib import Path
 from typing import Any, Literal, Sequence
 
-import torch
 from lightning_utilities import apply_to_collection
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -44,14 +43,12 @@ class ImageData(LightningDataModule):
         self.normalize = Normalize(mean, std)
         self.expected = dict(in_shape=in_shape and tuple(in_shape), num_classes=num_classes)
 
-    def read_data(self) -> tuple[Any, Any, dict[str, Tensor]]:
-        "Read `images`, `targets` and `rows`, whose shapes are given above."
+    def read_data(self) -> tuple[Any, Any, dict[str, Tensor]]:  # images, targets, rows, as above
+        "Read all splits."
         raise NotImplementedError
 
-    def setup(self,
-        stage: str | None = None,  # all splits are read, whatever the stage
-    ) -> None:
-        "Read the data, once. Raises UserError where they are not as expected."
+    def setup(self, stage: str | None = None) -> None:
+        "Read all splits, once. Raises UserError where they are not as expected."
         if self.rows is not None: return
         images, targets, rows = self.read_data()
         found = dict(in_shape=tuple(self.in_shape), num_classes=len(self.classes))
@@ -79,7 +76,8 @@ class ImageData(LightningDataModule):
     def test_dataloader(self) -> Any: return self.loader("test")
     def predict_dataloader(self) -> Any: return self.loader("test")
 
-    def content(self) -> str: return hashlib.sha256(self.images.numpy()).hexdigest()
+    def content(self) -> str:  # 64 hex digits
+        return hashlib.sha256(self.images.numpy()).hexdigest()
 
     def fingerprint(self) -> str:  # 64 hex digits
         "A sha256 of the data as it is used: classes, images, targets, and the split."
@@ -92,7 +90,7 @@ class ImageData(LightningDataModule):
             apply_to_collection(self.targets, Tensor, lambda t: digest.update(t[rows].numpy()))
         return digest.hexdigest()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:  # classes, in_shape, mean, std
         "What using a model needs to know of its data, as plain data; a run keeps it."
         return dict(classes=self.classes, in_shape=list(self.in_shape),
                     mean=list(self.mean), std=list(self.std))

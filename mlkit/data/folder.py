@@ -131,11 +131,8 @@ class ImageFolder(ImageData):
             self._digest = digest.hexdigest()
         return self._digest
 
-    def loader(self,
-        split: Literal["train", "val", "test"],  # which rows
-        shuffle: bool = False,                   # by (seed, epoch)
-    ) -> Any:                                    # an `ArrayLoader`; a `DataLoader` without cache
-        "Batches `(x, y)`, x (B, C, H, W) float32 and y (B,) int64."
+    def loader(self, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
+        "An `ArrayLoader`; without a cache, a `DataLoader`."
         self.setup()
         if self.cache: return super().loader(split, shuffle)
         images = _FileImages(self.paths, self.mode, self.size, self.normalize)

@@ -76,7 +76,7 @@ class Tracker(Guarded):
     def log_hyperparams(self, *args, **kwargs): "The config is sent instead."
 
     @property
-    def experiment(self) -> Any:
+    def experiment(self) -> Any:  # behind the same guard
         "The tracker's own object; one that ignores every call if there is none."
         has_one = hasattr(type(self.thing), "experiment")
         found = self.guard.call(getattr, self.thing, "experiment") if has_one else None

@@ -266,14 +266,9 @@ class Augment(nn.Module):
 
 class OneOf(Augment):
     "One of several transforms for each batch, at random. Raises UserError if there is none."
-    def __init__(self,
-        *transforms: nn.Module,  # each called with (x, target), giving both
-    ):
+    def __init__(self, *transforms: nn.Module):
         super().__init__(*transforms)
         require(self, len(transforms) > 0, "give one transform at least")
 
-    def forward(self,
-        x: Tensor,           # (B, C, H, W), floats
-        target: Any = None,  # whatever the batch has
-    ) -> tuple[Tensor, Any]: # what the one gives
+    def forward(self, x: Tensor, target: Any = None) -> tuple[Tensor, Any]:
         return self.transforms[int(torch.randint(len(self.transforms), ()))](x, target)

@@ -150,8 +150,7 @@ class LitModel(pl.LightningModule):
         conf = scheduler_config(self.scheduler, optimizer, steps, epochs)
         return dict(optimizer=optimizer, lr_scheduler=conf)
 
-    def epoch_state(self) -> dict[str, Any]:
-        "The sums of the epoch so far, by stage."
+    def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
         return {stage: means.state() for stage, means in self.means.items()}
 
     def load_epoch_state(self,

@@ -43,7 +43,8 @@ class Means:
             self.sums[name] = self.sums[name] + v if name in self.sums else v
         self.n += n
 
-    def state(self) -> dict[str, Any]: return dict(sums=dict(self.sums), n=self.n)
+    def state(self) -> dict[str, Any]:  # the sums and the number of samples
+        return dict(sums=dict(self.sums), n=self.n)
 
     def load(self,
         state: Mapping[str, Any],  # as `state` gave it

@@ -59,8 +59,8 @@ def check_images(
 def has_pixels(
     target: Any,  # of a batch, or of one head
     x: Tensor,    # (B, C, H, W), its images
-) -> bool:
-    "Is a target a tensor (B, ..., H, W), with a value for each pixel?"
+) -> bool:       # True for tensors (B, ..., H, W)
+    "Does a target have a value for each pixel?"
     if not isinstance(target, Tensor) or target.ndim < 3: return False
     return len(target) == len(x) and target.shape[-2:] == x.shape[-2:]
 
@@ -91,7 +91,7 @@ class Mixing(nn.Module):
         target: Any,                   # as `forward` has it
         other: Callable[[Any], Any],   # gives of a tensor (B, ...) the partners' rows
         weight: float,                 # in [0.5, 1], what a sample is to keep of itself
-    ) -> tuple[Tensor, Mixed]:
+    ) -> tuple[Tensor, Mixed]:         # the mixed pictures, and both targets
         raise NotImplementedError(f"{type(self).__name__} has no method `mix`")
 
     def forward(self,

@@ -16,7 +16,7 @@ from ..base.errors import UserError
 # %% ../../nbs/parts/00_trust.ipynb #29115321
 def member(
     obj: Any,             # a module or class; anything else has no members
-    name: str,
+    name: str,            # without a dot
     default: Any = None,  # what is given where there is no such name
 ) -> Any:                 # class and static methods as `obj.name` gives them
     "What a module or class has under a name. No code runs."

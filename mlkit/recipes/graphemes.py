@@ -290,7 +290,10 @@ def fit_square(
     return np.array(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def to_square(picture: np.ndarray, size: int) -> np.ndarray:  # (H, W) -> (size, size), both uint8
+def to_square(
+    picture: np.ndarray,  # (H, W) uint8, dark on light
+    size: int,            # of the result, in pixels
+) -> np.ndarray:          # (size, size) uint8
     "All three steps."
     strokes = ink(picture)
     return fit_square(strokes, content_box(strokes), size)

@@ -68,7 +68,7 @@ def answers_of(
     classes: Any = None,               # names of the classes, or head -> names; None: numbers
     ignore_value: float | None = None, # in the target of masks or values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None,  # x -> (N, 1 or 3, H, W), 0 to 1, to look at
-) -> Answers:
+) -> Answers:     # of the subclass for this kind
     "Answers of the target's kind. Raises UserError if it has none, or the output does not fit."
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise UserError(f"images (N, C, H, W) can be shown, not {_shape(x)}")
@@ -237,7 +237,7 @@ def answers(
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
     stage: Literal["val", "test"] = "test",  # whose samples are asked about
     limit: int | None = None,            # samples at most; None: all
-) -> Answers:
+) -> Answers:                            # in the order of the stage
     "Ask a model about the samples of a stage. Raises UserError if its task cannot be shown."
     was_training, found, cpu = model.training, [], lambda t: t.float().cpu()
     model.eval()
@@ -254,7 +254,7 @@ def batches(
     datamodule: pl.LightningDataModule,  # whose batches are (x, target)
     stage: Literal["train", "val", "test"],  # whose batches
     limit: int | None = None,            # samples at least; None: all
-) -> Iterator[tuple[Tensor, Any]]:
+) -> Iterator[tuple[Tensor, Any]]:       # (x, target)
     "The batches of a stage, until they are enough. Raises UserError if they are of another kind."
     datamodule.prepare_data()
     datamodule.setup(stage if stage == "test" else "fit")
@@ -275,7 +275,7 @@ def _is_pair(o: Any) -> bool:
 
 def hooks(
     source: Any,  # a datamodule, or what has none of them
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # `classes`, `ignore_value` and `picture`, each None if it has none
     "What a datamodule says of its samples, for `answers_of`."
     return {name: getattr(source, name, None) for name in ("classes", "ignore_value", "picture")}
 
@@ -283,7 +283,7 @@ def hooks(
 def join(
     parts: list | tuple,       # of several batches: tensors, or mappings of them
     limit: int | None = None,  # samples at most; None: all
-) -> Any:
+) -> Any:                     # of the same form
     "Batches as one, on the CPU. Raises UserError for anything but tensors and mappings of them."
     if isinstance(parts[0], Mapping):
         return {k: join([part[k] for part in parts], limit) for k in parts[0]}
