@@ -263,8 +263,7 @@ def mlkit_reproduce(
 
 def _reproduce(args: argparse.Namespace) -> int:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce
-    from mlkit.many.restore import restore_code
+    from mlkit.many.reproduce import reproduce, restore_code
     if args.restore:
         print(f"restored: {restore_code(run, args.restore)}")
         print(f"to take it away again: git worktree remove --force {args.restore}")
