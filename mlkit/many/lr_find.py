@@ -29,32 +29,24 @@ from ..parts.run_parts import blamed_on, make_trainer, quiet_lightning
 class _NoSuggestion(ValueError): "Why a curve allows none."
 
 
-def _width(steps: int) -> float:
-    "The bell's standard deviation, in steps."
+def _width(steps: int) -> float:  # the bell's standard deviation
     return max(3.0, 0.04 * steps)
 
 
 def _ceiling(losses: np.ndarray) -> float:
-    "A little above where the curve begins; what lies higher counts as this."
-    top = losses[:10].max()
+    top = losses[:10].max()  # where the curve begins; what lies far above that counts as this
     return top + 0.4 * (top - losses.min())
 
 
-def _smoothed(
-    losses: np.ndarray,  # (n,), finite, one a step
-    steps: int,          # of the whole range, of which these may be the first
-) -> np.ndarray:         # (n,)
-    "A curve without its noise."
+def _smoothed(losses: np.ndarray, steps: int) -> np.ndarray:
+    "A curve (n,) without its noise: finite losses, the first of so many steps."
     i, losses = np.arange(len(losses)), losses.clip(max=_ceiling(losses))
     weights = np.exp(-((i[:, None] - i) / _width(steps))**2 / 2)
     return weights @ losses / weights.sum(1)
 
 
-def _lowest(
-    losses: np.ndarray,  # (n,), finite, one a step
-    steps: int,          # of the whole range
-) -> int:                # which step
-    "Where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
+def _lowest(losses: np.ndarray, steps: int) -> int:
+    "The step where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
     if len(losses) < 10:
         says = f"the loss was a finite number for {len(losses)} steps only; lower min_lr"
         raise _NoSuggestion(says)
@@ -125,10 +117,9 @@ class _Ramp(pl.Callback):
         if trainer.global_step == len(self.losses): return  # gradients are still being added up
         self.losses.append(sum(self.batches) / len(self.batches))
         self.batches = []
-        if self.has_broken_out(): trainer.should_stop = True
+        if self._has_broken_out(): trainer.should_stop = True
 
-    def has_broken_out(self) -> bool:
-        "Has the loss left the range in which there is something to see?"
+    def _has_broken_out(self) -> bool:
         if not isfinite(self.losses[-1]): return True
         first, last = np.array(self.losses[:10]), np.mean(self.losses[-5:])
         return bool(last > first.mean() + max(abs(first.mean()), 10 * first.std()))
@@ -139,14 +130,13 @@ _INSTEAD = dict(  # of what the config's Trainer says
     min_steps=None, devices=1, num_nodes=1, strategy="auto")
 
 
-def lr_find(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,        # as on the command line: 'data.batch_size=128', 'optimizer=sgd'
     min_lr: float = 1e-6,   # the rate of the first step
     max_lr: float = 1.0,    # the rate of the last one
     steps: int = 100,       # of the optimizer; the data is gone through again where it is shorter
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> LRFound:
+) -> LRFound:  # the suggestion and the curve
     "Suggest a learning rate. Raises ConfigError as `train`, UserError for a wrong range or model."
     if not 0 < min_lr < max_lr:
         raise UserError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
@@ -156,7 +146,12 @@ def lr_find(
     ramp, random = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist()), rng_state(device)
     try: _train_with(ramp, config)
     finally: set_rng_state(random, device)
-    return _found(ramp)
+    import pandas as pd
+    table = pd.DataFrame(dict(lr=ramp.lrs[:len(ramp.losses)], loss=ramp.losses), dtype=float)
+    finite = table[np.isfinite(table.loss)]
+    try: low = _lowest(finite.loss.to_numpy(), steps)
+    except _NoSuggestion as e: return LRFound(table, None, str(e), steps)
+    return LRFound(table, float(finite.lr.iloc[low]) / 10, steps=steps)
 
 
 def _train_with(ramp: _Ramp, config: Config):
@@ -168,12 +163,3 @@ def _train_with(ramp: _Ramp, config: Config):
         with blamed_on(config, "data"): datamodule.prepare_data()
         if isinstance(model, LitModel): model.scheduler = None  # OneCycle also sets the momentum
         with quiet_lightning(): trainer.fit(model, datamodule=datamodule)
-
-
-def _found(ramp: _Ramp) -> LRFound:
-    import pandas as pd
-    table = pd.DataFrame(dict(lr=ramp.lrs[:len(ramp.losses)], loss=ramp.losses), dtype=float)
-    finite, steps = table[np.isfinite(table.loss)], len(ramp.lrs)
-    try: low = _lowest(finite.loss.to_numpy(), steps)
-    except _NoSuggestion as e: return LRFound(table, None, str(e), steps)
-    return LRFound(table, float(finite.lr.iloc[low]) / 10, steps=steps)

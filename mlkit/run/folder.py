@@ -7,7 +7,7 @@ __all__ = ['config_text', 'Run']
 
 # %% ../../nbs/run/01_folder.ipynb #0261e4eb
 import importlib.metadata, json, os, platform, re, tempfile, time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,25 +48,20 @@ def _describes_a_run(info) -> bool:
     kinds: dict[str, type] = dict(name=str, status=str, metrics=dict, config=dict)
     if not isinstance(info, dict): return False
     if not all(isinstance(info.get(k), kind) for k, kind in kinds.items()): return False
-    return all(map(_is_number, [*info["metrics"].values(), info.get("seconds") or 0]))
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, float) or isinstance(value, int) and abs(value) < 2**63
+    numbers = [*info["metrics"].values(), info.get("seconds") or 0]
+    return all(isinstance(v, float) or isinstance(v, int) and abs(v) < 2**63 for v in numbers)
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
 def _new_folder(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
     while True:
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-        try: folder.mkdir()
+        try: folder.mkdir(parents=True)
         except FileExistsError: continue
         for name in ("checkpoints", "plots"): (folder / name).mkdir()
         return folder
 
 
-def config_text(
-    config: Config,
+def config_text(config: Config,  # whole
 ) -> str:  # YAML, with its interpolations
     "A config as a file that is complete: no defaults are put below it when it is read again."
     return (f"# Complete, as composed by mlkit {__version__}: nothing is put below it.\n"
@@ -74,18 +69,16 @@ def config_text(
 
 
 def _versions() -> dict[str, str]:
-    "The versions that a result depends on."
     found = {"python": platform.python_version(), "mlkit": __version__}
     for name in ("torch", "pytorch-lightning", "torchmetrics", "omegaconf", "numpy"):
-        try: found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError: pass
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 # %% ../../nbs/run/01_folder.ipynb #d55ada7f
 class Run:
     "One training run: a folder, and what can be asked of it."
-    def __init__(self,
-        dir: str | Path,  # the run's folder
+    def __init__(self, dir: str | Path,  # the run's folder
     ):
         "Raises NotFound if the folder holds no run, UserError if its `run.json` is damaged."
         self.dir = Path(dir)
@@ -97,9 +90,8 @@ class Run:
         self.last_history: Any = None  # of one that was not kept
 
     @classmethod
-    def new(cls,
-        config: Config,  # its `runs` is the folder of all runs; None for a run that is not kept
-    ) -> "Run":          # status 'running'
+    def new(cls, config: Config,  # whose `runs` is the folder of all runs; None: not kept
+    ) -> "Run":  # status 'running'
         "Make a run's folder. Raises ConfigError if the config's `name` cannot be a folder's."
         name, runs, root = str(config.get("name")), config.get("runs"), project_of(config)
         if not re.fullmatch(r"\w[\w.-]*", name):
@@ -134,17 +126,16 @@ class Run:
         if not self.writes: return
         write_text(self.dir / "run.json", json.dumps(self.info, indent=1, default=str))
 
-    def finish(self,
-        metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
+    def finish(self, metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
         best: dict | None,  # what is known of that checkpoint: epoch, monitor, value, path
-    ) -> "Run":             # itself
+    ) -> "Run":       # itself
         "Note what came of the run."
         self.update(metrics=metrics, best=best)
         return self
 
     @property
-    def status(self) -> str:
-        "running, done, failed or interrupted; the last also if a process here was killed."
+    def status(self) -> str:  # running, done, failed or interrupted
+        "What has become of it; interrupted also if its process, on this machine, was killed."
         status, here = self.info["status"], self.info.get("host") == platform.node()
         killed = status == "running" and here and not is_locked(self.dir / ".lock")
         return "interrupted" if killed else status
@@ -162,8 +153,7 @@ class Run:
             finally: path.unlink(missing_ok=True)
 
     @contextmanager
-    def timed(self,
-        what: str,  # 'fit', 'test'
+    def timed(self, what: str,  # 'fit', 'test'
     ):
         "Add the seconds that something takes to its entry in the `timings` of `run.json`."
         start, before = time.perf_counter(), self.info.get("timings", {})
@@ -171,16 +161,15 @@ class Run:
         seconds = time.perf_counter() - start + before.get(what, 0)
         self.update(timings={**before, what: round(seconds, 3)})
 
-    def file(self,
-        name: str | Path,  # relative to the run's folder
-    ) -> Path:
+    def file(self, name: str | Path,  # relative to the run's folder
+    ) -> Path:  # need not be there
         "A file of the run. Raises UserError if a link leads out of its folder."
         path = self.dir / name
         if path.resolve().is_relative_to(self.dir.resolve()): return path
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
-    def config_file(self) -> Path:
+    def config_file(self) -> Path:  # checked, not read
         "Its config.yaml. Raises UserError if that refers to other files."
         path = self.file("config.yaml")
         text = path.read_text(encoding="utf-8")
@@ -188,9 +177,8 @@ class Run:
         says = "is no run's config: it refers to other files (extends or defaults)"
         raise UserError(f"{show_path(path)}: {says}")
 
-    def checkpoint(self,
-        which: str | Path = "best",  # 'best', 'last', or a path
-    ) -> Path:
+    def checkpoint(self, which: str | Path = "best",  # 'best', 'last', or a path
+    ) -> Path:  # a file that is there
         "A checkpoint's file; the last if there is no best. Raises NotFound with those there are."
         folder, which = self.dir / "checkpoints", str(which)
         if which == "best" and not (folder / "best.ckpt").is_file(): which = "last"

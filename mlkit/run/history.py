@@ -15,9 +15,8 @@ from ..config.node import Config, project_of
 from .folder import Run
 
 # %% ../../nbs/run/03_history.ipynb #3a0c2721
-def list_runs(
-    dir: str | Path = "runs",  # a folder with runs anywhere below it
-) -> list[Run]:                # newest first
+def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
+) -> list[Run]:  # newest first
     "All runs below a folder. Raises NotFound if there is no such folder."
     dir = Path(dir)
     if not dir.is_dir(): raise NotFound(f"{dir}: no such folder")
@@ -28,25 +27,22 @@ def list_runs(
     return sorted(found, key=lambda r: r.dir.name, reverse=True)
 
 
-def find_run(
-    name: str | Path,          # a run's folder, or its id
+def find_run(name: str | Path,  # a run's folder, or its id
     dir: str | Path = "runs",  # below which an id is looked for; then, below the project's own runs
-) -> Run:
+) -> Run:  # as its folder says
     "The run of this name. Raises NotFound if there is none, UserError if it is damaged."
     for folder in (Path(name), Path(dir) / name, find_root() / "runs" / name):
         if (folder / "run.json").is_file(): return Run(folder)
     return Run(name)  # which says that there is none
 
 
-def unfinished(
-    config: Config,  # whose name and folder of runs count
-) -> Run:
+def unfinished(config: Config,  # whose name and folder of runs count
+) -> Run:  # to go on with
     "The newest run of this name that was interrupted or failed. Raises UserError if there is none."
-    folder = project_of(config) / (config.runs or "runs") / config.name
+    home = project_of(config) / (config.runs or "runs") / config.name
     ranks = (os.environ.get(o) for o in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     wanted = ["interrupted", "failed"]
     if any(int(o or 0) for o in ranks): wanted.append("running")  # the first process may have begun
-    for run in list_runs(folder) if folder.is_dir() else []:
+    for run in list_runs(home) if home.is_dir() else []:
         if run.status in wanted: return run
-    says = "no run there was cut off, so there is none to go on with"
-    raise UserError(f"{show_path(folder)}: {says}")
+    raise UserError(f"{show_path(home)}: no run there was cut off, so there is none to go on with")
