@@ -239,7 +239,7 @@ def _predict(args: argparse.Namespace) -> int:
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Train a run again and compare bit by bit. This runs its code.patch: look first, with --restore."
+    "Train a run again and compare bit by bit. It runs its code.patch: look first, with --restore."
     p = _parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
