@@ -25,5 +25,6 @@ class SameBatches(Callback):
             samplers = [o for o in samplers if hasattr(o, "set_epoch")]
             for sampler in samplers: sampler.set_epoch(0)
             if samplers: continue
-            raise UserError(f"{type(loader).__name__} cannot repeat its batches: its sampler has no "
-                            "set_epoch, as torch's DistributedSampler and mlkit's EpochSampler have")
+            name = type(loader).__name__
+            raise UserError(f"{name} cannot repeat its batches: its sampler has no set_epoch, "
+                            "as torch's DistributedSampler and mlkit's EpochSampler have")

@@ -36,7 +36,8 @@ class CSVLogger(Logger):
 
     @property
     def name(self): return ""  # others put it into the path of their own files
-    version = name
+    @property
+    def version(self): return ""
     @property
     def save_dir(self): return str(self.path.parent)
     def log_hyperparams(self, params: Any, *args, **kwargs): "The run's config.yaml has them."

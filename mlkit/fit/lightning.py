@@ -8,7 +8,6 @@ __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_si
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import pytorch_lightning as pl
@@ -208,9 +207,9 @@ def _warn_of_lasting_workers(loader: Any):
 
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting
-                    folder: str | Path):  # the run's
+                    folder: str):  # the run's
     "Let `trainer.default_root_dir`, where callbacks write, be this folder."
-    setattr(trainer, "_default_root_dir", str(folder))
+    setattr(trainer, "_default_root_dir", folder)
 
 
 def starts_script_again(trainer: pl.Trainer,  # of any strategy

@@ -51,9 +51,7 @@ class _Notebook:
         self.n += 1
         if time.perf_counter() - self.drawn > 0.2: self.draw()
 
-    def stop(self):
-        self.what = ""
-        self.draw()
+    def stop(self): self.start("", None)
 
     def row(self, cells: dict[str, str], before: dict[str, str]):
         self.rows.append(cells)
@@ -62,11 +60,9 @@ class _Notebook:
 
     def draw(self):
         from IPython.display import HTML, display
-        self.drawn, html = time.perf_counter(), ""
-        if self.rows:
-            head = list(dict.fromkeys(k for row in self.rows for k in row))
-            rows = [tuple(row.get(k, "") for k in head) for row in self.rows]
-            html = Table(head, rows)._repr_html_()
+        self.drawn, head = time.perf_counter(), list(dict.fromkeys(k for o in self.rows for k in o))
+        html = Table(head, [[o.get(k, "") for k in head] for o in self.rows])._repr_html_()
+        if not self.rows: html = ""
         if self.what:
             size = f"max={self.total} value={self.n}" if self.total else ""
             took = f"{self.n}/{self.total or '?'}, {self.drawn - self.began:.0f} s"

@@ -43,13 +43,8 @@ def seed_all(
     seed: int,  # from 0; the config's
 ) -> None:
     "Seed all generators, and let MKL choose its kernels: what is computed next is repeatable."
-    _choose_kernels()
-    pl.seed_everything(seed, workers=True, verbose=False)
-
-
-def _choose_kernels():
-    "Call each of MKL's functions of one number from a single thread."
     one = torch.full((1,), 0.5)
     for name in ("acos asin atan cos cosh erf erfc erfinv exp exp2 expm1 lgamma log log10 log1p "
                  "log2 sigmoid sin sinh sqrt tan tanh").split():
-        for x in (one, one.double()): getattr(torch, name)(x)
+        for x in (one, one.double()): getattr(torch, name)(x)  # MKL chooses, in a single thread
+    pl.seed_everything(seed, workers=True, verbose=False)

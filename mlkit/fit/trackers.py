@@ -48,8 +48,8 @@ class _Guarded:
     "Stands for an object of a tracker: attributes are the object's, methods are called by a guard."
     def __init__(self, thing: Any, guard: _Guard): vars(self).update(thing=thing, guard=guard)
 
-    @property
-    def __class__(self): return type(self.thing)  # isinstance(logger, WandbLogger) holds as before
+    @property  # isinstance(logger, WandbLogger) holds as before
+    def __class__(self): return type(self.thing)  # pyright: ignore
 
     def __setattr__(self, name: str, value: Any): self.guard.call(setattr, self.thing, name, value)
 
@@ -118,9 +118,7 @@ def wandb(
     return logger
 
 
-def _known(run: Run) -> dict[str, str]:
-    "The trackers' own names for this run, which they continue if it is resumed."
-    return run.info.get("trackers", {})
+def _known(run: Run) -> dict[str, str]: return run.info.get("trackers", {})  # their names for it
 
 # %% ../../nbs/fit/06_trackers.ipynb #f5eb037f
 def mlflow(
