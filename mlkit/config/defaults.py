@@ -14,10 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
-from .files import ConfigFile, SearchPath, read_config_file
 from .layers import Override, is_reference
 from .origin import ConfigError, Origin, Problems, config_error, gather
-from .yaml import Source
+from .yaml import ConfigFile, SearchPath, Source, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _sort(changes: Iterable[Override], search: SearchPath, problems: Problems) -
     "Which changes choose a file, and which change a value? `problems` gets those that can neither."
     wishes = _Wishes()
     def sort(o: Override):
-        if not search.is_choice(o):
+        if not search.is_choice(o.key, o.value):
             if o.package is None and "/" not in o.key: return wishes.values.append(o)
             raise o.error(f"there is no group '{o.key}'{did_you_mean(o.key, search.groups())}")
         name = o.key if o.package is None else f"{o.key}@{o.package}"

@@ -18,14 +18,13 @@ from ..base.project import find_root, packaged_configs
 from ..base.text import Table, short
 from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
 from .defaults import choose
-from .files import ConfigFile, SearchPath, read_config_file, read_configs
 from .layers import Draft, Override, keys_of, parse_override
 from mlkit.config.node import (
     Config, choices_of, links_of, links_of_all, origin_of, plain, project_of, same, search_of,
     trust_of)
 from .origin import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
-from .yaml import Source
+from .yaml import ConfigFile, SearchPath, Source, read_config_file, read_configs
 
 # %% ../../nbs/config/09_load.ipynb #8e42295f
 def compose(config: str | Path | Mapping,  # a YAML file, or a dict
@@ -97,7 +96,7 @@ def _without_chosen(file: ConfigFile, changes: list[Override], search: SearchPat
     draft = Draft()
     draft.merge(file.source)
     for o in changes:
-        if search.is_choice(o) and o.op != "~" and o.value is not None:
+        if search.is_choice(o.key, o.value) and o.op != "~" and o.value is not None:
             draft.drop(tuple(o.key.split("/")))
     origins = {path: links[-1].origin for path, links in draft.links.items()}
     return replace(file, source=Source(draft.data, origins))
@@ -108,7 +107,7 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: It
     draft = Draft(plain(cfg), links_of_all(cfg))
     search = search_of(cfg) or SearchPath.around((), project_of(cfg))
     def apply(o: Override):
-        if search.is_choice(o) and o.op != "~":
+        if search.is_choice(o.key, o.value) and o.op != "~":
             raise o.error(f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         draft.apply(o)
     problems.each(apply, changes)

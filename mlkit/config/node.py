@@ -161,11 +161,11 @@ def leaf(node: Any,  # of a config
 
 def mapping_behind(data: dict,  # plain data
     path: Keys,   # of a text with a reference
-) -> tuple[Keys, dict] | None:  # its path, and its content unresolved
-    "The mapping that a reference in plain data leads to; None where it leads to none."
+) -> tuple[Keys, dict | None]:  # its path, and its content unresolved; None if it is no mapping
+    "The mapping that a reference in plain data leads to."
     try:
         above: Any = OmegaConf.create(data)
         for key in path[:-1]: above = above[key]
         node = above._get_node(path[-1])._maybe_dereference_node()
-    except (OmegaConfBaseException, AttributeError, KeyError, TypeError): return None
-    return (own_path(node), plain(node)) if isinstance(node, DictConfig) else None
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError): return (), None
+    return (own_path(node), plain(node)) if isinstance(node, DictConfig) else ((), None)
