@@ -196,7 +196,7 @@ class Draft:
         if content is None: return
         _lookup(self.data, path[:-1])[path[-1]] = content
         for p in [target, *self._below(target)]:
-            if p in self.links: self.links[(*path, *p[len(target):])] = list(self.links[p])
+            if p in self.links: self.links[(*path, *p[len(target):])] = [*self.links[p]]
 
 # %% ../../nbs/config/04_layers.ipynb #5d7f8c34
 def _no_such_key(o: Override, node, key) -> ConfigError:

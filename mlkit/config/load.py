@@ -19,7 +19,7 @@ from ..base.text import Table, short
 from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
 from .defaults import choose
 from .layers import Draft, Override, keys_of, parse_override
-from .node import About, Config, about, links_of, links_of_all, origin_of, plain, same
+from .node import About, Config, about, links_of, origin_of, plain, same
 from .origin import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
 from .yaml import ConfigFile, SearchPath, Source, read_config_file, read_configs
@@ -30,8 +30,7 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 ) -> Config:
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
     problems, files = Problems(), read_configs(config)
-    project = find_root(files[0].folder)
-    search = SearchPath.around([o.folder for o in files], project, packaged=False)
+    search = SearchPath((*(o.folder for o in files), find_root(files[0].folder) / "configs"))
     return _compose(files, search, problems.each(parse_override, overrides), problems)
 
 
@@ -102,7 +101,8 @@ def _without_chosen(file: ConfigFile, changes: list[Override], search: SearchPat
 
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
     "A copy of a composed config with some values changed."
-    draft, known = Draft(plain(cfg), links_of_all(cfg)), about(cfg)
+    known = about(cfg)
+    draft = Draft(plain(cfg), {path: list(o) for path, o in known.links.items()})
     search = known.search or SearchPath.around((), known.project)
     def apply(o: Override):
         if search.is_choice(o.key, o.value) and o.op != "~":

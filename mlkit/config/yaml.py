@@ -137,12 +137,10 @@ class SearchPath:
 
     @classmethod
     def around(cls, folders: Iterable[Path],  # of the config, and of those that it extends
-        root: Path,               # the project
-        packaged: bool = True,    # mlkit's own groups, too?
+        root: Path,  # the project
     ) -> "SearchPath":
-        "The search path of a config."
-        own = [*(o.absolute() for o in folders), root / "configs"]
-        return cls(tuple(dict.fromkeys([*own, packaged_configs()] if packaged else own)))
+        "The search path of a config, mlkit's own groups last."
+        return cls(tuple(dict.fromkeys((*folders, root / "configs", packaged_configs()))))
 
     def is_choice(self, key: str,  # of `group=option`, or of `key=value`
         value: Any,  # what is behind the '='
@@ -160,9 +158,9 @@ class SearchPath:
         found = set()
         for folder in self.folders:
             is_project = find_root(folder) == folder
-            for depth in (1,) if is_project else (1, 2, 3):
-                for path in folder.glob("*/" * depth + "*.yaml"):
-                    found.add(path.parent.relative_to(folder).as_posix())
+            for pattern in ("*", "*/*", "*/*/*")[:1 if is_project else 3]:
+                paths = folder.glob(f"{pattern}/*.yaml")
+                found |= {o.parent.relative_to(folder).as_posix() for o in paths}
             if is_project: found -= {"configs", "runs"}
         return sorted(found)
 
