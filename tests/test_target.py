@@ -161,7 +161,7 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
     "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
     "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
-    "mlkit.data.idx.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.images.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
     "mlkit.data.download.os.replace": ["KEEP", "MARK"],
     "mlkit.data.download.urlopen": ["file:///etc/hostname"],
     "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
