@@ -44,8 +44,7 @@ def _download(url: str, path: Path, seconds: float):
         if bar.n < total: raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")
 
 # %% ../../nbs/data/03_download.ipynb #e3b3d30b
-def fetch(
-    name: str,             # the file's name, the same on every mirror
+def fetch(name: str,       # the file's name, the same on every mirror
     mirrors: list[str],    # base URLs, tried in this order
     folder: str | Path,    # where to put it; made if need be
     md5: str,              # its checksum, 32 hex digits

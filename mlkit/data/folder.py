@@ -131,13 +131,20 @@ class ImageFolder(ImageData):
         splits = self._listing[1]
         paths, targets = zip(*(file for split in splits.values() for file in split))
         self.paths, targets = [str(path) for path in paths], torch.tensor(targets)
-        rows = torch.arange(len(paths)).split([len(files) for files in splits.values()])
-        rows = _hold_out(dict(zip(splits, rows)), targets, self.val_size, self.seed)
+        numbers = torch.arange(len(paths)).split([len(files) for files in splits.values()])
+        rows, n = dict(zip(splits, numbers)), len(splits["train"])
+        missing = [split for split in ("val", "test") if split not in rows]
+        k = held_out(n, self.val_size) if missing else 0
+        if k and k * len(missing) >= n:
+            raise UserError(f"val_size={self.val_size}: {' and '.join(missing)} of {k:,} "
+                            "images each leave none for train")
+        for split in missing:
+            rest, held = stratified_split(targets[rows["train"]], k, self.seed)
+            rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
         images = _FileImages(self.paths, self.mode, self.size)
         return self._cached(images) if self.cache else images, targets, rows
 
     def prepare_data(self) -> None:
-        "List the folder, check every file, fill the cache."
         self.setup()
         self.content()
 
@@ -157,9 +164,9 @@ class ImageFolder(ImageData):
         images = _FileImages(self.paths, self.mode, self.size, self.normalize)
         samples = Subset(StackDataset(images, self.targets), self.rows[split].tolist())
         sampler = EpochSampler(len(samples), self.seed, shuffle)
-        workers = dict(num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
-        return DataLoader(samples, self.batch_size, sampler=sampler, generator=torch.Generator(),
-                          **workers)
+        return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
+                          num_workers=self.num_workers,
+                          persistent_workers=self.num_workers > 0, generator=torch.Generator())
 
     def _name(self, path: str) -> str: return Path(path).relative_to(self.root).as_posix()
 
@@ -186,17 +193,3 @@ class ImageFolder(ImageData):
 
 
 def _sha256(facts: list) -> str: return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _hold_out(rows: dict[str, Tensor], targets: Tensor, val_size: float | int, seed: int) -> dict:
-    "The rows of each split; those without a folder are held out of train."
-    missing = [split for split in ("val", "test") if split not in rows]
-    n = len(rows["train"])
-    k = held_out(n, val_size) if missing else 0
-    if k and k * len(missing) >= n:
-        raise UserError(f"val_size={val_size}: {' and '.join(missing)} of {k:,} images each "
-                        "leave none for train")
-    for split in missing:
-        rest, held = stratified_split(targets[rows["train"]], k, seed)
-        rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
-    return rows

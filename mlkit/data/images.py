@@ -37,8 +37,7 @@ def _unit_range(images: Iterable) -> list[np.ndarray]:  # (H, W) or (H, W, 3), f
     return [((o - low) / (high - low)).numpy() for o in images]
 
 # %% ../../nbs/data/00_images.ipynb #a4419763
-def show_images(
-    images: Iterable,                     # each (H, W), (1, H, W) or (3, H, W); uint8 or floats
+def show_images(images: Iterable,         # each (H, W), (1, H, W) or (3, H, W); uint8 or floats
     titles: Iterable | None = None,       # one for each image; None: no titles
     colors: Iterable[str] | None = None,  # of the titles, e.g. 'green' and 'red'; None: all black
     ncols: int | None = None,             # pictures in a row; None: at most 8
@@ -65,11 +64,10 @@ def show_images(
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 # %% ../../nbs/data/00_images.ipynb #6dcf7947
-def decode_image(
-    path: str | Path,           # any file that Pillow reads
-    mode: Literal["L", "RGB"],  # grey or colour
-    size: tuple[int, int],      # (H, W) to resize to; the aspect ratio gives way
-) -> Tensor:                    # (C, H, W) uint8
+def decode_image(path: str | Path,  # any file that Pillow reads
+    mode: Literal["L", "RGB"],      # grey or colour
+    size: tuple[int, int],          # (H, W) to resize to; the aspect ratio gives way
+) -> Tensor:                        # (C, H, W) uint8
     "Read one image. Raises NotFound, or UserError if it is no image or a broken one."
     try:
         with Image.open(path) as image:
@@ -89,17 +87,15 @@ def _bad_image(path: str | Path, error: Exception) -> UserError:
     return UserError(f"{path}: not an image that can be read ({why})")
 
 # %% ../../nbs/data/00_images.ipynb #491d050b
-def check_image(
-    path: str | Path,  # any file that Pillow reads
-) -> str:              # sha256 of the file, 64 hex digits
+def check_image(path: str | Path,  # any file that Pillow reads
+) -> str:                          # sha256 of the file, 64 hex digits
     "Read a file and see that it is a whole image. Raises UserError if it is not."
     try:
         data = Path(path).read_bytes()
         with Image.open(BytesIO(data)) as image:
+            image.draft("L", (1, 1))
             if image.format == "PNG": image.verify()
-            else:
-                image.draft("L", (1, 1))
-                image.load()
+            else: image.load()
     except IMAGE_ERRORS as error: raise _bad_image(path, error) from None
     return hashlib.sha256(data).hexdigest()
 
@@ -111,9 +107,8 @@ _TYPES = {8: np.dtype("u1"), 9: np.dtype("i1"), 11: np.dtype(">i2"), 12: np.dtyp
           13: np.dtype(">f4"), 14: np.dtype(">f8")}
 
 # %% ../../nbs/data/00_images.ipynb #d6b633d0
-def read_idx(
-    path: str | Path,  # gzipped or not, whatever its name
-) -> np.ndarray:       # of the shape and type that the header gives, in native byte order
+def read_idx(path: str | Path,  # gzipped or not, whatever its name
+) -> np.ndarray:                # of the shape and type that the header gives, in native byte order
     "Read an IDX file. Raises NotFound, or UserError if it is no IDX file, truncated or damaged."
     if not Path(path).is_file(): raise NotFound(f"{path}: no such file")
     again, raw = "delete it and fetch it again", Path(path).read_bytes()
@@ -139,10 +134,9 @@ def _unzip(path: str | Path, raw: bytes, todo: str) -> tuple[bytes, bool]:
         raise UserError(f"{path}: damaged gzip file ({error}); {todo}") from None
 
 # %% ../../nbs/data/00_images.ipynb #2d227283
-def read_idx_pair(
-    images_path: str | Path,         # (N, H, W) uint8
-    labels_path: str | Path,         # (N,) uint8
-) -> tuple[np.ndarray, np.ndarray]:  # images, labels
+def read_idx_pair(images_path: str | Path,  # (N, H, W) uint8
+    labels_path: str | Path,                # (N,) uint8
+) -> tuple[np.ndarray, np.ndarray]:         # images, labels
     "Read images and labels. Raises UserError if one is of the other kind or their numbers differ."
     images, labels = read_idx(images_path), read_idx(labels_path)
     kinds = {1: "labels (N,)", 3: "images (N, H, W)"}
@@ -154,9 +148,8 @@ def read_idx_pair(
     raise UserError(f"{images_path}: {len(images):,} images, {len(labels):,} in {labels_path}")
 
 # %% ../../nbs/data/00_images.ipynb #ed33cacf
-def write_idx(
-    path: str | Path,   # gzipped if it ends in .gz
-    array: np.ndarray,  # at least one dimension
+def write_idx(path: str | Path,  # gzipped if it ends in .gz
+    array: np.ndarray,           # at least one dimension
 ) -> None:
     "Write an IDX file. Raises UserError if the format has no type for the array."
     kind = next((o for o, type_ in _TYPES.items() if type_.newbyteorder("=") == array.dtype), 0)
@@ -173,8 +166,7 @@ def write_idx(
 _one_header = Lock()  # NumPy's header parser may fail in several threads (python/cpython#106905)
 
 
-def read_npy(
-    path: str | Path,                      # a .npy file
+def read_npy(path: str | Path,             # a .npy file
     shape: tuple[int, ...] | None = None,  # expected shape; None: any
 ) -> np.ndarray:                           # of numbers, mapped into memory, not read
     "Open a .npy file. Raises NotFound, or UserError if it is cut off, of another shape or type."

@@ -35,8 +35,7 @@ class MNIST(ImageData):
     "MNIST or Fashion-MNIST, 28x28 grey. Raises UserError naming a missing, cut or wrong file."
     in_shape = (1, 28, 28)
 
-    def __init__(self,
-        name: Literal["mnist", "fashion_mnist"] = "mnist",  # digits or clothes
+    def __init__(self, name: Literal["mnist", "fashion_mnist"] = "mnist",  # digits or clothes
         source: Literal["sample", "full"] = "sample",  # 6,000 + 1,000 images, or 60,000 + 10,000
         root: str | None = None,       # folder of the full set's files; None: ~/.cache/mlkit/<name>
         batch_size: int = 128,         # images in a batch

@@ -20,35 +20,30 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/model/02_augment.ipynb #002b34d4
 class PerSample(nn.Module):
     "A base for what changes each sample by itself. Raises ValueError if `x` is no batch."
-    def __init__(self,
-        p: float,  # chance that a sample is changed
+    def __init__(self, p: float,  # chance that a sample is changed
     ):
         super().__init__()
         require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
         self.p = p
 
-    def draw(self,
-        n: int,  # pictures
-        h: int,  # their height in pixels
-        w: int,  # their width
+    def draw(self, n: int,  # pictures
+        h: int,             # their height in pixels
+        w: int,             # their width
     ) -> tuple[Tensor, ...]:  # each (n, ...), on the CPU
         "Draw what `change` and `move` need."
         return ()
 
-    def change(self,
-        x: Tensor,       # (n, C, H, W), float32 or float64
+    def change(self, x: Tensor,  # (n, C, H, W), float32 or float64
         *drawn: Tensor,
-    ) -> Tensor:         # the same shape and dtype
+    ) -> Tensor:                 # the same shape and dtype
         raise NotImplementedError(f"{type(self).__name__} has no method `change`")
 
-    def move(self,
-        target: Tensor,  # (n, ..., H, W)
+    def move(self, target: Tensor,  # (n, ..., H, W)
         *drawn: Tensor,
-    ) -> Tensor:         # the same shape and dtype
+    ) -> Tensor:                    # the same shape and dtype
         return target
 
-    def forward(self,
-        x: Tensor,           # (B, C, H, W), floats
+    def forward(self, x: Tensor,  # (B, C, H, W), floats
         target: Any = None,  # of the batch; tensors (B, ..., H, W) in it move with the pictures
     ) -> tuple[Tensor, Any]: # both of the same shapes and dtypes, new where they differ
         check_images(self, x)
@@ -74,8 +69,7 @@ def _require_range(owner: nn.Module, name: str, pair: Any, least: float):
 # %% ../../nbs/model/02_augment.ipynb #06508e0f
 class RandomAffine(PerSample):
     "Turn, shift, scale and shear. Raises UserError for a parameter out of its range."
-    def __init__(self,
-        degrees: float = 10.,    # turn by up to this, either way
+    def __init__(self, degrees: float = 10.,  # turn by up to this, either way
         translate: float = 0.1,  # shift by up to this share of the width and of the height
         scale: tuple[float, float] = (0.9, 1.1),  # the smallest and the largest factor
         shear: float = 0.,       # slant by up to this many degrees, either way
@@ -119,10 +113,9 @@ def _sample(x: Tensor, theta: Tensor, mode: str = "bilinear") -> Tensor:
 # %% ../../nbs/model/02_augment.ipynb #016b9f66
 class RandomFlip(PerSample):
     "Mirror left and right, or top and bottom. Raises UserError if neither is on."
-    def __init__(self,
-        horizontal: bool = True,  # left and right may change places
-        vertical: bool = False,   # top and bottom may
-        p: float = 0.5,           # chance that a sample is flipped
+    def __init__(self, horizontal: bool = True,  # left and right may change places
+        vertical: bool = False,                  # top and bottom may
+        p: float = 0.5,                          # chance that a sample is flipped
     ):
         super().__init__(p)
         require(self, horizontal or vertical, "horizontal and vertical are both off")
@@ -181,8 +174,7 @@ class RandomNoise(PerSample):
 # %% ../../nbs/model/02_augment.ipynb #1b954cd4
 class RandomContrast(PerSample):
     "Change contrast and brightness. Raises UserError for a parameter out of its range."
-    def __init__(self,
-        brightness: float = 0.2,  # add up to this, either way, in the units of x
+    def __init__(self, brightness: float = 0.2,  # add up to this, either way, in the units of x
         contrast: float = 0.2,    # stretch about the mean by a factor of 1 - this to 1 + this
         p: float = 0.5,           # chance that a sample is changed
     ):
@@ -255,9 +247,8 @@ class Augment(nn.Module):
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
 
-    def forward(self,
-        x: Tensor,           # (B, C, H, W), floats
-        target: Any = None,  # whatever the batch has
+    def forward(self, x: Tensor,  # (B, C, H, W), floats
+        target: Any = None,       # whatever the batch has
     ) -> tuple[Tensor, Any]: # x of the same shape and dtype; the target, moved or `Mixed`
         for transform in self.transforms: x, target = transform(x, target)
         return x, target

@@ -76,8 +76,8 @@ def _flatten(nested: Mapping, prefix: str = "") -> dict[str, Any]:
     "`{head: {name: metric}}` becomes `{'head/name': metric}`."
     flat = {}
     for name, o in nested.items():
-        deeper = isinstance(o, Mapping)
-        flat.update(_flatten(o, f"{prefix}{name}/") if deeper else {prefix + name: o})
+        if isinstance(o, Mapping): flat.update(_flatten(o, f"{prefix}{name}/"))
+        else: flat[prefix + name] = o
     return flat
 
 
@@ -102,8 +102,9 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Tensor]:
     "Metrics' values as named numbers. Raises ValueError if one is a matrix or more."
     found = {}
     for name, v in _flatten(values).items():
-        if v.ndim > 1: raise ValueError(f"metric '{name}' gives a tensor of shape {tuple(v.shape)}; "
-                                        "only numbers can be logged")
+        if v.ndim > 1:
+            raise ValueError(f"metric '{name}' gives a tensor of shape {tuple(v.shape)}; "
+                             "only numbers can be logged")
         found.update({f"{name}/{i}": o for i, o in enumerate(v)} if v.ndim else {name: v})
     return found
 
@@ -112,8 +113,7 @@ class LitModel(pl.LightningModule):
     "A supervised task: predict, compare, improve. Override `step` for batches of another kind."
     _logs_ = True  # the loss and the metrics, and nothing else; a check counts on that
 
-    def __init__(self,
-        net: nn.Module,  # (B, C, H, W) -> logits (B, n), or a dict of logits by head
+    def __init__(self, net: nn.Module,  # (B, C, H, W) -> logits (B, n), or a dict of logits by head
         loss: Callable[..., Any] | Mapping[str, Callable[..., Any]] = F.cross_entropy,  # or by head
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # called with the parameters
         scheduler: Callable[..., Any] | Mapping[str, Any] | None = None,  # see `scheduler_config`
@@ -135,8 +135,7 @@ class LitModel(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Any: return self.net(x)
 
-    def step(self,
-        batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
+    def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
         "What one batch means, in every stage."
         x, target = batch
@@ -176,8 +175,7 @@ class LitModel(pl.LightningModule):
     def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
         return {stage: means.state() for stage, means in self.means.items()}
 
-    def load_epoch_state(self,
-        state: Mapping[str, Any],  # as `epoch_state` gave it
+    def load_epoch_state(self, state: Mapping[str, Any],  # as `epoch_state` gave it
     ) -> None:
         for stage, means in self.means.items(): means.load(state[stage], self.device)
 
@@ -197,7 +195,7 @@ class LitModel(pl.LightningModule):
             for name, m in self._metrics(stage): m.update(*_head(name, preds, target))
         return losses["loss"]
 
-    def _metrics(self, stage: str) -> Any: return getattr(self.metrics, stage + "_").items()
+    def _metrics(self, stage: str) -> Any: return self.metrics[stage + "_"].items()
 
     def _reset(self, stage: str) -> None:
         self.means[stage].reset()

@@ -14,10 +14,9 @@ from torch.nn import functional as F
 _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/model/03_losses.ipynb #2473a3bb
-def accuracy(
-    logits: Tensor,  # (B, C) or (B, C, ...)
-    target: Tensor,  # (B,) or (B, ...), class numbers
-) -> Tensor:         # scalar in [0, 1]
+def accuracy(logits: Tensor,  # (B, C) or (B, C, ...)
+    target: Tensor,           # (B,) or (B, ...), class numbers
+) -> Tensor:                  # scalar in [0, 1]
     "The share of samples whose largest logit is the target's. Raises ValueError for other shapes."
     pred = logits.argmax(1)
     if logits.shape[1] > 1 and pred.shape == target.shape: return (pred == target).float().mean()
@@ -37,10 +36,9 @@ class HeadsLoss(nn.Module):
         each = () if callable(losses) else losses.values()  # a single module is registered already
         self.to_move = nn.ModuleList(o for o in each if isinstance(o, nn.Module))
 
-    def forward(self,
-        logits: Mapping[str, Tensor],  # head -> (B, C)
-        target: Mapping[str, Tensor],  # head -> (B,)
-    ) -> dict[str, Any]:               # 'loss', the sum, and '<head>/loss'
+    def forward(self, logits: Mapping[str, Tensor],  # head -> (B, C)
+        target: Mapping[str, Tensor],                # head -> (B,)
+    ) -> dict[str, Any]:                             # 'loss', the sum, and '<head>/loss'
         "Raises KeyError for a head without target or loss, ValueError for a weight without head."
         lost = set(self.weights) - set(logits)
         if lost: raise ValueError(f"weights of heads that are not there: {lost}")

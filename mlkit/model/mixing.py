@@ -37,18 +37,16 @@ def mixed_loss(
     return {k: mix(a[k], b[k]) for k in a} if isinstance(a, Mapping) else mix(a, b)
 
 # %% ../../nbs/model/01_mixing.ipynb #ff56ec92
-def require(
-    owner: nn.Module,  # whose parameter it is
-    holds: bool,       # is the parameter as it should be?
-    otherwise: str,    # what is wrong if not
+def require(owner: nn.Module,  # whose parameter it is
+    holds: bool,               # is the parameter as it should be?
+    otherwise: str,            # what is wrong if not
 ) -> None:
     "Raises UserError, which names the class, unless the condition holds."
     if not holds: raise UserError(f"{type(owner).__name__}: {otherwise}")
 
 
-def check_images(
-    owner: nn.Module,  # what is to transform them
-    x: Any,            # should be (B, C, H, W), floats
+def check_images(owner: nn.Module,  # what is to transform them
+    x: Any,                         # should be (B, C, H, W), floats
 ) -> None:
     "Raises ValueError unless `x` is a batch of images."
     if isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point(): return
@@ -56,19 +54,17 @@ def check_images(
     raise ValueError(f"{type(owner).__name__}: x must be floats (B, C, H, W), got {got}")
 
 
-def has_pixels(
-    target: Any,  # of a batch, or of one head
-    x: Tensor,    # (B, C, H, W), its images
+def has_pixels(target: Any,  # of a batch, or of one head
+    x: Tensor,               # (B, C, H, W), its images
 ) -> bool:       # True for tensors (B, ..., H, W)
     "Does a target have a value for each pixel?"
     if not isinstance(target, Tensor) or target.ndim < 3: return False
     return len(target) == len(x) and target.shape[-2:] == x.shape[-2:]
 
 
-def map_target(
-    f: Callable[[Any], Any],  # on what the batch's target is without heads and mixing
-    target: Any,              # any target, by head, or `Mixed`
-) -> Any:                     # the same structure
+def map_target(f: Callable[[Any], Any],  # on what the batch's target is without heads and mixing
+    target: Any,                         # any target, by head, or `Mixed`
+) -> Any:                                # the same structure
     "Call `f` on every part of a target."
     if isinstance(target, Mapping): return {k: map_target(f, v) for k, v in target.items()}
     if not isinstance(target, Mixed): return f(target)
@@ -77,26 +73,23 @@ def map_target(
 # %% ../../nbs/model/01_mixing.ipynb #67cd9ca9
 class Mixing(nn.Module):
     "A base for what mixes a batch with itself. Raises ValueError if `x` or a target is no batch."
-    def __init__(self,
-        alpha: float,  # of the distribution Beta(alpha, alpha)
-        p: float,      # chance that a batch is mixed
+    def __init__(self, alpha: float,  # of the distribution Beta(alpha, alpha)
+        p: float,                     # chance that a batch is mixed
     ):
         super().__init__()
         require(self, 0 < alpha < math.inf, f"alpha={alpha} is not above 0")
         require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
         self.alpha, self.p = alpha, p
 
-    def mix(self,
-        x: Tensor,                     # (B, C, H, W)
+    def mix(self, x: Tensor,           # (B, C, H, W)
         target: Any,                   # as `forward` has it
         other: Callable[[Any], Any],   # gives of a tensor (B, ...) the partners' rows
         weight: float,                 # in [0.5, 1], what a sample is to keep of itself
     ) -> tuple[Tensor, Mixed]:         # the mixed pictures, and both targets
         raise NotImplementedError(f"{type(self).__name__} has no method `mix`")
 
-    def forward(self,
-        x: Tensor,           # (B, C, H, W), floats
-        target: Any = None,  # a tensor (B, ...), or head -> such a tensor
+    def forward(self, x: Tensor,  # (B, C, H, W), floats
+        target: Any = None,       # a tensor (B, ...), or head -> such a tensor
     ) -> tuple[Tensor, Any]: # x of the same shape and dtype; a `Mixed`, or the target as it was
         check_images(self, x)
         if torch.rand(()) >= self.p: return x, target

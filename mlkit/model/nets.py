@@ -19,25 +19,23 @@ from ..base.errors import UserError
 _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/model/00_nets.ipynb #c65411db
-def he_init(
-    layer: nn.Linear | nn.Conv2d,  # a ReLU, or something close to one, follows
-) -> nn.Linear | nn.Conv2d:        # the same layer, changed in place
+def he_init(layer: nn.Linear | nn.Conv2d,  # a ReLU, or something close to one, follows
+) -> nn.Linear | nn.Conv2d:                # the same layer, changed in place
     "Draw the weights as He et al. (2015) do, fan in, and zero the bias."
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None: nn.init.zeros_(layer.bias)
     return layer
 
 # %% ../../nbs/model/00_nets.ipynb #90401c1a
-def conv_block(
-    in_channels: int,      # C of the input (B, C, H, W)
-    out_channels: int,     # C of the output
-    kernel_size: int = 3,  # odd, so that padding keeps H and W
-    stride: int = 1,       # 2 halves H and W, rounding up
-    pool: bool = False,    # halve H and W by 2x2 max-pooling, rounding up
+def conv_block(in_channels: int,  # C of the input (B, C, H, W)
+    out_channels: int,            # C of the output
+    kernel_size: int = 3,         # odd, so that padding keeps H and W
+    stride: int = 1,              # 2 halves H and W, rounding up
+    pool: bool = False,           # halve H and W by 2x2 max-pooling, rounding up
     norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
     act: Callable[[], nn.Module] | None = nn.ReLU,  # None: no activation
-    groups: int = 1,       # parts of the channels that do not mix
-) -> nn.Sequential:        # (B, in_channels, H, W) -> (B, out_channels, H or H/2, W or W/2)
+    groups: int = 1,              # parts of the channels that do not mix
+) -> nn.Sequential:               # (B, in_channels, H, W) -> (B, out_channels, H or H/2, W or W/2)
     "Convolution, pooling, norm, activation: those of them that are asked for."
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2,
                      groups=groups, bias=norm is None)
@@ -58,10 +56,9 @@ class GlobalAvgPool(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #836425fa
 class Classifier(nn.Module):
     "A body that yields features, and a linear head that makes logits of them."
-    def __init__(self,
-        body: nn.Module,    # (B, …) -> (B, num_features)
-        num_features: int,  # width of what the body yields
-        num_classes: int,   # number of logits; 0: no head, the features come out
+    def __init__(self, body: nn.Module,  # (B, …) -> (B, num_features)
+        num_features: int,               # width of what the body yields
+        num_classes: int,                # number of logits; 0: no head, the features come out
     ):
         super().__init__()
         self.body, self.num_features = body, num_features
@@ -91,13 +88,12 @@ class MLP(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #097895cd
 class ConvNet(Classifier):
     "Stages of convolution, 2x2 max-pooling, norm, activation; then a mean and a linear head."
-    def __init__(self,
-        in_channels: int,      # C of the input (B, C, H, W); any H and W
-        num_classes: int,      # number of logits; 0: the features (B, num_features)
+    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
+        num_classes: int,                 # number of logits; 0: the features (B, num_features)
         widths: Sequence[int] = (16, 32, 64, 128),  # channels of each stage; UserError if empty
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
         act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        dropout: float = 0.0,  # chance that a pooled feature is dropped
+        dropout: float = 0.0,             # chance that a pooled feature is dropped
     ):
         if not widths: raise UserError("ConvNet: widths is empty; give one stage at least")
         stages = [conv_block(c_in, c_out, pool=True, norm=norm, act=act)
@@ -108,13 +104,12 @@ class ConvNet(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #c001e426
 class ResBlock(nn.Module):
     "Two 3x3 convolutions and a way around them: (B, C, H, W) -> (B, out, H/stride, W/stride)."
-    def __init__(self,
-        in_channels: int,        # C of the input
-        out_channels: int,       # C of the output
-        stride: int = 1,         # 2 halves H and W, rounding up
+    def __init__(self, in_channels: int,  # C of the input
+        out_channels: int,                # C of the output
+        stride: int = 1,                  # 2 halves H and W, rounding up
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
         act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        zero_init: bool = True,  # start with a silent branch
+        zero_init: bool = True,           # start with a silent branch
     ):
         super().__init__()
         first = conv_block(in_channels, out_channels, stride=stride, norm=norm, act=act)
@@ -131,9 +126,8 @@ class ResBlock(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #94fdfc35
 class ResNet(Classifier):
     "A 3x3 stem; stages of `ResBlock`s, each after the first halves H and W; a mean, a linear head."
-    def __init__(self,
-        in_channels: int,      # C of the input (B, C, H, W); any H and W
-        num_classes: int,      # number of logits; 0: the features (B, num_features)
+    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
+        num_classes: int,                 # number of logits; 0: the features (B, num_features)
         widths: Sequence[int] = (16, 32, 64),  # channels of each stage
         depths: Sequence[int] = (2, 2, 2),     # blocks in each stage; UserError if not as many
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
@@ -158,11 +152,10 @@ class ResNet(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #d4b075ad
 class InvertedResidual(nn.Module):
     "Widen, convolve each channel by itself, narrow: (B, C, H, W) -> (B, out, H/stride, W/stride)."
-    def __init__(self,
-        in_channels: int,   # C of the input
-        out_channels: int,  # C of the output
-        stride: int = 1,    # 2 halves H and W, rounding up
-        expand: int = 4,    # how much wider it is inside
+    def __init__(self, in_channels: int,  # C of the input
+        out_channels: int,                # C of the output
+        stride: int = 1,                  # 2 halves H and W, rounding up
+        expand: int = 4,                  # how much wider it is inside
     ):
         super().__init__()
         wide = expand * in_channels
@@ -177,9 +170,8 @@ class InvertedResidual(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #91178955
 class UNet(nn.Module):
     "Down by pooling, up by enlarging, across by concatenation: logits for each pixel."
-    def __init__(self,
-        in_channels: int,  # C of the input (B, C, H, W); any H and W
-        num_classes: int,  # logits a pixel, (B, num_classes, H, W); 0: the features
+    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
+        num_classes: int,                 # logits a pixel, (B, num_classes, H, W); 0: the features
         widths: Sequence[int] = (16, 32, 64, 128),  # channels of each level; UserError if empty
         norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
         act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
@@ -230,8 +222,7 @@ class Heads(nn.Module):
             f"to_{name}": MLP(self.num_features, n, hidden, norm, act, dropout)
             for name, n in named.items()})
 
-    def forward(self,
-        x: Tensor,  # whatever the backbone takes
+    def forward(self, x: Tensor,  # whatever the backbone takes
     ) -> Tensor | dict[str, Tensor]:  # logits (B, n); with a dict of heads, name -> logits (B, n)
         "Features once, logits for each head. Raises ValueError if F is not as promised."
         features = self.pool(self.backbone(x))
