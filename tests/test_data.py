@@ -323,7 +323,8 @@ def test_full_from_files_gzipped_or_not(full):
 def test_full_fetches_only_what_is_missing(full, monkeypatch):
     name = f"{IDX_FILES[2]}.gz"
     mirror = Mirror({name: (full / name).read_bytes()})
-    monkeypatch.setitem(datasets()["mnist"], "md5", [hashlib.md5(mirror.files[name]).hexdigest()] * 4)
+    md5 = hashlib.md5(mirror.files[name]).hexdigest()
+    monkeypatch.setitem(datasets()["mnist"], "md5", [md5] * 4)
     (full / name).unlink()
     MNIST(source="full", root=str(full), mirrors=[f"{mirror.url}/fine/"]).prepare_data()
     assert mirror.asked == ["fine"] and (full / name).read_bytes() == mirror.files[name]

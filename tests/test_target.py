@@ -311,7 +311,10 @@ NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function ha
 
 def public(module) -> list[str]:
     "The names of what a module offers to be called."
-    names = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_") and n not in NOT_MEANT]
+    names = getattr(module, "__all__", dir(module))
+    if module.__name__.startswith("mlkit."):  # a config may also name what `import *` does not offer
+        names = [*names, *(n for n, o in vars(module).items() if getattr(o, "__module__", "") == module.__name__)]
+    names = [n for n in names if not n.startswith("_") and n not in NOT_MEANT]
     return [n for n in names if callable(o := getattr(module, n, None)) and not inspect.ismodule(o)]
 
 

@@ -28,7 +28,7 @@ _targets_ = True  # a config may name what is defined here
 @cache
 def datasets() -> dict[str, dict[str, Any]]:  # name -> classes, mean, std, mirrors, md5
     "What is known of each set."
-    return json.loads(Path(__file__).with_name("datasets.json").read_text(encoding="utf-8"))
+    return json.loads((SAMPLES / "datasets.json").read_text(encoding="utf-8"))
 
 # %% ../../nbs/data/05_mnist.ipynb #539e48f8
 class MNIST(ImageData):
