@@ -18,7 +18,7 @@ import mlkit
 
 MLKIT = Path(mlkit.__file__).parent
 ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/yaml")}
-OURS = {"_choices", "_links", "_project", "_search", "_trust"}  # attributes of mlkit's own Config
+OURS = {"_about"}  # an attribute of mlkit's own Config
 METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
     "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
                       "batch_progress"},
