@@ -84,8 +84,8 @@ def describe(
         except TargetError as e:
             parts.append(f"{head}\n  {e}")
             continue
-        about, table = _first_sentence(obj), _arguments_table(node, obj)
-        head += f": {about}" if about else ""
+        summary, table = _first_sentence(obj), _arguments_table(node, obj)
+        head += f": {summary}" if summary else ""
         parts.append(f"{head}\n{_indented(table)}" if table else head)
     return "\n\n".join(parts)
 
