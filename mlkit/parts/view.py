@@ -14,8 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from ..base.errors import did_you_mean
 from ..base.walk import Keys, pairs, show_keys, walk
-from ..config.node import (
-    children, follow, leaf, own_path, project_of, trust_of, whole)
+from ..config.node import about, children, follow, leaf, own_path, project_of, whole
 from .outline import outline
 from .signature import produces
 from .trust import TargetError
@@ -43,7 +42,7 @@ class View:
     ):
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
-        self.root, self.trust, self._found = project_of(cfg), trust_of(cfg), {}
+        self.root, self.trust, self._found = project_of(cfg), about(cfg).trust, {}
 
     # target: what a `_target_` says
     def find(self, target: Any) -> Any:  # a class or function, or the TargetError

@@ -21,8 +21,8 @@ from ..base.errors import UserError
 from ..base.files import atomic_folder
 from ..base.plot import PALETTE, new_figure
 from ..data.folder import ImageFolder
-from ..data.idx import IDX_FILES, SAMPLES, read_idx_pair
-from ..data.mnist import DATASETS
+from ..data.images import IDX_FILES, SAMPLES, read_idx_pair
+from ..data.mnist import datasets
 from ..model.lit import LitModel
 
 _targets_ = True  # a config may name what is defined here
@@ -55,7 +55,7 @@ class ThreeOrNot(ImageFolder):
         cache: bool | str = False,  # keep decoded pixels: True in ~/.cache/mlkit, or in this folder
         seed: int = 0,                    # of the validation split and the shuffling
     ):
-        facts = DATASETS["mnist"]
+        facts = datasets()["mnist"]
         super().__init__(root, (28, 28), "L", batch_size, val_size, cache=cache,
                          mean=facts["mean"], std=facts["std"],
                          seed=seed, classes=CLASSES)
