@@ -22,8 +22,8 @@ from .fit.processes import say, shared_run
 from .fit.randomness import seed_all
 from .fit.trackers import installed
 from .fit.tracking import log_best, log_pictures, log_table
+from .parts.build import blamed_on, build_parts, quiet_lightning
 from .parts.check import check
-from .parts.run_parts import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run
 from .run.history import list_runs
 from .run.record import recording

@@ -23,7 +23,7 @@ from ..base.files import write_text
 from ..base.project import show_path
 from ..config.node import Config, project_of
 from ..config.secrets import secret_filter
-from ..parts.run_parts import Parts, fingerprint
+from ..parts.build import Parts
 from ..run.folder import Run, config_text
 from .csv import CSVLogger
 from .lightning import set_root_folder
@@ -91,7 +91,8 @@ def _note(job: Job):
     "Note what a result depends on. If the run goes on, it stays, and what has changed is said."
     data: Any = job.parts.datamodule
     run, device = job.run, job.parts.trainer.strategy.root_device
-    found = dict(device=str(device), machine=_machine(device), data=fingerprint(data))
+    fingerprint = getattr(data, "fingerprint", lambda: None)
+    found = dict(device=str(device), machine=_machine(device), data=fingerprint())
     changed = [k for k, v in found.items() if job.resumed and run.info.get(k, v) != v]
     if changed:
         what = ", ".join(changed)
