@@ -113,6 +113,13 @@ def value_text(value) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
+def typed(p: inspect.Parameter) -> str:
+    "A parameter with its type and its default: `batch_size: int = 128`."
+    name, equals, default = Entry.short(p).partition("=")
+    kind = type_text(p.annotation)
+    return name + (f": {kind}" if kind else "") + (f" = {default}" if equals else "")
+
+
 class Entry(nbdev.showdoc.BasicMarkdownRenderer):
     "An entry of the API: a name, its signature, what it does, and a table of its parameters."
 
@@ -267,8 +274,9 @@ def list_for_machines(nbs: Path, proc: Path) -> str:
     for name in face.__all__:
         obj = getattr(face, name)
         if not getattr(obj, "__module__", "").startswith(f"{cfg.lib_name}."): continue
-        try: args = ", ".join(map(str, inspect.signature(obj).parameters.values()))
-        except ValueError: args = "..."
+        try: parameters = inspect.signature(obj).parameters.values()
+        except ValueError: parameters = ()
+        args = ", ".join(map(typed, parameters))
         lines.append(f"- `{name}({args})`: {(inspect.getdoc(obj) or '').partition(chr(10))[0]}")
     return "\n".join(lines) + "\n"
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base.errors import TrainingFailed, UserError
-from .config.explain import diff, explain
-from .config.load import load_config
+from .config.load import diff, explain, load_config
 from .config.node import Config
 from .config.origin import ConfigError
 from .data.folder import ImageFolder

@@ -112,8 +112,7 @@ def _train(args: argparse.Namespace) -> int | None:
         check(*what)
         return print("no problems")
     if args.print or args.explain is not None:
-        from mlkit.config.explain import explain
-        from mlkit.config.load import load_config
+        from mlkit.config.load import explain, load_config
         from omegaconf import OmegaConf
         config = load_config(*what)
         if args.explain is not None: return print(explain(config, args.explain))

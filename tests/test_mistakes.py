@@ -1,7 +1,8 @@
-"""A corpus of config mistakes, made by class from configs that are right, each with the place that must be named.
+"""A corpus of config mistakes, made by class from configs that are right, each with the place that
+must be named.
 
-Every mistake exits with 2 and is told in one line that begins with its place; there is no traceback and no run folder.
-And the other way round: configs that are right pass, and really build.
+Every mistake exits with 2 and is told in one line that begins with its place; there is no traceback
+and no run folder. And the other way round: configs that are right pass, and really build.
 """
 import contextlib
 import inspect
@@ -38,7 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # -- a project with classes and functions of its own
 
-CODE = {"pyproject.toml": "", "ours/__init__.py": "", "ours/unseen.py": "def nothing(): pass\n", "ours/parts.py": '''
+CODE = {"pyproject.toml": "", "ours/__init__.py": "", "ours/unseen.py": "def nothing(): pass\n",
+        "ours/parts.py": '''
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -86,22 +88,26 @@ class MoreSettings(Settings):
     colour: Colour = Colour.RED
     tags: list[str] = []
 
-def load(file: FilePath, folder: DirectoryPath | None = None, lines: int = 1) -> str: return Path(file).read_text()
+def load(file: FilePath, folder: DirectoryPath | None = None, lines: int = 1) -> str:
+    return Path(file).read_text()
 @validate_call
 def scaled(times: int, by: float = 1.0): return times * by
-def ranged(n: Annotated[int, Field(ge=1, le=9)], name: Annotated[str, "what it is called"] = ""): return n, name
+def ranged(n: Annotated[int, Field(ge=1, le=9)], name: Annotated[str, "what it is called"] = ""):
+    return n, name
 def painted(colour: Colour | Literal["none"], shade: "float | None" = None): return colour, shade
 def untyped(a, b=1, *, c=None): return a, b, c
 def several(*args: int, sep: str = ","): return sep.join(map(str, args))
 def anything(first: int, **kwargs): return kwargs
-def in_pairs(pairs: list[tuple[str, int]], table: Mapping[str, list[float]] = {}): return pairs, table
+def in_pairs(pairs: list[tuple[str, int]], table: Mapping[str, list[float]] = {}):
+    return pairs, table
 def maker(make: Callable[[int], nn.Module], n: int = 2): return make(n)
 def typed(kind: type[nn.Module] | None = None): return kind
 
 class Encoder(nn.Module):
     def __init__(self, width: int, depth: int = 1):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(4, width), *[nn.Linear(width, width)] * depth)
+        hidden = [nn.Linear(width, width)] * depth
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(4, width), *hidden)
         self.width = width
 
     def forward(self, x): return self.layers(x)
@@ -123,7 +129,8 @@ def make_encoder(width: int) -> Encoder: return Encoder(width)
 def make_decoder(width: int) -> Decoder: return Decoder(width)
 
 class Pair(nn.Module):
-    def __init__(self, encoder: Encoder, decoder: Decoder | None = None, act: Callable[[Tensor], Tensor] = torch.relu,
+    def __init__(self, encoder: Encoder, decoder: Decoder | None = None,
+                 act: Callable[[Tensor], Tensor] = torch.relu,
                  more: Sequence[nn.Module] = (), named: dict[str, nn.Module] | None = None):
         super().__init__()
         self.encoder, self.decoder, self.act = encoder, decoder or Decoder(encoder.width), act
@@ -140,12 +147,14 @@ class Numbers(Dataset):
     def __getitem__(self, i): return float(i)
 
 class Toy(pl.LightningDataModule):
-    def __init__(self, n: int, batch_size: int = 8, shares: tuple[float, float] = (0.5, 0.5), seed: int = 0):
+    def __init__(self, n: int, batch_size: int = 8, shares: tuple[float, float] = (0.5, 0.5),
+                 seed: int = 0):
         super().__init__()
         self.n, self.batch_size = n, batch_size
 
     def train_dataloader(self):
-        return DataLoader(TensorDataset(torch.randn(self.n, 4), torch.arange(self.n) % 2), self.batch_size)
+        return DataLoader(TensorDataset(torch.randn(self.n, 4), torch.arange(self.n) % 2),
+                          self.batch_size)
     val_dataloader = train_dataloader
 
 class Task(pl.LightningModule):
@@ -186,7 +195,8 @@ if TYPE_CHECKING: from nowhere import Thing
 
 
 class Late(nn.Module):
-    def __init__(self, width: int, thing: Thing | None = None, sizes: tuple[int, ...] = (1,), top: Late | None = None):
+    def __init__(self, width: int, thing: Thing | None = None, sizes: tuple[int, ...] = (1,),
+                 top: Late | None = None):
         super().__init__()
 '''}
 
@@ -263,8 +273,11 @@ class Open(pydantic.BaseModel, extra="allow"):
 def implicit(n: int = None, name: str = None): return n, name
 def only_by_place(a: int, b: float = 1.0, /, *, c: bool = False): return a, b, c
 def plain(n: Width, level: Level = Level.LOW, box: Box | None = None, size: Size = 1): return n
-def shaped(dtype: torch.dtype | None = None, device: torch.device | str = "cpu", weight: torch.Tensor = None): pass
-def auto(n: int | Literal["auto"] = "auto", say: bool | None = None, many: Iterable[int] = ()): return n
+def shaped(dtype: torch.dtype | None = None, device: torch.device | str = "cpu",
+           weight: torch.Tensor = None):
+    pass
+def auto(n: int | Literal["auto"] = "auto", say: bool | None = None, many: Iterable[int] = ()):
+    return n
 def runs(it: Runs, point: Point | None = None): return it
 def wrapped(f):
     @functools.wraps(f)
@@ -547,23 +560,31 @@ logger:
 
 BASES = dict(digits=DIGITS, own=OWN, whole=WHOLE, lab=LAB, watched=WATCHED)
 PACKAGED = {("trainer",): "pytorch_lightning.Trainer", ("data",): "mlkit.data.mnist.MNIST",
-            ("optimizer",): "torch.optim.AdamW", ("callbacks", "checkpoint"): "mlkit.fit.checkpoint.Checkpoint",
+            ("optimizer",): "torch.optim.AdamW",
+            ("callbacks", "checkpoint"): "mlkit.fit.checkpoint.Checkpoint",
             ("callbacks", "early_stopping"): "pytorch_lightning.callbacks.EarlyStopping",
             ("scheduler", "scheduler"): "torch.optim.lr_scheduler.ReduceLROnPlateau"}
 
 # -- short names, for the tables below
 
-MODULES = dict(nn="torch.nn", f="torch.nn.functional", optim="torch.optim", sched="torch.optim.lr_scheduler",
-               data="torch.utils.data", m="torchmetrics.classification", mf="torchmetrics.functional",
-               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers", nets="mlkit.model.nets", ours="ours.parts",
+MODULES = dict(nn="torch.nn", f="torch.nn.functional", optim="torch.optim",
+               sched="torch.optim.lr_scheduler",
+               data="torch.utils.data", m="torchmetrics.classification",
+               mf="torchmetrics.functional",
+               cb="pytorch_lightning.callbacks", log="pytorch_lightning.loggers",
+               nets="mlkit.model.nets", ours="ours.parts",
                odd="ours.odd")
 WORDS = dict(IDENTITY="{_target_: torch.nn.Identity}", FLAT="{_target_: torch.nn.Flatten}",
-             RELU="{_target_: torch.nn.ReLU}", LINEAR="{_target_: torch.nn.Linear, _args_: [784, 10]}",
+             RELU="{_target_: torch.nn.ReLU}",
+             LINEAR="{_target_: torch.nn.Linear, _args_: [784, 10]}",
              STEEP="{_target_: torch.nn.LeakyReLU, _partial_: true, negative_slope: 0.2}",
              GELU="{_target_: torch.nn.functional.gelu, _partial_: true}",
-             RECALL="{_target_: torchmetrics.classification.MulticlassRecall, num_classes: 10}", THIS_FILE=__file__,
-             WRITER="{_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}", ITS_FOLDER=str(Path(__file__).parent),
-             DIGITS_DATA="{_target_: mlkit.data.mnist.MNIST}", NUMBERS="{_target_: ours.parts.Numbers, n: 4}")
+             RECALL="{_target_: torchmetrics.classification.MulticlassRecall, num_classes: 10}",
+             THIS_FILE=__file__,
+             WRITER="{_target_: pytorch_lightning.plugins.io.TorchCheckpointIO}",
+             ITS_FOLDER=str(Path(__file__).parent),
+             DIGITS_DATA="{_target_: mlkit.data.mnist.MNIST}",
+             NUMBERS="{_target_: ours.parts.Numbers, n: 4}")
 
 
 def spell_out(text: str) -> str: return re.sub("[A-Z_]{4,}", lambda m: WORDS.get(m[0], m[0]), text)
@@ -585,7 +606,8 @@ def table(text: str) -> Iterator[list[str]]:
 
 @dataclass
 class Spot:
-    "A key (of a list: an item): its line and column, and where it and its value begin and end in the text."
+    """A key (of a list: an item): its line and column, and where it and its value begin and end in
+    the text."""
     line: int
     col: int
     key: tuple[int, int]
@@ -600,15 +622,19 @@ def spots(text: str) -> dict[tuple, Spot]:
         for i, pair in enumerate(node.value):
             key, value = pair if isinstance(node, yaml.MappingNode) else (pair, pair)
             here = (*path, key.value if key is not value else i)
-            found[here] = Spot(key.start_mark.line + 1, key.start_mark.column + 1, ends(key), ends(value))
+            found[here] = Spot(key.start_mark.line + 1, key.start_mark.column + 1, ends(key),
+                               ends(value))
             if not isinstance(value, yaml.ScalarNode): walk(value, here)
     walk(yaml.compose(text, yaml.SafeLoader), ())
     return found
 
 
-def splice(text: str, ends: tuple[int, int], new: str) -> str: return text[:ends[0]] + new + text[ends[1]:]
-def set_value(text: str, path: tuple, new: str) -> str: return splice(text, spots(text)[path].value, new)
-def set_key(text: str, path: tuple, new: str) -> str: return splice(text, spots(text)[path].key, new)
+def splice(text: str, ends: tuple[int, int], new: str) -> str:
+    return text[:ends[0]] + new + text[ends[1]:]
+def set_value(text: str, path: tuple, new: str) -> str:
+    return splice(text, spots(text)[path].value, new)
+def set_key(text: str, path: tuple, new: str) -> str:
+    return splice(text, spots(text)[path].key, new)
 def value_at(text: str, path: tuple) -> str: return text[slice(*spots(text)[path].value)]
 
 
@@ -621,13 +647,15 @@ def starts_line(text: str, path: tuple) -> bool:
 def drop(text: str, path: tuple) -> str:
     "The text without a key of a block, and all that belongs to it."
     spot = spots(text)[path]
-    return splice(text, (text.rfind("\n", 0, spot.key[0]) + 1, text.find("\n", spot.value[1]) + 1), "")
+    return splice(text, (text.rfind("\n", 0, spot.key[0]) + 1, text.find("\n", spot.value[1]) + 1),
+                  "")
 
 
 def add(text: str, path: tuple, line: str) -> str:
     "The text with one more key, after the first one of the mapping at `path`."
     first = next(o for p, o in spots(text).items() if p[:-1] == path)
-    if path and value_at(text, path)[0] == "{": return splice(text, (first.value[1],) * 2, f", {line}")
+    if path and value_at(text, path)[0] == "{":
+        return splice(text, (first.value[1],) * 2, f", {line}")
     end = text.find("\n", first.value[1])
     return splice(text, (end, end), "\n" + " " * (first.col - 1) + line)
 
@@ -635,7 +663,8 @@ def add(text: str, path: tuple, line: str) -> str:
 def typo(word: str, i: int = 0) -> str:
     "One slip of a finger: a letter left out or written twice."
     n = len(word) // 2
-    return [word[:n] + word[n + 1:], word + word[-1], word[:n] + word[n] + word[n:]][1 if len(word) < 4 else i % 3]
+    return [word[:n] + word[n + 1:], word + word[-1],
+            word[:n] + word[n] + word[n:]][1 if len(word) < 4 else i % 3]
 
 
 # -- where a mistake must be reported
@@ -646,7 +675,8 @@ def package(file: str, text: str) -> tuple:
 
 
 def place(file: str, text: str, path: tuple, about: tuple | None = None) -> str:
-    "How the line about a key begins; `about`: it is enough if the key that it names begins with that."
+    """How the line about a key begins; `about`: it is enough if the key that it names begins with
+    that."""
     key = ".".join(map(str, (*package(file, text), *(path if about is None else about))))
     return entry(file, text, path) + key + (": " if about is None else "")
 
@@ -683,8 +713,10 @@ def takes_all(target: str) -> bool: return any(p.kind == p.VAR_KEYWORD for p in 
 @dataclass
 class Mistake:
     base: str
-    edits: dict[str, str | None]         # file -> its text with the mistake in it; None: the file is not there
-    at: list[str | tuple[str, ...]]      # for each line of the report: how it begins, or how it may begin
+    # file -> its text with the mistake in it; None: the file is not there
+    edits: dict[str, str | None]
+    # for each line of the report: how it begins, or how it may begin
+    at: list[str | tuple[str, ...]]
     args: list[str] = field(default_factory=list)
     says: tuple[str, ...] = ()           # what the report must have in it
     config: str = "main.yaml"
@@ -695,9 +727,11 @@ class Mistake:
         return {f: t for f, t in (BASES[self.base] | self.edits).items() if t is not None}
 
     def __str__(self):
-        line = " ".join([*(f"{k}={v}" for k, v in self.env.items()), "mlkit_train", self.config, *self.args])
+        line = " ".join([*(f"{k}={v}" for k, v in self.env.items()), "mlkit_train", self.config,
+                         *self.args])
         lines = lambda text: (text or "").splitlines()
-        diffs = [unified_diff(lines(BASES[self.base].get(f)), lines(t), f, f"{self.base}/{f}", n=1, lineterm="")
+        diffs = [unified_diff(lines(BASES[self.base].get(f)), lines(t), f, f"{self.base}/{f}", n=1,
+                              lineterm="")
                  for f, t in self.edits.items()]
         return "\n".join([line, *filter(None, [self.dotenv]), *(o for diff in diffs for o in diff)])
 
@@ -716,7 +750,8 @@ def elsewhere(key: str, value: str, says=()) -> Iterator[Mistake]:
     name = f"MLKIT_{key.replace('.', '__')}"
     yield overridden("digits", f"{key}={value}", says=says)
     yield Mistake("digits", {}, [f"environment: {name}={value}: "], says=says, env={name: value})
-    yield Mistake("digits", {}, [f".env:3: {key}"], says=says, dotenv=f"# ours\nTOKEN=1\n{name}={value}\n")
+    yield Mistake("digits", {}, [f".env:3: {key}"], says=says,
+                  dotenv=f"# ours\nTOKEN=1\n{name}={value}\n")
 
 
 def files() -> list[tuple[str, str, str]]:
@@ -735,10 +770,12 @@ def misspelt_key():
             bad = (*path[:-1], typo(path[-1], i))
             new = set_key(text, path, bad[-1])
             yield changed(base, file, new, place(file, new, bad), says=meant(path[-1]))
-    for base, key in [("digits", "trainer"), ("digits", "optimizer"), ("digits", "callbacks"), ("own", "extra"),
+    for base, key in [("digits", "trainer"), ("digits", "optimizer"), ("digits", "callbacks"),
+                      ("own", "extra"),
                       ("whole", "data"), ("whole", "model"), ("whole", "trainer")]:
         new = set_key(BASES[base]["main.yaml"], (key,), typo(key))
-        yield changed(base, "main.yaml", new, place("main.yaml", new, (typo(key),)), says=meant(key))
+        yield changed(base, "main.yaml", new, place("main.yaml", new, (typo(key),)),
+                      says=meant(key))
     for path in [("model", "net"), ("data",), ("callbacks", "checkpoint")]:
         new = set_key(WHOLE["main.yaml"], (*path, "_target_"), "_taget_")
         yield changed("whole", "main.yaml", new, places("main.yaml", new, path, (*path, "_taget_")))
@@ -747,8 +784,10 @@ def misspelt_key():
     yield changed("own", file, new, place(file, new, ("_partal_",)), says=meant("_partial_"))
     for head, last in [("trainer", "max_epochs"), ("model.net", "widths"), ("data", "batch_size")]:
         yield from elsewhere(f"{head}.{typo(last)}", "3", says=meant(last))
-    for arg, right in {"sede=3": "seed", "trainr.max_epochs=3": "trainer", "model.nett.widths=[3]": "net",
-                       "~trainer.max_epoch": "max_epochs", "++optimizer.weight_deca=0.1": "weight_decay",
+    for arg, right in {"sede=3": "seed", "trainr.max_epochs=3": "trainer",
+                       "model.nett.widths=[3]": "net",
+                       "~trainer.max_epoch": "max_epochs",
+                       "++optimizer.weight_deca=0.1": "weight_decay",
                        "callbacks.chekpoint.mode=max": "checkpoint"}.items():
         yield overridden("digits", arg, says=meant(right))
 
@@ -758,29 +797,38 @@ def misspelt_target():
         for i, (path, target) in enumerate(targets(text).items()):
             *module, last = target.split(".")
             bads = {".".join([*module, typo(last, i)]): last}
-            if i % 2 and len(module) > 1: bads[".".join([module[0], typo(module[1], n), *module[2:], last])] = module[1]
+            if i % 2 and len(module) > 1:
+                bads[".".join([module[0], typo(module[1], n), *module[2:], last])] = module[1]
             for bad, right in bads.items():
                 new = set_value(text, (*path, "_target_"), bad)
-                yield changed(base, file, new, place(file, new, (*path, "_target_")), says=meant(right))
-    for path, bad in {("data",): "mlkti.datamodule.MNIST", ("model", "net"): "torch.nn", ("model", "loss"): "torch.pi",
-                      ("trainer",): "3", ("model", "optimizer"): "torch.optim.Adam()", ("model", "scheduler"): "StepLr",
+                yield changed(base, file, new, place(file, new, (*path, "_target_")),
+                              says=meant(right))
+    for path, bad in {("data",): "mlkti.datamodule.MNIST", ("model", "net"): "torch.nn",
+                      ("model", "loss"): "torch.pi",
+                      ("trainer",): "3", ("model", "optimizer"): "torch.optim.Adam()",
+                      ("model", "scheduler"): "StepLr",
                       ("callbacks", "checkpoint"): "null"}.items():
         new = set_value(WHOLE["main.yaml"], (*path, "_target_"), bad)
         yield changed("whole", "main.yaml", new, place("main.yaml", new, (*path, "_target_")))
-    for bad, *says in [("ours.unsen.nothing", *meant("unseen")), ("ours.broken.f", "nothing_like_this"),
-                       ("ours.unfinished.f",), ("ours.parts",), ("ours.parts.Colour.RED.value",), ("nosuchpackage.f",),
+    for bad, *says in [("ours.unsen.nothing", *meant("unseen")),
+                       ("ours.broken.f", "nothing_like_this"),
+                       ("ours.unfinished.f",), ("ours.parts",), ("ours.parts.Colour.RED.value",),
+                       ("nosuchpackage.f",),
                        ("Tiiny",)]:
         new = LAB["main.yaml"] + f"extra: {{it: {{_target_: {bad}}}}}\n"
-        yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", "_target_")), says=tuple(says))
+        yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "it", "_target_")),
+                      says=tuple(says))
     yield from elsewhere("model.net._target_", "mlkit.model.nets.ConvNett", says=meant("ConvNet"))
     yield overridden("digits", "optimizer._target_=torch.optim.AdmW", says=meant("AdamW"))
 
 
 WRONG = {  # type -> values of other types; those of a list or mapping end up in its last item
     "int": ["three", "'3'", "3.5", "true", "null", "3.0", "[3]", "{a: 3}"],
-    "bool": ["maybe", "'true'", "null", "[true]"], "float": ["high", "'0.1'", "true", "null", "[0.1]"],
+    "bool": ["maybe", "'true'", "null", "[true]"],
+    "float": ["high", "'0.1'", "true", "null", "[0.1]"],
     "number": ["high", "'0.1'", "true", "{a: 1}"], "str": ["3", "true", "null", "[a]"],
-    "path": ["3", "true", "[a]"], "choice": ["nonesuch", "3.5", "[a]"], "positive": ["0", "-3", "three"],
+    "path": ["3", "true", "[a]"], "choice": ["nonesuch", "3.5", "[a]"],
+    "positive": ["0", "-3", "three"],
     "share": ["1.5", "-0.1", "half"], "seed": ["abc", "-1", "1.5", "null"]}
 PART = "_target_: ours.parts"
 MORE_WRONG = """
@@ -843,27 +891,34 @@ def typed_keys() -> Iterator[tuple]:
 
 def wrong_type():
     for i, (base, file, text, path, kind) in enumerate(typed_keys()):
-        values = [o for o in WRONG[kind.strip("[{}]|?")] if not (o == "null" and kind.endswith("?"))]
+        values = [o for o in WRONG[kind.strip("[{}]|?")]
+                  if not (o == "null" and kind.endswith("?"))]
         if kind[0] in "[{":
-            new = set_value(text, path, re.sub(r"[^\s\[\]]+(?=[]}]+$)", values[i % 2], value_at(text, path)))
+            new = set_value(text, path,
+                            re.sub(r"[^\s\[\]]+(?=[]}]+$)", values[i % 2], value_at(text, path)))
             item = [p for p in spots(new) if p[:len(path)] == path][-1]
-            also = [place(file, new, path, path)] if kind.endswith("|") else []  # a union: which one was meant?
+            # a union: which one was meant?
+            also = [place(file, new, path, path)] if kind.endswith("|") else []
             yield changed(base, file, new, (place(file, new, item, path), *also))
             values = ["3.5"]
         for value in dict.fromkeys(values[(i + k) % len(values)] for k in (0, 1)):
             new = set_value(text, path, value)
             yield changed(base, file, new, place(file, new, path))
-    for key, value in [("trainer.max_epochs", "abc"), ("data.batch_size", "64.0"), ("model.net.widths", "[8, x]"),
+    for key, value in [("trainer.max_epochs", "abc"), ("data.batch_size", "64.0"),
+                       ("model.net.widths", "[8, x]"),
                        ("optimizer.lr", "fast")]: yield from elsewhere(key, value)
-    for arg in ["seed=abc", "tags=a", "extra=3", "runs=3", "model.net.norm=3", "optimizer={lr: fast}",
+    for arg in ["seed=abc", "tags=a", "extra=3", "runs=3", "model.net.norm=3",
+                "optimizer={lr: fast}",
                 "trainer.devices={a: 1}", "trainer.precision=33-true", "data.batch_size=${name}",
-                "data.batch_size='${seed}0'", "seed=4294967296", "trainer.max_epochs=1e3", "optimizer.lr=1e",
+                "data.batch_size='${seed}0'", "seed=4294967296", "trainer.max_epochs=1e3",
+                "optimizer.lr=1e",
                 "optimizer.lr=0,01", "model.net.widths=8,16"]:
         yield overridden("digits", arg)
     yield overridden("whole", "model.net._args_.0.in_channels=x")
     for key, value in [("_args_", "3"), ("_partial_", "maybe"), ("_args_", "{a: 1}")]:
         new = add(LAB["experiment/wide.yaml"], ("model", "net"), f"{key}: {value}")
-        yield changed("lab", "experiment/wide.yaml", new, place("experiment/wide.yaml", new, ("model", "net", key)))
+        yield changed("lab", "experiment/wide.yaml", new,
+                      place("experiment/wide.yaml", new, ("model", "net", key)))
     for value in ["64.0", "sixty", "'6'"]:  # what an interpolation leads to
         new = WHOLE["main.yaml"].replace("{size: 16}", f"{{size: {value}}}")
         either = [("data", "batch_size"), ("extra", "size")]
@@ -873,8 +928,10 @@ def wrong_type():
         path = ("extra", "it", *(int(o) if o.isdigit() else o for o in wrong.split(".")))
         yield changed("lab", "main.yaml", new, node("main.yaml", new, path))
     new = add(LAB["main.yaml"], ("trainer",), "devices: [0, one]")
-    yield changed("lab", "main.yaml", new, places("main.yaml", new, ("trainer", "devices"), ("trainer", "devices", 1)))
-    for line in ["optimizer: sgd", "logger: wandb", "callbacks: early_stopping", "scheduler: cosine"]:
+    yield changed("lab", "main.yaml", new,
+                  places("main.yaml", new, ("trainer", "devices"), ("trainer", "devices", 1)))
+    for line in ["optimizer: sgd", "logger: wandb", "callbacks: early_stopping",
+                 "scheduler: cosine"]:
         new = LAB["main.yaml"] + f"{line}\n"  # as if it were an entry of `defaults:`
         yield changed("lab", "main.yaml", new, place("main.yaml", new, (line.split(":")[0],)))
 
@@ -884,9 +941,11 @@ def missing_argument():
         for path, target in targets(text).items():
             for p in () if (*path, "_partial_") in spots(text) else parameters(target):
                 key = (*path, p.name)
-                if p.default is not p.empty or key not in spots(text) or not starts_line(text, key): continue
+                if p.default is not p.empty or key not in spots(text) or not starts_line(text, key):
+                    continue
                 new = drop(text, key)
-                yield changed(base, file, new, place(file, new, (*path, "_target_")), says=(f"'{p.name}'",))
+                yield changed(base, file, new, place(file, new, (*path, "_target_")),
+                              says=(f"'{p.name}'",))
     for base, file, path, needs in [("whole", "main.yaml", ("model", "loss"), "target"),
                                     ("own", "optimizer/quick.yaml", (), "params"),
                                     ("own", "model/pair.yaml", ("metrics", "acc"), "logits")]:
@@ -894,7 +953,8 @@ def missing_argument():
         yield changed(base, file, new, place(file, new, (*path, "_target_")), says=(f"'{needs}'",))
     linear = ("model", "net", "_args_", 2)
     new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), "[2704]")
-    yield changed("whole", "main.yaml", new, place("main.yaml", new, (*linear, "_target_")), says=("'out_features'",))
+    yield changed("whole", "main.yaml", new, place("main.yaml", new, (*linear, "_target_")),
+                  says=("'out_features'",))
     at = place("main.yaml", DIGITS["main.yaml"], ("model", "net", "_target_"))
     for name in ["in_channels", "num_classes"]:
         yield Mistake("digits", {}, [at], [f"~model.net.{name}"], says=(f"'{name}'",))
@@ -918,15 +978,18 @@ def extra_argument():
         for path, target in targets(text).items():
             if takes_all(target): continue
             new = add(text, path, "flavour: red")
-            yield changed(base, file, new, place(file, new, (*path, "flavour")), says=("'flavour'",))
+            yield changed(base, file, new, place(file, new, (*path, "flavour")),
+                          says=("'flavour'",))
     linear = ("model", "net", "_args_", 2)
     for args in ["[2704, 16, true, cpu, null, 6]", "[2704, 16]\n        in_features: 2704"]:
         new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), args)
         either = places("main.yaml", new, linear, (*linear, "_args_"), (*linear, "in_features"))
         yield changed("whole", "main.yaml", new, either[1:])
     new = add(WHOLE["main.yaml"], ("model", "net"), "_recursive_: false")
-    yield changed("whole", "main.yaml", new, place("main.yaml", new, ("model", "net", "_recursive_")))
-    for key in ["model.net.colour", "trainer.colour"]: yield from elsewhere(key, "red", says=("'colour'",))
+    yield changed("whole", "main.yaml", new,
+                  place("main.yaml", new, ("model", "net", "_recursive_")))
+    for key in ["model.net.colour", "trainer.colour"]:
+        yield from elsewhere(key, "red", says=("'colour'",))
     for arg in ["+optimizer.colour=red", "++model.metrics.acc.colour=red"]:
         yield overridden("digits", arg, says=("'colour'",))
 
@@ -934,18 +997,22 @@ def extra_argument():
 WRONG_KIND = """
 whole  main.yaml  data  IDENTITY | ~optim:SGD | 3 | null | ~mlkit.data.mnist.MNIST
 whole  main.yaml  model  nn:Linear in_features: 1, out_features: 2 | DIGITS_DATA
-whole  main.yaml  model.net  ~optim:Adam | ~nn:Linear in_features: 3 | torch.nn.Identity | DIGITS_DATA | 3 | [1, 2]
+whole  main.yaml  model.net  ~optim:Adam | ~nn:Linear in_features: 3 | torch.nn.Identity | \
+DIGITS_DATA | 3 | [1, 2]
 whole  main.yaml  model.net  ~mlkit.model.losses.accuracy | {in_channels: 1}
-whole  main.yaml  model.optimizer  adam | {lr: 0.1} | ~nn:Linear | DIGITS_DATA | ~sched:StepLR step_size: 1
+whole  main.yaml  model.optimizer  adam | {lr: 0.1} | ~nn:Linear | DIGITS_DATA | ~sched:StepLR \
+step_size: 1
 whole  main.yaml  model.loss  cross_entropy | 3 | DIGITS_DATA
 whole  main.yaml  model.scheduler  step | 3
 whole  main.yaml  trainer  IDENTITY | ~pytorch_lightning.Trainer | 5 | null
 whole  main.yaml  trainer.profiler  IDENTITY | 3
-whole  main.yaml  callbacks.checkpoint  IDENTITY | ~mlkit.fit.checkpoint.Checkpoint | 3 | {monitor: val/loss}
+whole  main.yaml  callbacks.checkpoint  IDENTITY | ~mlkit.fit.checkpoint.Checkpoint | 3 | \
+{monitor: val/loss}
 whole  main.yaml  callbacks.checkpoint  log:CSVLogger save_dir: logs | ours:Says _partial_: true
 watched  main.yaml  logger.csv  cb:Timer | IDENTITY | csv
 watched  main.yaml  callbacks.timer  ~optim:SGD | timer
-own  model/net/pair.yaml  encoder  ours:Decoder width: 4 | IDENTITY | {width: 4} | 4 | null | ours:make_decoder width: 4
+own  model/net/pair.yaml  encoder  ours:Decoder width: 4 | IDENTITY | {width: 4} | 4 | null | \
+ours:make_decoder width: 4
 own  model/net/pair.yaml  encoder  ~ours:Encoder
 own  model/net/pair.yaml  decoder  ours:Encoder.small | ours:make_encoder width: 4
 own  model/net/pair.yaml  act  relu | ours:Options width: 3 | NUMBERS
@@ -957,18 +1024,23 @@ def wrong_kind():
     for base, file, key, values in table(WRONG_KIND):
         for value in values.split(" | "):
             target, path = re.fullmatch(r"(~\S+|\w+:\S+) ?(.*)", value), tuple(key.split("."))
-            new = set_value(BASES[base][file], path, target_node(*target.groups()) if target else value)
+            new = set_value(BASES[base][file], path, target_node(*target.groups()) if target
+                            else value)
             yield changed(base, file, new, node(file, new, path))
     file = "model/net/pair.yaml"
-    for line, *path in [("more: [IDENTITY, NUMBERS]", "more", 1), ("named: {a: IDENTITY, b: NUMBERS}", "named", "b")]:
+    for line, *path in [("more: [IDENTITY, NUMBERS]", "more", 1),
+                        ("named: {a: IDENTITY, b: NUMBERS}", "named", "b")]:
         new = add(OWN[file], (), spell_out(line))
         yield changed("own", file, new, node(file, new, tuple(path)))
-    for arg in ["model.net.norm=batch", "model.net.act=relu", "model.metrics=acc", "trainer.profiler=IDENTITY"]:
+    for arg in ["model.net.norm=batch", "model.net.act=relu", "model.metrics=acc",
+                "trainer.profiler=IDENTITY"]:
         yield overridden("digits", spell_out(arg))
-    new = "_target_: torch.nn.Dropout\n_partial_: true\np: 0.1\n"  # the file is right in itself, but no optimizer
+    # the file is right in itself, but no optimizer
+    new = "_target_: torch.nn.Dropout\n_partial_: true\np: 0.1\n"
     asked = place("model/pair.yaml", OWN["model/pair.yaml"], ("optimizer",))
     yield changed("own", "optimizer/quick.yaml", new, ("optimizer/quick.yaml:1:1: optimizer", asked,
-                                                       entry("main.yaml", OWN["main.yaml"], ("defaults", 2))))
+                                                       entry("main.yaml", OWN["main.yaml"],
+                                                             ("defaults", 2))))
 
 
 def broken_interpolation():
@@ -979,8 +1051,10 @@ def broken_interpolation():
             yield changed(base, file, new, place(file, new, path))
     for base, path in [("digits", ("model", "net", "dropout")), ("digits", ("optimizer", "lr")),
                        ("whole", ("model", "loss", "label_smoothing"))]:
-        for value in ["${nothing}", "${trainer.max_epoch}", "${..nothing}", "${oc.env:NOT_SET_ANYWHERE}", "${nosuch:1}",
-                      "${" + ".".join(path) + "}", "${data.name.x}", "'${trainer.max_epochs'", "'${}'", "'${a b}'",
+        for value in ["${nothing}", "${trainer.max_epoch}", "${..nothing}",
+                      "${oc.env:NOT_SET_ANYWHERE}", "${nosuch:1}",
+                      "${" + ".".join(path) + "}", "${data.name.x}", "'${trainer.max_epochs'",
+                      "'${}'", "'${a b}'",
                       "1${nothing}"]:
             new = set_value(BASES[base]["main.yaml"], path, value)
             yield changed(base, "main.yaml", new, place("main.yaml", new, path))
@@ -998,17 +1072,23 @@ def broken_interpolation():
 
 def unknown_option():
     for base, file, text in files():
-        for path in [p for p in spots(text) if len(p) == 3 and p[0] == "defaults"]:  # ("defaults", 0, "data")
+        # ("defaults", 0, "data")
+        for path in [p for p in spots(text) if len(p) == 3 and p[0] == "defaults"]:
             option, group = value_at(text, path), path[-1]
-            misspelt = {option: set_value(text, path, typo(option)), group: set_key(text, path, typo(group))}
+            misspelt = {option: set_value(text, path, typo(option)),
+                        group: set_key(text, path, typo(group))}
             for right, new in misspelt.items():
-                yield changed(base, file, new, entry(file, new, path[:2]), says=("did you mean '", f"{right}'?"))
-    for bad, right in {"optimizer=adamm": "adam", "scheduler=one_cylce": "one_cycle", "debug=fats": "fast"}.items():
+                yield changed(base, file, new, entry(file, new, path[:2]),
+                              says=("did you mean '", f"{right}'?"))
+    for bad, right in {"optimizer=adamm": "adam", "scheduler=one_cylce": "one_cycle",
+                       "debug=fats": "fast"}.items():
         yield from elsewhere(*bad.split("="), says=meant(right))
-    for arg in ["optimizer=nonesuch", "trainer/max_epochs=3", "optimizer=", "callbacks=[default, nonesuch]",
+    for arg in ["optimizer=nonesuch", "trainer/max_epochs=3", "optimizer=",
+                "callbacks=[default, nonesuch]",
                 "callbacks=3", "debug=[fast, profil]", "data=None", "model/net=pair"]:
         yield overridden("digits", arg)
-    for line in ["- [data]", "- 3", "- data: mnist\n    model: classifier", "- nonesuch", "- data: ???",
+    for line in ["- [data]", "- 3", "- data: mnist\n    model: classifier", "- nonesuch",
+                 "- data: ???",
                  "- data model: mnist"]:
         new = f"defaults:\n  {line}\n  - _self_\n"
         yield changed("lab", "main.yaml", new, entry("main.yaml", new, ("defaults", 0)))
@@ -1022,15 +1102,18 @@ def marks(text: str) -> set[str]:
     found = set()
     for loader in (yaml.SafeLoader, yaml.CSafeLoader):
         try: yaml.load(text, loader)
-        except yaml.MarkedYAMLError as e: found.add(f"{e.problem_mark.line + 1}:{e.problem_mark.column + 1}")
+        except yaml.MarkedYAMLError as e:
+            found.add(f"{e.problem_mark.line + 1}:{e.problem_mark.column + 1}")
     return found
 
 
 def broken_yaml():
-    for base, file, path in [("digits", "main.yaml", ("trainer", "max_epochs")), ("own", "data/toy.yaml", ("n",)),
+    for base, file, path in [("digits", "main.yaml", ("trainer", "max_epochs")),
+                             ("own", "data/toy.yaml", ("n",)),
                              ("lab", "experiment/wide.yaml", ("extra", "dropout"))]:
         text, key = BASES[base][file], path[-1]
-        for value in ["[1, 2", "{a: 1", "'1", "1: 2", "*one", "@one", "`1`", "%1", "!one 1", '"\\q"', "]", "[1, 2]]",
+        for value in ["[1, 2", "{a: 1", "'1", "1: 2", "*one", "@one", "`1`", "%1", "!one 1",
+                      '"\\q"', "]", "[1, 2]]",
                       "- 1"]:
             new = set_value(text, path, value)
             yield changed(base, file, new, tuple(f"{file}:{o}: " for o in marks(new)))
@@ -1039,16 +1122,22 @@ def broken_yaml():
             if at: yield changed(base, file, new, tuple(f"{file}:{o}: " for o in at))
         new = add(text, path[:-1], f"{key}: 1") if len(path) == 1 else text + f"{path[0]}: 1\n"
         twice = [e for e in re.finditer(rf"^{path[0]}:", new, re.M)][1].start()
-        yield changed(base, file, new, f"{file}:{new[:twice].count(chr(10)) + 1}:1: ", says=(f"'{path[0]}'",))
-    for new in ["- a\n- b\n", "just a word\n", "3\n"]: yield changed("digits", "main.yaml", new, "main.yaml:1:1: ")
+        yield changed(base, file, new, f"{file}:{new[:twice].count(chr(10)) + 1}:1: ",
+                      says=(f"'{path[0]}'",))
+    for new in ["- a\n- b\n", "just a word\n", "3\n"]:
+        yield changed("digits", "main.yaml", new, "main.yaml:1:1: ")
     yield changed("own", "data/toy.yaml", "- a\n", "data/toy.yaml:1:1: ")
 
 
 def bad_grammar():
-    for arg in ["trainer.max_epochs", "trainer.max_epochs:3", "=3", "+=3", "trainer..max_epochs=3", ".seed=3",
-                "+++seed=3", "trainer.=3", "~", "~~seed", "seed = 3", "a b=3", "trainer.max_epochs=[1,2", "tags={a: 1",
-                "name='abc", 'name="a', "optimizer=[sgd", "optimizer/=sgd", "/=1", "+seed", "seed,name=3",
-                "trainer[max_epochs]=3", "~optimizer.lr=5", "trainer.max_epochs.x=3", "model.optimizer.lr=3",
+    for arg in ["trainer.max_epochs", "trainer.max_epochs:3", "=3", "+=3", "trainer..max_epochs=3",
+                ".seed=3",
+                "+++seed=3", "trainer.=3", "~", "~~seed", "seed = 3", "a b=3",
+                "trainer.max_epochs=[1,2", "tags={a: 1",
+                "name='abc", 'name="a', "optimizer=[sgd", "optimizer/=sgd", "/=1", "+seed",
+                "seed,name=3",
+                "trainer[max_epochs]=3", "~optimizer.lr=5", "trainer.max_epochs.x=3",
+                "model.optimizer.lr=3",
                 "data.nope.deep=3", "~nothing"]:
         yield overridden("digits", arg)
     for name, value in [("MLKIT_trainer__max_epochs", "[1,2"), ("MLKIT_trainer____max_epochs", "3"),
@@ -1060,8 +1149,10 @@ def bad_grammar():
 
 def missing_file():
     yield Mistake("digits", {}, ["mian.yaml: "], config="mian.yaml", says=meant("main.yaml"))
-    for config in ["main.yml", "nowhere/main.yaml", "data"]: yield Mistake("own", {}, [f"{config}: "], config=config)
-    for base, gone, file, i in [("own", "data/toy.yaml", "main.yaml", 0), ("own", "model/pair.yaml", "main.yaml", 1),
+    for config in ["main.yml", "nowhere/main.yaml", "data"]:
+        yield Mistake("own", {}, [f"{config}: "], config=config)
+    for base, gone, file, i in [("own", "data/toy.yaml", "main.yaml", 0),
+                                ("own", "model/pair.yaml", "main.yaml", 1),
                                 ("own", "optimizer/quick.yaml", "main.yaml", 2),
                                 ("own", "model/net/pair.yaml", "model/pair.yaml", 0),
                                 ("lab", "experiment/wide.yaml", "main.yaml", 2)]:
@@ -1074,10 +1165,14 @@ def missing_file():
         yield changed("lab", "main.yaml", new, place("main.yaml", new, ("extra", "text", key)))
     yield overridden("own", f"+extra.text={{{PART}.load, file: nowhere.txt}}")
     for root in ["nowhere", "/dev/null/nowhere"]:
-        full = set_value(DIGITS["main.yaml"], ("data",), f"{{source: full, root: {root}, mirrors: []}}")
-        yield changed("digits", "main.yaml", full, places("main.yaml", full, ("data",), ("data", "root")))
-        folder = LAB["main.yaml"].replace("data: mnist", "data: image_folder") + f"data: {{root: {root}}}\n"
-        yield changed("lab", "main.yaml", folder, places("main.yaml", folder, ("data",), ("data", "root")))
+        full = set_value(DIGITS["main.yaml"], ("data",),
+                         f"{{source: full, root: {root}, mirrors: []}}")
+        yield changed("digits", "main.yaml", full,
+                      places("main.yaml", full, ("data",), ("data", "root")))
+        folder = LAB["main.yaml"].replace("data: mnist",
+                                          "data: image_folder") + f"data: {{root: {root}}}\n"
+        yield changed("lab", "main.yaml", folder,
+                      places("main.yaml", folder, ("data",), ("data", "root")))
     args = ["data=image_folder", "data.root=nowhere"]
     yield Mistake("lab", {}, [tuple(f"command line: {a}: " for a in args)], args)
 
@@ -1085,27 +1180,37 @@ def missing_file():
 def wrong_monitor():
     text = WATCHED["main.yaml"]
     for path, pairs in {
-        ("callbacks", "checkpoint", "monitor"): {"val/accu": "val/acc", "val_acc": "val/acc", "vall/acc": "val/acc",
+        ("callbacks", "checkpoint", "monitor"): {"val/accu": "val/acc", "val_acc": "val/acc",
+                                                 "vall/acc": "val/acc",
                                                  "val/los": "val/loss", "acc": "", "val/f1": ""},
-        ("callbacks", "early_stopping", "monitor"): {"val/topp2": "val/top2", "valloss": "val/loss", "bleu": ""},
-        ("callbacks", "keeper", "monitor"): {"train/los": "train/loss", "train_loss": "train/loss", "epoch_loss": ""},
-        ("scheduler", "monitor"): {"val/ac": "val/acc", "val/top": "val/top2", "val/perplexity": ""}}.items():
+        ("callbacks", "early_stopping", "monitor"): {"val/topp2": "val/top2", "valloss": "val/loss",
+                                                     "bleu": ""},
+        ("callbacks", "keeper", "monitor"): {"train/los": "train/loss", "train_loss": "train/loss",
+                                             "epoch_loss": ""},
+        ("scheduler", "monitor"): {"val/ac": "val/acc", "val/top": "val/top2",
+                                   "val/perplexity": ""}}.items():
         for bad, right in pairs.items():
             new = set_value(text, path, bad)
-            yield changed("watched", "main.yaml", new, place("main.yaml", new, path), says=meant(right) * bool(right))
+            yield changed("watched", "main.yaml", new, place("main.yaml", new, path),
+                          says=meant(right) * bool(right))
     new = set_key(text, ("model", "metrics", "top2"), "top3")
-    yield changed("watched", "main.yaml", new, place("main.yaml", new, ("callbacks", "early_stopping", "monitor")))
+    yield changed("watched", "main.yaml", new,
+                  place("main.yaml", new, ("callbacks", "early_stopping", "monitor")))
     new = set_value(WHOLE["main.yaml"], ("callbacks", "checkpoint", "monitor"), "val/acc")
-    yield changed("whole", "main.yaml", new, place("main.yaml", new, ("callbacks", "checkpoint", "monitor")))
+    yield changed("whole", "main.yaml", new,
+                  place("main.yaml", new, ("callbacks", "checkpoint", "monitor")))
     no_monitor = target_node("~sched:ReduceLROnPlateau") + "\n"  # which it cannot do without
     new = set_value(WHOLE["main.yaml"], ("model", "scheduler"), no_monitor)
     yield changed("whole", "main.yaml", new, node("main.yaml", new, ("model", "scheduler")))
-    default = (packaged_configs() / "callbacks" / "default.yaml").read_text()  # there is no validation to give val/loss
+    # there is no validation to give val/loss
+    default = (packaged_configs() / "callbacks" / "default.yaml").read_text()
     at = place("callbacks/default.yaml", default, ("checkpoint", "monitor"))
-    yield Mistake("lab", {}, [(at, "command line: trainer.limit_val_batches=0: ")], ["trainer.limit_val_batches=0"])
+    yield Mistake("lab", {}, [(at, "command line: trainer.limit_val_batches=0: ")],
+                  ["trainer.limit_val_batches=0"])
     yield from elsewhere("callbacks.checkpoint.monitor", "val/accu", says=meant("val/acc"))
     for base, group, arg, right in [
-        ("digits", ["callbacks=early_stopping"], "callbacks.checkpoint.monitor=val/accu", "val/acc"),
+        ("digits", ["callbacks=early_stopping"], "callbacks.checkpoint.monitor=val/accu",
+         "val/acc"),
         ("digits", ["scheduler=plateau"], "scheduler.monitor=val/accu", "val/acc"),
         ("own", [], "callbacks.checkpoint.monitor=val/f2", "val/f1")]:
         yield Mistake(base, {}, [f"command line: {arg}: "], [*group, arg], says=meant(right))
@@ -1113,23 +1218,29 @@ def wrong_monitor():
 
 def two_at_once():
     "Any two of the others: in two files, or in a file and on the command line."
-    kinds = (misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_monitor)
+    kinds = (misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument,
+             wrong_monitor)
     single = [m for kind in kinds for m in corpus(kind) if m.edits and not m.args]
     inner = [m for m in single if "model/net/pair.yaml" in m.edits]
-    outer = [m for m in single if m.base == "own" and not m.edits.keys() & {"model/net/pair.yaml", "model/pair.yaml"}]
-    for a, b in zip(outer[::6], inner[::3]): yield Mistake("own", a.edits | b.edits, a.at + b.at, says=a.says + b.says)
-    for base, arg in {"digits": "callbacks.checkpoint.monitor=val/accu", "watched": "optimizer.weight_decay=high",
+    outer = [m for m in single if m.base == "own"
+             and not m.edits.keys() & {"model/net/pair.yaml", "model/pair.yaml"}]
+    for a, b in zip(outer[::6], inner[::3]):
+        yield Mistake("own", a.edits | b.edits, a.at + b.at, says=a.says + b.says)
+    for base, arg in {"digits": "callbacks.checkpoint.monitor=val/accu",
+                      "watched": "optimizer.weight_decay=high",
                       "lab": "data.batch_size=few", "whole": "seed=abc"}.items():
         for m in [m for m in single if m.base == base and arg.split("=")[0] not in str(m.at)][::9]:
             yield Mistake(base, m.edits, [*m.at, f"command line: {arg}: "], [arg], says=m.says)
-    for args in ["trainer.max_epoch=3 model.net.channels=1 optimizer.learning_rate=1 data.batch_size=few",
+    for args in ["trainer.max_epoch=3 model.net.channels=1 optimizer.learning_rate=1 "
+                 "data.batch_size=few",
                  "name='a sede=3", "sede=3 trainr.max_epochs=3", "trainer.max_epochs =3",
                  "optimizer=adamm scheduler=nonesuch"]:
         yield overridden("digits", *args.split())
     nowhere = [(f"main.yaml: {part}: ", f"main.yaml:1:1: {part}: ") for part in ("data", "model")]
     yield changed("lab", "main.yaml", "# nothing at all\n", *nowhere)
     new = LAB["main.yaml"].replace("mnist", "mnits").replace("classifier", "clasifier")
-    yield changed("lab", "main.yaml", new, *(entry("main.yaml", new, ("defaults", i)) for i in (0, 1)))
+    yield changed("lab", "main.yaml", new,
+                  *(entry("main.yaml", new, ("defaults", i)) for i in (0, 1)))
 
 
 @cache
@@ -1137,7 +1248,8 @@ def corpus(kind) -> list[Mistake]: return list(kind())
 
 
 KINDS = {f.__name__.replace("_", " "): f for f in (
-    misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_kind, broken_interpolation,
+    misspelt_key, misspelt_target, wrong_type, missing_argument, extra_argument, wrong_kind,
+    broken_interpolation,
     unknown_option, broken_yaml, bad_grammar, missing_file, wrong_monitor, two_at_once)}
 
 
@@ -1182,7 +1294,8 @@ def in_process(m: Mistake, folder: Path, root: Path) -> str:
     "Run the command here. What gets as far as training was not caught."
     def fit(*args, **kwargs): raise RuntimeError("it trained")
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(
+        out), contextlib.redirect_stderr(err):
         patch.chdir(folder)
         patch.setattr(pl.Trainer, "fit", fit)
         for k, v in m.env.items(): patch.setenv(k, v)
@@ -1198,7 +1311,8 @@ def in_process(m: Mistake, folder: Path, root: Path) -> str:
 
 def in_a_shell(m: Mistake, folder: Path, root: Path) -> str:
     command = [Path(sys.executable).parent / "mlkit_train", m.config, *m.args]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **m.env}, timeout=120,
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True,
+                          env={**os.environ, **m.env}, timeout=120,
                           stdin=subprocess.DEVNULL)
     return complaints(m, done.returncode, done.stdout, done.stderr, root)
 
@@ -1221,11 +1335,14 @@ def test_the_corpus_is_large(project):
 
 def test_mistakes_in_a_shell(project, figure):
     "One or two of each class, as a person meets them."
-    quick = ("broken yaml", "bad grammar", "unknown option", "missing file")  # those that need no torch
+    # those that need no torch
+    quick = ("broken yaml", "bad grammar", "unknown option", "missing file")
     some = [(f"{kind}_{i}", m) for kind, f in KINDS.items() for i, m in enumerate(corpus(f))
-            if i in ((0, len(corpus(f)) // 2) if kind in quick else (len(corpus(f)) // 3,)) and not m.dotenv]
+            if i in ((0, len(corpus(f)) // 2) if kind in quick else (len(corpus(f)) // 3,))
+            and not m.dotenv]
     with ThreadPoolExecutor(2) as pool:
-        missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files()), project), some)
+        missed = pool.map(lambda o: in_a_shell(o[1], write(project / "shell" / o[0], o[1].files()),
+                                               project), some)
         missed = list(filter(None, missed))
     figure(f"in a shell: caught {len(some) - len(missed)} / {len(some)}")
     assert not missed, "\n\n".join(missed)
@@ -1249,16 +1366,25 @@ USUAL = dict(net="{_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 1
              optimizer="{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}", scheduler="null",
              trainer="max_epochs: 1", callbacks="{}", logger="{}", extra="null")
 
-VALID = {  # where -> what is right there: targets (partial ones after '~') with their arguments, or other '=' values
+# where -> what is right there: targets (partial ones after '~') with their arguments, or other '='
+# values
+VALID = {
     "net": """
-nn:Conv2d        in_channels: 1, out_channels: 2, kernel_size: 3 | in_channels: 1, out_channels: 2, kernel_size: [3, 5]
-nn:Conv2d        _args_: [1, 2, 3], stride: [2, 1], padding: [1, 1] | _args_: [1, 2, [3, 3]], padding: same
-nn:Conv2d        _args_: [1, 2, 5], dtype: null, padding_mode: reflect, bias: false, dilation: 2, groups: 1
-nn:MaxPool2d       kernel_size: 2 | kernel_size: [2, 2], stride: 2 | kernel_size: 2, stride: null, ceil_mode: true
-nn:Linear        _args_: [4, 2] | in_features: 4, out_features: 2, bias: false | _args_: [4], out_features: '${extra.n}'
-nn:BatchNorm2d     num_features: 3 | num_features: 3, momentum: null, eps: 1e-3 | num_features: 3, momentum: 1
+nn:Conv2d        in_channels: 1, out_channels: 2, kernel_size: 3 | in_channels: 1, out_channels: \
+2, kernel_size: [3, 5]
+nn:Conv2d        _args_: [1, 2, 3], stride: [2, 1], padding: [1, 1] | _args_: [1, 2, [3, 3]], \
+padding: same
+nn:Conv2d        _args_: [1, 2, 5], dtype: null, padding_mode: reflect, bias: false, dilation: 2, \
+groups: 1
+nn:MaxPool2d       kernel_size: 2 | kernel_size: [2, 2], stride: 2 | kernel_size: 2, stride: null, \
+ceil_mode: true
+nn:Linear        _args_: [4, 2] | in_features: 4, out_features: 2, bias: false | _args_: [4], \
+out_features: '${extra.n}'
+nn:BatchNorm2d     num_features: 3 | num_features: 3, momentum: null, eps: 1e-3 | num_features: 3, \
+momentum: 1
 nn:LayerNorm       normalized_shape: 4 | normalized_shape: [4, 4], elementwise_affine: false
-nn:TransformerEncoderLayer d_model: 8, nhead: 2 | d_model: 8, nhead: 2, activation: gelu, batch_first: true
+nn:TransformerEncoderLayer d_model: 8, nhead: 2 | d_model: 8, nhead: 2, activation: gelu, \
+batch_first: true
 nn:TransformerEncoderLayer d_model: 8, nhead: 2, activation: GELU, dropout: 0
 nn:LSTM            input_size: 3, hidden_size: 4, num_layers: 2, dropout: 0.1 | _args_: [3, 4]
 nn:Embedding       num_embeddings: 3, embedding_dim: 2, padding_idx: 0 | _args_: [3, 2], max_norm: 1
@@ -1267,12 +1393,15 @@ nn:Sequential      - | _args_: [FLAT, LINEAR, RELU] | _args_: [FLAT, '${model.ne
 nn:ModuleList      modules: [FLAT, RELU]
 nn:ModuleDict      modules: {a: FLAT}
 nets:ConvNet       in_channels: 1, num_classes: 10, widths: [4, 8], norm: null, dropout: 0
-nets:ConvNet       in_channels: 1, num_classes: 10, norm: {_target_: torch.nn.BatchNorm2d, _partial_: true, eps: 1e-3}
+nets:ConvNet       in_channels: 1, num_classes: 10, norm: {_target_: torch.nn.BatchNorm2d, \
+_partial_: true, eps: 1e-3}
 nets:ConvNet       in_channels: 1, num_classes: 10, act: STEEP
-nets:Heads         backbone: {_target_: mlkit.model.nets.MLP, in_shape: [1, 28, 28], num_classes: 0}, heads: {a: 3, b: 2}
+nets:Heads         backbone: {_target_: mlkit.model.nets.MLP, in_shape: [1, 28, 28], num_classes: \
+0}, heads: {a: 3, b: 2}
 nets:Heads         backbone: FLAT, heads: 10, num_features: 784, hidden: []
 ours:Pair          encoder: {_target_: ours.parts.Encoder, width: 4}, decoder: null
-ours:Pair          encoder: {_target_: ours.parts.WideEncoder, width: 4, depth: 2}, act: RELU, more: [RELU]
+ours:Pair          encoder: {_target_: ours.parts.WideEncoder, width: 4, depth: 2}, act: RELU, \
+more: [RELU]
 ours:Pair          encoder: {_target_: ours.parts.Encoder.small}, act: GELU
 ours:Pair          encoder: {_target_: ours.parts.make_encoder, width: 4}, named: {a: RELU, b: FLAT}
 Tiny               - | width: 3
@@ -1285,7 +1414,8 @@ nn:BCEWithLogitsLoss
 ours:TwoLosses
 """, "metrics": """
 = null
-it m:MulticlassAccuracy num_classes: 10 | num_classes: 10, top_k: 2, average: micro, sync_on_compute: false
+it m:MulticlassAccuracy num_classes: 10 | num_classes: 10, top_k: 2, average: micro, \
+sync_on_compute: false
 it m:MulticlassF1Score num_classes: 10, average: none | num_classes: 10, average: null
 it m:MulticlassConfusionMatrix num_classes: 10, normalize: 'true'
 it m:BinaryAUROC   thresholds: [0.1, 0.5] | thresholds: 5 | thresholds: null
@@ -1298,11 +1428,13 @@ it ~mlkit.model.losses.accuracy
 it ~f:cross_entropy label_smoothing: 0.1
 it = {a: RECALL}
 """, "optimizer": """
-~optim:SGD         lr: 0.1 | lr: 1, momentum: 0.9, nesterov: true | lr: 1e-1, weight_decay: 0, foreach: null
+~optim:SGD         lr: 0.1 | lr: 1, momentum: 0.9, nesterov: true | lr: 1e-1, weight_decay: 0, \
+foreach: null
 ~optim:Adam        - | betas: [0.9, 0.99], eps: 1e-6 | lr: 1e-3, amsgrad: true, fused: true
 ~optim:AdamW       lr: 0.1, betas: [0.0, 0.9] | maximize: false
 ~optim:RMSprop     alpha: 0.9, centered: true
-~optim:LBFGS       max_iter: 2, line_search_fn: strong_wolfe | tolerance_change: 1e-9, max_eval: null
+~optim:LBFGS       max_iter: 2, line_search_fn: strong_wolfe | tolerance_change: 1e-9, max_eval: \
+null
 ~optim:Adagrad     lr_decay: 0
 ~optim:NAdam
 ~optim:Adadelta    rho: 0.8
@@ -1312,31 +1444,45 @@ it = {a: RECALL}
 ~sched:ExponentialLR gamma: 0.9
 ~sched:ConstantLR  factor: 1
 ~sched:CosineAnnealingLR - | T_max: 10, eta_min: 1e-5
-~sched:OneCycleLR  max_lr: '${optimizer.lr}' | max_lr: [0.1], pct_start: 0.2, anneal_strategy: linear
-scheduler ~sched:ReduceLROnPlateau mode: max, patience: 2 | min_lr: [0.1] | min_lr: 0, threshold_mode: abs
+~sched:OneCycleLR  max_lr: '${optimizer.lr}' | max_lr: [0.1], pct_start: 0.2, anneal_strategy: \
+linear
+scheduler ~sched:ReduceLROnPlateau mode: max, patience: 2 | min_lr: [0.1] | min_lr: 0, \
+threshold_mode: abs
 """, "trainer": """
-= precision: 32 | precision: 16-mixed | precision: bf16-mixed | precision: 32-true | precision: '32' | precision: bf16
-= precision: 64-true | precision: null | devices: auto | devices: 1 | devices: '1' | strategy: auto | num_nodes: 1
-= limit_train_batches: 0.5 | limit_train_batches: 3 | limit_train_batches: null | limit_val_batches: 2
+= precision: 32 | precision: 16-mixed | precision: bf16-mixed | precision: 32-true | precision: \
+'32' | precision: bf16
+= precision: 64-true | precision: null | devices: auto | devices: 1 | devices: '1' | strategy: \
+auto | num_nodes: 1
+= limit_train_batches: 0.5 | limit_train_batches: 3 | limit_train_batches: null | \
+limit_val_batches: 2
 = overfit_batches: 1 | limit_test_batches: 0.1 | val_check_interval: 0.5 | val_check_interval: 10
 = val_check_interval: 00:12:00:00 | val_check_interval: {minutes: 5} | check_val_every_n_epoch: 2
 = check_val_every_n_epoch: null, val_check_interval: 5 | use_distributed_sampler: false
-= max_time: 00:00:01:00 | max_time: {hours: 2, minutes: 3} | max_time: null | max_epochs: -1 | max_epochs: null
-= min_epochs: 1, max_epochs: 3 | max_steps: 10, min_steps: 2 | profiler: simple | profiler: advanced | profiler: null
-= profiler: {_target_: pytorch_lightning.profilers.AdvancedProfiler, filename: a} | gradient_clip_val: 0.5
-= gradient_clip_val: 1, gradient_clip_algorithm: norm | gradient_clip_val: null | deterministic: warn
-= deterministic: null | benchmark: null | log_every_n_steps: 1 | accumulate_grad_batches: 4 | inference_mode: false
+= max_time: 00:00:01:00 | max_time: {hours: 2, minutes: 3} | max_time: null | max_epochs: -1 | \
+max_epochs: null
+= min_epochs: 1, max_epochs: 3 | max_steps: 10, min_steps: 2 | profiler: simple | profiler: \
+advanced | profiler: null
+= profiler: {_target_: pytorch_lightning.profilers.AdvancedProfiler, filename: a} | \
+gradient_clip_val: 0.5
+= gradient_clip_val: 1, gradient_clip_algorithm: norm | gradient_clip_val: null | deterministic: \
+warn
+= deterministic: null | benchmark: null | log_every_n_steps: 1 | accumulate_grad_batches: 4 | \
+inference_mode: false
 = detect_anomaly: false | enable_model_summary: null | num_sanity_val_steps: -1
-= reload_dataloaders_every_n_epochs: 1 | sync_batchnorm: false | plugins: null | plugins: WRITER | plugins: [WRITER]
+= reload_dataloaders_every_n_epochs: 1 | sync_batchnorm: false | plugins: null | plugins: WRITER | \
+plugins: [WRITER]
 """, "callbacks": """
 = null | {progress: null} | {checkpoint: {monitor: val/acc, mode: max}, x: null}
 it cb:EarlyStopping monitor: val/loss | monitor: val/acc, mode: max, patience: 2, min_delta: 0
-it cb:EarlyStopping monitor: '${callbacks.checkpoint.monitor}', stopping_threshold: 0.1, check_on_train_epoch_end: null
-it cb:ModelCheckpoint monitor: null | monitor: train/loss, save_top_k: -1, save_last: link, dirpath: logs
+it cb:EarlyStopping monitor: '${callbacks.checkpoint.monitor}', stopping_threshold: 0.1, \
+check_on_train_epoch_end: null
+it cb:ModelCheckpoint monitor: null | monitor: train/loss, save_top_k: -1, save_last: link, \
+dirpath: logs
 it cb:ModelCheckpoint monitor: val/acc, filename: best, every_n_epochs: 2, save_last: true
 it cb:LearningRateMonitor - | logging_interval: step, log_momentum: true
 it cb:Timer        duration: 00:00:10:00 | duration: {minutes: 5}, interval: epoch | duration: null
-it cb:StochasticWeightAveraging swa_lrs: 1e-2 | swa_lrs: [0.1], swa_epoch_start: 3 | swa_lrs: 0.1, device: null
+it cb:StochasticWeightAveraging swa_lrs: 1e-2 | swa_lrs: [0.1], swa_epoch_start: 3 | swa_lrs: 0.1, \
+device: null
 it cb:GradientAccumulationScheduler scheduling: {0: 1, 4: 2}
 it cb:TQDMProgressBar refresh_rate: 5
 it cb:DeviceStatsMonitor cpu_stats: null
@@ -1347,19 +1493,25 @@ it mlkit.fit.batches.SameBatches
 it ours:Says       name: a
 """, "logger": """
 = null | {it: null}
-it log:CSVLogger   save_dir: logs | save_dir: logs, name: null, version: 3 | save_dir: logs, version: a, prefix: ''
+it log:CSVLogger   save_dir: logs | save_dir: logs, name: null, version: 3 | save_dir: logs, \
+version: a, prefix: ''
 """, "extra": """
-= [1, x, {a: null}] | {deep: {er: [RELU]}} | 'a ${name} b' | '${trainer}' | "${oc.env:HOW_FAST,fast}"
-ours:Options       width: 3 | width: 3, rate: 1 | _args_: [3, 0.5] | width: 3, mode: slow, level: 3, colour: blue
+= [1, x, {a: null}] | {deep: {er: [RELU]}} | 'a ${name} b' | '${trainer}' | \
+"${oc.env:HOW_FAST,fast}"
+ours:Options       width: 3 | width: 3, rate: 1 | _args_: [3, 0.5] | width: 3, mode: slow, level: \
+3, colour: blue
 ours:Options       width: 3, folder: /a/b, names: [a]
-ours:Options       width: '${extra.n}', rate: '${extra.share}', names: '${extra.words}', shuffle: '${extra.flag}'
-ours:Options       width: 3, limit: 4, sizes: {}, pair: [1, 2] | width: 3, grid: [], names: [], kinds: [a], either: 4
+ours:Options       width: '${extra.n}', rate: '${extra.share}', names: '${extra.words}', shuffle: \
+'${extra.flag}'
+ours:Options       width: 3, limit: 4, sizes: {}, pair: [1, 2] | width: 3, grid: [], names: [], \
+kinds: [a], either: 4
 ours:Options       width: 3, grid: [[], [1]], either: [4] | width: 3, act: RELU, free: {a: [1, x]}
 ours:Options       width: 3, act: {_target_: torch.sigmoid, _partial_: true}
 ours:Options       width: 3, act: {_target_: ours.parts.anything, _partial_: true, first: 1}
 ours:Options       width: '${seed}', limit: '${trainer.max_epochs}', mode: "${oc.env:HOW_FAST,fast}"
 ~ours:Options      - | rate: 0.5
-ours:Settings      steps: 3 | steps: 3, share: 1 | steps: '${extra.n}', label: '${extra.words.0}${extra.n}'
+ours:Settings      steps: 3 | steps: 3, share: 1 | steps: '${extra.n}', label: \
+'${extra.words.0}${extra.n}'
 ours:MoreSettings  steps: 3, colour: red, tags: [a]
 ours:ranged        n: 1 | n: 9, name: it
 ours:load          file: THIS_FILE, folder: ITS_FOLDER | file: THIS_FILE
@@ -1378,7 +1530,8 @@ odd:Checked        n: 1 | n: 1, share: 1
 odd:Open           - | number: 2, other: [x]
 odd:implicit       - | n: null | n: 1, name: null
 odd:only_by_place  _args_: [1] | _args_: [1, 2], c: true
-odd:plain          n: 1 | n: 1, level: 2 | n: 1, box: {width: 1} | n: 1, size: [1, 2] | n: 1, size: 2
+odd:plain          n: 1 | n: 1, level: 2 | n: 1, box: {width: 1} | n: 1, size: [1, 2] | n: 1, \
+size: 2
 odd:shaped         - | device: cpu | dtype: null | weight: {_target_: torch.ones, _args_: [2]}
 odd:auto           - | n: auto | n: 3, say: null | many: [1, 2]
 odd:runs           it: {_target_: ours.odd.Runner} | it: {_target_: ours.odd.Runner}, point: null
@@ -1391,9 +1544,11 @@ ours:typed         - | kind: null
 ours:several       - | _args_: [1, 2, 3], sep: '-'
 ours:anything      first: 1 | first: 1, second: x, third: [3]
 ours:in_pairs      pairs: [[a, 1], [b, 2]] | pairs: [], table: {a: [1, 2.5], b: []}
-ours:maker         make: {_target_: ours.parts.Tiny, _partial_: true} | make: {_target_: Tiny, _partial_: true}, n: 3
+ours:maker         make: {_target_: ours.parts.Tiny, _partial_: true} | make: {_target_: Tiny, \
+_partial_: true}, n: 3
 ours:maker         make: {_target_: torch.nn.Linear, _partial_: true, out_features: 2}
-data:DataLoader    dataset: NUMBERS, batch_size: 2, shuffle: true | dataset: NUMBERS, batch_size: null, timeout: 0
+data:DataLoader    dataset: NUMBERS, batch_size: 2, shuffle: true | dataset: NUMBERS, batch_size: \
+null, timeout: 0
 data:DataLoader    dataset: NUMBERS, num_workers: 0, collate_fn: null, drop_last: false
 data:TensorDataset _args_: [{_target_: torch.ones, _args_: [2]}]
 torch.zeros        _args_: [2, 3]
@@ -1413,7 +1568,8 @@ def valid(where: str) -> list[str]:
     return found
 
 
-def monitored(text: str, metric: str) -> str: return set_value(text, ("callbacks", "checkpoint", "monitor"), metric)
+def monitored(text: str, metric: str) -> str:
+    return set_value(text, ("callbacks", "checkpoint", "monitor"), metric)
 
 
 def with_metric(text: str, metric: str) -> str:
@@ -1422,27 +1578,42 @@ def with_metric(text: str, metric: str) -> str:
 
 ALSO_VALID = {  # why -> (base, what to do to it)
     "a model of one's own logs what it likes": ("whole", lambda t: monitored(
-        set_value(t, ("model",), f"{{{PART}.Task, net: {target_node('nn:Linear', '_args_: [28, 2]')}}}\n"), "bleu")),
-    "so does a subclass": ("whole", lambda t: monitored(t.replace("mlkit.model.lit.Lit", "ours.parts.MyLit"), "val/more")),
+        set_value(t, ("model",),
+                  f"{{{PART}.Task, net: {target_node('nn:Linear', '_args_: [28, 2]')}}}\n"),
+                                                                             "bleu")),
+    "so does a subclass": ("whole",
+                           lambda t: monitored(t.replace("mlkit.model.lit.Lit", "ours.parts.MyLit"),
+                                               "val/more")),
     "a loss may give more than one figure": (
-        "whole", lambda t: monitored(set_value(t, ("model", "loss"), f"{{{PART}.TwoLosses}}"), "val/size")),
+        "whole",
+        lambda t: monitored(set_value(t, ("model", "loss"), f"{{{PART}.TwoLosses}}"), "val/size")),
     "a callback may log": (
-        "whole", lambda t: monitored(t, "val/said").replace("callbacks:\n", f"callbacks:\n  says: {{{PART}.Says}}\n")),
+        "whole",
+        lambda t: monitored(t, "val/said").replace("callbacks:\n",
+                                                   f"callbacks:\n  says: {{{PART}.Says}}\n")),
     "heads have metrics of their own": (
-        "whole", lambda t: monitored(with_metric(t, f"{{acc: {target_node('~mlkit.model.losses.accuracy')}}}"), "val/it/acc")),
+        "whole",
+        lambda t: monitored(with_metric(t,
+                                        f"{{acc: {target_node('~mlkit.model.losses.accuracy')}}}"),
+                            "val/it/acc")),
     "a collection gives several figures": ("whole", lambda t: monitored(with_metric(
-        t, target_node("torchmetrics.MetricCollection", f"metrics: {{r: {WORDS['RECALL']}}}")), "val/it/r")),
+        t, target_node("torchmetrics.MetricCollection", f"metrics: {{r: {WORDS['RECALL']}}}")),
+                                                                        "val/it/r")),
     "a vector gives one a class": ("whole", lambda t: monitored(
-        with_metric(t, target_node("m:MulticlassRecall", "num_classes: 10, average: none")), "val/it/3")),
+        with_metric(t, target_node("m:MulticlassRecall", "num_classes: 10, average: none")),
+        "val/it/3")),
     "an optional group need not be there": (
         "lab", lambda t: t.replace("  - exp", "  - optional nothing: here\n  - exp")),
-    "anchors and merges": ("whole", lambda t: t.replace("{size: 16}", "{size: 16, a: &a {n: 1}, b: {<<: *a, m: 2}}")),
+    "anchors and merges": ("whole",
+                           lambda t: t.replace("{size: 16}",
+                                               "{size: 16, a: &a {n: 1}, b: {<<: *a, m: 2}}")),
 }
 
 
 def build_it(where: str, cfg):
     "Make what was said to be right."
-    at = dict(net="model.net", loss="model.loss", metrics="model.metrics", extra="extra.it").get(where, where)
+    at = dict(net="model.net", loss="model.loss", metrics="model.metrics",
+              extra="extra.it").get(where, where)
     if where == "trainer":
         build(cfg.trainer, logger=False)
         return torch.use_deterministic_algorithms(False)  # some trainers leave them on
@@ -1485,7 +1656,8 @@ def test_no_false_alarm_as(why, project, monkeypatch):
     texts = BASES[base] | {"main.yaml": edit(BASES[base]["main.yaml"])}
     monkeypatch.chdir(write(project / "right" / why.replace(" ", "_"), texts))
     assert find_problems(load_config("main.yaml")) == [], find_problems(load_config("main.yaml"))
-    if "heads" not in why: assert mlkit_train(["main.yaml", "debug=fast"]) == 0  # the digits have but one
+    # the digits have but one
+    if "heads" not in why: assert mlkit_train(["main.yaml", "debug=fast"]) == 0
 
 
 @pytest.mark.parametrize("recipe", [o.name for o in sorted((ROOT / "configs").glob("*.yaml"))])
@@ -1495,14 +1667,18 @@ def test_recipes_are_right(recipe):
     assert find_problems(cfg) == []
 
 
-@pytest.mark.parametrize("option", [f"{o.parent.name}={o.stem}" for o in sorted(packaged_configs().glob("*/*.yaml"))])
+@pytest.mark.parametrize("option",
+                         [f"{o.parent.name}={o.stem}"
+                          for o in sorted(packaged_configs().glob("*/*.yaml"))])
 def test_packaged_options_are_right(option, tmp_path):
     group, name = option.split("=")
     options = ["data=mnist", "model=classifier", option]
     text = (packaged_configs() / group / f"{name}.yaml").read_text()
-    blanks = [f"{group}.{k}={tmp_path}" for k, v in yaml.safe_load(text).items() if v == "???" and group != "model"]
+    blanks = [f"{group}.{k}={tmp_path}" for k, v in yaml.safe_load(text).items() if v == "???"
+              and group != "model"]
     config = write(tmp_path, {"a.yaml": f"model: {{net: {USUAL['net']}}}\n"}) / "a.yaml"
-    cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")], *blanks)
+    cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")],
+                      *blanks)
     assert find_problems(cfg) == [], find_problems(cfg)
 
 

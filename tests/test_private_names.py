@@ -54,8 +54,8 @@ HOMES = {  # how to come by the owner -> names
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
     "torchmetrics.Metric": (MeanMetric, {"_computed", "_defaults", "_update_count"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
-        "_dereference_node", "_get_node", "_get_parent", "_get_root", "_is_interpolation",
-        "_is_missing", "_is_none", "_key", "_maybe_dereference_node", "_value"}),
+        "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
+        "_maybe_dereference_node", "_value"}),
     "ListConfig": (lambda: OmegaConf.create([1]), {
         "_get_node", "_get_parent", "_get_root", "_key", "_value"}),
     "yaml.SafeLoader": (lambda: yaml.SafeLoader, METHODS["config/yaml"])}

@@ -356,7 +356,8 @@ def test_paths_by_interpolation():
 def test_callbacks_are_options_of_a_group():
     names = lambda *o: {type(c).__name__
                         for c in build(load_config(CONFIG, *o).callbacks).values() if c}
-    assert names() == {"RichProgressBar", "Checkpoint", "EarlyStopping", "LearningRateMonitor"}
+    assert names() == {"Progress", "Checkpoint", "EarlyStopping", "LearningRateMonitor"}
+    assert names("callbacks=[default,rich]") == {"RichProgressBar", "Checkpoint"}
     assert names("callbacks=[default,lr_monitor]") == {"Progress", "Checkpoint",
                                                        "LearningRateMonitor"}
     assert names("callbacks.early_stopping=null") == names() - {"EarlyStopping"}

@@ -141,7 +141,7 @@ def test_every_picture_meets_its_labels(data, small, copy):
     table = pd.read_csv(small / "train.csv").set_index("image_id")
     edit(copy / "train.csv", lambda t: t.sample(frac=1, random_state=1))
     shuffled = data_of(copy)
-    labels = shuffled._joined(shuffled._places(shuffled._files("train")))
+    labels = shuffled.read_data()[1]
     for head in HEADS:
         wanted = table.loc[[f"Train_{i}" for i in range(80)], head].tolist()
         assert data.targets[head].tolist() == labels[head].tolist() == wanted
@@ -161,7 +161,7 @@ def test_splits_share_no_picture(data):
 
 def test_the_fingerprint_is_of_what_is_used(data, small):
     other = data_of(small, seed=1)
-    other.images, other.targets, other.components = data.images, dict(data.targets), data.components
+    other.images, other.targets, other.classes = data.images, dict(data.targets), data.classes
     other.rows = dict(data.rows)
     assert other.fingerprint() == data.fingerprint()
     other.targets["vowel_diacritic"] = 6 - data.targets["vowel_diacritic"]

@@ -1,4 +1,5 @@
-"Whom a config may call: hostile targets, allowed ones, honest homes; and stand-ins that say what the real classes say."
+"""Whom a config may call: hostile targets, allowed ones, honest homes; and stand-ins that say what
+the real classes say."""
 import functools
 import importlib
 import inspect
@@ -33,7 +34,8 @@ MNIST = str(ROOT / "configs" / "mnist.yaml")
 
 def python(code: str, *args, cwd=ROOT, ok: bool = True, **env) -> subprocess.CompletedProcess:
     "Run code in a fresh process."
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *map(str, args)], cwd=cwd, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *map(str, args)], cwd=cwd,
+                          capture_output=True, text=True,
                           env={**os.environ, **{k: str(v) for k, v in env.items()}}, timeout=300)
     assert done.returncode == 0 or not ok, done.stdout + done.stderr
     return done
@@ -45,7 +47,8 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-# -- hostile targets. Each would leave the file MARK behind, or be heard by the audit hook, if it were called.
+# -- hostile targets. Each would leave the file MARK behind, or be heard by the audit hook, if it
+# were called.
 
 SHELL, CODE = "touch MARK", "open('MARK', 'w')"
 HOSTILE = {  # target -> the arguments it is given
@@ -146,7 +149,8 @@ HOSTILE = {  # target -> the arguments it is given
     "pytorch_lightning.utilities.upgrade_checkpoint.main": [],
     "pytorch_lightning.callbacks.timer.time.sleep": [9],
     "pytorch_lightning.callbacks.lambda_function.Callable": [],
-    "pytorch_lightning.strategies.launchers.subprocess_script.subprocess.Popen": [["touch", "MARK"]],
+    "pytorch_lightning.strategies.launchers.subprocess_script.subprocess.Popen": [["touch",
+                                                                                   "MARK"]],
     "lightning_fabric.accelerators.registry.call_register_accelerators": [None, "evil"],
     "lightning_fabric.plugins.collectives.TorchCollective.init_group": [],
     "lightning_fabric.utilities.cloud_io._load": ["evil.pt"], "lightning_fabric.cli.main": [],
@@ -191,18 +195,23 @@ class Liar(__import__("subprocess").Popen):
 register(os.system, name="hostile_alias")
 register(functools.partial(os.system, "touch MARK"), name="hostile_partial")
 register(Liar, name="hostile_liar")
-register(shutil.os.__loader__.load_module if hasattr(os.__loader__, "load_module") else Path("MARK").write_text, name="hostile_bound")
+register(shutil.os.__loader__.load_module if hasattr(os.__loader__, "load_module") else \
+Path("MARK").write_text, name="hostile_bound")
 register(torch.autocast("cpu")(os.system), name="hostile_wrapper")  # torch's own wrapper around it
 register(operator.methodcaller("upper"), name="hostile_instance")
 
 heard, listening = [], False
-ALARM = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.kill", "os.putenv", "shutil.rmtree",
-         "shutil.copyfile", "ctypes.dlopen", "socket.__new__", "socket.connect", "urllib.Request", "webbrowser.open", "pickle.find_class", "sqlite3.connect",
+ALARM = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.remove", \
+"os.rename", "os.kill", "os.putenv", "shutil.rmtree",
+         "shutil.copyfile", "ctypes.dlopen", "socket.__new__", "socket.connect", "urllib.Request", \
+"webbrowser.open", "pickle.find_class", "sqlite3.connect",
          "tempfile.mkstemp", "sys.addaudithook", "signal.pthread_kill", "os.mkdir"}
 def hook(event, args):
     if not listening: return
-    if event in ALARM or event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"): heard.append(f"{event} {args}"[:200])
-    if event == "import" and args[0] in ("evil", "antigravity", "this", "code", "webbrowser", "shelve", "dbm", "smtplib", "timm"): heard.append(args[0])
+    if event in ALARM or event == "open" and isinstance(args[1], str) and set(args[1]) & \
+set("wax+"): heard.append(f"{event} {args}"[:200])
+    if event == "import" and args[0] in ("evil", "antigravity", "this", "code", "webbrowser", \
+"shelve", "dbm", "smtplib", "timm"): heard.append(args[0])
     if event in ("exec", "compile") and "MARK" in repr(args): heard.append(event)
 sys.addaudithook(hook)
 
@@ -225,24 +234,29 @@ def refused(target, f, *args):
 
 @pytest.fixture(scope="module")
 def lair(tmp_path_factory) -> Path:
-    "A project, beside a folder on the path with code that does harm when it is imported, and a shared run that brings such code along."
+    """A project, beside a folder on the path with code that does harm when it is imported, and a
+    shared run that brings such code along."""
     folder = tmp_path_factory.mktemp("lair")
     for name in ("KEEP", "KEPT/file", "settings.ini"): write(folder / name, "[DEFAULT]")
-    for name in ("../away/evil.py", "shared/evil.py", "shared/timm.py", "shared/hubconf.py"): write(folder / name, CODE)
+    for name in ("../away/evil.py", "shared/evil.py", "shared/timm.py", "shared/hubconf.py"):
+        write(folder / name, CODE)
     write(folder / "hostile.json", json.dumps(HOSTILE))
     return folder
 
 
 def test_nothing_hostile_is_called(lair):
-    "Through locate, outline, check and build; whole, as a partial, and as an argument of something allowed."
+    """Through locate, outline, check and build; whole, as a partial, and as an argument of
+    something allowed."""
     assert len(HOSTILE) >= 200
     done = python(SETUP + """
 for target, args in json.load(open("hostile.json")).items():
     refused(target, locate, target)
     refused(target, outline, target)
     node = {"_target_": target, "_args_": args}
-    inner = {"_target_": "torch.utils.checkpoint.checkpoint", "function": {**node, "_partial_": True}, "use_reentrant": False}
-    cfg = load_config({"defaults": [], "a": node, "b": {**node, "_partial_": True}, "c": inner, "d": [{"e": node}]})
+    inner = {"_target_": "torch.utils.checkpoint.checkpoint", "function": {**node, "_partial_": \
+True}, "use_reentrant": False}
+    cfg = load_config({"defaults": [], "a": node, "b": {**node, "_partial_": True}, "c": inner, \
+"d": [{"e": node}]})
     for name in cfg: refused(target, build, cfg[name])
     refused(target, find_problems, cfg.a)
     refused(target, find_problems, cfg.d[0].e)
@@ -257,7 +271,8 @@ for target, args in json.load(open("hostile.json")).items():
     run = Path("shared"); run.mkdir(exist_ok=True)
     cfg = {**whole, "defaults": [], "model": {"_target_": target, "_args_": args}}
     OmegaConf.save(OmegaConf.create(cfg), run / "config.yaml")
-    (run / "run.json").write_text(json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
+    (run / "run.json").write_text(json.dumps({"name": "a", "status": "done", "metrics": {}, \
+"config": {}}))
     refused(target, mlkit.use.load_run, run)
 """
 
@@ -266,51 +281,76 @@ def test_a_run_that_somebody_shared_calls_nothing(lair):
     assert python(SETUP + RUN, MNIST, cwd=lair, PYTHONPATH=lair.parent / "away").stdout == ""
 
 
-@pytest.mark.parametrize("target", ["pytorch_lightning.trainer.trainer.os.system", "evil.run", "timm.evil"])
+@pytest.mark.parametrize("target",
+                         ["pytorch_lightning.trainer.trainer.os.system", "evil.run", "timm.evil"])
 def test_a_shared_run_in_the_shell_is_one_line_and_exit_2(target, lair, tmp_path):
     run = tmp_path / "shared"
-    for name in ("evil.py", "timm.py", "pyproject.toml"): write(run / name, "" if name == "pyproject.toml" else f"open({str(tmp_path / 'MARK')!r}, 'w')")
+    for name in ("evil.py", "timm.py", "pyproject.toml"):
+        write(run / name, "" if name == "pyproject.toml"
+              else f"open({str(tmp_path / 'MARK')!r}, 'w')")
     cfg = OmegaConf.to_container(load_config(MNIST), resolve=False)
-    OmegaConf.save(OmegaConf.create({**cfg, "defaults": [], "model": {"_target_": target}}), run / "config.yaml")
-    write(run / "run.json", json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
+    OmegaConf.save(OmegaConf.create({**cfg, "defaults": [], "model": {"_target_": target}}),
+                   run / "config.yaml")
+    write(run / "run.json",
+          json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
     for command in (["mlkit_eval", run], ["mlkit_train", run / "config.yaml", f"runs={tmp_path}"]):
-        done = subprocess.run([Path(sys.executable).parent / command[0], *map(str, command[1:])], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and target in done.stderr, done.stderr
+        done = subprocess.run([Path(sys.executable).parent / command[0], *map(str, command[1:])],
+                              cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+                and target in done.stderr), done.stderr
         assert "if you trust it" in done.stderr or "no module" in done.stderr, done.stderr
         assert not (tmp_path / "MARK").exists()
 
 
 def test_a_project_that_comes_with_a_shared_run_is_not_the_readers(tmp_path):
-    "The code around a run that somebody shared is theirs; the project that counts is that of whoever evaluates it."
-    for name, text in {"pyproject.toml": "", "evil.py": f"open({str(tmp_path / 'MARK')!r}, 'w')", "timm/__init__.py": f"open({str(tmp_path / 'MARK')!r}, 'w')"}.items():
+    """The code around a run that somebody shared is theirs; the project that counts is that of
+    whoever evaluates it."""
+    for name, text in {"pyproject.toml": "", "evil.py": f"open({str(tmp_path / 'MARK')!r}, 'w')",
+                       "timm/__init__.py": f"open({str(tmp_path / 'MARK')!r}, 'w')"}.items():
         write(tmp_path / "theirs" / name, text)
     write(tmp_path / "mine" / "settings.ini", "[DEFAULT]")
-    whole, run = OmegaConf.to_container(load_config(MNIST), resolve=False), tmp_path / "theirs" / "run"
-    write(run / "run.json", json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
+    whole, run = OmegaConf.to_container(load_config(MNIST),
+                                        resolve=False), tmp_path / "theirs" / "run"
+    write(run / "run.json",
+          json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
     for target in ("evil.run", "timm.create_model"):
-        OmegaConf.save(OmegaConf.create({**whole, "defaults": [], "model": {"_target_": target}}), run / "config.yaml")
-        done = python("import sys; from mlkit.cli import mlkit_eval; sys.exit(mlkit_eval([sys.argv[1]]))", run, cwd=tmp_path / "mine", ok=False)
-        assert done.returncode == 2 and target in done.stderr and not (tmp_path / "MARK").exists(), done.stderr
+        OmegaConf.save(OmegaConf.create({**whole, "defaults": [], "model": {"_target_": target}}),
+                       run / "config.yaml")
+        done = python("import sys; from mlkit.cli import mlkit_eval; "
+                      "sys.exit(mlkit_eval([sys.argv[1]]))", run, cwd=tmp_path / "mine", ok=False)
+        assert (done.returncode == 2 and target in done.stderr
+                and not (tmp_path / "MARK").exists()), done.stderr
 
 
 # -- what is allowed, and that there is no false alarm
 
-NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.utils.prune torch.nn.utils.parametrizations torch.optim
-    torch.optim.lr_scheduler torch.optim.swa_utils torch.utils.data torch.distributions torch.distributions.transforms torch.linalg torch.fft
-    torch.special torch.amp torchmetrics torchmetrics.functional torchmetrics.classification torchmetrics.regression torchmetrics.wrappers
-    torchmetrics.image torchmetrics.text torchmetrics.audio torchmetrics.segmentation torchmetrics.clustering torchmetrics.detection
-    torchmetrics.functional.classification torchmetrics.functional.image pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers
-    pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins pytorch_lightning.plugins.environments
-    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators mlkit.model.nets
-    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.model.mixing mlkit.fit.checkpoint mlkit.fit.progress mlkit.fit.batches
+NORMAL = """torch.nn torch.nn.functional torch.nn.init torch.nn.utils torch.nn.utils.prune \
+torch.nn.utils.parametrizations torch.optim
+    torch.optim.lr_scheduler torch.optim.swa_utils torch.utils.data torch.distributions \
+torch.distributions.transforms torch.linalg torch.fft
+    torch.special torch.amp torchmetrics torchmetrics.functional torchmetrics.classification \
+torchmetrics.regression torchmetrics.wrappers
+    torchmetrics.image torchmetrics.text torchmetrics.audio torchmetrics.segmentation \
+torchmetrics.clustering torchmetrics.detection
+    torchmetrics.functional.classification torchmetrics.functional.image pytorch_lightning \
+pytorch_lightning.callbacks pytorch_lightning.loggers
+    pytorch_lightning.strategies pytorch_lightning.profilers pytorch_lightning.plugins \
+pytorch_lightning.plugins.environments
+    pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators \
+mlkit.model.nets
+    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.model.mixing mlkit.fit.checkpoint \
+mlkit.fit.progress mlkit.fit.batches
     mlkit.data.mnist mlkit.data.folder mlkit.data.base""".split()
-NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function has_torch_function_unary
-    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError write_idx fetch""".split()
+NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function \
+has_torch_function_unary
+    has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError \
+write_idx fetch""".split()
 
 
 def public(module) -> list[str]:
     "The names of what a module offers to be called."
-    names = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_") and n not in NOT_MEANT]
+    names = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")
+             and n not in NOT_MEANT]
     return [n for n in names if callable(o := getattr(module, n, None)) and not inspect.ismodule(o)]
 
 
@@ -321,8 +361,10 @@ def test_normal_use_raises_no_false_alarm(name):
 
 
 def test_torch_functions_and_types_are_allowed():
-    functions = [n for n in dir(torch._C._VariableFunctions) if not n.startswith("_") and hasattr(torch, n) and n != "from_file"]
-    types_ = ["Tensor", "FloatTensor", "LongTensor", "Generator", "device", "Size", "finfo", "no_grad", "autocast", "manual_seed"]
+    functions = [n for n in dir(torch._C._VariableFunctions) if not n.startswith("_")
+                 and hasattr(torch, n) and n != "from_file"]
+    types_ = ["Tensor", "FloatTensor", "LongTensor", "Generator", "device", "Size", "finfo",
+              "no_grad", "autocast", "manual_seed"]
     assert len(functions) > 500
     for name in functions + types_: assert locate(f"torch.{name}") is getattr(torch, name)
 
@@ -341,39 +383,51 @@ def test_our_configs_are_allowed(path):
         assert callable(locate(target, ROOT))
 
 
-# -- looking for more: everything that can be reached is honest, and none of it runs code out of data
+# -- looking for more: everything that can be reached is honest, and none of it runs code out of
+# data
 
 LIBRARIES = ("torch", "torchmetrics", "pytorch_lightning", "lightning_fabric", "mlkit")
-RUNS_CODE = {"exec", "eval", "compile", "__import__", "import_module", "subprocess", "system", "popen", "Popen", "pickle", "load", "loads", "marshal",
+RUNS_CODE = {"exec", "eval", "compile", "__import__", "import_module", "subprocess", "system",
+             "popen", "Popen", "pickle", "load", "loads", "marshal",
              "ctypes", "load_library", "CDLL"}
 REVIEWED = {  # what is allowed and has such a name in its code, and why that is none
     "mlkit.data.images.check_image": "PIL's Image.load decodes the pixels",
-    "mlkit.model.lit.LitModel.__init__": "torch.compile of its own net, asked for by `compile: true`, without options",
-    "pytorch_lightning.accelerators.cuda.get_nvidia_gpu_stats": "runs nvidia-smi, with fixed arguments",
+    "mlkit.model.lit.LitModel.__init__": "torch.compile of its own net, asked for by `compile: "
+                                         "true`, without options",
+    "pytorch_lightning.accelerators.cuda.get_nvidia_gpu_stats": "runs nvidia-smi, with fixed "
+                                                                "arguments",
     "torch.nn.functional.interpolate": "imports torch._decomp.decompositions, a fixed name",
-    "torch.nn.functional.max_pool3d_with_indices": "the same", "torch.nn.functional.pad": "the same",
+    "torch.nn.functional.max_pool3d_with_indices": "the same",
+    "torch.nn.functional.pad": "the same",
     "torchmetrics.functional.audio.nisqa.non_intrusive_speech_quality_assessment": "Module.eval()",
-    "torchmetrics.functional.image.dists.DISTSNetwork.__init__": "torch.load of weights that come with torchmetrics",
-    "torchmetrics.functional.text.bert.bert_score": "Module.eval()", "torchmetrics.image.fid.NoTrainInceptionV3.__init__": "Module.eval()",
+    "torchmetrics.functional.image.dists.DISTSNetwork.__init__": "torch.load of weights that come "
+                                                                 "with torchmetrics",
+    "torchmetrics.functional.text.bert.bert_score": "Module.eval()",
+    "torchmetrics.image.fid.NoTrainInceptionV3.__init__": "Module.eval()",
 }
 
 
 @functools.cache
 def reachable() -> dict[str, object]:
-    "Every object that a config could name: an exhaustive walk over all modules that `locate` would import, and the classes in them."
+    """Every object that a config could name: an exhaustive walk over all modules that `locate`
+    would import, and the classes in them."""
     trust, found = Trust(), {}
     todo = list(LIBRARIES)
     while todo:
         place = importlib.import_module(todo.pop())
-        below = [o.name for o in pkgutil.iter_modules(getattr(place, "__path__", []), f"{place.__name__}.")]
+        below = [o.name
+                 for o in pkgutil.iter_modules(getattr(place, "__path__", []),
+                                               f"{place.__name__}.")]
         todo += [o for o in below if trust.may_import(o) and "._" not in o]
-    modules = {k: m for k, m in sys.modules.items() if k.split(".")[0] in LIBRARIES and "._" not in k and isinstance(m, types.ModuleType)}
+    modules = {k: m for k, m in sys.modules.items() if k.split(".")[0] in LIBRARIES
+               and "._" not in k and isinstance(m, types.ModuleType)}
     seen = set()
     for path, place in sorted(modules.items()):
         for name, obj in sorted(vars(place).items()):
             if name.startswith("_") or id(obj) in seen or not callable(obj): continue
             seen.add(id(obj))
-            inside = [f"{path}.{name}.{o}" for o in dir(obj) if not o.startswith("_")] if isinstance(obj, type) else []
+            inside = [f"{path}.{name}.{o}" for o in dir(obj)
+                      if not o.startswith("_")] if isinstance(obj, type) else []
             for target in (f"{path}.{name}", *inside):
                 try: found[target] = locate(target)
                 except TargetError: pass
@@ -393,11 +447,14 @@ def codes(f) -> list[types.CodeType]:
 def makers(obj) -> list:
     "What runs when a target is called."
     if not isinstance(obj, type): return [obj]
-    return [f for k in ("__new__", "__init__", "__post_init__") if (f := inspect.getattr_static(obj, k, None)) is not None]
+    return [f for k in ("__new__", "__init__", "__post_init__")
+            if (f := inspect.getattr_static(obj, k, None)) is not None]
 
 
-PUT_TO_EVAL = {"mlkit.recipes.contrails.submission", "mlkit.recipes.fashion_mnist.Distill.__init__", "mlkit.use.trained",
-               "mlkit.recipes.graphemes.Features.__init__", "mlkit.recipes.graphemes.submission"}  # `model.eval()`
+PUT_TO_EVAL = {"mlkit.recipes.contrails.submission", "mlkit.recipes.fashion_mnist.Distill.__init__",
+               "mlkit.use.trained",
+               # `model.eval()`
+               "mlkit.recipes.graphemes.Features.__init__", "mlkit.recipes.graphemes.submission"}
 
 
 def test_nothing_reachable_runs_code_from_data():
@@ -406,12 +463,14 @@ def test_nothing_reachable_runs_code_from_data():
         for f in makers(obj):
             where = f"{getattr(f, '__module__', '')}.{getattr(f, '__qualname__', '')}"
             for code in codes(f):
-                if names := RUNS_CODE & {*code.co_names}: found.setdefault(where, set()).update(names)
+                if names := RUNS_CODE & {*code.co_names}:
+                    found.setdefault(where, set()).update(names)
     ours = {k for k, v in found.items() if k in PUT_TO_EVAL and v == {"eval"}}
     assert {k: v for k, v in found.items() if k not in REVIEWED and k not in ours} == {}
 
 
-HARMLESS_MAKERS = {"object", "dict", "tuple", "str", "int", "BaseException"}  # written in C, and what some classes inherit from
+# written in C, and what some classes inherit from
+HARMLESS_MAKERS = {"object", "dict", "tuple", "str", "int", "BaseException"}
 HARMLESS_FILES = ("/enum.py", "/typing.py", "/contextlib.py", "/rich/progress.py", "/tqdm/std.py")
 
 
@@ -422,20 +481,27 @@ def test_everything_reachable_is_at_home_in_a_trusted_package():
         for f in makers(obj):
             for code in codes(f)[:1]:
                 home = code.co_filename
-                generated = home.startswith("<") and isinstance(obj, type)  # a dataclass's or named tuple's __init__
-                assert generated or any(home.startswith(o + os.sep) for o in inside) or home.endswith(HARMLESS_FILES), (target, home)
-            if not codes(f) and isinstance(obj, type) and isinstance(owner := getattr(f, "__objclass__", None), type):
-                assert owner.__name__ in HARMLESS_MAKERS or owner.__module__.split(".")[0] in LIBRARIES, (target, owner)
+                # a dataclass's or named tuple's __init__
+                generated = home.startswith("<") and isinstance(obj, type)
+                assert (generated or any(home.startswith(o + os.sep) for o in inside)
+                        or home.endswith(HARMLESS_FILES)), (target, home)
+            if not codes(f) and isinstance(obj,
+                                           type) and isinstance(owner := getattr(f, "__objclass__",
+                                                                                 None), type):
+                assert (owner.__name__ in HARMLESS_MAKERS
+                        or owner.__module__.split(".")[0] in LIBRARIES), (target, owner)
 
 
 def test_random_walks_find_no_way_out():
-    "Long paths through whatever hangs together: where they end is refused, or at home in a library."
+    """Long paths through whatever hangs together: where they end is refused, or at home in a
+    library."""
     import random
     rng, start = random.Random(0), [importlib.import_module(o) for o in LIBRARIES]
     for _ in range(3000):
         obj, path = (o := rng.choice(start)), [o.__name__]
         for _ in range(rng.randint(1, 7)):
-            names = [n for n in (vars(obj) if isinstance(obj, (types.ModuleType, type)) else ()) if n.isidentifier() and n != "__builtins__"]
+            names = [n for n in (vars(obj) if isinstance(obj, (types.ModuleType, type)) else ())
+                     if n.isidentifier() and n != "__builtins__"]
             if not names: break
             path.append(rng.choice(names))
             obj = vars(obj)[path[-1]]
@@ -452,13 +518,19 @@ def test_homes_of_what_passes_a_call_on():
         def forward(self, x): return x
     class Calls:
         def __call__(self): ...
-    assert where(logging.os.system) == ["posix.system"] and where(nn.Linear) == ["torch.nn.modules.linear.Linear"]
-    assert where(functools.partial(nn.Linear, 3, bias=eval)) == ["torch.nn.modules.linear.Linear", "builtins.eval"]
+    assert (where(logging.os.system) == ["posix.system"]
+            and where(nn.Linear) == ["torch.nn.modules.linear.Linear"])
+    assert where(functools.partial(nn.Linear, 3, bias=eval)) == ["torch.nn.modules.linear.Linear",
+                                                                 "builtins.eval"]
     assert {o.split(".")[0] for o in where(Local)} == {__name__.split(".")[0], "torch"}
-    assert where("".join) == ["builtins.str.join"] and where(str.join) == ["builtins.str.join"] and where(dict.fromkeys) == ["builtins.dict.fromkeys"]
+    assert (where("".join) == ["builtins.str.join"] and where(str.join) == ["builtins.str.join"]
+            and where(dict.fromkeys) == ["builtins.dict.fromkeys"])
     assert where(Calls())[0].startswith(__name__) and where([].append) == ["builtins.list.append"]
-    assert where(nn.Embedding.from_pretrained) == ["torch.nn.modules.sparse.Embedding.from_pretrained", "torch.nn.modules.sparse.Embedding"]
-    assert "posix.system" in where(torch.autocast("cpu")(os.system)) and "posix.system" in where(functools.lru_cache(os.system))
+    assert (
+        where(nn.Embedding.from_pretrained) == ["torch.nn.modules.sparse.Embedding.from_pretrained",
+                                                "torch.nn.modules.sparse.Embedding"])
+    assert ("posix.system" in where(torch.autocast("cpu")(os.system))
+            and "posix.system" in where(functools.lru_cache(os.system)))
     loop = lambda: None
     loop.__wrapped__, loop.__module__ = loop, "nowhere"
     assert len(where(loop)) == 2
@@ -471,7 +543,9 @@ def lying_class(**about):
 
 
 def test_a_class_that_lies_about_its_home_is_found_out():
-    for about in [{}, dict(__module__="torch.nn"), dict(__module__="torch.nn", __qualname__="Linear"), dict(__module__=None), dict(__module__="mlkit.model.nets")]:
+    for about in [{}, dict(__module__="torch.nn"),
+                  dict(__module__="torch.nn", __qualname__="Linear"), dict(__module__=None),
+                  dict(__module__="mlkit.model.nets")]:
         assert "subprocess.Popen" in homes(lying_class(**about))
         register(lying_class(**about), name="a_liar")
         with pytest.raises(Untrusted, match="a_liar is subprocess.Popen"): locate("a_liar")
@@ -482,7 +556,9 @@ def test_registered_names_are_judged_by_what_they_stand_for(tmp_path):
     register(Mine, name="mine_local")
     register(functools.partial(nn.Linear, 3), name="a_partial")
     assert locate("mine_local") is Mine and locate("a_partial").func is nn.Linear
-    for obj in (os.system, functools.partial(functools.partial(eval), "1"), functools.partial(nn.Linear, os.system), torch.hub.load, [].append, nn.Module.compile):
+    for obj in (os.system, functools.partial(functools.partial(eval), "1"),
+                functools.partial(nn.Linear, os.system), torch.hub.load, [].append,
+                nn.Module.compile):
         register(obj, name="an_alias")
         with pytest.raises(Untrusted, match="an_alias"): locate("an_alias", ROOT)
 
@@ -493,23 +569,34 @@ def test_messages_say_what_it_is_and_how_to_allow_it():
     def says(target, **kwargs):
         with pytest.raises(Untrusted) as e: locate(target, **kwargs)
         return str(e.value)
-    assert says("logging.os.system") == ("logging.os.system is posix.system, and posix is not a trusted package; "
-                                         'if you trust it, set MLKIT_TRUST=posix.system or pass trust=["posix.system"]')
-    assert says("torch.hub.load") == ("torch.hub.load: not among the parts of torch that a config may use; "
-                                      'if you trust it, set MLKIT_TRUST=torch.hub.load or pass trust=["torch.hub.load"]')
-    assert says("shutil.rmtree").startswith("shutil.rmtree: shutil is not a trusted package; if you trust it, set MLKIT_TRUST=shutil.rmtree or")
+    assert says("logging.os.system") == ("logging.os.system is posix.system, and posix is not a "
+                                         "trusted package; "
+                                         'if you trust it, set MLKIT_TRUST=posix.system or pass '
+                                         'trust=["posix.system"]')
+    assert says("torch.hub.load") == ("torch.hub.load: not among the parts of torch that a config "
+                                      "may use; "
+                                      'if you trust it, set MLKIT_TRUST=torch.hub.load or pass '
+                                      'trust=["torch.hub.load"]')
+    assert says("shutil.rmtree").startswith("shutil.rmtree: shutil is not a trusted package; if "
+                                            "you trust it, set MLKIT_TRUST=shutil.rmtree or")
     assert "MLKIT_TRUST=torch.from_file" in says("torch.from_file")
     for target in HOSTILE:
-        if "." in target and "__" not in target and target not in ("evil.run", "imp.load_source", "timm.evil", "register.alias"):
+        if "." in target and "__" not in target and target not in ("evil.run", "imp.load_source",
+                                                                   "timm.evil", "register.alias"):
             try: locate(target)
             except TargetError as e: assert "\n" not in str(e) and len(str(e)) < 400
 
 
 @pytest.mark.parametrize("target, entry", [
-    ("os.system", "posix"), ("os.system", "posix.system"), ("os.system", "os.system"), ("logging.os.system", "posix.system"),
-    ("datetime.timedelta", "datetime"), ("torch.hub.load", "torch.hub.load"), ("torch.os.system", "posix.system"), ("numpy.mean", "numpy"),
-    ("torch._assert", "torch._assert"), ("torch.ao.quantization.QConfig", "torch.ao.quantization.QConfig"), ("collections.OrderedDict", "collections.OrderedDict"),
-    ("torch.nn.Module.compile", "torch.nn.Module.compile"), ("mlkit.train.train", "mlkit.train.train"), ("json.loads", " json , other")])
+    ("os.system", "posix"), ("os.system", "posix.system"), ("os.system", "os.system"),
+    ("logging.os.system", "posix.system"),
+    ("datetime.timedelta", "datetime"), ("torch.hub.load", "torch.hub.load"),
+    ("torch.os.system", "posix.system"), ("numpy.mean", "numpy"),
+    ("torch._assert", "torch._assert"),
+    ("torch.ao.quantization.QConfig", "torch.ao.quantization.QConfig"),
+    ("collections.OrderedDict", "collections.OrderedDict"),
+    ("torch.nn.Module.compile", "torch.nn.Module.compile"),
+    ("mlkit.train.train", "mlkit.train.train"), ("json.loads", " json , other")])
 def test_a_name_in_the_environment_or_the_argument_vouches(target, entry, monkeypatch):
     with pytest.raises(Untrusted): locate(target, ROOT)
     given = pkgutil.resolve_name(target)
@@ -519,8 +606,10 @@ def test_a_name_in_the_environment_or_the_argument_vouches(target, entry, monkey
 
 
 @pytest.mark.parametrize("target, entry", [
-    ("torch.hub.load", "torch"), ("torch.hub.load", "torch.hub"), ("torch.load", "torch.nn"), ("os.system", "o"), ("os.system", "pos"), ("os.system", ""),
-    ("logging.os.system", "logging"), ("posix.system", "posix.systemd"), ("torch.nn.Linear.__init__", "torch.nn.Linear.__init__")])
+    ("torch.hub.load", "torch"), ("torch.hub.load", "torch.hub"), ("torch.load", "torch.nn"),
+    ("os.system", "o"), ("os.system", "pos"), ("os.system", ""),
+    ("logging.os.system", "logging"), ("posix.system", "posix.systemd"),
+    ("torch.nn.Linear.__init__", "torch.nn.Linear.__init__")])
 def test_an_entry_vouches_for_no_more_than_it_says(target, entry, monkeypatch):
     monkeypatch.setenv("MLKIT_TRUST", entry)
     for trust in ((), [entry], entry):
@@ -531,32 +620,47 @@ def test_neither_the_config_nor_a_file_beside_it_can_vouch(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "settings.ini", "[DEFAULT]\n")
     write(tmp_path / ".env", "MLKIT_TRUST=posix\nMLKIT_trust=posix\n")
-    cfg = {"trust": ["posix"], "MLKIT_TRUST": "posix", "_trust": ["posix"], "a": {"_target_": "os.system", "_args_": ["touch MARK"]}}
+    cfg = {"trust": ["posix"], "MLKIT_TRUST": "posix", "_trust": ["posix"],
+           "a": {"_target_": "os.system", "_args_": ["touch MARK"]}}
     for source in (cfg, write(tmp_path / "a.yaml", OmegaConf.to_yaml(OmegaConf.create(cfg)))):
         loaded = load_config(source)
         with pytest.raises(ConfigError, match="posix is not a trusted package"): build(loaded.a)
     assert not (tmp_path / "MARK").exists()
-    assert build(load_config(cfg, trust=["posix.getpid"] + ["posix.system"]).a) == 0 and (tmp_path / "MARK").exists()
+    assert (build(load_config(cfg, trust=["posix.getpid"] + ["posix.system"]).a) == 0
+            and (tmp_path / "MARK").exists())
 
 
 # -- the project's own modules
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    "A project with a package, a module under src, a run, an environment and somebody else's package beside it."
-    files = {"own_a/__init__.py": "", "own_a/net.py": "import os, numpy as np\nfrom torch import nn\nclass Net(nn.Linear): ...\ndef _make(): return Net(1, 1)\n",
-             "src/own_b.py": "def make(): return 1\n", "own_c/d/net.py": "def make(): return 1\n", "other/elsewhere.py": "def make(): return 1\n",
-             "root/venv/pyvenv.cfg": "", "root/venv/in_venv.py": "x = int\ndef make(): ...\n", "root/lib/site-packages/in_site.py": "def make(): ...\n",
+    """A project with a package, a module under src, a run, an environment and somebody else's
+    package beside it."""
+    files = {"own_a/__init__.py": "",
+             "own_a/net.py": "import os, numpy as np\nfrom torch import nn\nclass Net(nn.Linear): "
+                             "...\ndef _make(): return Net(1, 1)\n",
+             "src/own_b.py": "def make(): return 1\n", "own_c/d/net.py": "def make(): return 1\n",
+             "other/elsewhere.py": "def make(): return 1\n",
+             "root/venv/pyvenv.cfg": "", "root/venv/in_venv.py": "x = int\ndef make(): ...\n",
+             "root/lib/site-packages/in_site.py": "def make(): ...\n",
              "root/runs/shared/run.json": "{}", "root/runs/shared/code.py": "def make(): ...\n"}
-    for name, text in files.items(): write(tmp_path / ("" if name.startswith(("root", "other")) else "root") / name, text)
-    for o in ("root", "root/src", "other", "root/venv", "root/lib/site-packages"): monkeypatch.syspath_prepend(str(tmp_path / o))
+    for name, text in files.items():
+        write(tmp_path / ("" if name.startswith(("root", "other")) else "root") / name, text)
+    for o in ("root", "root/src", "other", "root/venv", "root/lib/site-packages"):
+        monkeypatch.syspath_prepend(str(tmp_path / o))
     yield tmp_path / "root"
-    for o in [k for k in sys.modules if k.split(".")[0] in ("own_a", "own_b", "own_c", "elsewhere", "in_venv", "in_site", "runs", "registers")]: del sys.modules[o]
+    for o in [k for k in sys.modules
+              if k.split(".")[0] in ("own_a", "own_b", "own_c", "elsewhere", "in_venv", "in_site",
+                                     "runs", "registers")]:
+        del sys.modules[o]
 
 
 def test_the_projects_own_modules_are_trusted(project):
-    for target in ("own_a.net.Net", "own_a.net._make", "own_b.make", "own_c.d.net.make", "own_a.net.nn.Linear"): assert callable(locate(target, project))
-    for target in ("elsewhere.make", "in_venv.make", "in_site.make", "runs.shared.code.make", "own_a.net.os.system", "own_a.net.np.load"):
+    for target in ("own_a.net.Net", "own_a.net._make", "own_b.make", "own_c.d.net.make",
+                   "own_a.net.nn.Linear"):
+        assert callable(locate(target, project))
+    for target in ("elsewhere.make", "in_venv.make", "in_site.make", "runs.shared.code.make",
+                   "own_a.net.os.system", "own_a.net.np.load"):
         with pytest.raises(Untrusted, match=target): locate(target, project)
     assert not {"elsewhere", "in_venv", "in_site", "runs.shared.code"} & set(sys.modules)
     del sys.modules["own_a"], sys.modules["own_a.net"]
@@ -571,20 +675,24 @@ def test_a_mark_opens_what_its_module_defines_and_nothing_else(project):
     write(project.parent / "other" / "elsewhere.py", text)
     assert locate("mlkit.model.losses.accuracy") and locate("mlkit.use.trained")
     assert locate("elsewhere.Mine", project, trust=["elsewhere"])
-    targets = ["elsewhere.Mine", "elsewhere.make", "mlkit.use.load_run", "mlkit.base.files.write_text"]
+    targets = ["elsewhere.Mine", "elsewhere.make", "mlkit.use.load_run",
+               "mlkit.base.files.write_text"]
     targets += [f"mlkit.data.mnist.{o}" for o in ("find_root", "Path", "Path.write_text")]
     for target in targets:
         with pytest.raises(TargetError): locate(target, project)
-    assert locate("elsewhere.HeadsLoss", project, trust=["elsewhere"]).__module__ == "mlkit.model.losses"
+    assert locate("elsewhere.HeadsLoss", project,
+                  trust=["elsewhere"]).__module__ == "mlkit.model.losses"
 
 
 def test_a_run_is_no_project(project):
     write(project / "run.json", "{}")
     write(project / "timm.py", "def make(): ...\n")
-    write(project / "registers.py", "from mlkit.parts.locate import register\n@register\ndef a_name_of_theirs(): ...\n")
+    write(project / "registers.py",
+          "from mlkit.parts.locate import register\n@register\ndef a_name_of_theirs(): ...\n")
     for target in ("own_a.net.Net", "own_b.make", "timm.make"):
         with pytest.raises(Untrusted, match=target): locate(target, project)
-    with pytest.raises(TargetError, match="'a_name_of_theirs' is not registered"): locate("a_name_of_theirs", project)
+    with pytest.raises(TargetError, match="'a_name_of_theirs' is not registered"):
+        locate("a_name_of_theirs", project)
     assert not {"own_a", "own_b", "timm", "registers"} & set(sys.modules)
     (project / "run.json").unlink()
     assert locate("a_name_of_theirs", project)() is None
@@ -596,30 +704,45 @@ def test_a_library_in_the_projects_folder_is_still_a_library():
 
 
 def test_names_of_the_running_program(tmp_path):
-    write(tmp_path / "prog.py", "import os, sys\nfrom mlkit.parts.locate import locate\nclass Mine: ...\ndef f(): ...\n"
-          "print(locate('__main__.Mine') is Mine, locate('__main__.f') is f)\ntry: locate('__main__.os.system')\nexcept ValueError as e: print(e)\n")
+    write(tmp_path / "prog.py",
+          "import os, sys\nfrom mlkit.parts.locate import locate\nclass Mine: ...\ndef f(): ...\n"
+          "print(locate('__main__.Mine') is Mine, locate('__main__.f') is f)\ntry: "
+          "locate('__main__.os.system')\nexcept ValueError as e: print(e)\n")
     done = python("import runpy, sys; runpy.run_path('prog.py', run_name='__main__')", cwd=tmp_path)
     done = subprocess.run([sys.executable, "prog.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("True True\n__main__.os.system is posix.system"), done.stderr
-    done = subprocess.run([sys.executable, "-m", "mlkit.cli"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "mlkit.cli"], cwd=tmp_path, capture_output=True,
+                          text=True)
     assert done.returncode == 0
-    as_main = "import mlkit.cli, sys, types; sys.modules['__main__'] = mlkit.cli; from mlkit.parts.locate import locate; locate('__main__.mlkit_train')"
+    as_main = ("import mlkit.cli, sys, types; sys.modules['__main__'] = mlkit.cli; from "
+               "mlkit.parts.locate import locate; locate('__main__.mlkit_train')")
     assert "not among the parts of mlkit" in python(as_main, ok=False).stderr
 
 
 # -- messages that were there before trust
 
 @pytest.mark.parametrize("target, message", [
-    ("torch.nn.Lineer", "torch.nn has no 'Lineer'; did you mean 'Linear'?"), ("torhc.nn.Linear", "there is no module 'torhc'; is it installed?"),
-    ("pytorch_lightning.Trainr", "pytorch_lightning has no 'Trainr'; did you mean 'Trainer'?"), ("torch.nn", "torch.nn is a module, which cannot be called"),
-    ("torch.float32", "torch.float32 is a dtype, which cannot be called"), ("3 + 4", "a target is a dotted path such as torch.nn.Linear, not '3 + 4'"),
-    (3, "not 3"), ("torch..nn", "a target is a dotted path"), ("torch.nn.Linear.", "a target is a dotted path"), ("", "a target is a dotted path"),
-    ("torch.nn.Linear.foo", "torch.nn.Linear has no 'foo'"), ("torch.nn.functional.relu.foo", "torch.nn.functional.relu has no 'foo'"),
-    ("Linear", "'Linear' is not registered"), ("mlkit.model.netz.MLP", "mlkit.model has no 'netz'; did you mean 'nets'?"), ("timm.create_model", "there is no module 'timm'; is it installed?"),
+    ("torch.nn.Lineer", "torch.nn has no 'Lineer'; did you mean 'Linear'?"),
+    ("torhc.nn.Linear", "there is no module 'torhc'; is it installed?"),
+    ("pytorch_lightning.Trainr", "pytorch_lightning has no 'Trainr'; did you mean 'Trainer'?"),
+    ("torch.nn", "torch.nn is a module, which cannot be called"),
+    ("torch.float32", "torch.float32 is a dtype, which cannot be called"),
+    ("3 + 4", "a target is a dotted path such as torch.nn.Linear, not '3 + 4'"),
+    (3, "not 3"), ("torch..nn", "a target is a dotted path"),
+    ("torch.nn.Linear.", "a target is a dotted path"), ("", "a target is a dotted path"),
+    ("torch.nn.Linear.foo", "torch.nn.Linear has no 'foo'"),
+    ("torch.nn.functional.relu.foo", "torch.nn.functional.relu has no 'foo'"),
+    ("Linear", "'Linear' is not registered"),
+    ("mlkit.model.netz.MLP", "mlkit.model has no 'netz'; did you mean 'nets'?"),
+    ("timm.create_model", "there is no module 'timm'; is it installed?"),
     ("torch.nn.Linear.__init__.__globals__", "a target may not lead through __init__")])
 def test_mistakes(target, message):
     for f in (locate, outline):
-        with pytest.raises(TargetError, match=message.replace("(", r"\(").replace("?", r"\?").replace("+", r"\+")) as e: f(target)
+        with pytest.raises(TargetError,
+                           match=message.replace("(",
+                                                 r"\(").replace("?", r"\?").replace("+",
+                                                                                    r"\+")) as e:
+            f(target)
         assert "\n" not in str(e.value) and e.type is TargetError
 
 
@@ -639,9 +762,13 @@ class Fields:
 
 
 def test_signatures_are_resolved_one_by_one(tmp_path, monkeypatch):
-    write(tmp_path / "far_base.py", "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path as P\nimport torch\n"
-          "@dataclass\nclass Base:\n    path: P\n    def go(self, x: torch.Tensor, y: Missing | int = 1) -> list[P]: ...\n"
-          "class Init:\n    def __init__(self, net: torch.nn.Module, *rest: int, lr: float = 1.0, **kw: str): ...\n")
+    write(tmp_path / "far_base.py",
+          "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib "
+          "import Path as P\nimport torch\n"
+          "@dataclass\nclass Base:\n    path: P\n    def go(self, x: torch.Tensor, y: Missing | "
+          "int = 1) -> list[P]: ...\n"
+          "class Init:\n    def __init__(self, net: torch.nn.Module, *rest: int, lr: float = 1.0, "
+          "**kw: str): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import far_base
     @dataclass
@@ -652,15 +779,19 @@ def test_signatures_are_resolved_one_by_one(tmp_path, monkeypatch):
     empty = inspect.Parameter.empty
     assert kinds(Fields) == {"width": int, "depth": typing.Optional[Path], "odd": empty}
     assert kinds(Near) == {"path": Path, "size": int}
-    assert kinds(Sub) == kinds(far_base.Init) == {"net": nn.Module, "rest": int, "lr": float, "kw": str}
-    assert kinds(far_base.Base.go) == {"self": empty, "x": torch.Tensor, "y": empty} and signature(far_base.Base.go).return_annotation == list[Path]
+    assert kinds(Sub) == kinds(far_base.Init) == {"net": nn.Module, "rest": int, "lr": float,
+                                                  "kw": str}
+    assert (kinds(far_base.Base.go) == {"self": empty, "x": torch.Tensor, "y": empty}
+            and signature(far_base.Base.go).return_annotation == list[Path])
     assert kinds(functools.partial(far_base.Init, lr=2.0))["net"] is nn.Module
-    assert kinds(torch.optim.lr_scheduler.MultiStepLR)["milestones"] == typing.Iterable[int]  # which torch imports for type checkers only
+    # which torch imports for type checkers only
+    assert kinds(torch.optim.lr_scheduler.MultiStepLR)["milestones"] == typing.Iterable[int]
     assert kinds(torch.optim.SGD)["momentum"] is float and kinds(nn.Linear)["in_features"] is int
 
 
 def test_there_is_no_signature_where_nobody_can_know():
-    for obj in (torch.relu, torch.tensor, torch.Generator, torch.device, torch.nn.functional.gelu, 3, print if False else torch.Tensor):
+    for obj in (torch.relu, torch.tensor, torch.Generator, torch.device, torch.nn.functional.gelu,
+                3, print if False else torch.Tensor):
         assert signature(obj) is None and produces(obj) in (None, obj)
     assert str(signature(len)) == "(obj, /)"
 
@@ -674,9 +805,13 @@ def test_what_a_call_gives():
     def either() -> int | str: ...
     class Called:
         def __call__(self) -> Path: ...
-    assert [produces(o) for o in (Fields, Fields.one, Fields.other, Fields.text)] == [Fields, Fields, Fields, str]
+    assert [produces(o)
+            for o in (Fields, Fields.one, Fields.other, Fields.text)] == [Fields, Fields, Fields,
+                                                                          str]
     assert [produces(o) for o in (later, each, any_, either, lambda: 1)] == [None] * 5
-    assert [produces(o) for o in (many, none, Called(), functools.partial(nn.ReLU))] == [list, type(None), Path, nn.ReLU]
+    assert [produces(o)
+            for o in (many, none, Called(), functools.partial(nn.ReLU))] == [list, type(None), Path,
+                                                                             nn.ReLU]
     assert produces(nn.functional.relu) is torch.Tensor and produces(torch.relu) is None
 
 
@@ -685,13 +820,17 @@ def test_pydantic_models_have_signatures():
     class Model(pydantic.BaseModel):
         a: int
         b: typing.Optional[float] = None
-    assert {k: p.annotation for k, p in signature(Model).parameters.items()} == {"a": int, "b": typing.Optional[float]}
+    assert {k: p.annotation
+            for k, p in signature(Model).parameters.items()} == {"a": int,
+                                                                 "b": typing.Optional[float]}
 
 
 # -- outlines
 
-OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers pytorch_lightning.strategies pytorch_lightning.profilers
-    pytorch_lightning.plugins mlkit.data.mnist mlkit.data.folder mlkit.model.lit mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
+OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.loggers \
+pytorch_lightning.strategies pytorch_lightning.profilers
+    pytorch_lightning.plugins mlkit.data.mnist mlkit.data.folder mlkit.model.lit \
+mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
     mlkit.model.nets mlkit.model.augment mlkit.model.mixing""".split()
 ORACLE = """
 import json, inspect, re, sys
@@ -701,10 +840,14 @@ from mlkit.parts.locate import locate
 from mlkit.parts.trust import TargetError
 def told(o):
     sig = signature(o)
-    return dict(params=sig and [(p.name, str(p.kind), p.default is p.empty) for p in sig.parameters.values()], doc=o.__doc__, name=o.__name__,
-                qualname=o.__qualname__, module=o.__module__, mro=[f"{c.__module__}.{c.__qualname__}" for c in getattr(o, "__mro__", ())])
-def words(o): return sorted(re.findall(r"[\\w.]+", str(o)))  # typing caches unions: `int | float` may show as `float | int`
-def notes(o): return {k: words(p.annotation) for k, p in (signature(o) or inspect.Signature()).parameters.items()}
+    return dict(params=sig and [(p.name, str(p.kind), p.default is p.empty) for p in \
+sig.parameters.values()], doc=o.__doc__, name=o.__name__,
+                qualname=o.__qualname__, module=o.__module__, \
+mro=[f"{c.__module__}.{c.__qualname__}" for c in getattr(o, "__mro__", ())])
+def words(o): return sorted(re.findall(r"[\\w.]+", str(o)))  # typing caches unions: `int | float` \
+may show as `float | int`
+def notes(o): return {k: words(p.annotation) for k, p in (signature(o) or \
+inspect.Signature()).parameters.items()}
 names = json.loads(sys.argv[1])
 made = {}
 for name in names:
@@ -712,8 +855,10 @@ for name in names:
     assert "pytorch_lightning" not in sys.modules, f"{name} imported Lightning"
 out = {name: told(o) for name, o in made.items()}
 assert all(outline(name) == o for name, o in made.items())
-defaults = {n: {k: p.default for k, p in (signature(o) or inspect.Signature()).parameters.items() if p.default is not ...} for n, o in made.items()}
-said, gives = {name: notes(o) for name, o in made.items()}, {n: getattr(produces(o), "__name__", None) for n, o in made.items()}
+defaults = {n: {k: p.default for k, p in (signature(o) or inspect.Signature()).parameters.items() \
+if p.default is not ...} for n, o in made.items()}
+said, gives = {name: notes(o) for name, o in made.items()}, {n: getattr(produces(o), "__name__", \
+None) for n, o in made.items()}
 assert "pytorch_lightning" not in sys.modules
 for name, o in made.items():
     real = locate(name)
@@ -721,9 +866,12 @@ for name, o in made.items():
     assert getattr(produces(real), "__name__", None) == gives[name], name
     assert not isinstance(real, type) or issubclass(real, o), (name, real.__mro__, o.__mro__)
     unclear = words(inspect._empty) if name.endswith("Theme") else "-"  # an import under an `if`
-    plain = {k: p.default for k, p in (signature(real) or inspect.Signature()).parameters.items() if type(p.default) in (int, float, str, bool)}
-    assert all(told_default == plain.get(k, told_default) for k, told_default in defaults[name].items()), (name, plain, defaults[name])
-    different = {k: (v, said[name][k]) for k, v in notes(real).items() if said[name][k] not in (v, unclear) and v != words(inspect._empty)}
+    plain = {k: p.default for k, p in (signature(real) or inspect.Signature()).parameters.items() \
+if type(p.default) in (int, float, str, bool)}
+    assert all(told_default == plain.get(k, told_default) for k, told_default in \
+defaults[name].items()), (name, plain, defaults[name])
+    different = {k: (v, said[name][k]) for k, v in notes(real).items() if said[name][k] not in (v, \
+unclear) and v != words(inspect._empty)}
     assert not different, (name, different)
     assert outline(name) == real
 """
@@ -731,8 +879,10 @@ for name, o in made.items():
 
 def test_outlines_say_what_the_real_classes_say():
     names = [f"{m}.{n}" for m in OUTLINED for n in public(importlib.import_module(m))]
-    names += ["pytorch_lightning.LightningDataModule.from_datasets", "pytorch_lightning.callbacks.progress.rich_progress.RichProgressBarTheme",
-              "pytorch_lightning.utilities.combined_loader.CombinedLoader", "lightning_fabric.utilities.seed.seed_everything"]
+    names += ["pytorch_lightning.LightningDataModule.from_datasets",
+              "pytorch_lightning.callbacks.progress.rich_progress.RichProgressBarTheme",
+              "pytorch_lightning.utilities.combined_loader.CombinedLoader",
+              "lightning_fabric.utilities.seed.seed_everything"]
     assert len(names) > 100
     python(ORACLE, json.dumps(names))
 
@@ -744,10 +894,14 @@ from torch import nn
 from mlkit.parts.signature import outline
 model, base = outline("mlkit.model.lit.LitModel"), outline("pytorch_lightning.LightningModule")
 assert issubclass(model, base) and issubclass(model, nn.Module) and not issubclass(base, model)
-assert issubclass(outline("mlkit.model.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, base)
-assert issubclass(outline("mlkit.fit.checkpoint.Checkpoint"), outline("pytorch_lightning.callbacks.Checkpoint"))
-assert issubclass(outline("mlkit.data.mnist.MNIST"), outline("pytorch_lightning.LightningDataModule"))
-assert not issubclass(outline("mlkit.data.mnist.MNIST"), base) and "pytorch_lightning" not in sys.modules
+assert issubclass(outline("mlkit.model.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, \
+base)
+assert issubclass(outline("mlkit.fit.checkpoint.Checkpoint"), \
+outline("pytorch_lightning.callbacks.Checkpoint"))
+assert issubclass(outline("mlkit.data.mnist.MNIST"), \
+outline("pytorch_lightning.LightningDataModule"))
+assert not issubclass(outline("mlkit.data.mnist.MNIST"), base) and "pytorch_lightning" not in \
+sys.modules
 from mlkit.model.lit import LitModel
 assert issubclass(LitModel, model) and issubclass(LitModel, base)
 assert outline("mlkit.model.lit.LitModel") is LitModel
@@ -755,8 +909,10 @@ assert outline("mlkit.model.lit.LitModel") is LitModel
 
 
 def test_outlines_refuse_and_err_as_locate_does():
-    targets = [t for t in HOSTILE if t.split(".")[0] in ("mlkit", "pytorch_lightning", "lightning_fabric")]
-    targets += ["pytorch_lightning.Trainr", "mlkit.model.LitModle", "mlkit.nope.X", "pytorch_lightning.callbacks", "mlkit.model.lit.LitModel.nope", "mlkit.model."]
+    targets = [t for t in HOSTILE
+               if t.split(".")[0] in ("mlkit", "pytorch_lightning", "lightning_fabric")]
+    targets += ["pytorch_lightning.Trainr", "mlkit.model.LitModle", "mlkit.nope.X",
+                "pytorch_lightning.callbacks", "mlkit.model.lit.LitModel.nope", "mlkit.model."]
     done = python("""
 import json, sys
 from mlkit.parts.signature import outline
@@ -767,7 +923,8 @@ def said(f, target):
     except TargetError as e: return f"{type(e).__name__}: {e}"
 for target in json.loads(sys.argv[1]):
     first = said(outline, target)
-    if not isinstance(first, str) or first != said(locate, target): print(target, first, said(locate, target))
+    if not isinstance(first, str) or first != said(locate, target): print(target, first, \
+said(locate, target))
 """, json.dumps(targets))
     assert done.stdout == ""
 
@@ -777,9 +934,11 @@ def test_outlines_are_made_once_by_many_threads():
 import sys, threading, torch
 from mlkit.parts.signature import outline, signature
 got = []
-def work(): got.append([(o := outline(n)) and signature(o) and o for n in ("mlkit.model.lit.LitModel", "pytorch_lightning.Trainer", "mlkit.fit.progress.Progress")])
+def work(): got.append([(o := outline(n)) and signature(o) and o for n in \
+("mlkit.model.lit.LitModel", "pytorch_lightning.Trainer", "mlkit.fit.progress.Progress")])
 threads = [threading.Thread(target=work) for _ in range(8)]
 for o in threads: o.start()
 for o in threads: o.join()
-assert len(got) == 8 and all(a is b for row in got for a, b in zip(row, got[0])) and "pytorch_lightning" not in sys.modules
+assert len(got) == 8 and all(a is b for row in got for a, b in zip(row, got[0])) and \
+"pytorch_lightning" not in sys.modules
 """)

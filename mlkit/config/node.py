@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['Config', 'whole', 'plain', 'project_of', 'trust_of', 'choices_of', 'search_of', 'same', 'own_path', 'links_of',
-           'links_of_all', 'origin_of', 'problem', 'node_keys', 'child', 'follow', 'is_missing', 'leaf',
-           'mapping_behind']
+           'links_of_all', 'origin_of', 'problem', 'children', 'follow', 'leaf', 'mapping_behind']
 
 # %% ../../nbs/config/03_node.ipynb #0e9af1f1
 from pathlib import Path
@@ -30,16 +29,15 @@ class Config(DictConfig):
         **kwargs: Any,               # DictConfig's own
     ):
         super().__init__({} if content is None else content, **kwargs)
-        vars(self).update(
-            _links=links or {}, _project=project or find_root(),
-            _trust=(trust,) if isinstance(trust, str) else tuple(trust),
-            _choices=dict(choices or {}), _search=search)
+        trust = (trust,) if isinstance(trust, str) else tuple(trust)
+        vars(self).update(_links=links or {}, _project=project or find_root(), _trust=trust,
+                          _choices=dict(choices or {}), _search=search)
 
     def __deepcopy__(self, memo):
         res = super().__deepcopy__(memo)  # a DictConfig
         object.__setattr__(res, "__class__", Config)
         about = {k: vars(self)[k] for k in ("_project", "_trust", "_choices", "_search")}
-        vars(res).update(about, _links={k: list(v) for k, v in vars(self)["_links"].items()})
+        vars(res).update(about, _links=links_of_all(self))
         return res
 
 # %% ../../nbs/config/03_node.ipynb #e75072b2
@@ -107,10 +105,13 @@ def links_of(cfg: DictConfig,  # a config, or a node of one
     path: Keys = (),  # from `cfg`
 ) -> list[Link]:      # oldest first; empty for a config that nothing is known of
     "Every value that a key had, with its origin."
-    path = (*own_path(cfg), *path)
+    path, node = (*own_path(cfg), *path), whole(cfg)
     links = list(_about(cfg, "_links", {}).get(path, ()))
-    try: value = _raw(whole(cfg), path)
-    except (KeyError, IndexError, AttributeError, TypeError): return links
+    try:
+        for k in path: node = node._get_node(k)
+        value = plain(node) if OmegaConf.is_list(node) else node._value()
+    except (KeyError, IndexError, AttributeError, TypeError): return links  # there is no such key
+    if isinstance(value, dict): value = {}  # what is in it has links of its own
     if not links or not same(links[-1].value, value): links.append(Link(Origin("notebook"), value))
     return links
 
@@ -137,41 +138,19 @@ def problem(cfg: DictConfig,  # a config, or a node of one
     "A mistake that is found after loading, at a path below `cfg`."
     return Problem(origin_of(cfg, path), show_keys((*own_path(cfg), *path)), message)
 
-
-def _raw(node: Any, path: Keys) -> Any:
-    "The plain value at a path, interpolations unresolved; of a mapping, only that it is one."
-    for k in path: node = node._get_node(k)
-    if node is None: raise KeyError(path)
-    value = node._value()
-    if isinstance(value, dict): return {}
-    return plain(node) if isinstance(value, list) else value
-
 # %% ../../nbs/config/03_node.ipynb #3f0be8d1
-def node_keys(node: Any,  # of a config
-) -> list:      # none of a leaf, of None and of what is missing or refers elsewhere
-    "The keys of a mapping, the numbers of a list."
-    if not OmegaConf.is_config(node) or is_missing(node): return []
-    if node._is_none() or node._is_interpolation(): return []
-    return list(node.keys()) if OmegaConf.is_dict(node) else list(range(len(node)))
-
-
-def child(node: Any,  # of a config
-    key: Any,   # one of `node_keys`
-) -> Any:       # a node, which may be a reference
-    "A node of a mapping or a list, unresolved."
-    return node._get_node(key)
+def children(node: Any,  # of a config
+) -> dict:      # by key or number; empty of a leaf, of null, and of what is missing or a reference
+    "The nodes in a mapping or a list, unresolved."
+    if not OmegaConf.is_config(node) or isinstance(leaf(node), (str, type(None))): return {}
+    keys = node.keys() if OmegaConf.is_dict(node) else range(len(node))
+    return {k: node._get_node(k) for k in keys}
 
 
 def follow(node: Any,  # of a config
 ) -> Any:       # itself, where it refers to nothing
     "The node that a reference leads to. Raises OmegaConf's errors if it leads nowhere."
     return node._dereference_node()
-
-
-def is_missing(node: Any,  # of a config
-) -> bool:
-    "Is it `???`, which waits for a value?"
-    return node._is_missing()
 
 
 def leaf(node: Any,  # of a config
@@ -189,5 +168,4 @@ def mapping_behind(data: dict,  # plain data
         for key in path[:-1]: above = above[key]
         node = above._get_node(path[-1])._maybe_dereference_node()
     except (OmegaConfBaseException, AttributeError, KeyError, TypeError): return None
-    if not isinstance(node, DictConfig): return None
-    return own_path(node), plain(node)
+    return (own_path(node), plain(node)) if isinstance(node, DictConfig) else None

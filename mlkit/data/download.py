@@ -56,6 +56,7 @@ def fetch(
 ) -> Path:                 # the file
     "Fetch a file from the first mirror that has it. Raises UserError, naming all, if none has."
     import pooch  # takes a while, and is seldom needed
+    pooch.get_logger().setLevel("WARNING")
     errors: dict[str, Exception] = {}
     download: Any = lambda url, path, _: _download(url, Path(path), seconds)
     for pause in (0, 0.5):

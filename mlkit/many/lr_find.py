@@ -110,7 +110,8 @@ class _Ramp(pl.Callback):
 
     def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
-        if n != 1: raise UserError(f"lr_find: sets the rate of one optimizer, and this model has {n}")
+        if n != 1:
+            raise UserError(f"lr_find: raises the rate of one optimizer, and this model has {n}")
         trainer.strategy.lr_scheduler_configs = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):

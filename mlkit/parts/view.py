@@ -14,8 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from ..base.errors import did_you_mean
 from ..base.walk import Keys, pairs, show_keys, walk
-from ..config.node import (
-    child, follow, is_missing, leaf, node_keys, own_path, project_of, trust_of, whole)
+from ..config.node import children, follow, leaf, own_path, project_of, trust_of, whole
 from .fits import Product
 from .signature import outline, produces
 from .trust import TargetError
@@ -90,19 +89,18 @@ class View:
     def _node(self, path: Keys):
         node = self.cfg
         for key in path:
-            node = follow(node)
-            if key not in node_keys(node): return None
-            node = child(node, key)
+            node = children(follow(node)).get(key)
+            if node is None: return None
         return node
 
     def _value(self, node, above: tuple):
         try: node = follow(node)
         except _BROKEN: return Product()
-        if is_missing(node) or any(o is node for o in above): return Product()
+        if leaf(node) == "???" or any(o is node for o in above): return Product()
         if not OmegaConf.is_config(node) or leaf(node) is None: return leaf(node)
-        keys = node_keys(node)
-        if "_target_" in keys: keys = [k for k in keys if k not in split_keys(keys)[0]]
-        parts = {k: self._value(child(node, k), (*above, node)) for k in keys}
+        nodes = children(node)
+        unseen = split_keys(nodes)[0] if "_target_" in nodes else ()
+        parts = {k: self._value(o, (*above, node)) for k, o in nodes.items() if k not in unseen}
         if OmegaConf.is_list(node): return list(parts.values())
         if "_target_" not in parts: return parts
         target, partial = parts["_target_"], parts.get("_partial_", False)
@@ -144,4 +142,4 @@ def _leads_to(node, goals: list, seen: list) -> bool:
     if not OmegaConf.is_config(node) or any(o is node for o in seen): return False
     seen.append(node)
     if any(o is node for o in goals): return True
-    return any(_leads_to(child(node, k), goals, seen) for k in node_keys(node))
+    return any(_leads_to(o, goals, seen) for o in children(node).values())
