@@ -7,10 +7,11 @@ __all__ = ['DATASETS', 'MNIST']
 
 # %% ../../nbs/data/05_mnist.ipynb #cf065247
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
 from ..base.errors import UserError
@@ -49,7 +50,7 @@ class MNIST(ImageData):
         name: Literal["mnist", "fashion_mnist"] = "mnist",  # digits or clothes
         source: Literal["sample", "full"] = "sample",  # 6,000 + 1,000 images, or 60,000 + 10,000
         root: str | None = None,       # folder of the full set's files; None: ~/.cache/mlkit/<name>
-        batch_size: int = 128,         # images in a batch
+        batch_size: Annotated[int, Gt(0)] = 128,  # images in a batch
         val_size: float | int = 0.1,   # of the training images: a share, or a number
         seed: int = 0,                 # of the validation split and the shuffling
         mirrors: list[str] | None = None,  # base URLs for missing files; None: the public ones
