@@ -18,15 +18,8 @@ from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
 from mlkit.model.mixing import Mixed
 from mlkit.parts.locate import register
-from mlkit.show.answers import answers, answers_of
-from mlkit.show.draw import (
-    confusion_matrix,
-    plot_confusion,
-    show_batch,
-    show_mistakes,
-    show_results,
-    top_confused,
-)
+from mlkit.show.answers import answers, answers_of, confusion_matrix, top_confused
+from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from mlkit.train import train
 
 N, K = 30, 5
