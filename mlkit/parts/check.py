@@ -194,7 +194,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         value: Any = view.value((key,))
         if isinstance(value, Product) and value.unknown: continue
         fits = isinstance(value, kind)
-        if key == "seed" and fits: fits = not isinstance(value, bool) and 0 <= value < 2**32
+        if key == "seed": fits = type(value) is int and 0 <= value < 2**32
         if not fits: yield (key,), f"must be {what}, not {view.data.get(key)!r}"
 
 
