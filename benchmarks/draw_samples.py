@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx_pair, write_idx
+from mlkit.data.images import IDX_FILES, SAMPLES, read_idx_pair, write_idx
 from mlkit.data.loader import stratified_split
-from mlkit.data.mnist import DATASETS
+from mlkit.data.mnist import datasets
 
 SEED = 20260101
 
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=SAMPLES)
     args = parser.parse_args()
-    for name in DATASETS: draw(args.source / name, args.out / name)
+    for name in datasets(): draw(args.source / name, args.out / name)
     for path in sorted(args.out.glob("*/*.gz")): print(f"{path.stat().st_size:>9,}  {path}")

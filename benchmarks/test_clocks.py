@@ -18,7 +18,7 @@ import torch
 from hydra_cases import VISION, Case, columns
 from hydra_oracle import ask
 from mlkit.config.load import load_config
-from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, write_idx
+from mlkit.data.images import IDX_FILES, SAMPLES, read_idx, write_idx
 from mlkit.data.loader import ArrayLoader, Normalize
 from mlkit.many.table import runs
 from mlkit.model import augment, mixing

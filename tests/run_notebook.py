@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,8 +23,11 @@ def execute(path: str, log: str) -> int:
     out = os.open(log, os.O_WRONLY | os.O_CREAT)
     for fd, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
         os.dup2(source, fd)
+    os.environ["TMPDIR"], tempfile.tempdir = os.path.dirname(log), None
     os.chdir(ROOT / "nbs")
     passed, _ = test_nb(Path(path), skip_flags=["notest"], basepath=ROOT)
+    sys.stdout.flush()
+    sys.stderr.flush()
     return 0 if passed else 1
 
 
@@ -32,7 +36,10 @@ def serve():
     for name in LARGE: importlib.import_module(name)
     for line in sys.stdin:
         pid = os.fork()
-        if not pid: sys.exit(execute(*json.loads(line)))
+        if not pid:  # without the end of an interpreter, which takes longer than most notebooks
+            code = 1
+            try: code = execute(*json.loads(line))
+            finally: os._exit(code)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 

@@ -63,7 +63,7 @@ def test_eval_and_runs(main_job):
 def test_predict(main_job, tmp_path):
     from PIL import Image
 
-    from mlkit.data.idx import SAMPLES, read_idx
+    from mlkit.data.images import SAMPLES, read_idx
     images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz")
                       for o in ("images-idx3", "labels-idx1"))
     folder = tmp_path / "digits"
@@ -169,7 +169,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def copy_idx(folder: Path) -> Path:
-    from mlkit.data.idx import SAMPLES
+    from mlkit.data.images import SAMPLES
     folder.mkdir()
     for path in (SAMPLES / "mnist").glob("*.gz"):
         (folder / path.name).write_bytes(path.read_bytes())

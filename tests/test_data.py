@@ -25,10 +25,19 @@ from mlkit.data import folder as folder_room
 from mlkit.data import loader as loader_room
 from mlkit.data.download import fetch
 from mlkit.data.folder import ImageFolder
-from mlkit.data.idx import IDX_FILES, SAMPLES, read_idx, read_idx_pair, read_npy, write_idx
-from mlkit.data.images import check_image, decode_image, show_images
+from mlkit.data.images import (
+    IDX_FILES,
+    SAMPLES,
+    check_image,
+    decode_image,
+    read_idx,
+    read_idx_pair,
+    read_npy,
+    show_images,
+    write_idx,
+)
 from mlkit.data.loader import ArrayLoader, EpochSampler, stratified_split
-from mlkit.data.mnist import DATASETS, MNIST
+from mlkit.data.mnist import MNIST, datasets
 
 
 def line_of(error, *parts):
@@ -275,7 +284,7 @@ def test_splits_that_leave_nothing_to_train_on(tmp_path):
 
 def test_no_network_says_so_soon():
     "The public mirrors, four seconds each and a pause: never more than fifteen."
-    assert max(len(o["mirrors"]) for o in DATASETS.values()) * 4.0 + 0.5 < 15
+    assert max(len(o["mirrors"]) for o in datasets().values()) * 4.0 + 0.5 < 15
 
 
 @pytest.mark.parametrize("url", ["http://no-such-host.invalid", "nonsense://x",
@@ -314,7 +323,8 @@ def test_full_from_files_gzipped_or_not(full):
 def test_full_fetches_only_what_is_missing(full, monkeypatch):
     name = f"{IDX_FILES[2]}.gz"
     mirror = Mirror({name: (full / name).read_bytes()})
-    monkeypatch.setitem(DATASETS["mnist"], "md5", [hashlib.md5(mirror.files[name]).hexdigest()] * 4)
+    md5 = hashlib.md5(mirror.files[name]).hexdigest()
+    monkeypatch.setitem(datasets()["mnist"], "md5", [md5] * 4)
     (full / name).unlink()
     MNIST(source="full", root=str(full), mirrors=[f"{mirror.url}/fine/"]).prepare_data()
     assert mirror.asked == ["fine"] and (full / name).read_bytes() == mirror.files[name]
@@ -646,7 +656,7 @@ def test_without_a_folder_things_go_to_the_users_cache(folder, full, tmp_path_fa
     mirror = Mirror({f"{name}.gz": gzip.compress(plain(o), mtime=0)
                      for name in IDX_FILES for o in full.glob(f"{name}*")})
     md5 = [hashlib.md5(mirror.files[f"{name}.gz"]).hexdigest() for name in IDX_FILES]
-    monkeypatch.setitem(DATASETS["mnist"], "md5", md5)
+    monkeypatch.setitem(datasets()["mnist"], "md5", md5)
     MNIST(source="full", mirrors=[f"{mirror.url}/fine"]).prepare_data()
     names = sorted(o.name for o in (home / ".cache/mlkit/mnist").iterdir())
     assert names == sorted(f"{o}.gz" for o in IDX_FILES)

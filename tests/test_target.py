@@ -164,7 +164,7 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
     "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
     "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
-    "mlkit.data.idx.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.images.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
     "mlkit.data.download.os.replace": ["KEEP", "MARK"],
     "mlkit.data.download.urlopen": ["file:///etc/hostname"],
     "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
@@ -349,8 +349,12 @@ write_idx fetch""".split()
 
 def public(module) -> list[str]:
     "The names of what a module offers to be called."
-    names = [n for n in getattr(module, "__all__", dir(module)) if not n.startswith("_")
-             and n not in NOT_MEANT]
+    names = getattr(module, "__all__", dir(module))
+    if module.__name__.startswith("mlkit."):  # a config may also name what `import *` does not
+        home = module.__name__
+        own = [n for n, o in vars(module).items() if getattr(o, "__module__", "") == home]
+        names = [*names, *own]
+    names = [n for n in names if not n.startswith("_") and n not in NOT_MEANT]
     return [n for n in names if callable(o := getattr(module, n, None)) and not inspect.ismodule(o)]
 
 

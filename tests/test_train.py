@@ -269,7 +269,7 @@ def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
 def test_image_folder(tmp_path):
     from PIL import Image
 
-    from mlkit.data.idx import SAMPLES, read_idx
+    from mlkit.data.images import SAMPLES, read_idx
     images, labels = (read_idx(SAMPLES / "mnist" / f"t10k-{o}-ubyte.gz")
                       for o in ("images-idx3", "labels-idx1"))
     for i in range(600):

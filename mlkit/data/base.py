@@ -29,11 +29,10 @@ class ImageData(LightningDataModule):
     targets: Any = None             # (N,) int64, or a dict head -> (N,)
     rows: Any = None                # split -> (n,) int64
 
-    def __init__(self,
-        batch_size: int,          # images in a batch; UserError if below 1
-        seed: int,                # of the splits and the shuffling
-        mean: tuple[float, ...],  # of each channel, for pixels from 0 to 1
-        std: tuple[float, ...],   # likewise
+    def __init__(self, batch_size: int,  # images in a batch; UserError if below 1
+        seed: int,                       # of the splits and the shuffling
+        mean: tuple[float, ...],         # of each channel, for pixels from 0 to 1
+        std: tuple[float, ...],          # likewise
         in_shape: Sequence[int] | None = None,  # expected (C, H, W); UserError if the data differ
         num_classes: int | None = None,         # expected number; UserError if the data differ
     ):
@@ -59,10 +58,9 @@ class ImageData(LightningDataModule):
 
     def prepare_data(self) -> None: self.setup()
 
-    def loader(self,
-        split: Literal["train", "val", "test"],  # which rows
-        shuffle: bool = False,                   # by (seed, epoch)
-    ) -> Any:                                    # what Lightning can iterate over
+    def loader(self, split: Literal["train", "val", "test"],  # which rows
+        shuffle: bool = False,                                # by (seed, epoch)
+    ) -> Any:                                                 # what Lightning can iterate over
         "Batches `(x, y)`: x (B, C, H, W) float32; y (B,) int64, or a dict of them."
         self.setup()
         def transform(batch): return self.normalize(batch[0]), batch[1]
@@ -95,17 +93,15 @@ class ImageData(LightningDataModule):
         return dict(classes=self.classes, in_shape=list(self.in_shape),
                     mean=list(self.mean), std=list(self.std))
 
-    def read_image(self,
-        path: str | Path,  # a PNG or JPEG of any size, grey or colour
-    ) -> Tensor:           # (C, H, W) float32
+    def read_image(self, path: str | Path,  # a PNG or JPEG of any size, grey or colour
+    ) -> Tensor:                            # (C, H, W) float32
         "One image as in validation; needs no other data. Raises NotFound or UserError."
         mode = "L" if self.in_shape[0] == 1 else "RGB"
         return self.normalize(decode_image(path, mode, self.in_shape[1:]))
 
-    def show_batch(self,
-        n: int = 16,               # how many images
-        ncols: int | None = None,  # of them in a row; None: at most 8
-    ) -> Any:                      # a matplotlib `Figure`
+    def show_batch(self, n: int = 16,  # how many images
+        ncols: int | None = None,      # of them in a row; None: at most 8
+    ) -> Any:                          # a matplotlib `Figure`
         "The first images that training sees, with the names of their classes."
         self.setup()
         order = EpochSampler(len(self.rows["train"]), self.seed).indices(pad=False)

@@ -19,11 +19,8 @@ from tqdm import tqdm
 from ..base.errors import UserError
 
 # %% ../../nbs/data/03_download.ipynb #0e48c23c
-def _ask(
-    url: str,
-    seconds: float,  # for the name, the connection and the first answer together
-) -> Any:            # the open response
-    "`urlopen` within a bounded time. Raises what it raised, or TimeoutError."
+def _ask(url: str, seconds: float) -> Any:
+    "`urlopen`, but name, connection and first answer in a bounded time, else TimeoutError."
     box: SimpleQueue = SimpleQueue()
     def work():
         try: box.put(urlopen(url, timeout=seconds))
@@ -47,8 +44,7 @@ def _download(url: str, path: Path, seconds: float):
         if bar.n < total: raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")
 
 # %% ../../nbs/data/03_download.ipynb #e3b3d30b
-def fetch(
-    name: str,             # the file's name, the same on every mirror
+def fetch(name: str,       # the file's name, the same on every mirror
     mirrors: list[str],    # base URLs, tried in this order
     folder: str | Path,    # where to put it; made if need be
     md5: str,              # its checksum, 32 hex digits
@@ -67,6 +63,6 @@ def fetch(
             try: return Path(pooch.retrieve(url, f"md5:{md5}", name, folder, downloader=download))
             except (OSError, HTTPException, ValueError) as error: errors[mirror] = error
     reasons = {mirror: " ".join(str(error).split()) for mirror, error in errors.items()}
-    why = "; ".join(f"{mirror} ({why.partition('. ')[0]})" for mirror, why in reasons.items())
-    why = why or "anywhere, as no mirror is given"
-    raise UserError(f"{name} could not be fetched from {why}; put it into {folder} yourself")
+    tried = "; ".join(f"{mirror} ({why.partition('. ')[0]})" for mirror, why in reasons.items())
+    tried = tried or "anywhere, as no mirror is given"
+    raise UserError(f"{name} could not be fetched from {tried}; put it into {folder} yourself")

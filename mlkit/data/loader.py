@@ -21,8 +21,7 @@ from ..base.errors import UserError
 _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/data/02_loader.ipynb #48e6cfad
-def stratified_split(
-    labels: np.ndarray | Tensor,  # (N,) integers
+def stratified_split(labels: np.ndarray | Tensor,  # (N,) integers
     n: int,                       # how many to hold out, 0 < n < N
     seed: int,                    # of the draw
 ) -> tuple[Tensor, Tensor]:       # ascending rows: those that stay (N - n,), those held out (n,)
@@ -39,8 +38,7 @@ def stratified_split(
     return torch.from_numpy(np.flatnonzero(~is_held)), torch.from_numpy(np.flatnonzero(is_held))
 
 # %% ../../nbs/data/02_loader.ipynb #0bb4d2e5
-def held_out(
-    n: int,             # how many there are
+def held_out(n: int,    # how many there are
     size: float | int,  # a share (0.1) or a number (500)
 ) -> int:               # 0 < k < n
     "How many of `n` to hold out. Raises UserError unless that leaves at least one on both sides."
@@ -52,33 +50,29 @@ def held_out(
 # %% ../../nbs/data/02_loader.ipynb #2b01baa3
 class Normalize:
     "uint8 pixels to float32 of about mean 0 and deviation 1: `(x / 255 - mean) / std`."
-    def __init__(self,
-        mean: tuple[float, ...],  # of each channel, pixels from 0 to 1
-        std: tuple[float, ...],   # of each channel
+    def __init__(self, mean: tuple[float, ...],  # of each channel, pixels from 0 to 1
+        std: tuple[float, ...],                  # of each channel
     ):
         m, s = (torch.tensor(o, dtype=torch.float64).view(-1, 1, 1) for o in (mean, std))
         self.scale, self.shift = (1 / (255 * s)).float(), (-m / s).float()
 
-    def __call__(self,
-        x: Tensor,  # (..., C, H, W) uint8
-    ) -> Tensor:    # the same shape, float32
+    def __call__(self, x: Tensor,  # (..., C, H, W) uint8
+    ) -> Tensor:                   # the same shape, float32
         return x.float().mul_(self.scale.to(x.device)).add_(self.shift.to(x.device))
 
 # %% ../../nbs/data/02_loader.ipynb #d0170073
 class EpochSampler(DistributedSampler):
     "The numbers `0..n-1` in an order of `(seed, epoch)` alone; each rank gets its share of it."
-    def __init__(self,
-        n: int,                # how many items there are
-        seed: int = 0,         # not negative
-        shuffle: bool = True,  # False: ascending, in every epoch
+    def __init__(self, n: int,  # how many items there are
+        seed: int = 0,          # not negative
+        shuffle: bool = True,   # False: ascending, in every epoch
     ):
         dataset: Any = range(n)  # all that is asked of it is its length
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
         self.n = n
 
-    def indices(self,
-        pad: bool = True,  # give all ranks equally many, by repeating a few
-    ) -> Tensor:           # (n / world,) int64
+    def indices(self, pad: bool = True,  # give all ranks equally many, by repeating a few
+    ) -> Tensor:                         # (n / world,) int64
         "This epoch's order."
         order = torch.arange(self.n)
         if self.shuffle:
@@ -104,8 +98,7 @@ class ArrayLoader:
     "Batches from tensors in memory, each by one gather."
     batch_sampler = None  # Lightning looks for it next to `sampler`
 
-    def __init__(self,
-        arrays: Any,                  # tensors of one length N, in tuples, lists and dicts
+    def __init__(self, arrays: Any,   # tensors of one length N, in tuples, lists and dicts
         batch_size: int,              # at least 1, else UserError
         shuffle: bool = False,        # by `(seed, epoch)`, see `EpochSampler`
         seed: int = 0,                # of the shuffling

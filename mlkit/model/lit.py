@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
-from .losses import HeadsLoss, Means
+from .losses import HeadsLoss
 from .mixing import Mixed, mixed_loss
 
 _targets_ = True  # a config may name what is defined here
@@ -45,13 +45,39 @@ def scheduler_config(
     length = max(1, int(length) // conf["frequency"])
     return {**conf, "scheduler": make(optimizer, **{k: length for k in wanted})}
 
+# %% ../../nbs/model/04_lit.ipynb #8fa1c502
+class _Means:
+    "Weighted means of named scalars, kept as sums on the device that they come from."
+    def __init__(self): self.reset()
+
+    def reset(self): self.sums, self.n = {}, 0
+
+    def add(self, values: Mapping[str, Any], n: int):  # the means of a batch of n samples
+        for name, v in values.items():
+            v = torch.as_tensor(v).detach().float() * n  # half precision would stop growing
+            self.sums[name] = self.sums[name] + v if name in self.sums else v
+        self.n += n
+
+    def state(self) -> dict[str, Any]: return dict(sums=dict(self.sums), n=self.n)
+
+    def load(self, state: Mapping[str, Any], device: torch.device | str = "cpu"):
+        self.sums, self.n = {k: v.to(device) for k, v in state["sums"].items()}, state["n"]
+
+    def compute(self, reduce: Callable[[Tensor], Tensor] = lambda t: t) -> dict[str, Tensor]:
+        "The means; `reduce` adds up a tensor (k+1,) over processes."
+        if not self.sums: return {}
+        device = next(iter(self.sums.values())).device
+        sums = torch.stack([v.to(device) for v in self.sums.values()])
+        *sums, n = reduce(torch.cat([sums, sums.new_tensor([self.n])]))
+        return {name: v / n for name, v in zip(self.sums, sums)}
+
 # %% ../../nbs/model/04_lit.ipynb #f3b89f2f
-def _flatten(metrics: Mapping, prefix: str = "") -> dict[str, Any]:
+def _flatten(nested: Mapping, prefix: str = "") -> dict[str, Any]:
     "`{head: {name: metric}}` becomes `{'head/name': metric}`."
     flat = {}
-    for name, m in metrics.items():
-        nested = isinstance(m, Mapping) and not isinstance(m, MetricCollection)
-        flat.update(_flatten(m, f"{prefix}{name}/") if nested else {prefix + name: m})
+    for name, o in nested.items():
+        if isinstance(o, Mapping): flat.update(_flatten(o, f"{prefix}{name}/"))
+        else: flat[prefix + name] = o
     return flat
 
 
@@ -72,15 +98,14 @@ def _batch_size(batch: Any) -> int:
     raise ValueError(f"a batch without a tensor, a {type(batch).__name__}: its size is unknown")
 
 # %% ../../nbs/model/04_lit.ipynb #ccb14910
-def _scalars(name: str, value: Any) -> dict[str, Tensor]:
-    "A metric's value as named numbers. Raises ValueError if it is a matrix or more."
+def _scalars(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    "Metrics' values as named numbers. Raises ValueError if one is a matrix or more."
     found = {}
-    if isinstance(value, Mapping):
-        for k, v in value.items(): found.update(_scalars(f"{name}/{k}", v))
-    elif value.ndim == 0: found[name] = value
-    elif value.ndim == 1: found.update({f"{name}/{i}": v for i, v in enumerate(value)})
-    else: raise ValueError(f"metric '{name}' gives a tensor of shape {tuple(value.shape)}; "
-                           "only numbers can be logged")
+    for name, v in _flatten(values).items():
+        if v.ndim > 1:
+            raise ValueError(f"metric '{name}' gives a tensor of shape {tuple(v.shape)}; "
+                             "only numbers can be logged")
+        found.update({f"{name}/{i}": o for i, o in enumerate(v)} if v.ndim else {name: v})
     return found
 
 # %% ../../nbs/model/04_lit.ipynb #cda20245
@@ -88,8 +113,7 @@ class LitModel(pl.LightningModule):
     "A supervised task: predict, compare, improve. Override `step` for batches of another kind."
     _logs_ = True  # the loss and the metrics, and nothing else; a check counts on that
 
-    def __init__(self,
-        net: nn.Module,  # (B, C, H, W) -> logits (B, n), or a dict of logits by head
+    def __init__(self, net: nn.Module,  # (B, C, H, W) -> logits (B, n), or a dict of logits by head
         loss: Callable[..., Any] | Mapping[str, Callable[..., Any]] = F.cross_entropy,  # or by head
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,  # called with the parameters
         scheduler: Callable[..., Any] | Mapping[str, Any] | None = None,  # see `scheduler_config`
@@ -100,11 +124,10 @@ class LitModel(pl.LightningModule):
         super().__init__()
         self.net, self.optimizer, self.scheduler, self.augment = net, optimizer, scheduler, augment
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
-        self.means = {stage: Means() for stage in ("train", "val", "test")}
-        functions, kept = _flatten(metrics or {}), {}
-        for k, m in list(functions.items()):
-            if isinstance(m, (Metric, MetricCollection)): kept[k] = functions.pop(k)
-        self.functions: dict[str, Callable] = functions
+        self.means = {stage: _Means() for stage in ("train", "val", "test")}
+        named, kinds = _flatten(metrics or {}), (Metric, MetricCollection)
+        kept = {k: m for k, m in named.items() if isinstance(m, kinds)}
+        self.functions = {k: f for k, f in named.items() if k not in kept}
         self.metrics = nn.ModuleDict()  # of 'train_', for a ModuleDict has a method called train
         for stage in self.means:
             self.metrics[stage + "_"] = nn.ModuleDict({k: m.clone() for k, m in kept.items()})
@@ -112,8 +135,7 @@ class LitModel(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Any: return self.net(x)
 
-    def step(self,
-        batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
+    def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
         "What one batch means, in every stage."
         x, target = batch
@@ -153,8 +175,7 @@ class LitModel(pl.LightningModule):
     def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
         return {stage: means.state() for stage, means in self.means.items()}
 
-    def load_epoch_state(self,
-        state: Mapping[str, Any],  # as `epoch_state` gave it
+    def load_epoch_state(self, state: Mapping[str, Any],  # as `epoch_state` gave it
     ) -> None:
         for stage, means in self.means.items(): means.load(state[stage], self.device)
 
@@ -171,12 +192,10 @@ class LitModel(pl.LightningModule):
         with torch.no_grad():
             values = {name: f(*_head(name, preds, target)) for name, f in self.functions.items()}
             self.means[stage].add({**losses, **values}, _batch_size(batch))
-            for name, metric in self._metrics(stage): metric.update(*_head(name, preds, target))
+            for name, m in self._metrics(stage): m.update(*_head(name, preds, target))
         return losses["loss"]
 
-    def _metrics(self, stage: str) -> Any:
-        kept: Any = self.metrics[stage + "_"]
-        return kept.items()
+    def _metrics(self, stage: str) -> Any: return self.metrics[stage + "_"].items()
 
     def _reset(self, stage: str) -> None:
         self.means[stage].reset()
@@ -186,7 +205,7 @@ class LitModel(pl.LightningModule):
         several, strategy = self.trainer.world_size > 1, self.trainer.strategy
         total = partial(strategy.reduce, reduce_op="sum") if several else lambda t: t
         values = self.means[stage].compute(total)
-        for name, metric in self._metrics(stage): values.update(_scalars(name, metric.compute()))
+        values.update(_scalars({name: m.compute() for name, m in self._metrics(stage)}))
         named = {f"{stage}/{name}": v for name, v in values.items()}
         self.log_dict(named, prog_bar=True, sync_dist=several)
         self._reset(stage)

@@ -27,7 +27,7 @@ from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder, write_text
 from ..base.project import in_project
 from ..data.base import ImageData
-from ..data.idx import read_npy
+from ..data.images import read_npy
 from ..data.loader import ArrayLoader
 from ..model.nets import InvertedResidual, conv_block
 from ..show.draw import show_batch

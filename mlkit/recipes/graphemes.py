@@ -35,8 +35,7 @@ from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder
 from ..base.project import in_project
 from ..data.base import ImageData
-from ..data.idx import SAMPLES
-from ..data.images import decode_image
+from ..data.images import SAMPLES, decode_image
 from ..data.loader import ArrayLoader, held_out, stratified_split
 from ..model.losses import HeadsLoss
 from ..model.nets import Heads, InvertedResidual, conv_block

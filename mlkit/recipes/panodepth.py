@@ -32,8 +32,7 @@ from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder
 from ..base.project import in_project
 from ..data.base import ImageData
-from ..data.idx import read_npy
-from ..data.images import IMAGE_ERRORS
+from ..data.images import IMAGE_ERRORS, read_npy
 from ..data.loader import EpochSampler
 from ..model.augment import PerSample
 from ..show.draw import show_batch

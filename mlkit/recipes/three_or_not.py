@@ -20,8 +20,8 @@ from torchmetrics.functional.classification import binary_auroc, binary_roc
 from ..base.errors import UserError
 from ..base.files import atomic_folder
 from ..data.folder import ImageFolder
-from ..data.idx import IDX_FILES, SAMPLES, read_idx_pair
-from ..data.mnist import DATASETS
+from ..data.images import IDX_FILES, SAMPLES, read_idx_pair
+from ..data.mnist import datasets
 from ..model.lit import LitModel
 
 _targets_ = True  # a config may name what is defined here
@@ -54,7 +54,7 @@ class ThreeOrNot(ImageFolder):
         cache: bool | str = False,  # keep decoded pixels: True in ~/.cache/mlkit, or in this folder
         seed: int = 0,                    # of the validation split and the shuffling
     ):
-        facts = DATASETS["mnist"]
+        facts = datasets()["mnist"]
         super().__init__(root, (28, 28), "L", batch_size, val_size, cache=cache,
                          mean=facts["mean"], std=facts["std"],
                          seed=seed, classes=CLASSES)
