@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from .base.walk import show_keys, walk
 from .config.grammar import alternatives
 from .config.load import load_config
-from .config.node import Config, search_of
+from .config.node import Config, about
 from .config.origin import ConfigError
 
 # %% ../nbs/completion.ipynb #12fefa97
@@ -62,7 +62,7 @@ def _keys(cfg: Config) -> list[str]:
 def _changes(word: str, cfg: Config) -> list[str]:
     "Keys and groups, as the start of an override; + and ~ stay, and ~ needs no value."
     op = word[:len(word) - len(word.lstrip("~+"))]
-    names = dict.fromkeys([*search_of(cfg).groups(), *_keys(cfg)])
+    names = dict.fromkeys([*about(cfg).search.groups(), *_keys(cfg)])
     return [f"{op}{o}" if op == "~" else f"{op}{o}=" for o in names]
 
 
@@ -71,7 +71,7 @@ def _values(word: str, cfg: Config, is_sweep: bool) -> Iterable[str]:
     start, _, text = word.partition("=")
     key = start.lstrip("+~").rstrip("+")
     before = text[:text.rfind(",") + 1] if is_sweep else ""
-    options = search_of(cfg).options(key.split("@")[0])
+    options = about(cfg).search.options(key.split("@")[0])
     is_flag = not options and isinstance(OmegaConf.select(cfg, key, default=None), bool)
     return [f"{start}={before}{o}" for o in (["true", "false"] if is_flag else options)]
 

@@ -17,13 +17,12 @@ from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.project import show_path
 from .config.node import Config, project_of
-from .fit.job import Job, find_checkpoint, fit, tracked
-from .fit.processes import say, shared_run
+from .fit.fit import find_checkpoint, fit, say, shared_run, tracked
+from .fit.job import Job
 from .fit.randomness import seed_all
-from .fit.trackers import installed
-from .fit.tracking import log_best, log_pictures, log_table
-from .parts.build import blamed_on, build_parts, quiet_lightning
+from .fit.trackers import installed, log_best, log_pictures, log_table
 from .parts.check import check
+from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run
 from .run.history import list_runs
 from .run.record import recording

@@ -18,9 +18,9 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import NotFound, UserError
 from .base.text import Table, number
 from .config.node import Config
+from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
-from .fit.weights import load_weights
 from .parts.build import blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
 from .run.folder import Run

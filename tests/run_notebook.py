@@ -7,6 +7,7 @@ ever.
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ def execute(path: str, log: str) -> int:
     for fd, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, out), (2, out)):
         os.dup2(source, fd)
     os.environ["TMPDIR"], tempfile.tempdir = os.path.dirname(log), None
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
     os.chdir(ROOT / "nbs")
     passed, _ = test_nb(Path(path), skip_flags=["notest"], basepath=ROOT)
     sys.stdout.flush()

@@ -18,7 +18,7 @@ import mlkit
 
 MLKIT = Path(mlkit.__file__).parent
 ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/yaml")}
-OURS = {"_choices", "_links", "_project", "_search", "_trust"}  # attributes of mlkit's own Config
+OURS = {"_about"}  # an attribute of mlkit's own Config
 METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
     "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
                       "batch_progress"},
@@ -48,11 +48,11 @@ HOMES = {  # how to come by the owner -> names
     "Trainer.fit_loop.epoch_loop.val_loop": (lambda: trainer().fit_loop.epoch_loop.val_loop, {
         "_seen_batches_per_dataloader", "batch_progress"}),
     "logger_connector.result": (lambda: result, {
-        "_Metadata", "_ResultCollection", "_ResultMetric", "_Sync"}),
+        "_Metadata", "_ResultMetric", "_Sync"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
-    "torchmetrics.Metric": (MeanMetric, {"_computed", "_defaults", "_update_count"}),
+    "torchmetrics.Metric": (MeanMetric, {"_computed", "_update_count"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),

@@ -27,7 +27,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from mlkit.base.errors import UserError
 from mlkit.base.plot import new_figure
 from mlkit.config.load import load_config
-from mlkit.fit import trackers, tracking
+from mlkit.fit import trackers
 from mlkit.run.folder import Run
 from mlkit.run.history import list_runs
 
@@ -221,17 +221,17 @@ def test_what_a_model_was_built_with_is_not_told(tmp_path):
     run = a_run(tmp_path)
     loggers = trackers.attach([partial(getattr(trackers, o)) for o in ALL], run)
     fit(run, loggers)
-    tracking.finish(loggers, failed=False)
+    trackers.finish(loggers, failed=False)
     assert len(loggers) == 3 and SECRET.encode() not in bytes_below(tmp_path)
 
 
 def test_another_logger_of_lightnings_works(tmp_path):
     run = a_run(tmp_path)
     loggers = trackers.attach([CSVLogger(tmp_path / "mine", name="", version="")], run)
-    tracking.log_config(loggers, run.cfg)
+    trackers.log_config(loggers, run.cfg)
     fit(run, loggers, log_every_n_steps=1)
-    tracking.log_pictures(loggers, dict(a=a_picture()), 1)
-    tracking.finish(loggers, failed=False)
+    trackers.log_pictures(loggers, dict(a=a_picture()), 1)
+    trackers.finish(loggers, failed=False)
     assert "extra.token: ${oc.env:MY_TOKEN}" in (tmp_path / "mine" / "hparams.yaml").read_text()
     assert len(pd.read_csv(tmp_path / "mine" / "metrics.csv")["train/loss"].dropna()) == 2
 
@@ -243,18 +243,18 @@ def test_a_resumed_run_continues_its_records(tmp_path):
     run = a_run(tmp_path)
     make = [partial(getattr(trackers, o)) for o in ALL]
     first = trackers.attach(make, run)
-    tracking.log_config(first, run.cfg)
+    trackers.log_config(first, run.cfg)
     for step in range(6): first[0].log_metrics({"val/loss": 1.0}, step)
-    tracking.finish(first, failed=True)
+    trackers.finish(first, failed=True)
     client, found = read_mlflow(run)
     assert found.info.status == "FAILED"
 
     run = Run(run.dir)  # another process
     second = trackers.attach(make, run, step=4)
     assert client.get_run(found.info.run_id).info.status == "RUNNING"
-    tracking.log_config(second, load_config(run.cfg, "seed=7"))
+    trackers.log_config(second, load_config(run.cfg, "seed=7"))
     for logger in second: logger.log_metrics({"val/loss": 2.0}, 4)
-    tracking.finish(second, failed=False)
+    trackers.finish(second, failed=False)
     assert not any(o.guard.over for o in second)
 
     events = read_tensorboard(run).Scalars("val/loss")
@@ -272,7 +272,7 @@ def test_two_runs_in_one_process_are_two_runs(tmp_path):
     runs = [a_run(tmp_path) for _ in range(2)]
     for run in runs:
         loggers = trackers.attach([partial(trackers.wandb), partial(trackers.mlflow)], run)
-        tracking.finish(loggers, failed=False)
+        trackers.finish(loggers, failed=False)
     told = [next(o["run"]["run_id"] for o in read_wandb(r) if o["type"] == "run") for r in runs]
     assert told == [r.dir.name for r in runs]
     assert runs[0].info["trackers"]["mlflow"] != runs[1].info["trackers"]["mlflow"]
@@ -302,11 +302,11 @@ def test_the_next_run_finds_a_new_service(tmp_path, capsys):
     loggers = trackers.attach([partial(trackers.wandb)], first)
     next(o for o in psutil.Process().children() if o.name() == "wandb-core").kill()
     fit(first, loggers)
-    tracking.finish(loggers, failed=False)
+    trackers.finish(loggers, failed=False)
     assert capsys.readouterr().err.count("the run goes on without it") == 1
     loggers = trackers.attach([partial(trackers.wandb)], second)
     fit(second, loggers)
-    tracking.finish(loggers, failed=False)
+    trackers.finish(loggers, failed=False)
     records = read_wandb(second)
     assert records[-1]["exit"]["exit_code"] == 0
     assert any("train/loss" in o["history"]["item"] for o in records if o["type"] == "history")
@@ -334,11 +334,11 @@ def test_a_disk_that_fills_up(tmp_path, capsys):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         for i in range(5):
-            tracking.log_pictures(loggers, dict(a=a_picture(4)), i)
+            trackers.log_pictures(loggers, dict(a=a_picture(4)), i)
             loggers[0].save()
         fit(run, loggers)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    tracking.finish(loggers, failed=False)
+    trackers.finish(loggers, failed=False)
     assert capsys.readouterr().err.count("tensorboard: ") == 1 and loggers[0].guard.over
 
 
@@ -380,7 +380,7 @@ def test_calls_of_the_users_own_cannot_stop_a_training_either(tmp_path, capsys):
     loggers[0].experiment.add_scalar("a", 1, 0)
     assert capsys.readouterr().err.count("\n") == 1
     assert isinstance(loggers[0], TensorBoardLogger)
-    tracking.finish(loggers, failed=False)
+    trackers.finish(loggers, failed=False)
 
 
 def test_a_missing_package_is_a_mistake_of_the_config(monkeypatch):

@@ -14,10 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
-from .files import ConfigFile, SearchPath, read_config_file
 from .layers import Override, is_reference
 from .origin import ConfigError, Origin, Problems, config_error, gather
-from .yaml import Source
+from .yaml import ConfigFile, SearchPath, Source, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _sort(changes: Iterable[Override], search: SearchPath, problems: Problems) -
     "Which changes choose a file, and which change a value? `problems` gets those that can neither."
     wishes = _Wishes()
     def sort(o: Override):
-        if not search.is_choice(o):
+        if not search.is_choice(o.key, o.value):
             if o.package is None and "/" not in o.key: return wishes.values.append(o)
             raise o.error(f"there is no group '{o.key}'{did_you_mean(o.key, search.groups())}")
         name = o.key if o.package is None else f"{o.key}@{o.package}"
@@ -165,7 +164,10 @@ class _Walk:
                 path = tuple(place.above.split(".")) if place.above else ()
                 return [file.source.below(path, place.picked)]
             if o.override: return []
-            o = self.as_wanted(o, place)
+            key = o.key(place.base, place.above)
+            if o.named and key in self.wanted:
+                self.used.add(key)
+                o = replace(o, option=self.wanted[key].option, origin=self.wanted[key].origin)
             return o if is_reference(o.option) else self.of_entry(o, place)
         later = replace(place, by_reference=True)
         def then(o: list[Source] | _Default) -> list[Source]:
@@ -174,16 +176,9 @@ class _Walk:
 
     def override(self, entry: _Default, place: _Place):
         "The first one wins, and the command line was before all of them."
-        if place.by_reference:
-            why = "an option that is chosen by ${…} cannot override others"
-            raise config_error(entry.origin, entry.group, why)
+        why = "an option that is chosen by ${…} cannot override others"
+        if place.by_reference: raise config_error(entry.origin, entry.group, why)
         self.wanted.setdefault(entry.key(place.base, place.above), entry)
-
-    def as_wanted(self, entry: _Default, place: _Place) -> _Default:
-        key = entry.key(place.base, place.above)
-        if not entry.named or key not in self.wanted: return entry
-        self.used.add(key)
-        return replace(entry, option=self.wanted[key].option, origin=self.wanted[key].origin)
 
     def looked_up(self, entry: _Default) -> _Default:
         "An entry whose option refers to what other groups got."
@@ -225,8 +220,9 @@ class _Walk:
     def of_option(self, entry: _Default, key: str, place: _Place) -> list[Source]:
         group, origin = entry.path(place.base), entry.origin
         if entry.option == "???":
-            why = f"choose an option: {key}=… on the command line (there are: "
-            raise config_error(origin, key, f"{why}{', '.join(self.search.options(group))})")
+            there = ", ".join(self.search.options(group))
+            why = f"choose an option: {key}=… on the command line (there are: {there})"
+            raise config_error(origin, key, why)
         try: file = read_config_file(self.search.find(group, entry.option, origin))
         except ConfigError as e:
             if not entry.optional or e.problems[0].origin != origin: raise
@@ -251,17 +247,14 @@ class _Walk:
         is_like = lambda k: k.split("@")[0].split("/")[-1] == group.split("/")[-1]
         others = sorted(filter(is_like, self.options))
         there = f" (there is {' and '.join(others)})" if others else ""
-        if entry.override:
-            why = (f"no list has '{key}', so there is nothing to override{there}; in an option's "
-                   "file write 'override /group', below '# @package _global_'")
-            raise config_error(entry.origin, key, why)
+        why = (f"no list has '{key}', so there is nothing to override{there}; in an option's "
+               "file write 'override /group', below '# @package _global_'")
+        if entry.override: raise config_error(entry.origin, key, why)
         if any(k.split("@")[0] == group for k in others):
             raise config_error(entry.origin, key, f"which one?{there}")
 
 
-def _joined(parts: list[list[Source]]) -> list[Source]:
-    "Of lists that were walked backwards."
-    return [src for part in reversed(parts) for src in part]
+def _joined(parts: list) -> list: return [src for part in reversed(parts) for src in part]
 
 
 def _is_hydras(entry: _Default | str, place: _Place) -> bool:

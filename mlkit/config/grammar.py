@@ -27,12 +27,6 @@ _PIECE = re.compile(r"""(?P<escaped>\\[\\()\[\]{}:=,\ \t])
     |(?P<blank>[ \t]+)
     |(?P<other>[^()\[\]{},])""", re.X | re.S)
 
-
-def _typed(word: str) -> Any:
-    "What an unquoted word means."
-    if word.lower() in _WORDS: return _WORDS[word.lower()]
-    return next((kind(word) for kind, form in _NUMBERS.items() if form.fullmatch(word)), word)
-
 # %% ../../nbs/config/02_grammar.ipynb #3560f9b0
 class _Reader:
     "Reads one value of Hydra's grammar; a `ValueError` says what is wrong with it."
@@ -79,7 +73,9 @@ class _Reader:
         while pieces and pieces[-1].lastgroup == "blank": pieces.pop()
         if not pieces: raise ValueError(f"a value is missing at {self.text[self.at:]!r}")
         text = "".join(m[0][1:] if m.lastgroup == "escaped" else m[0] for m in pieces)
-        return text if any(m.lastgroup == "escaped" for m in pieces) else _typed(text)
+        if any(m.lastgroup == "escaped" for m in pieces): return text
+        if text.lower() in _WORDS: return _WORDS[text.lower()]
+        return next((kind(text) for kind, form in _NUMBERS.items() if form.fullmatch(text)), text)
 
     def end(self):
         if self.peek(): raise ValueError(f"{self.text[self.at:]!r} is left over; quote the value")

@@ -7,7 +7,7 @@ __all__ = ['Override', 'parse_override', 'keys_of', 'is_reference', 'Draft']
 
 # %% ../../nbs/config/04_layers.ipynb #c6b2379f
 import copy, re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ..base.errors import did_you_mean
@@ -90,13 +90,11 @@ def _lookup(data, path: Keys) -> Any:
     return data
 
 # %% ../../nbs/config/04_layers.ipynb #79b907b5
+@dataclass
 class Draft:
     "A config under construction: plain data, and for each path the values that it was given."
-    def __init__(self,
-        data: dict | None = None,  # nested dicts and lists, the draft's own from now on
-        links: dict[Keys, list[Link]] | None = None,  # of each path, oldest first
-    ):
-        self.data, self.links = data or {}, links or {}
+    data: dict = field(default_factory=dict)  # nested dicts and lists, the draft's own
+    links: dict[Keys, list[Link]] = field(default_factory=dict)  # of each path, oldest first
 
     def merge(self, src: Source,  # its data is a mapping
         path: Keys = (),  # the part of both that is merged
@@ -144,8 +142,8 @@ class Draft:
     def _set(self, path: Keys, o: Override):
         old = _lookup(self.data, path)
         if o.op == "+" and old not in (None, "???") and not isinstance(o.value, (dict, list)):
-            raise o.error(f"there is a value already, {old!r}; "
-                          f"{o.key}=… changes it, ++{o.key}=… too")
+            way = f"{o.key}=… changes it, ++{o.key}=… too"
+            raise o.error(f"there is a value already, {old!r}; {way}")
         src = Source.of(o.value, o.origin).below(path, o.origin)
         if isinstance(o.value, dict) and isinstance(old, dict):
             if o.op == "": _check_keys(o, o.value, old)
@@ -165,13 +163,13 @@ class Draft:
         self._note(path, o.origin, items)
 
     def _delete(self, path: Keys, o: Override):
-        node, key = _lookup(self.data, path[:-1]), path[-1]
+        *above, key = path
+        node, n = _lookup(self.data, above), len(above)
         if o.value is not None and node[key] != o.value:
             raise o.error(f"not taken away: its value is {node[key]!r}, not {o.value!r}")
         del node[key]
         self._forget(path)
         if not isinstance(node, list): return
-        n = len(path) - 1
         later = [p for p in self.links if p[:n] == path[:n] and len(p) > n and p[n] > key]
         for p in sorted(later, key=lambda p: p[n]):
             self.links[(*p[:n], p[n] - 1, *p[n + 1:])] = self.links.pop(p)
@@ -190,17 +188,15 @@ class Draft:
         return [p for p in self.links if len(p) > len(path) and p[:len(path)] == path]
 
     def _forget(self, path: Keys):
-        for p in self._below(path): del self.links[p]
-        self.links.pop(path, None)
+        for p in [path, *self._below(path)]: self.links.pop(p, None)
 
     def _unfold(self, path: Keys):
         "Put a copy of a mapping in the place of a reference to it, with the links of its values."
-        found = mapping_behind(self.data, path)
-        if found is None: return
-        target, content = found
+        target, content = mapping_behind(self.data, path)
+        if content is None: return
         _lookup(self.data, path[:-1])[path[-1]] = content
         for p in [target, *self._below(target)]:
-            if p in self.links: self.links[(*path, *p[len(target):])] = list(self.links[p])
+            if p in self.links: self.links[(*path, *p[len(target):])] = [*self.links[p]]
 
 # %% ../../nbs/config/04_layers.ipynb #5d7f8c34
 def _no_such_key(o: Override, node, key) -> ConfigError:

@@ -18,14 +18,11 @@ from ..base.project import find_root, packaged_configs
 from ..base.text import Table, short
 from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
 from .defaults import choose
-from .files import ConfigFile, SearchPath, read_config_file, read_configs
 from .layers import Draft, Override, keys_of, parse_override
-from mlkit.config.node import (
-    Config, choices_of, links_of, links_of_all, origin_of, plain, project_of, same, search_of,
-    trust_of)
+from .node import About, Config, about, links_of, origin_of, plain, same
 from .origin import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
-from .yaml import Source
+from .yaml import ConfigFile, SearchPath, Source, read_config_file, read_configs
 
 # %% ../../nbs/config/09_load.ipynb #8e42295f
 def compose(config: str | Path | Mapping,  # a YAML file, or a dict
@@ -33,13 +30,12 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 ) -> Config:
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
     problems, files = Problems(), read_configs(config)
-    project = find_root(files[0].folder)
-    search = SearchPath.around([o.folder for o in files], project, packaged=False)
+    search = SearchPath((*(o.folder for o in files), find_root(files[0].folder) / "configs"))
     return _compose(files, search, problems.each(parse_override, overrides), problems)
 
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
-             problems: Problems, below: Iterable[Source] = (), trust: Iterable[str] = ()) -> Config:
+             problems: Problems, below: Iterable[Source] = (), trust: tuple = ()) -> Config:
     found = problems.each(lambda files: choose(files, changes, search, problems), [files])
     if not found: raise ConfigError(*problems)
     [(sources, values, choices)] = found
@@ -47,14 +43,14 @@ def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override
     for src in (*below, *sources): draft.merge(src)
     draft.data.pop("hydra", None)  # Hydra's own settings have no meaning here
     problems.each(draft.apply, values)
-    cfg = _config(draft, find_root(files[0].folder), trust, choices, search)
+    cfg = _config(draft, About(draft.links, find_root(files[0].folder), trust, choices, search))
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
 
 # %% ../../nbs/config/09_load.ipynb #50057308
-def _config(draft: Draft, *about: Any) -> Config:
+def _config(draft: Draft, about: About) -> Config:
     use_dotenv()
-    try: return Config(draft.data, draft.links, *about)
+    try: return Config(draft.data, about)
     except OmegaConfBaseException as e:
         found = [(p, _refusal(v)) for p, v in leaves(draft.data)]
         problems = [Problem(draft.links[p][-1].origin, show_keys(p), o) for p, o in found if o]
@@ -77,7 +73,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
     trust: Iterable[str] = (),  # packages and names for targets, besides `MLKIT_TRUST`
 ) -> Config:
     "Compose a config from all its layers. Raises ConfigError, one line a problem."
-    problems = Problems()
+    problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
     changes = problems.each(parse_override, overrides)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
     file, *below = files = read_configs(config)
@@ -97,24 +93,25 @@ def _without_chosen(file: ConfigFile, changes: list[Override], search: SearchPat
     draft = Draft()
     draft.merge(file.source)
     for o in changes:
-        if search.is_choice(o) and o.op != "~" and o.value is not None:
+        if search.is_choice(o.key, o.value) and o.op != "~" and o.value is not None:
             draft.drop(tuple(o.key.split("/")))
     origins = {path: links[-1].origin for path, links in draft.links.items()}
     return replace(file, source=Source(draft.data, origins))
 
 
-def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: Iterable[str]):
+def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
     "A copy of a composed config with some values changed."
-    draft = Draft(plain(cfg), links_of_all(cfg))
-    search = search_of(cfg) or SearchPath.around((), project_of(cfg))
+    known = about(cfg)
+    draft = Draft(plain(cfg), {path: list(o) for path, o in known.links.items()})
+    search = known.search or SearchPath.around((), known.project)
     def apply(o: Override):
-        if search.is_choice(o) and o.op != "~":
+        if search.is_choice(o.key, o.value) and o.op != "~":
             raise o.error(f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         draft.apply(o)
     problems.each(apply, changes)
     if problems: raise ConfigError(*problems)
-    trust = (*trust_of(cfg), *((trust,) if isinstance(trust, str) else trust))
-    return _config(draft, project_of(cfg), trust, choices_of(cfg), search)
+    known = replace(known, links=draft.links, trust=(*known.trust, *trust), search=search)
+    return _config(draft, known)
 
 # %% ../../nbs/config/09_load.ipynb #15117815
 class _Explanation(Table):

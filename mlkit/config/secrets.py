@@ -48,7 +48,7 @@ _MISSING = object()
 def _env(name, default=_MISSING, *, _root_):
     "`${oc.env:NAME,default}`: the process first, then the `.env` of the config's project."
     if name in os.environ: return os.environ[name]
-    own = "_project" in _root_.__dict__  # a plain DictConfig belongs to none
+    own = "_about" in _root_.__dict__  # a plain DictConfig belongs to no project
     entry = _dotenv(project_of(_root_)).get(name) if own else None
     if entry: return entry[0]
     if default is not _MISSING: return default if default is None else str(default)

@@ -8,23 +8,19 @@ __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_si
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import warnings
 from functools import partial
-from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities import apply_to_collection
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-from pytorch_lightning.trainer.connectors.logger_connector.result import (
-    _Metadata, _ResultCollection, _ResultMetric, _Sync)
+from pytorch_lightning.trainer.connectors.logger_connector import result
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from .randomness import order_state, rng_state, set_order_state, set_rng_state
+from .randomness import rng_state, set_rng_state
 
 # %% ../../nbs/fit/01_lightning.ipynb #2ffeeb36
 def _metric_states(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -32,14 +28,12 @@ def _metric_states(model: nn.Module) -> dict[str, dict[str, Any]]:
     found = {}
     for name, m in model.named_modules():
         if not isinstance(m, Metric): continue
-        states = {k: getattr(m, k) for k in m._defaults}
-        copies = apply_to_collection(states, Tensor, Tensor.clone)
-        found[name] = dict(updates=m._update_count, states=copies)
+        states = apply_to_collection(m.metric_state, Tensor, Tensor.clone)
+        found[name] = dict(updates=m.update_count, states=states)
     return found
 
 
 def _set_metric_states(model: nn.Module, states: Mapping[str, Mapping[str, Any]]):
-    "Put them back, on the device where each object is."
     for name, m in model.named_modules():
         if name not in states or not isinstance(m, Metric): continue
         for k, v in move_data_to_device(states[name]["states"], m.device).items(): setattr(m, k, v)
@@ -50,39 +44,60 @@ _LOG_ARGS = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_
              "add_dataloader_idx", "dataloader_idx", "metric_attribute")  # of `self.log`
 
 
-def _logged_state(results: Mapping[str, _ResultMetric]) -> dict[str, dict[str, Any]]:
+def _logged_state(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     "What Lightning has summed in this epoch for `self.log`, from a loop's `_results`."
-    found = {}
-    for key, m in results.items():
-        if not m.meta.on_epoch: continue  # nothing is summed
-        args = {k: getattr(m.meta, k) for k in _LOG_ARGS}
-        sync = {k: getattr(m.meta.sync, k) for k in ("_should", "rank_zero_only")}
-        values = {k: getattr(m, k) for k in m._defaults} if m.is_tensor else {}
-        reduce, updates = m.meta.reduce_fx.__name__, m._update_count
-        found[key] = dict(args=args, reduce=reduce, sync=sync, values=values, updates=updates)
-    return found
+    summed = {k: m for k, m in results.items() if m.meta.on_epoch}
+    return {key: dict(
+        args={k: getattr(m.meta, k) for k in _LOG_ARGS}, reduce=m.meta.reduce_fx.__name__,
+        sync={k: getattr(m.meta.sync, k) for k in ("_should", "rank_zero_only")},
+        values=m.metric_state if m.is_tensor else {}, updates=m.update_count,
+    ) for key, m in summed.items()}
 
 
-def _set_logged_state(trainer: Any, results: _ResultCollection, states: Mapping[str, Any]):
+def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str, Any]):
     "Make Lightning's entries again, in a loop's `_results`."
     device, model = trainer.strategy.root_device, trainer.lightning_module
     for key, o in move_data_to_device(states, device).items():
-        meta = _Metadata(**o["args"], reduce_fx=getattr(torch, o["reduce"]))
-        meta.sync = _Sync(fn=trainer.strategy.reduce, **o["sync"])
-        m = results[key] = _ResultMetric(meta, is_tensor=bool(o["values"])).to(device)
+        meta = result._Metadata(**o["args"], reduce_fx=getattr(torch, o["reduce"]))
+        meta.sync = result._Sync(fn=trainer.strategy.reduce, **o["sync"])
+        m = results[key] = result._ResultMetric(meta, is_tensor=bool(o["values"])).to(device)
         for k, v in o["values"].items(): setattr(m, k, v)
         if not o["values"]: m.value = model.get_submodule(o["args"]["metric_attribute"])
         m._update_count = o["updates"]
+
+# %% ../../nbs/fit/01_lightning.ipynb #82df9cfb
+def _order_state(loaders: Iterable) -> list[dict[str, Any]]:
+    "What the order of batches depends on besides the global generators."
+    found = []
+    for o in _sources(loaders):
+        own, epoch = getattr(o, "generator", None), getattr(o, "epoch", None)
+        found.append(dict(generator=own.get_state() if isinstance(own, torch.Generator) else None,
+                          epoch=epoch if isinstance(epoch, int) else None))
+    return found
+
+
+def _set_order_state(loaders: Iterable, states: Iterable[Mapping[str, Any]]):
+    for o, state in zip(_sources(loaders), states):
+        if state["generator"] is not None: o.generator.set_state(state["generator"])
+        if state["epoch"] is not None and hasattr(o, "set_epoch"): o.set_epoch(state["epoch"])
+
+
+def _sources(loaders: Iterable) -> Iterator[Any]:
+    "The loaders, and the samplers that they draw from, always in the same sequence."
+    for loader in loaders:
+        of = lambda o: [getattr(o, k, None) for k in ("sampler", "batch_sampler")]
+        sampler, batches = of(loader)
+        yield from (o for o in (loader, sampler, batches, *of(batches)) if o is not None)
 
 # %% ../../nbs/fit/01_lightning.ipynb #be24c4e6
 def _batch_state(trainer: Any) -> dict[str, Any]:
     "What the coming batches depend on: the generators and the order."
     return dict(rng=rng_state(trainer.strategy.root_device),
-                order=order_state(trainer.fit_loop._combined_loader.flattened))
+                order=_order_state(trainer.fit_loop._combined_loader.flattened))
 
 
 def _set_batch_state(trainer: Any, state: Mapping[str, Any]):
-    set_order_state(trainer.fit_loop._combined_loader.flattened, state["order"])
+    _set_order_state(trainer.fit_loop._combined_loader.flattened, state["order"])
     set_rng_state(state["rng"], trainer.strategy.root_device)
 
 
@@ -101,15 +116,6 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
     _set_logged_state(trainer, loop._results, state["logged"])
     loop.val_loop._seen_batches_per_dataloader.update(state["validated"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
-
-
-def _of_all_processes(here: Any) -> list:
-    "One object of each process."
-    n = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    if n == 1: return [here]
-    every = [None] * n
-    dist.all_gather_object(every, here)
-    return every
 
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
 class ResumePoints:
@@ -142,8 +148,10 @@ class ResumePoints:
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         here = dict(now=_batch_state(trainer), began=self._began if within_epoch else None,
                     sums=_epoch_state(trainer) if within_epoch else None)
+        processes = [here] * trainer.world_size
+        if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
         logged = trainer._logger_connector._callback_metrics
-        return dict(version=1, within_epoch=within_epoch, processes=_of_all_processes(here),
+        return dict(version=1, within_epoch=within_epoch, processes=processes,
                     batch=loop.batch_progress.current.ready if within_epoch else 0,
                     metrics={k: v for k, v in logged.items() if isinstance(v, Tensor)},
                     accumulate=trainer.accumulate_grad_batches, stopping=trainer.should_stop,
@@ -172,7 +180,7 @@ class ResumePoints:
             self._began = mine["began"]
             _set_batch_state(self.trainer, mine["began"])
         if self.trainer.current_epoch:  # the first epoch's loaders were started as they were before
-            _warn_of_lasting_workers(fit._combined_loader.flattened)
+            for o in fit._combined_loader.flattened: _warn_of_lasting_workers(o)
             iter(fetcher)
         for _ in range(restored["batch"]): next(fetcher)
         fetcher.fetched -= restored["batch"]  # Lightning adds it
@@ -192,17 +200,16 @@ class ResumePoints:
         self.epoch_over()
 
 
-def _warn_of_lasting_workers(loaders: Iterable):
-    lasting = [o for o in loaders if getattr(o, "persistent_workers", False)]
-    if any(getattr(o, "num_workers", 0) for o in lasting):
+def _warn_of_lasting_workers(loader: Any):
+    if getattr(loader, "persistent_workers", False) and getattr(loader, "num_workers", 0):
         warnings.warn("a loader has persistent_workers: if they augment at random, what they draw "
                       "from now on is not what it would have been", stacklevel=2)
 
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting
-                    folder: str | Path):  # the run's
+                    folder: str):  # the run's
     "Let `trainer.default_root_dir`, where callbacks write, be this folder."
-    setattr(trainer, "_default_root_dir", str(folder))
+    setattr(trainer, "_default_root_dir", folder)
 
 
 def starts_script_again(trainer: pl.Trainer,  # of any strategy
@@ -219,7 +226,7 @@ def requeue_signal(trainer: pl.Trainer,  # on any cluster
     return cluster.requeue_signal if queued else None
 
 # %% ../../nbs/fit/01_lightning.ipynb #5c0fe1a2
-def open_wandb(logger: WandbLogger,  # Lightning's, not opened yet
+def open_wandb(logger: Any,  # Lightning's WandbLogger, not opened yet
                ) -> Any:  # the `wandb.Run`
     "Open W&B's run, without a warning about `anonymous`."
     logger._wandb_init.pop("anonymous", None)

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ..base.errors import UserError, one_line
 from ..base.walk import Keys
-from ..config.node import Config, problem, project_of, trust_of
+from ..config.node import Config, about, problem, project_of
 from ..config.origin import ConfigError
 from .fits import convert, wanted
 from .locate import locate
@@ -52,7 +52,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
     partial = parts.pop("_partial_", False)
     try:
-        obj = locate(target, project_of(cfg), trust_of(cfg))
+        obj = locate(target, project_of(cfg), about(cfg).trust)
         if "cdata" in parts:
             why = "cdata is an address in memory; a config may not give one"
             raise TargetError(f"{target}: {why}")

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from ..base.text import Table, short
 from ..base.walk import show_keys, walk
 from ..config.load import load_config
-from ..config.node import Config, choices_of, project_of, search_of, trust_of
+from ..config.node import Config, about, project_of
 from .fits import type_name
 from .signature import outline, signature
 from .trust import TargetError
@@ -23,8 +23,8 @@ from .trust import TargetError
 # %% ../../nbs/parts/07_describe.ipynb #abdce859
 def _groups_table(cfg: Config) -> Table:
     "The groups that a config can choose from, with a star at what it has chosen."
-    search, chosen = search_of(cfg), {}
-    for key, option in choices_of(cfg).items():
+    search, chosen = about(cfg).search, {}
+    for key, option in about(cfg).choices.items():
         taken = option if isinstance(option, list) else [str(option)]
         chosen.setdefault(key.split("@")[0], set()).update(taken)
     def star(group, option): return f"{option}{'*' if option in chosen.get(group, ()) else ''}"
@@ -71,7 +71,7 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
 ) -> str:                                   # what `mlkit_train --help CFG` prints
     "A config's groups and targets, as text. Raises ConfigError if it cannot be loaded."
     cfg = load_config(config, *overrides)
-    root, trust = project_of(cfg), trust_of(cfg)
+    root, trust = project_of(cfg), about(cfg).trust
     groups = _groups_table(cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
@@ -82,8 +82,8 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
         except TargetError as e:
             parts.append(f"{head}\n  {e}")
             continue
-        about, table = _first_sentence(obj), _arguments_table(node, obj)
-        head += f": {about}" if about else ""
+        summary, table = _first_sentence(obj), _arguments_table(node, obj)
+        head += f": {summary}" if summary else ""
         parts.append(f"{head}\n{_indented(table)}" if table else head)
     return "\n\n".join(parts)
 
