@@ -43,8 +43,9 @@ def imports_only(cell) -> bool:
 
 def keep_source(cell):
     "Keep the source of an exported cell on its page, unless it is a cell of imports alone."
-    if cell.cell_type != "code" or "export" not in cell.directives_ or imports_only(cell): return
-    cell.directives_["exports"] = cell.directives_.pop("export")
+    if cell.cell_type != "code" or imports_only(cell): return
+    for word in cell.directives_.keys() & {"export", "exporti"}:
+        cell.directives_["exports"] = cell.directives_.pop(word)
 
 
 class RunExports(exec_show_docs):

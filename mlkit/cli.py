@@ -139,9 +139,9 @@ def _describe(words: list[str]):
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
-    from mlkit.completion import SCRIPTS, complete_for
-    if shell not in SCRIPTS: return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
-    print(SCRIPTS[shell] if flag == "--completion" else complete_for(shell, line), end="")
+    from mlkit.completion import SHELLS, complete_for, script_for
+    if shell not in SHELLS: return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
+    print(script_for(shell) if flag == "--completion" else complete_for(shell, line), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):

@@ -22,7 +22,7 @@ from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import installed, log_best, log_pictures, log_table
 from .parts.check import check
-from .parts.run_parts import blamed_on, build_parts, quiet_lightning
+from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run
 from .run.history import list_runs
 from .run.log import recording

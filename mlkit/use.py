@@ -21,9 +21,8 @@ from .config.node import Config
 from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
-from .parts.build import build
+from .parts.build import blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
-from .parts.run_parts import blamed_on, make_trainer, quiet_lightning
 from .run.folder import Run
 from .run.history import find_run
 

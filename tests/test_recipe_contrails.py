@@ -117,7 +117,8 @@ def test_contrails_drift_with_the_wind_through_the_frames():
 
 
 def test_making_that_is_killed_leaves_nothing_half(tmp_path, root):
-    code = f"from mlkit.recipes.contrails import *; write_records({str(tmp_path / 'sky')!r}, 60)"
+    code = ("from mlkit.recipes.contrails import write_records; "
+            f"write_records({str(tmp_path / 'sky')!r}, 60)")
     maker = subprocess.Popen([sys.executable, "-c", code], cwd=root)
     try:
         while not list(tmp_path.rglob("band_*.npy")):

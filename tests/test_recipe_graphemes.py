@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_pictures(small, tmp_path):
 
 
 def test_a_kill_leaves_no_half_folder(tmp_path):
-    code = ("from mlkit.recipes.graphemes import *; print('go', flush=True); "
+    code = ("from mlkit.recipes.graphemes import write_sample; print('go', flush=True); "
             f"write_sample({str(tmp_path / 'data')!r}, 3000)")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     process.stdout.readline()

@@ -24,8 +24,7 @@ from mlkit.config.load import load_config
 from mlkit.config.origin import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.locate import locate, register
-from mlkit.parts.outline import outline
-from mlkit.parts.signature import produces, signature
+from mlkit.parts.signature import outline, produces, signature
 from mlkit.parts.trust import TargetError, Trust, Untrusted, homes
 from notebooks import without_recipes
 
@@ -181,7 +180,7 @@ SETUP = """
 import functools, json, operator, os, sys, warnings
 from pathlib import Path
 import torch, pandas, yaml, numpy, pdb, runpy, shutil, pytorch_lightning, torchmetrics
-from mlkit.parts.outline import outline
+from mlkit.parts.signature import outline
 from mlkit.parts.locate import locate, register
 from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
@@ -840,8 +839,7 @@ mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
 ORACLE = """
 import json, inspect, re, sys
 import torch
-from mlkit.parts.outline import outline
-from mlkit.parts.signature import produces, signature
+from mlkit.parts.signature import outline, produces, signature
 from mlkit.parts.locate import locate
 from mlkit.parts.trust import TargetError
 def told(o):
@@ -897,7 +895,7 @@ def test_outlines_and_real_classes_are_kin():
     python("""
 import sys, torch
 from torch import nn
-from mlkit.parts.outline import outline
+from mlkit.parts.signature import outline
 model, base = outline("mlkit.model.lit.LitModel"), outline("pytorch_lightning.LightningModule")
 assert issubclass(model, base) and issubclass(model, nn.Module) and not issubclass(base, model)
 assert issubclass(outline("mlkit.model.nets.ConvNet"), nn.Module) and not issubclass(nn.Linear, \
@@ -921,7 +919,7 @@ def test_outlines_refuse_and_err_as_locate_does():
                 "pytorch_lightning.callbacks", "mlkit.model.lit.LitModel.nope", "mlkit.model."]
     done = python("""
 import json, sys
-from mlkit.parts.outline import outline
+from mlkit.parts.signature import outline
 from mlkit.parts.locate import locate
 from mlkit.parts.trust import TargetError
 def said(f, target):
@@ -938,8 +936,7 @@ said(locate, target))
 def test_outlines_are_made_once_by_many_threads():
     python("""
 import sys, threading, torch
-from mlkit.parts.outline import outline
-from mlkit.parts.signature import signature
+from mlkit.parts.signature import outline, signature
 got = []
 def work(): got.append([(o := outline(n)) and signature(o) and o for n in \
 ("mlkit.model.lit.LitModel", "pytorch_lightning.Trainer", "mlkit.fit.progress.Progress")])

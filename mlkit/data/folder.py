@@ -9,10 +9,11 @@ __all__ = ['ImageFolder']
 import hashlib, json, os, zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterable, Literal
+from typing import Annotated, Any, Iterable, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
 from tqdm import tqdm
@@ -100,9 +101,9 @@ class ImageFolder(ImageData):
         root: str,  # holds train/<class>/*.png|jpg|jpeg, maybe val/ and test/; or the classes
         size: tuple[int, int] = (64, 64),   # (H, W) that every image is resized to
         mode: Literal["L", "RGB"] = "RGB",  # grey or colour
-        batch_size: int = 64,         # images in a batch
+        batch_size: Annotated[int, Gt(0)] = 64,  # images in a batch
         val_size: float | int = 0.1,  # held out of train for val, and for test, without a folder
-        num_workers: int = 0,         # processes that decode
+        num_workers: Annotated[int, Ge(0)] = 0,  # processes that decode
         cache: bool | str = False,    # keep decoded pixels: in ~/.cache/mlkit, or in this folder
         mean: float | tuple[float, float, float] = 0.5,  # of pixels from 0 to 1, of each channel
         std: float | tuple[float, float, float] = 0.5,   # likewise

@@ -9,10 +9,11 @@ __all__ = ['datasets', 'MNIST']
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
 from ..base.errors import UserError
@@ -22,7 +23,7 @@ from .download import fetch
 from .images import IDX_FILES, SAMPLES, read_idx_pair
 from .loader import held_out, stratified_split
 
-_targets_ = True  # a config may name what is defined here
+_targets_ = ("MNIST",)  # a config may name this
 
 # %% ../../nbs/data/05_mnist.ipynb #0e61254c
 @cache
@@ -38,7 +39,7 @@ class MNIST(ImageData):
     def __init__(self, name: Literal["mnist", "fashion_mnist"] = "mnist",  # digits or clothes
         source: Literal["sample", "full"] = "sample",  # 6,000 + 1,000 images, or 60,000 + 10,000
         root: str | None = None,       # folder of the full set's files; None: ~/.cache/mlkit/<name>
-        batch_size: int = 128,         # images in a batch
+        batch_size: Annotated[int, Gt(0)] = 128,  # images in a batch
         val_size: float | int = 0.1,   # of the training images: a share, or a number
         seed: int = 0,                 # of the validation split and the shuffling
         mirrors: list[str] | None = None,  # base URLs for missing files; None: the public ones

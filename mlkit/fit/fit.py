@@ -30,7 +30,6 @@ from .job import Job
 from .lightning import set_root_folder, starts_script_again
 from .progress import stage_order
 from .trackers import Tracker, attach, finish, log_config
-from ..parts.run_parts import fingerprint
 from ..run.folder import Run
 
 # %% ../../nbs/fit/07_fit.ipynb #30559f6e
@@ -112,7 +111,8 @@ def _note(job: Job):
     run, device = job.run, job.parts.trainer.strategy.root_device
     machine = dict(cpu=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads())
     if device.type == "cuda": machine["gpu"] = torch.cuda.get_device_name(device)
-    found = dict(device=str(device), machine=machine, data=fingerprint(data))
+    fingerprint = getattr(data, "fingerprint", lambda: None)
+    found = dict(device=str(device), machine=machine, data=fingerprint())
     changed = [k for k, v in found.items() if job.resumed and run.info.get(k, v) != v]
     what = ", ".join(changed)
     if what: say(run, f"{run.id}: another {what} than when it started: the result may differ")

@@ -19,7 +19,7 @@ from ..base.errors import UserError
 from ..base.files import atomic
 from ..base.project import show_path
 from ..config.node import Config
-from ..parts.run_parts import Parts
+from ..parts.build import Parts
 from ..run.folder import Run, config_text
 
 # %% ../../nbs/fit/02_job.ipynb #24b92b1d

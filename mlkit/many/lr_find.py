@@ -21,9 +21,8 @@ from ..base.plot import COLORS, new_figure
 from ..config.node import Config
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
-from ..parts.build import build
+from ..parts.build import blamed_on, build, make_trainer, quiet_lightning
 from ..parts.check import check
-from ..parts.run_parts import blamed_on, make_trainer, quiet_lightning
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
 class _NoSuggestion(ValueError): "Why a curve allows none."

@@ -193,7 +193,7 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
 
 
 def _check_devices(trial: Trial):
-    from mlkit.parts.run_parts import make_trainer  # torch waits until all configs are checked
+    from mlkit.parts.build import make_trainer  # torch waits until all configs are checked
     trainer = make_trainer(trial.cfg, [])
     if trainer.world_size == 1 and not trainer.strategy.launcher: return
     says = "a sweep trains all in this process, and several devices want one each: use one device"

@@ -23,8 +23,7 @@ def _walk(target: str, trust: Trust):
     "The object at the end of a dotted path."
     done, *rest = target.split(".")
     if trust.may_import(done): obj = _import(done, target)
-    elif not _is_module(done):
-        raise TargetError(f"{target}: there is no module '{done}'; is it installed?")
+    elif not _is_module(done): raise TargetError(f"{target}: {_not_there(done)}")
     elif done not in sys.modules: raise Untrusted(target, target)
     else: obj = sys.modules[done]
     for name in rest:
@@ -34,20 +33,17 @@ def _walk(target: str, trust: Trust):
         if found is _MISSING and not trust.may_import(module): raise Untrusted(target, target)
         if found is _MISSING and is_module: found = _late(obj, f"{module}.{name}", target, trust)
         if found is _MISSING:
-            raise TargetError(f"{done} has no '{name}'{did_you_mean(name, _names_in(obj))}")
+            below = pkgutil.iter_modules(getattr(obj, "__path__", ()))
+            near = did_you_mean(name, [*dir(obj), *(o.name for o in below)])
+            raise TargetError(f"{done} has no '{name}'{near}")
         obj, done = found, f"{done}.{name}"
     return obj
-
-
-def _names_in(obj) -> list[str]:
-    return [*dir(obj), *(o.name for o in pkgutil.iter_modules(getattr(obj, "__path__", ())))]
 
 
 def _late(module: ModuleType, below: str, target: str, trust: Trust):
     "What a module has only when asked: a name that its `__getattr__` gives, or a submodule."
     try: found = getattr(module, below.rpartition(".")[2], _MISSING)
-    except Exception as e:
-        raise TargetError(f"{target}: importing {below} failed: {one_line(e)}") from e
+    except Exception as e: raise _failed(target, below, e) from e
     if found is not _MISSING or not _is_module(below): return found
     if not trust.may_import(below): raise Untrusted(target, target)
     return _import(below, target)
@@ -61,17 +57,20 @@ def _is_module(name: str) -> bool:
 def _import(module: str, target: str):
     try: return importlib.import_module(module)
     except ModuleNotFoundError as e:
-        if e.name == module:
-            why = f"there is no module '{module}'; is it installed?"
-            raise TargetError(f"{target}: {why}") from None
+        if e.name == module: raise TargetError(f"{target}: {_not_there(module)}") from None
         why = f"{module} needs the module '{e.name}', which is not installed"
         raise TargetError(f"{target}: {why}") from e
-    except Exception as e:  # a module may fail in any way while it is imported
-        raise TargetError(f"{target}: importing {module} failed: {one_line(e)}") from e
+    except Exception as e: raise _failed(target, module, e) from e  # a module may fail in any way
+
+
+def _not_there(module: str) -> str: return f"there is no module '{module}'; is it installed?"
+
+
+def _failed(target: str, module: str, e: Exception) -> TargetError:
+    return TargetError(f"{target}: importing {module} failed: {one_line(e)}")
 
 # %% ../../nbs/parts/01_locate.ipynb #18f30fe6
-def locate(
-    target: str,                # 'torch.nn.Linear', or a name given to `register`
+def locate(target: str,         # 'torch.nn.Linear', or a name given to `register`
     root: Path | None = None,   # the project, whose packages are found and trusted
     trust: Iterable[str] = (),  # packages and dotted names to trust, with those of MLKIT_TRUST
 ) -> Any:                       # the class or function
@@ -82,28 +81,22 @@ def locate(
     if dunder := next((o for o in rest if re.fullmatch(r"__\w*__", o)), None):
         raise TargetError(f"{target}: a target may not lead through {dunder}")
     if not allowed.may_name(target): raise Untrusted(target, target)
-    if allowed.root: _extend_path(allowed.root)
+    for folder in (allowed.root, allowed.root / "src") if allowed.root else ():
+        if str(folder) not in sys.path and folder.is_dir(): sys.path.append(str(folder))
     obj = _walk(target, allowed) if rest else _registered(target, allowed)
     if not callable(obj):
         raise TargetError(f"{target} is a {type(obj).__name__}, which cannot be called")
     allowed.require(target, obj)
     return obj
 
-
-def _extend_path(root: Path):
-    "Let Python find the packages of a project."
-    for folder in (root, root / "src"):
-        if str(folder) not in sys.path and folder.is_dir(): sys.path.append(str(folder))
-
 # %% ../../nbs/parts/01_locate.ipynb #0deca59d
 _registry: dict[str, Any] = {}
 
 
-def register(
-    obj: Callable | None = None,  # a class or function; without one, the decorator is given
+def register(obj: Callable | None = None,  # a class or function; without one, gives the decorator
     *,
-    name: str | None = None,      # another name than its own
-) -> Any:                         # `obj` itself
+    name: str | None = None,               # another name than its own
+) -> Any:                                  # `obj` itself
     "Decorate a class or function so that its name, without a dot, is a target."
     if obj is None: return functools.partial(register, name=name)
     _registry[name or obj.__name__] = obj

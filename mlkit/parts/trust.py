@@ -7,15 +7,17 @@ __all__ = ['member', 'homes', 'TargetError', 'Untrusted', 'Trust']
 
 # %% ../../nbs/parts/00_trust.ipynb #ef066619
 import functools, importlib.util, inspect, os, re, sys, types
+from importlib.resources import files
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Iterable, Iterator, Mapping
 
+import yaml
+
 from ..base.errors import UserError
 
 # %% ../../nbs/parts/00_trust.ipynb #29115321
-def member(
-    obj: Any,             # a module or class; anything else has no members
+def member(obj: Any,      # a module or class; anything else has no members
     name: str,            # without a dot
     default: Any = None,  # what is given where there is no such name
 ) -> Any:                 # class and static methods as `obj.name` gives them
@@ -79,8 +81,7 @@ def _passed_to(obj) -> list:
     return [o for o in (*made, type(obj), *obj.__bases__) if o not in (type, object)]
 
 # %% ../../nbs/parts/00_trust.ipynb #9ed2b047
-def homes(
-    obj: Any,  # what a target names
+def homes(obj: Any,  # what a target names
     _seen: tuple = (),
 ) -> Iterator[str]:  # '' for code whose place cannot be known
     "The dotted names of the code that calling an object would run."
@@ -89,34 +90,13 @@ def homes(
     for o in parts: yield from homes(o, (*_seen, obj))
 
 # %% ../../nbs/parts/00_trust.ipynb #9be7122b
-_OPEN = {package: parts.split() for package, parts in {
-    "torch": """nn optim utils.data.dataloader utils.data.dataset utils.data.sampler
-        utils.data.distributed utils.data._utils utils.data.datapipes.datapipe
-        utils.data.datapipes._decorator utils.checkpoint.checkpoint distributions linalg fft special
-        amp cuda.amp signal nested masked sparse functional random autograd.grad_mode
-        profiler.profiler.schedule distributed.fsdp.api distributed.fsdp.wrap
-        distributed.algorithms.ddp_comm_hooks _VariableFunctionsClass _C._nn _C._linalg _C._fft
-        _C._special _C._nested _C._sparse _C.Generator _lobpcg _lowrank _compile.manual_seed
-        device dtype finfo iinfo layout memory_format qscheme Size Tensor BFloat16Tensor BoolTensor
-        ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
-        ShortTensor""",
-    "torchvision": "datasets io models ops transforms tv_tensors",
-    "torchmetrics": """aggregation audio classification clustering collections detection functional
-        image metric multimodal nominal regression retrieval segmentation shape text video
-        wrappers""",
-    "timm": "data.mixup layers loss models optim scheduler",
-    "pytorch_lightning": """accelerators callbacks core.datamodule core.module demos.boring_classes
-        loggers plugins profilers strategies trainer.trainer tuner utilities.combined_loader""",
-    "lightning_fabric": "accelerators loggers plugins strategies utilities.seed",
-    "mlkit": "",  # its modules say so themselves, see `_targets_`
-}.items()}
-_OPEN["lightning"] = [f"pytorch.{o}" for o in _OPEN["pytorch_lightning"]]
-_OPEN["lightning"] += [f"fabric.{o}" for o in _OPEN["lightning_fabric"]]
-_CLOSED = """torch._VariableFunctionsClass.from_file torch.nn.attention.flex_attention torch.nn.cpp
-    torchvision.datasets.utils torchvision.datasets.lsun torchvision.models.feature_extraction
-    timm.models._hub timm.models._helpers
-    lightning_fabric.accelerators.registry lightning_fabric.plugins.collectives
-    lightning.fabric.accelerators.registry lightning.fabric.plugins.collectives""".split()
+@functools.cache
+def _table(name: str) -> dict[str, list[str]]:
+    "The parts of each library that are `open`, or those within them that are `closed`."
+    text = files("mlkit").joinpath("parts/trust.yaml").read_text(encoding="utf-8")
+    return {package: words.split() for package, words in yaml.safe_load(text)[name].items()}
+
+
 _VERBS = re.compile("(load|resume|save|write|dump|fetch|download|extract|export|import|exec|eval"
                     "|compile|launch)(_|$)")
 
@@ -140,9 +120,8 @@ def _places(module: str) -> list[Path]:
     try: spec: Any = importlib.util.find_spec(module)
     except (ImportError, ValueError): return []
     if not spec: return []
-    folders = spec.submodule_search_locations or ()
-    found = [spec.origin] if spec.has_location else [f"{o}/?" for o in folders]
-    return [Path(o).resolve() for o in found]
+    found = [f"{o}/?" for o in spec.submodule_search_locations or ()]
+    return [Path(o).resolve() for o in ([spec.origin] if spec.has_location else found)]
 
 
 def _lies_in(place: Path, root: Path) -> bool:
@@ -166,10 +145,10 @@ class Untrusted(TargetError):
     ):
         package = home.partition(".")[0]
         name = target if package in ("", target.partition(".")[0]) else home
-        what = target if name == target else f"{target} is {home}"
-        link = ":" if name == target else ", and"
+        what, link = (target, ":") if name == target else (f"{target} is {home}", ", and")
         why = f"{what}{link} {package} is not a trusted package"
-        if package in _OPEN: why = f"{what}: not among the parts of {package} that a config may use"
+        if package in _table("open"):
+            why = f"{what}: not among the parts of {package} that a config may use"
         if not home: why = f"{what}: it cannot be known where its code is defined"
         way = f'if you trust it, set MLKIT_TRUST={name} or pass trust=["{name}"]'
         super().__init__(f"{why}; {way}")
@@ -187,39 +166,38 @@ class Trust:
         self._run = root if root and (root / "run.json").exists() else None
         self.root = None if self._run else root
 
-    def may_name(self,
-        target: str,  # a dotted path
-    ) -> bool:        # a library's private names and telling verbs may not be named
+    def may_name(self, target: str,  # a dotted path
+    ) -> bool:  # a library's private names and telling verbs may not be named
         "May a path be followed, as it stands?"
         package, *rest = target.split(".")
-        if package not in _OPEN or not rest or target in self.named: return True
+        if package not in _table("open") or not rest or target in self.named: return True
         return not (_VERBS.match(rest[-1]) or any(o.startswith("_") for o in rest))
 
-    def may_import(self,
-        module: str,  # dotted
-    ) -> bool:        # asked before it is imported, which would run it
+    def may_import(self, module: str,  # dotted
+    ) -> bool:  # asked before it is imported, which would run it
         "May this module be imported?"
         package, _, part = module.partition(".")
         if _within(module, self.named) or any(_within(o, [module]) for o in self.named): return True
-        if package not in _OPEN: return package == "__main__" or self._owns(module)
+        places = _table("open").get(package)
+        if places is None: return package == "__main__" or self._owns(module)
         if self._run and any(self._run in o.parents for o in _places(package)): return False
         if not part or package == "mlkit": return True
-        return any(_within(part, [o]) or _within(o, [part]) for o in _OPEN[package])
+        return any(_within(part, [o]) or _within(o, [part]) for o in places)
 
-    def may_call(self,
-        home: str,                     # where code is defined, dotted
+    def may_call(self, home: str,      # where code is defined, dotted
         names: Mapping | None = None,  # those of its module, where that is not imported
-    ) -> bool:                         # of all code that a call would run, see `homes`
+    ) -> bool:  # of all code that a call would run, see `homes`
         "May the code that is defined here be called?"
         package, _, part = home.partition(".")
         if package == "__main__":  # python -m mlkit.cli
             known_as = getattr(getattr(sys.modules[package], "__spec__", None), "name", package)
             return known_as == package or self.may_call(known_as + home.removeprefix(package))
-        if package in _OPEN:
+        if package in _table("open"):
             if home in self.named: return True
-            if _within(home, _CLOSED) or _VERBS.match(home.rpartition(".")[2]): return False
+            closed = _table("closed").get(package, ())
+            if _within(part, closed) or _VERBS.match(home.rpartition(".")[2]): return False
             if package == "mlkit": return _is_marked(home, names)
-            return _within(part, _OPEN[package])
+            return _within(part, _table("open")[package])
         if _within(home, self.named): return True
         while home and home not in sys.modules: home = home.rpartition(".")[0]
         return self._owns(home)
@@ -241,7 +219,7 @@ class Trust:
         is_function = inspect.isfunction(obj) or inspect.ismethoddescriptor(obj)
         is_loose = is_function and re.fullmatch(r"\w+(\.\w+)+", getattr(obj, "__qualname__", ""))
         for home in found:
-            is_method = is_loose and home.partition(".")[0] in _OPEN  # without its object
+            is_method = is_loose and home.partition(".")[0] in _table("open")  # without its object
             if is_method or not self.may_call(home): raise Untrusted(target, home)
         is_entered = "." not in target or self.may_import(target.partition(".")[0])
         if not is_entered and not all(_within(o, self.named) for o in found):

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_roc
 
 from ..base.errors import UserError
 from ..base.files import atomic_folder
+from ..base.plot import PALETTE, new_figure
 from ..data.folder import ImageFolder
 from ..data.images import IDX_FILES, SAMPLES, read_idx_pair
 from ..data.mnist import datasets
@@ -92,19 +93,18 @@ def plot_roc(
     target: Tensor,       # (N,) 0 or 1, both of them there
 ):                        # a matplotlib `Figure`
     "The ROC curve and its upper left corner; the dot is the threshold 0.5."
-    import matplotlib.pyplot as plt
     others, threes = binary_roc(probability, target)[:2]
     dot = [(probability > 0.5)[target == number].float().mean() for number in (0, 1)]
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained")
+    figure = new_figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for ax in axes:
-        ax.plot(others, threes, color="#0072B2", label="this model")
+        ax.plot(others, threes, color=PALETTE[0], label="this model")
         ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="a coin")
-        ax.plot(*dot, "o", color="#E69F00", markeredgecolor="black", label="threshold 0.5")
+        ax.plot(*dot, "o", color=PALETTE[4], markeredgecolor="black", label="threshold 0.5")
         ax.set(xlabel="other digits called 3", ylabel="threes called 3")
     axes[0].legend(loc="lower right")
     axes[1].set(xlim=(-0.002, 0.1), ylim=(0.8, 1.005), title="the corner")
     axes[0].set_title(f"area under the curve {binary_auroc(probability, target):.4f}")
-    plt.close(figure)
     return figure
 
 # %% ../../nbs/recipes/three_or_not.ipynb #7ebe0eea

@@ -1,0 +1,5 @@
+_mlkit_train() {
+    local IFS=$'\n'
+    COMPREPLY=($(mlkit_train --complete bash "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+}
+complete -o nospace -o bashdefault -o default -F _mlkit_train mlkit_train
