@@ -10,13 +10,13 @@ import argparse, json, os, signal, sys, textwrap, threading, traceback
 from typing import Callable, Sequence
 
 # %% ../nbs/cli.ipynb #2bac15f0
-def _run(command: Callable[[], int | None]) -> int:
+def _run(command: Callable[..., int | None], *args) -> int:
     "Call a command and turn its exceptions into exit codes."
     from mlkit.base.errors import Interrupted, TrainingFailed, UserError
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if main else None
     try:
-        code = command() or 0
+        code = command(*args) or 0
         sys.stdout.flush()
         return code
     except TrainingFailed: return 1  # `recording` has said why
@@ -48,17 +48,16 @@ def _say(message, code: int) -> int:
     return code
 
 # %% ../nbs/cli.ipynb #a2294c5e
-def _parser(name: str, what: str, examples: str) -> argparse.ArgumentParser:
-    lines = textwrap.indent(textwrap.dedent(examples), "  ")
-    return argparse.ArgumentParser(name, description=what, epilog="examples:\n" + lines,
+def _parser(command: Callable, examples: str) -> argparse.ArgumentParser:
+    examples = "examples:\n" + textwrap.indent(textwrap.dedent(examples), "  ")
+    return argparse.ArgumentParser(command.__name__, description=command.__doc__, epilog=examples,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
 
 # %% ../nbs/cli.ipynb #7d9ead47
-def mlkit_train(
-    argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Train what a config describes, or show it."
-    p = _parser("mlkit_train", "Train what a config describes.", """\
+    "Train what a config describes."
+    p = _parser(mlkit_train, """\
         mlkit_train configs/mnist.yaml                         train
         mlkit_train configs/mnist.yaml trainer.max_epochs=1    change a value
         mlkit_train configs/mnist.yaml optimizer=sgd           pick another option of a group
@@ -79,10 +78,10 @@ def mlkit_train(
     add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] in (["--completion"], ["--complete"]): return _run(lambda: _complete(*argv))
+    if argv[:1] in (["--completion"], ["--complete"]): return _run(_complete, *argv)
     words = [o for o in argv if o not in ("-h", "--help")]
     if len(words) < len(argv) and any(not o.startswith("-") for o in words):
-        return _run(lambda: _describe(words))
+        return _run(_describe, words)
     args = p.parse_intermixed_args(argv)
     for flag in ("print", "explain", "resume"):
         if args.multirun and getattr(args, flag) not in (None, False):
@@ -90,7 +89,7 @@ def mlkit_train(
     if args.resume is not None: _tell_apart(args)
     shows = args.print or args.check or args.explain is not None
     if not args.config and (shows or not args.resume): p.error("which config? give CFG")
-    return _run(lambda: _train(args))
+    return _run(_train, args)
 
 
 def _tell_apart(args: argparse.Namespace):
@@ -122,14 +121,13 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], check: bool) -> int | None:
-    "It has gone well if all of its runs have."
     from mlkit.base.project import show_path
     from mlkit.many.sweep import grid, load_trials
     if check: return print(f"no problems in {len(load_trials(*what))} combinations")
     sweep = grid(*what)
     print("", sweep, sep="\n")
     if sweep.file: print(f"\ntable: {show_path(sweep.file)}")
-    return 0 if sweep.done else 1
+    return 0 if sweep.done else 1  # it has gone well if all of its runs have
 
 
 def _describe(words: list[str]):
@@ -192,41 +190,35 @@ def _find_run(text: str, dir: str | None = None):
     return find_run(text, dir or "runs")
 
 # %% ../nbs/cli.ipynb #0ea97f5d
-def mlkit_eval(
-    argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Measure a run's weights again."
-    p = _parser("mlkit_eval", "Measure a run's weights again.",
-                "mlkit_eval mnist/20260101-120000-abcd --stage val")
+    p = _parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
     add = p.add_argument
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
-    args = p.parse_intermixed_args(argv)
-    return _run(lambda: _eval(args))
+    return _run(_eval, p.parse_intermixed_args(argv))
 
 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
     from mlkit.use import evaluate, metrics_table
-    which = dict(stage=args.stage, checkpoint=args.checkpoint)
-    print(metrics_table(evaluate(run, *args.overrides, **which)))
+    found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
+    print(metrics_table(found))
 
 
-def mlkit_predict(
-    argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Classify files with a run's weights."
-    p = _parser("mlkit_predict", "Classify files with a run's weights.",
-                "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
+    p = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
     add = p.add_argument
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("files", nargs="+", metavar="FILES", help="files, or folders of files")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
-    args = p.parse_intermixed_args(argv)
-    return _run(lambda: _predict(args))
+    return _run(_predict, p.parse_intermixed_args(argv))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -242,29 +234,25 @@ def _predict(args: argparse.Namespace) -> int:
     for line in found.problems: _say(line, 1)
     more = f", {left_out} left out" if left_out else ""
     if out: print(f"{len(found.table)} files predicted in {out}{more}")
-    return 1 if left_out else 0
+    return int(left_out > 0)
 
 # %% ../nbs/cli.ipynb #18e92496
-def mlkit_reproduce(
-    argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Train a run again, and compare."
-    p = _parser("mlkit_reproduce", "Train a run again from its own code, and compare bit by bit. "
-                "This runs the code of code.patch: look at it first, with --restore.", """\
+    "Train a run again and compare bit by bit. It runs its code.patch: look first, with --restore."
+    p = _parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
     add = p.add_argument
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("--restore", metavar="FOLDER", help="only put its code into a new git worktree")
     add("--anyway", action="store_true", help="train even if the data has changed")
-    args = p.parse_intermixed_args(argv)
-    return _run(lambda: _reproduce(args))
+    return _run(_reproduce, p.parse_intermixed_args(argv))
 
 
 def _reproduce(args: argparse.Namespace) -> int:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce
-    from mlkit.many.restore import restore_code
+    from mlkit.many.reproduce import reproduce, restore_code
     if args.restore:
         print(f"restored: {restore_code(run, args.restore)}")
         print(f"to take it away again: git worktree remove --force {args.restore}")
@@ -274,11 +262,10 @@ def _reproduce(args: argparse.Namespace) -> int:
     return 0 if again.equal else 1
 
 
-def mlkit_runs(
-    argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "List runs, newest first, or compare some."
-    p = _parser("mlkit_runs", "List runs, newest first, or compare some.", """\
+    p = _parser(mlkit_runs, """\
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    with these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  some (== != < <= > >= ~, and, or)
         mlkit_runs --sort val/acc                               largest first; +val/loss: smallest
@@ -294,7 +281,7 @@ def mlkit_runs(
     if args.compare and (args.where or args.sort or args.metrics):
         p.error("--compare takes runs, not a filter")
     if args.html and not args.compare: p.error("--html goes with --compare")
-    return _run(lambda: _runs(args))
+    return _run(_runs, args)
 
 
 def _runs(args: argparse.Namespace):

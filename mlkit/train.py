@@ -25,7 +25,7 @@ from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run
 from .run.history import list_runs
-from .run.record import recording
+from .run.log import recording
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .use import metrics_table

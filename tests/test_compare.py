@@ -15,7 +15,7 @@ import pytest
 from mlkit.cli import mlkit_runs
 from mlkit.config.load import load_config
 from mlkit.many.compare import compare
-from mlkit.many.table import runs, runs_text, select
+from mlkit.many.table import _select, runs, runs_text
 from mlkit.run.folder import Run
 
 MNIST = Path(__file__).parents[1] / "configs" / "mnist.yaml"
@@ -88,7 +88,7 @@ ROWS = [dict(run="a/1", n=1, lr=1e-3, on=True, tags=["base", "x y"], name="ResNe
     ("n == 1 or n == 2 and on == true", "1"), ("n == 2 and on == true or n == 10", "3"),
     ("n == '1'", "")])
 def test_where(where, want):
-    assert "".join(r["run"][-1] for r in select(ROWS, where)) == want
+    assert "".join(r["run"][-1] for r in _select(ROWS, where)) == want
 
 
 @pytest.mark.parametrize("where, message", [
@@ -100,12 +100,12 @@ def test_where(where, want):
 def test_where_that_is_wrong_says_so_in_one_line(where, message):
     with pytest.raises(ValueError, match=re.escape(message) if "|" not in message
                        else message) as e:
-        select(ROWS, where)
+        _select(ROWS, where)
     assert "\n" not in str(e.value)
 
 
 def test_names_are_not_judged_where_there_are_no_runs():
-    assert select([], "any/thing > 1", sort="other") == []
+    assert _select([], "any/thing > 1", sort="other") == []
 
 
 # -- hostile folders

@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from mlkit.base.project import packaged_configs
-from mlkit.many.reproduce import reproduce
-from mlkit.many.restore import code_of, restore_code
+from mlkit.many.reproduce import _code_of, reproduce, restore_code
 from mlkit.run.code import PATCH_LIMIT, code_state
 from mlkit.run.folder import Run
 
@@ -213,7 +212,7 @@ def test_unchanged_code_runs_where_it_is(lab, tmp_path, monkeypatch):
     run.update(git=state)
     write(run.dir / "code.patch", patch)
     (tmp_path / "empty").mkdir()
-    with code_of(run, tmp_path / "empty") as code:
+    with _code_of(run, tmp_path / "empty") as code:
         assert code.project == lab[0] and code.says == "unchanged since"
 
 
@@ -370,7 +369,7 @@ def test_links_do_not_lead_out_of_the_restored_tree(lab, copy, tmp_path):
         names = ["way/large.bin", "../../large.bin", str(outside / "large.bin"), "go.sh/large.bin"]
         change(copy, code=link_patch("lab/way", str(outside)),
                git={**copy.info["git"], "left_out": [f"lab/{names[0]}", *names[1:]]})
-        with code_of(copy, tmp_path / "empty") as code:
+        with _code_of(copy, tmp_path / "empty") as code:
             assert (code.project / "way").is_symlink() and len(code.doubts) == 4
     finally: shutil.rmtree(lab[0] / "way")
     assert not list(outside.iterdir())
@@ -434,7 +433,7 @@ def test_a_file_that_was_too_large_is_named_and_used(tmp_path, monkeypatch):
     monkeypatch.chdir(repo)
     for i, says in enumerate(["today's is used", "it is gone"]):
         (tmp_path / str(i)).mkdir()
-        with code_of(Run(run), tmp_path / str(i)) as code:
+        with _code_of(Run(run), tmp_path / str(i)) as code:
             assert code.doubts == [f"weights/large.bin was too large for code.patch; {says}"]
             assert (code.project / "weights/large.bin").exists() == (i == 0)
         shutil.rmtree(repo / "weights", ignore_errors=True)

@@ -8,9 +8,10 @@ __all__ = ['Comparison', 'compare']
 # %% ../../nbs/many/01_compare.ipynb #0098cede
 import io, json, re
 from base64 import b64encode
+from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
-from string import ascii_uppercase
+from string import Template, ascii_uppercase
 from textwrap import wrap
 from typing import Any, Iterable
 
@@ -75,8 +76,7 @@ def _text_chart(panel: Panel, letters: str, width: int = 60, height: int = 12) -
 # %% ../../nbs/many/01_compare.ipynb #30ad6fb7
 class Comparison:
     "A few runs side by side; as text, as a picture and as a page."
-    def __init__(self,
-        runs: list[Run],  # two or more
+    def __init__(self, runs: list[Run],  # two or more
     ):
         "Raises UserError for fewer runs than two, or more than there are letters."
         if not 2 <= len(runs) <= len(ascii_uppercase):
@@ -97,7 +97,7 @@ class Comparison:
     metrics = property(lambda self: self._frame("metrics").astype(float), doc="metrics x runs")
 
     @property
-    def panels(self) -> tuple[list[Panel], list[str]]:
+    def panels(self) -> tuple[list[Panel], list[str]]:  # and notes
         "The curves, and a line for each run that has none. The files are read anew each time."
         histories, notes = {}, []
         for i, run in enumerate(self.runs):
@@ -165,29 +165,13 @@ class Comparison:
         image = f'<p><img alt="curves" src="data:image/png;base64,{data}"></p>'
         return f'<div style="overflow-x: auto">{"".join(parts)}</div>{image}'
 
-    def html(self,
-        path: str | Path,  # a file to write; an old one is replaced
+    def html(self, path: str | Path,  # a file to write; an old one is replaced
     ) -> Path:             # the same
         "Write the comparison as a page that needs no other file, for light and dark screens."
+        page = Template(files("mlkit.many").joinpath("compare.html").read_text(encoding="utf-8"))
         title = f"{len(self.runs)} runs compared"
-        write_text(path, _PAGE.format(title=title, body=self._repr_html_()))
+        write_text(path, page.substitute(title=title, body=self._repr_html_()))
         return Path(path)
-
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
-th, td {{ padding: 0 .5rem; }}
-img {{ max-width: 100%; }}
-</style></head>
-<body><h1>{title}</h1>{body}</body></html>
-"""
 
 
 def _history(run: Run):
@@ -203,8 +187,7 @@ def _history(run: Run):
     return history
 
 
-def compare(
-    runs: Iterable[Run | str | Path],  # runs or their folders
-) -> Comparison:
+def compare(runs: Iterable[Run | str | Path],  # runs or their folders
+) -> Comparison:  # its letters go by their sequence
     "Put 2 to 26 runs side by side. Raises UserError if one cannot be read."
     return Comparison([r if isinstance(r, Run) else Run(r) for r in runs])

@@ -7,7 +7,7 @@ __all__ = ['Trial', 'load_trials', 'Sweep', 'grid']
 
 # %% ../../nbs/many/02_sweep.ipynb #139154e4
 import gc, os, sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from itertools import product
@@ -41,17 +41,14 @@ class Trial:
         return " ".join(f"{k}={short(v, 40)}" for k, v in self.values.items()) or "the only one"
 
 
-def load_trials(
-    config: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
-    *overrides: str,               # 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam'
-    trust: Iterable[str] = (),     # packages and names that targets may also come from
-) -> list[Trial]:
+def load_trials(config: str | Path | Mapping,  # as for `grid`
+    *overrides: str, trust: Iterable[str] = (),  # as for `grid`
+) -> list[Trial]:  # none of them begun
     "The trials of a grid. Raises ConfigError with the problems of all of them."
     choices = gather(alternatives, overrides)
-    swept = [i for i, o in enumerate(choices) if len(o) > 1]
     every, trials, found = list(product(*choices)), [], {}
     for words in every:
-        own = [words[i] for i in swept]
+        own = [word for word, o in zip(words, choices) if len(o) > 1]
         try: trials.append(Trial(dict(map(_value, own)), check(config, *words, trust=trust)))
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(own)
@@ -65,23 +62,18 @@ def _value(override: str) -> tuple[str, Any]:
 
 
 def _located(o: Problem, who: list[list[str]], n: int) -> Problem:
-    "A problem, with the first of the combinations that have it where nothing else tells."
     if len(who) == n or o.origin.text in who[0]: return o
     return Problem(o.origin, o.key, f"{o.message} (with {' '.join(who[0])})")
 
 # %% ../../nbs/many/02_sweep.ipynb #5a7ac938
-def _new_mark() -> str: return f"sweep-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-
-
 @dataclass(eq=False)
 class Sweep:
     "Trials, and what became of them."
-    trials: list[Trial]        # in the sequence of the grid
-    mark: str = field(default_factory=_new_mark)  # the tag of its runs
-    file: Path | None = None   # where its table is kept, once a run is
+    trials: list[Trial]       # in the sequence of the grid
+    mark: str                 # the tag of its runs
+    file: Path | None = None  # where its table is kept, once a run is
 
-    @property
-    def watched(self) -> tuple[str | None, str]:
+    def _watched(self) -> tuple[str | None, str]:
         "The metric by which runs are compared, and which way is better: min or max."
         best = [t.run.info["best"] for t in self.trials if t.run and t.run.info.get("best")]
         name = best[0]["monitor"] if best else None
@@ -92,16 +84,16 @@ class Sweep:
         return name, "min"
 
     @property
-    def ranked(self) -> list[Trial]:
-        "The trials, the best first; then those without a figure to compare."
-        name, mode = self.watched
+    def ranked(self) -> list[Trial]:  # the best first
+        "The trials; last those without a figure to compare."
+        name, mode = self._watched()
         figures = {t: t.run.metrics[name] for t in self.trials if t.run and name in t.run.metrics}
         has = [t for t, v in figures.items() if v == v]
         has.sort(key=lambda t: figures[t], reverse=mode == "max")
         return has + [t for t in self.trials if t not in has]
 
     @property
-    def best(self) -> Run | None:
+    def best(self) -> Run | None:  # None: none is
         "The best run that is done."
         return next((t.run for t in self.ranked if t.status == "done"), None)
 
@@ -110,10 +102,10 @@ class Sweep:
 
     def _columns(self) -> dict[str, list]:
         "The table's columns by name, the best trial first."
-        trials, (watched, _) = self.ranked, self.watched
+        trials, (watched, _) = self.ranked, self._watched()
         known = {k for t in trials if t.run for k in t.run.metrics}
-        known = {k for k in known if k == watched or not k.startswith("train/")}
-        shown = sorted(known, key=lambda k: (k != watched, not k.startswith("test/"), k))
+        shown = [k for k in known if k == watched or not k.startswith("train/")]
+        shown.sort(key=lambda k: (k != watched, not k.startswith("test/"), k))
         found: dict[str, list] = {k: [t.values[k] for t in trials] for k in trials[0].values}
         found["status"] = [t.status for t in trials]
         for k in shown: found[k] = [t.run.metrics.get(k) if t.run else None for t in trials]
@@ -172,24 +164,23 @@ def _train_trial(trial: Trial, mark: str):
 
 
 def _say(*lines: str):
-    "Print. If the reader has gone (`| head`), the sweep goes on."
-    try: print(*lines, sep="\n", flush=True)
+    try: print(*lines, sep="\n", flush=True)  # if the reader has gone (`| head`), the sweep goes on
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def grid(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # such as 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> Sweep:
+) -> Sweep:  # its trials, and what became of them
     "Train every combination. Raises ConfigError before the first; later failures are in the table."
-    sweep = Sweep(load_trials(cfg, *overrides, trust=trust))
+    mark = f"sweep-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+    sweep = Sweep(load_trials(cfg, *overrides, trust=trust), mark)
     gather(_check_devices, sweep.trials)
-    _say(f"{sweep.mark}: {len(sweep.trials)} runs")
+    _say(f"{mark}: {len(sweep.trials)} runs")
     try:
         for i, trial in enumerate(sweep.trials, 1):
             _say("", f"[{i}/{len(sweep.trials)}] {trial}")
-            try: _train_trial(trial, sweep.mark)
+            try: _train_trial(trial, mark)
             finally: _write_table(sweep)
     except KeyboardInterrupt:
         done = sum(t.status == "done" for t in sweep.trials)

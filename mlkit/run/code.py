@@ -20,8 +20,7 @@ _PLAIN = ["--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-tex
           "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short"]
 
 
-def code_state(
-    root: Path,  # the project
+def code_state(root: Path,  # the project
     runs: Path | None = None,  # the folder of all runs, which are no code
 ) -> tuple[dict, bytes]:  # commit, dirty and left_out (files); the patch
     "The state of the project's code. Outside git `commit` is None. Raises UserError if git fails."
@@ -34,8 +33,7 @@ def code_state(
     try:
         top = Path(git("rev-parse", "--show-toplevel").decode().strip())
         untracked = ["--others", "--exclude-standard", "-z", "--full-name", "--", *_NO_SECRETS]
-        listed = git("ls-files", *untracked)
-        new = [o for o in listed.decode().split("\0") if o]
+        new = [o for o in git("ls-files", *untracked).decode().split("\0") if o]
         if runs: new = [o for o in new if not (top / o).is_relative_to(runs.resolve())]
         small = _small(top, new)
         patch = _patch(git, top, small)
