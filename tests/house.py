@@ -223,7 +223,7 @@ def _functions(room: Room) -> Iterator[tuple[str, Function]]:
 
 
 def undocumented(room: Room, name: str, function: Function) -> list[str]:
-    "Parameters without a type, or without a comment of their own; likewise what is returned."
+    "Parameters without a type, or without a comment of their own."
     comments, alone = comments_of(room.text)
     args = function.args
     every = [*args.posonlyargs, *args.args, *args.kwonlyargs]
@@ -244,18 +244,16 @@ def undocumented(room: Room, name: str, function: Function) -> list[str]:
 
 
 def undocumented_return(room: Room, name: str, function: Function) -> list[str]:
-    "A function that gives something back says what."
+    "A function that gives something back says what, by a type or a comment."
     comments, _ = comments_of(room.text)
+    if function.returns or function.body[0].lineno - 1 in comments: return []
     where = f"{room.path}:{function.lineno}: {name} -> : "
-    if function.returns is None:
-        inner = [n for f in ast.walk(function) if isinstance(f, Function | ast.Lambda)
-                 and f is not function
-                 for n in ast.walk(f)]
-        gives = [n for n in ast.walk(function) if n not in inner
-                 and (isinstance(n, ast.Return) and n.value or isinstance(n, ast.Yield))]
-        return [where + "no type"] if gives else []
-    if ast.unparse(function.returns) in ("None", "NoReturn"): return []
-    return [] if function.returns.lineno in comments else [where + "no comment"]
+    inner = [n for f in ast.walk(function) if isinstance(f, Function | ast.Lambda)
+             and f is not function
+             for n in ast.walk(f)]
+    gives = [n for n in ast.walk(function) if n not in inner
+             and (isinstance(n, ast.Return) and n.value or isinstance(n, ast.Yield))]
+    return [where + "no type and no comment"] if gives else []
 
 
 def undocumented_fields(room: Room) -> list[str]:

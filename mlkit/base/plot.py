@@ -46,7 +46,7 @@ class Panel:
     "The curves that share their axes."
     name: str  # 'loss'
     x: str     # 'epoch' or 'step'
-    curves: list[_Curve]
+    curves: list[_Curve]  # of one or several runs
 
     @property
     def main(self) -> list[_Curve]:
@@ -119,7 +119,7 @@ def plot_panels(
 
 
 def plot_history(
-    history,  # DataFrame with 'epoch' and columns such as 'train/loss'
+    history: Any,  # DataFrame with 'epoch' and columns such as 'train/loss'
     best: int | None = None,  # an epoch to mark
 ):            # a matplotlib Figure
     "Draw the curves of one run."

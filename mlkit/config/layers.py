@@ -24,7 +24,7 @@ class Override:
     op: str     # '', '+', '++', '~', or '+=' to append
     key: str    # a dotted path, or a group such as 'model/net'
     value: Any  # None for a bare '~key'
-    origin: Origin
+    origin: Origin  # where it was written
     package: str | None = None  # what follows '@'
 
     def error(self, message: str,  # what is wrong, and what to do

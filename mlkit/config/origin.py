@@ -35,16 +35,16 @@ class Origin:
 @dataclass(frozen=True)
 class Link:
     "One value that a key had, and the place that gave it."
-    origin: Origin
+    origin: Origin  # where it was given
     value: Any  # a leaf's value; {} for a mapping, whose keys have links of their own
 
 # %% ../../nbs/config/00_origin.ipynb #4ee079c7
 @dataclass(frozen=True)
 class Problem:
     "One mistake: where it stands, the key that it is about, and what to do."
-    origin: Origin
+    origin: Origin  # the place to change
     key: str      # dotted path, '' for a whole file
-    message: str
+    message: str  # what is wrong, and what to do
 
     def __str__(self): return f"{self.origin.at(self.key)}: {self.message}"
 

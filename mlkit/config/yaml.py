@@ -65,8 +65,8 @@ _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
 @dataclass
 class Source:
     "Plain nested dicts and lists, with the `Origin` of each path in them."
-    data: Any
-    origins: dict[Keys, Origin] = field(default_factory=dict)
+    data: Any  # None for an empty text
+    origins: dict[Keys, Origin] = field(default_factory=dict)  # of every path
 
     @classmethod
     def of(cls, data: Any,  # nested dicts and lists
@@ -133,7 +133,7 @@ def _check_depth(text: str):
 @dataclass(frozen=True)
 class SearchPath:
     "The folders that groups are looked for in, nearest first."
-    folders: tuple[Path, ...]
+    folders: tuple[Path, ...]  # the packaged options' last
 
     @classmethod
     def around(cls, folders: Iterable[Path],  # of the config, and of those that it extends
@@ -188,12 +188,12 @@ class SearchPath:
 @dataclass
 class ConfigFile:
     "A source without the parts that are about the file itself."
-    source: Source
+    source: Source  # its keys
     name: str = ""                # what messages call it
     defaults: list | None = None  # None where the file has no such list
     extends: str | None = None    # another file, relative to this one
     package: str | None = None    # '_global_', '_group_' or a dotted path, from the header
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=Path.cwd)  # that `extends` is relative to
 
 
 def as_config_file(src: Source,  # what `parse_yaml` gave

@@ -10,7 +10,7 @@ import importlib.metadata, json, os, platform, re, tempfile, time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from omegaconf import OmegaConf
 
@@ -141,7 +141,7 @@ class Run:
         return "interrupted" if killed else status
 
     @contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         "Hold the run's lock. Raises UserError if another process does."
         if not self.writes: return (yield)
         path = self.file(".lock")
@@ -154,7 +154,7 @@ class Run:
 
     @contextmanager
     def timed(self, what: str,  # 'fit', 'test'
-    ):
+    ) -> Iterator[None]:
         "Add the seconds that something takes to its entry in the `timings` of `run.json`."
         start, before = time.perf_counter(), self.info.get("timings", {})
         yield
