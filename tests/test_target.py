@@ -349,11 +349,11 @@ write_idx fetch""".split()
 
 def public(module) -> list[str]:
     "The names of what a module offers to be called."
-    names = getattr(module, "__all__", dir(module))
-    if module.__name__.startswith("mlkit."):  # a config may also name what `import *` does not
-        home = module.__name__
+    names, home = getattr(module, "__all__", dir(module)), module.__name__
+    if home.startswith("mlkit."):  # a config may also name what `import *` does not offer
         own = [n for n, o in vars(module).items() if getattr(o, "__module__", "") == home]
-        names = [*names, *own]
+        marked = getattr(module, "_targets_", True)
+        names = marked if isinstance(marked, tuple) else [*names, *own]
     names = [n for n in names if not n.startswith("_") and n not in NOT_MEANT]
     return [n for n in names if callable(o := getattr(module, n, None)) and not inspect.ismodule(o)]
 

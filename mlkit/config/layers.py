@@ -164,7 +164,7 @@ class Draft:
 
     def _delete(self, path: Keys, o: Override):
         *above, key = path
-        node, n = _lookup(self.data, above), len(above)
+        node, n = _lookup(self.data, tuple(above)), len(above)
         if o.value is not None and node[key] != o.value:
             raise o.error(f"not taken away: its value is {node[key]!r}, not {o.value!r}")
         del node[key]

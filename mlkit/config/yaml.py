@@ -228,7 +228,7 @@ def read_config_file(path: str | Path,  # of a YAML file
         raise config_error(Origin(name), "", f"cannot be read as a config: {e}") from None
     header = _PACKAGE.match(text)
     package = header[1].strip() if header else None
-    if header and not re.fullmatch(r"[\w.]+", package):
+    if package is not None and not re.fullmatch(r"[\w.]+", package):
         origin = Origin(name, text[:header.end()].count("\n") + 1)
         raise config_error(origin, "# @package", "wants one dotted path, such as optimizer.main "
                                                  f"or _global_, not '{package}'")

@@ -372,7 +372,7 @@ class Graphemes(ImageData):
         return (1 - (x * self.std[0] + self.mean[0])).clamp(0, 1)
 
 
-def _refuse(path: Path, names: pd.Series, bad: pd.Series, why: str):
+def _refuse(path: Path, names: Any, bad: Any, why: str):
     rows = np.flatnonzero(bad)
     if len(rows): raise UserError(f"{path}:{rows[0] + 2}: {names[rows[0]]} {why}{_more(rows)}")
 

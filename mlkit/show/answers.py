@@ -6,7 +6,7 @@
 __all__ = ['Answers', 'answers_of', 'answers', 'samples', 'confusion_matrix', 'top_confused']
 
 # %% ../../nbs/show/00_answers.ipynb #e8d668f1
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -254,10 +254,10 @@ def samples(
 def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[Tensor, Any]]:
     datamodule.prepare_data()
     datamodule.setup(stage if stage == "test" else "fit")
+    batch: Any
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
-        is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1
-        if not is_pair or not isinstance(batch[0], Tensor):
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
             raise UserError("batches (x, target) are expected, with a tensor x; "
                             f"{stage} has {_shape(batch)}")
         yield _on_cpu(batch[0]), _on_cpu(batch[1])
@@ -277,9 +277,9 @@ def _on_cpu(o: Any, dtype: torch.dtype | None = None) -> Any:
     raise UserError(f"a tensor or a mapping of tensors can be shown, not {_shape(o)}")
 
 
-def _join(parts: list[Any], limit: int | None) -> Any:
+def _join(parts: Sequence[Any], limit: int | None) -> Any:
     "Tensors, or mappings of them, of several batches as one."
-    if not isinstance(parts[0], Mapping): return torch.cat(parts)[:limit]
+    if not isinstance(parts[0], Mapping): return torch.cat(list(parts))[:limit]
     return {k: _join([part[k] for part in parts], limit) for k in parts[0]}
 
 # %% ../../nbs/show/00_answers.ipynb #5d0ee1a8
