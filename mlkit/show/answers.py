@@ -257,7 +257,8 @@ def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[T
     batch: Any
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
+        is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1
+        if not (is_pair and isinstance(batch[0], Tensor)):
             raise UserError("batches (x, target) are expected, with a tensor x; "
                             f"{stage} has {_shape(batch)}")
         yield _on_cpu(batch[0]), _on_cpu(batch[1])
