@@ -13,8 +13,11 @@ from typing import Callable, Sequence
 def _run(command: Callable[..., int | None], *args) -> int:
     "Call a command and turn its exceptions into exit codes."
     from mlkit.base.errors import Interrupted, TrainingFailed, UserError
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if main else None
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    for s, handler in handlers.items():
+        if handler != signal.SIG_IGN: signal.signal(s, _interrupt)  # ignored under nohup
     try:
         code = command(*args) or 0
         sys.stdout.flush()
@@ -28,10 +31,18 @@ def _run(command: Callable[..., int | None], *args) -> int:
         return 0
     except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
     finally:
-        if main: signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for s, handler in handlers.items(): signal.signal(s, handler or signal.SIG_DFL)
 
 
-def _terminate(signum, frame): raise KeyboardInterrupt("terminated")
+def _interrupt(signum, frame):
+    "Raise KeyboardInterrupt, but leave at once amid an import: it may swallow an exception."
+    while frame and frame.f_code is not _run.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    if signum == signal.SIGTERM: raise KeyboardInterrupt("terminated")
+    raise KeyboardInterrupt
 
 
 def _how_to_go_on(e) -> str:

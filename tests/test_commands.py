@@ -2,6 +2,7 @@
 import csv
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -240,9 +241,8 @@ def test_failed_training(tmp_path):
     assert "Traceback" in (run / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
-def test_interrupted(tmp_path, signal):
-    import signal as signals
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted(tmp_path, name):
     process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
                                 "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -250,7 +250,7 @@ def test_interrupted(tmp_path, signal):
         deadline = time.time() + 120
         while not list(tmp_path.glob("*/*/checkpoints/last.ckpt")) and time.time() < deadline:
             time.sleep(0.2)
-        process.send_signal(getattr(signals, signal))
+        process.send_signal(signal.Signals[name])
         out, err = process.communicate(timeout=60)
     finally: process.kill()
     run, = tmp_path.glob("*/*")
@@ -309,20 +309,19 @@ def test_training_goes_on_when_nobody_reads(tmp_path):
     assert len(runs) == 2 and all(json.loads(p.read_text())["status"] == "done" for p in runs)
 
 
-@pytest.mark.parametrize("after", [0.05, 0.6, 1.5])
-def test_terminated_while_starting(tmp_path, after):
+@pytest.mark.parametrize("name, after", [("SIGTERM", 0.05), ("SIGTERM", 0.6), ("SIGINT", 0.8),
+                                         ("SIGINT", 1.2), ("SIGTERM", 1.5)])
+def test_stopped_while_starting(tmp_path, name, after):
     "Before Python runs our code, SIGTERM is the system's; from then on it is 130."
-    import signal as signals
     process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
                                 "trainer.max_epochs=500"],
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
-    process.send_signal(signals.SIGTERM)
+    process.send_signal(signal.Signals[name])
     out, err = process.communicate(timeout=60)
-    assert process.returncode in ((130, -signals.SIGTERM) if after < 0.1 else (130,)), err
+    assert process.returncode in ((130, -signal.SIGTERM) if after < 0.1 else (130,)), err
     assert "Traceback" not in err
-    assert {json.loads(p.read_text())["status"]
-            for p in tmp_path.rglob("run.json")} <= {"interrupted"}
+    assert {Run(p.parent).status for p in tmp_path.rglob("run.json")} <= {"interrupted"}
 
 
 def test_secrets_and_runs_are_not_in_the_patch(tmp_path):
