@@ -27,10 +27,8 @@ def rng_state(
     return state
 
 
-def set_rng_state(
-    state: Mapping[str, Any],  # from `rng_state`
-    device: torch.device | str = "cpu",  # the one that `rng_state` was given
-) -> None:
+def set_rng_state(state: Mapping[str, Any],   # from `rng_state`
+        device: torch.device | str = "cpu"):  # the one that `rng_state` was given
     "Put all generators back to where they were."
     python, (name, keys, *rest) = state["python"], state["numpy"]
     random.setstate((python[0], tuple(python[1]), python[2]))
@@ -39,9 +37,7 @@ def set_rng_state(
     if "device" in state: torch.get_device_module(device).set_rng_state(state["device"])
 
 # %% ../../nbs/fit/00_randomness.ipynb #9cee90c9
-def seed_all(
-    seed: int,  # from 0; the config's
-) -> None:
+def seed_all(seed: int):  # from 0; the config's
     "Seed all generators, and let MKL choose its kernels: what is computed next is repeatable."
     one = torch.full((1,), 0.5)
     for name in ("acos asin atan cos cosh erf erfc erfinv exp exp2 expm1 lgamma log log10 log1p "

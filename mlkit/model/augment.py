@@ -20,8 +20,7 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/model/02_augment.ipynb #002b34d4
 class PerSample(nn.Module):
     "A base for what changes each sample by itself. Raises ValueError if `x` is no batch."
-    def __init__(self, p: float,  # chance that a sample is changed
-    ):
+    def __init__(self, p: float):  # chance that a sample is changed
         super().__init__()
         require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
         self.p = p
@@ -70,12 +69,11 @@ def _require_range(owner: nn.Module, name: str, pair: Any, least: float):
 class RandomAffine(PerSample):
     "Turn, shift, scale and shear. Raises UserError for a parameter out of its range."
     def __init__(self, degrees: float = 10.,  # turn by up to this, either way
-        translate: float = 0.1,  # shift by up to this share of the width and of the height
-        scale: tuple[float, float] = (0.9, 1.1),  # the smallest and the largest factor
-        shear: float = 0.,       # slant by up to this many degrees, either way
-        fill: float = 0.,        # of pixels from outside; 0 is the mean of normalised pictures
-        p: float = 1.,           # chance that a sample is changed
-    ):
+            translate: float = 0.1,  # shift by up to this share of the width and of the height
+            scale: tuple[float, float] = (0.9, 1.1),  # the smallest and the largest factor
+            shear: float = 0.,  # slant by up to this many degrees, either way
+            fill: float = 0.,  # of pixels from outside; 0 is the mean of normalised pictures
+            p: float = 1.):  # chance that a sample is changed
         super().__init__(p)
         require(self, 0 <= degrees <= 180, f"degrees={degrees} is not from 0 to 180")
         require(self, 0 <= translate <= 1, f"translate={translate} is not a share from 0 to 1")
@@ -114,9 +112,8 @@ def _sample(x: Tensor, theta: Tensor, mode: str = "bilinear") -> Tensor:
 class RandomFlip(PerSample):
     "Mirror left and right, or top and bottom. Raises UserError if neither is on."
     def __init__(self, horizontal: bool = True,  # left and right may change places
-        vertical: bool = False,                  # top and bottom may
-        p: float = 0.5,                          # chance that a sample is flipped
-    ):
+            vertical: bool = False,              # top and bottom may
+            p: float = 0.5):                     # chance that a sample is flipped
         super().__init__(p)
         require(self, horizontal or vertical, "horizontal and vertical are both off")
         self.horizontal, self.vertical = horizontal, vertical
@@ -137,9 +134,8 @@ class RandomFlip(PerSample):
 class RandomBlur(PerSample):
     "Blur with a Gaussian. Raises UserError for a parameter out of its range."
     def __init__(self,
-        sigma: tuple[float, float] = (0.1, 1.5),  # range of the standard deviation, in pixels
-        p: float = 0.5,                           # chance that a sample is blurred
-    ):
+            sigma: tuple[float, float] = (0.1, 1.5),  # range of the standard deviation, in pixels
+            p: float = 0.5):                          # chance that a sample is blurred
         super().__init__(p)
         _require_range(self, "sigma", sigma, 0)
         self.sigma, self.radius = sigma, math.ceil(3 * sigma[1])
@@ -159,9 +155,8 @@ class RandomBlur(PerSample):
 class RandomNoise(PerSample):
     "Add Gaussian noise. Raises UserError for a parameter out of its range."
     def __init__(self,
-        std: tuple[float, float] = (0., 0.1),  # range of the standard deviation, in units of x
-        p: float = 0.5,                        # chance that a sample gets noise
-    ):
+            std: tuple[float, float] = (0., 0.1),  # range of the standard deviation, in units of x
+            p: float = 0.5):                       # chance that a sample gets noise
         super().__init__(p)
         _require_range(self, "std", std, 0)
         self.std = std
@@ -175,9 +170,8 @@ class RandomNoise(PerSample):
 class RandomContrast(PerSample):
     "Change contrast and brightness. Raises UserError for a parameter out of its range."
     def __init__(self, brightness: float = 0.2,  # add up to this, either way, in the units of x
-        contrast: float = 0.2,    # stretch about the mean by a factor of 1 - this to 1 + this
-        p: float = 0.5,           # chance that a sample is changed
-    ):
+            contrast: float = 0.2,  # stretch about the mean by a factor of 1 - this to 1 + this
+            p: float = 0.5):  # chance that a sample is changed
         super().__init__(p)
         require(self, 0 <= brightness < math.inf, f"brightness={brightness} is below 0")
         require(self, 0 <= contrast <= 1, f"contrast={contrast} is not from 0 to 1")
@@ -195,11 +189,10 @@ class RandomContrast(PerSample):
 class Cutout(PerSample):
     "Cover squares. Raises UserError for a parameter out of its range."
     def __init__(self,
-        size: float = 0.25,  # side of a square, as a share of the picture's shorter side
-        n: int = 1,          # how many squares a picture gets; they may overlap
-        fill: float = 0.,    # of the covered pixels
-        p: float = 0.5,      # chance that a sample is covered
-    ):
+            size: float = 0.25,  # side of a square, as a share of the picture's shorter side
+            n: int = 1,          # how many squares a picture gets; they may overlap
+            fill: float = 0.,    # of the covered pixels
+            p: float = 0.5):     # chance that a sample is covered
         super().__init__(p)
         require(self, 0 < size <= 1, f"size={size} is not a share above 0, up to 1")
         require(self, n >= 1, f"n={n} is less than one square")
@@ -218,11 +211,10 @@ class Cutout(PerSample):
 class GridMask(PerSample):
     "Cover the squares of a grid. Raises UserError for a parameter out of its range."
     def __init__(self,
-        cells: tuple[int, int] = (3, 7),  # range of the number of cells along the shorter side
-        ratio: float = 0.5,  # share of a cell's side that stays free, the paper's r
-        fill: float = 0.,    # of the covered pixels
-        p: float = 0.5,      # chance that a sample is covered
-    ):
+            cells: tuple[int, int] = (3, 7),  # range of the number of cells along the shorter side
+            ratio: float = 0.5,  # share of a cell's side that stays free, the paper's r
+            fill: float = 0.,    # of the covered pixels
+            p: float = 0.5):     # chance that a sample is covered
         super().__init__(p)
         _require_range(self, "cells", cells, 1)
         require(self, 0 < ratio < 1, f"ratio={ratio} is not between 0 and 1")
@@ -241,9 +233,7 @@ class GridMask(PerSample):
 # %% ../../nbs/model/02_augment.ipynb #9aeafd86
 class Augment(nn.Module):
     "Transforms in order."
-    def __init__(self,
-        *transforms: nn.Module,  # each called with (x, target), giving both
-    ):
+    def __init__(self, *transforms: nn.Module):  # each called with (x, target), giving both
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
 

@@ -175,8 +175,7 @@ class LitModel(pl.LightningModule):
     def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
         return {stage: means.state() for stage, means in self.means.items()}
 
-    def load_epoch_state(self, state: Mapping[str, Any],  # as `epoch_state` gave it
-    ) -> None:
+    def load_epoch_state(self, state: Mapping[str, Any]):  # as `epoch_state` gave it
         for stage, means in self.means.items(): means.load(state[stage], self.device)
 
     def _augmented(self, batch: Any) -> Any:

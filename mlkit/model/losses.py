@@ -27,9 +27,8 @@ def accuracy(logits: Tensor,  # (B, C) or (B, C, ...)
 class HeadsLoss(nn.Module):
     "The weighted sum of one loss per head."
     def __init__(self,
-        losses: Callable[..., Any] | Mapping[str, Callable] = F.cross_entropy,  # of each head
-        weights: Mapping[str, float] | None = None,  # by head; None weighs each head 1
-    ):
+            losses: Callable[..., Any] | Mapping[str, Callable] = F.cross_entropy,  # of each head
+            weights: Mapping[str, float] | None = None):  # by head; None weighs each head 1
         super().__init__()
         self.losses = losses if callable(losses) else dict(losses)
         self.weights = dict(weights or {})

@@ -38,16 +38,14 @@ def mixed_loss(
 
 # %% ../../nbs/model/01_mixing.ipynb #ff56ec92
 def require(owner: nn.Module,  # whose parameter it is
-    holds: bool,               # is the parameter as it should be?
-    otherwise: str,            # what is wrong if not
-) -> None:
+        holds: bool,           # is the parameter as it should be?
+        otherwise: str):       # what is wrong if not
     "Raises UserError, which names the class, unless the condition holds."
     if not holds: raise UserError(f"{type(owner).__name__}: {otherwise}")
 
 
 def check_images(owner: nn.Module,  # what is to transform them
-    x: Any,                         # should be (B, C, H, W), floats
-) -> None:
+        x: Any):                    # should be (B, C, H, W), floats
     "Raises ValueError unless `x` is a batch of images."
     if isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point(): return
     got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
@@ -74,8 +72,7 @@ def map_target(f: Callable[[Any], Any],  # on what the batch's target is without
 class Mixing(nn.Module):
     "A base for what mixes a batch with itself. Raises ValueError if `x` or a target is no batch."
     def __init__(self, alpha: float,  # of the distribution Beta(alpha, alpha)
-        p: float,                     # chance that a batch is mixed
-    ):
+            p: float):                # chance that a batch is mixed
         super().__init__()
         require(self, 0 < alpha < math.inf, f"alpha={alpha} is not above 0")
         require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
