@@ -23,8 +23,7 @@ from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .parts.build import blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
-from .run.folder import Run
-from .run.history import find_run
+from .run.folder import Run, find_run
 
 _targets_ = ("trained",)  # what a config may name here
 

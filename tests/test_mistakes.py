@@ -27,7 +27,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from mlkit.base.project import packaged_configs
+from mlkit.base.files import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config

@@ -163,10 +163,10 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.cli.os.system": [SHELL], "mlkit.config.load.load_config": [MNIST],
     "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
     "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
-    "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
-    "mlkit.data.images.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
-    "mlkit.data.download.os.replace": ["KEEP", "MARK"],
-    "mlkit.data.download.urlopen": ["file:///etc/hostname"],
+    "mlkit.data.mnist.fetch": ["MARK", ["file:///etc"], ".", ""],
+    "mlkit.data.images.read_npy": ["MARK"], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.mnist.os.replace": ["KEEP", "MARK"],
+    "mlkit.data.mnist.urlopen": ["file:///etc/hostname"],
     "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
     "mlkit.model.nets.torch.load": ["evil.pt"],
     "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
@@ -344,7 +344,7 @@ mlkit.fit.progress mlkit.fit.randomness
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function \
 has_torch_function_unary
     has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError \
-write_idx fetch""".split()
+fetch""".split()
 
 
 def public(module) -> list[str]:

@@ -19,8 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from ..base.errors import UserError, did_you_mean, one_line
-from ..base.files import atomic
-from ..base.project import show_path
+from ..base.files import atomic, show_path
 from .job import Job
 from .lightning import ResumePoints, requeue_signal
 

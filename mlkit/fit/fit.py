@@ -20,8 +20,7 @@ from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
-from ..base.files import write_text
-from ..base.project import show_path
+from ..base.files import show_path, write_text
 from ..config.node import Config, problem, project_of
 from ..config.origin import ConfigError
 from ..config.secrets import secret_filter

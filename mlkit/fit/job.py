@@ -16,8 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
 from ..base.errors import UserError
-from ..base.files import atomic
-from ..base.project import show_path
+from ..base.files import atomic, show_path
 from ..config.node import Config
 from ..parts.build import Parts
 from ..run.folder import Run, config_text

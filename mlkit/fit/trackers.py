@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from ..base.errors import UserError, one_line
-from ..base.project import show_path
+from ..base.files import show_path
 from ..base.walk import flat
 from .lightning import open_wandb
 from ..run.folder import Run
