@@ -1489,7 +1489,7 @@ it cb:DeviceStatsMonitor cpu_stats: null
 it cb:ModelSummary max_depth: 2
 it cb:LambdaCallback - | on_fit_start: {_target_: ours.parts.anything, _partial_: true}
 it mlkit.fit.checkpoint.Checkpoint monitor: null | monitor: val/acc, mode: max
-it mlkit.fit.batches.SameBatches
+it mlkit.fit.randomness.SameBatches
 it ours:Says       name: a
 """, "logger": """
 = null | {it: null}
