@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from forked import run_script
-from mlkit.run.folder import Run
-from mlkit.run.history import list_runs
+from mlkit.run.folder import Run, list_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))

@@ -24,7 +24,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from mlkit.base.project import packaged_configs
+from mlkit.base.files import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config
@@ -1482,7 +1482,7 @@ it cb:DeviceStatsMonitor cpu_stats: null
 it cb:ModelSummary max_depth: 2
 it cb:LambdaCallback - | on_fit_start: {_target_: ours.parts.anything, _partial_: true}
 it mlkit.fit.checkpoint.Checkpoint monitor: null | monitor: val/acc, mode: max
-it mlkit.fit.batches.SameBatches
+it mlkit.fit.randomness.SameBatches
 it ours:Says       name: a
 """, "logger": """
 = null | {it: null}

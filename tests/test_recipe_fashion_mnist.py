@@ -18,8 +18,7 @@ from mlkit.model.augment import Augment, RandomFlip
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP, ConvNet, ResNet
 from mlkit.parts.build import build
-from mlkit.run.folder import Run
-from mlkit.run.history import list_runs
+from mlkit.run.folder import Run, list_runs
 from mlkit.show.answers import answers
 from mlkit.train import train
 from mlkit.use import evaluate, load_run, trained

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean, one_line
-from ..base.project import find_root, packaged_configs
+from ..base.files import find_root, packaged_configs
 from ..base.text import Table, short
 from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
 from .defaults import choose

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..base.project import find_root
+from ..base.files import find_root
 from ..base.walk import Keys, show_keys
 from .origin import Link, Origin, Problem
 

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from omegaconf import OmegaConf
 
-from ..base.project import find_root, show_path
+from ..base.files import find_root, show_path
 from .node import project_of
 from .origin import Origin, config_error
 

@@ -16,7 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ..base.errors import did_you_mean
-from ..base.project import find_root, in_project, packaged_configs, show_path
+from ..base.files import find_root, in_project, packaged_configs, show_path
 from ..base.walk import DEEPEST, Keys, LARGEST, walk
 from .node import plain
 from .origin import Origin, config_error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError, one_line
-from ..base.project import find_root, show_path
+from ..base.files import find_root, show_path
 from ..base.text import Table
 from ..run.code import code_state
 from ..run.folder import Run

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping
 from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean
-from ..base.project import packaged_configs
+from ..base.files import packaged_configs
 from ..base.walk import Keys, walk
 from ..config.load import load_config
 from ..config.node import Config, origin_of, own_path, problem
