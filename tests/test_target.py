@@ -338,8 +338,8 @@ pytorch_lightning.callbacks pytorch_lightning.loggers
 pytorch_lightning.plugins.environments
     pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators \
 mlkit.model.nets
-    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.model.mixing mlkit.fit.checkpoint \
-mlkit.fit.progress mlkit.fit.batches
+    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.fit.checkpoint \
+mlkit.fit.progress mlkit.fit.randomness
     mlkit.data.mnist mlkit.data.folder mlkit.data.base""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function \
 has_torch_function_unary
@@ -835,7 +835,7 @@ OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.lo
 pytorch_lightning.strategies pytorch_lightning.profilers
     pytorch_lightning.plugins mlkit.data.mnist mlkit.data.folder mlkit.model.lit \
 mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
-    mlkit.model.nets mlkit.model.augment mlkit.model.mixing""".split()
+    mlkit.model.nets mlkit.model.augment""".split()
 ORACLE = """
 import json, inspect, re, sys
 import torch

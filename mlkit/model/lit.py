@@ -18,8 +18,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
-from .losses import HeadsLoss
-from .mixing import Mixed, mixed_loss
+from .losses import HeadsLoss, Mixed, mixed_loss
 
 _targets_ = True  # a config may name what is defined here
 

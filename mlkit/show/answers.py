@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..base.errors import UserError
-from ..model.mixing import Mixed
+from ..model.losses import Mixed
 
 # %% ../../nbs/show/00_answers.ipynb #6d444d9b
 @dataclass(eq=False)
