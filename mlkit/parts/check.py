@@ -17,10 +17,9 @@ from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean
 from ..base.files import packaged_configs
-from ..base.walk import Keys, walk
+from ..base.text import Keys, walk
 from ..config.load import load_config
-from ..config.node import Config, origin_of, own_path, problem
-from ..config.origin import ConfigError, Problems
+from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
 from .signature import signature
 from .trust import TargetError

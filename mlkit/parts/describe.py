@@ -12,8 +12,7 @@ from typing import Any, Mapping
 
 from omegaconf import OmegaConf
 
-from ..base.text import Table, short
-from ..base.walk import show_keys, walk
+from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about, project_of
 from .fits import type_name
