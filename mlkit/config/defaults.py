@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import did_you_mean
 from .layers import Override, is_reference
 from .node import ConfigError, Origin, Problems, config_error, gather
-from .yaml import ConfigFile, SearchPath, Source, read_config_file
+from .yaml import ConfigFile, SearchPath, Tree, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Default:
     group: str              # as written, without a leading '/'; '' for an option of the same folder
     option: Any             # a word, a list of words, None for `null`
     origin: Origin
-    home: _Place = _Place()     # of the list that it stands in
+    home: _Place = field(default=_Place(), repr=False)  # of the list that it stands in
     package: str | None = None  # what follows '@'
     named: bool = True      # `group: option`, which can be overridden; else `group/option`
     optional: bool = False
@@ -61,16 +61,16 @@ class _Default:
 # %% ../../nbs/config/06_defaults.ipynb #216cecaf
 def _read_list(file: ConfigFile, home: _Place = _Place()) -> list[_Default]:
     "The entries of a file's list, with '_self_' in its place."
-    found, origins = [], file.source.origins
-    for i, entry in enumerate(file.defaults or []):
-        origin = origins["defaults", i]
+    found = []
+    for item in file.defaults or []:
+        entry, origin = item.plain(), item.origin
         if isinstance(entry, str): found.append(_read_entry(entry, None, origin, home, named=False))
         elif isinstance(entry, dict) and len(entry) == 1:
             found.append(_read_entry(*next(iter(entry.items())), origin, home))
         else: raise _wrong(origin, f"wants '_self_', an option or 'group: option', got {entry!r}")
     options = [o for o in found if not o.is_self]
     n = len(found) - len(options)
-    if n > 1: raise _wrong(origins["defaults",], "_self_ stands there twice")
+    if n > 1: raise _wrong(found[-1].origin, "_self_ stands there twice")
     for before, o in zip(options, options[1:]):
         if before.override and not o.override:
             raise _wrong(o.origin, "an override comes after all other entries of the list")
@@ -141,14 +141,14 @@ class _Walk:
         self.decided: set[str] = set()     # keys that the layers above have decided
         self.simple: set[str] = set()      # keys whose option has no list
         self.absent: set[str] = set()      # keys of this layer's optional entries without a file
-        self.sources: list[Source] = []    # the result, lowest first
+        self.sources: list[Tree] = []    # the result, lowest first
         gather(lambda file: self.layer(file, wishes.added if file is files[0] else ()), files)
 
     def layer(self, file: ConfigFile, added: Iterable[_Default]):
         "A file's sources come below those of the files before it."
         while self.absent: del self.entries[self.absent.pop()]
-        nodes = [(k, v) for o in self.sources for k, v in o.data.items() if isinstance(v, dict)]
-        self.decided = {*self.entries, *(k for k, v in nodes if "_target_" in v)}
+        nodes = [item for o in self.sources for item in o.value.items()]
+        self.decided = {*self.entries, *(k for k, o in nodes if o.at(("_target_",)))}
         above = (file.package or "").removeprefix("_global_").strip(".")
         self.sources[:0] = self.expand(file, _Place(above=above), added)
 
@@ -158,17 +158,17 @@ class _Walk:
         entries = [*_read_list(file, place), *(replace(o, home=place) for o in added)]
         entries = [o for o in entries if o.path.split("/")[0] != "hydra"]  # Hydra's own settings
         gather(self.override, [o for o in entries if o.override])
-        def first(o: _Default) -> list[Source] | _Default:
+        def first(o: _Default) -> list[Tree] | _Default:
             if o.is_self:
                 path = tuple(place.above.split(".")) if place.above else ()
-                return [file.source.below(path, place.picked)]
+                return [file.tree.below(path, place.picked)]
             if o.override: return []
             if o.named and o.key in self.wanted:
                 self.used.add(o.key)
                 wish = self.wanted[o.key]
                 o = replace(o, option=wish.option, origin=wish.origin)
             return o if is_reference(o.option) else self.of_entry(o)
-        def then(o: list[Source] | _Default) -> list[Source]:
+        def then(o: list[Tree] | _Default) -> list[Tree]:
             return o if isinstance(o, list) else self.of_entry(self.looked_up(o))
         return _joined(gather(then, gather(first, reversed(entries))))
 
@@ -191,7 +191,7 @@ class _Walk:
         home = replace(entry.home, by_reference=True)
         return replace(entry, group=group, option=option, home=home)
 
-    def of_entry(self, entry: _Default) -> list[Source]:
+    def of_entry(self, entry: _Default) -> list[Tree]:
         "The sources of an entry's options."
         key, removed = entry.key, self.wishes.removed
         if entry.named and key in removed and removed[key].value in (None, entry.option):
@@ -199,7 +199,7 @@ class _Walk:
             return []
         if entry.named and key in self.decided: return []
         if isinstance(entry.option, list):
-            def one(option: str) -> list[Source]:
+            def one(option: str) -> list[Tree]:
                 group, _, option = f"{entry.group}/{option}".rpartition("/")
                 return self.of_entry(replace(entry, group=group, option=option, named=False))
             return _joined(gather(one, reversed(entry.option)))
@@ -215,7 +215,7 @@ class _Walk:
         why = f"a list says '{key}: {entry.option}' already; {way} changes it"
         raise config_error(later.origin, key, why)
 
-    def of_option(self, entry: _Default, key: str) -> list[Source]:
+    def of_option(self, entry: _Default, key: str) -> list[Tree]:
         group, origin, place = entry.path, entry.origin, entry.home
         if entry.option == "???":
             there = ", ".join(self.search.options(group))
@@ -230,7 +230,7 @@ class _Walk:
             circle = " -> ".join((*place.files, file.name))
             raise config_error(origin, "defaults", f"a circle: {circle}")
         if file.extends:
-            raise config_error(file.source.origins["extends",], "extends", "is for the file that "
+            raise config_error(file.extends.origin, "extends", "is for the file that "
                                "is run; an option names what it builds on in its 'defaults:' list")
         if entry.named and not file.defaults:
             if key in self.simple:
@@ -259,7 +259,7 @@ def choose(files: list[ConfigFile],  # uppermost first
     changes: Iterable[Override],  # lowest first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
-) -> tuple[list[Source], list[Override], dict]:  # lowest first; changes of values; choices
+) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
     wishes = _sort(changes, search, problems)
     walk = _Walk(files, search, wishes)

@@ -87,7 +87,7 @@ def _condition(words: list[tuple[str | None, str]], text: str) -> _Condition:
         raise UserError(f"where: {text!r} is not understood; write such as val/acc > 0.9")
     (_, name), (_, op), (kind, value) = words
     if op == "=": raise UserError(f"where: write == for 'equals', not {name}={value}")
-    if kind == "word" and op != "~": value = parse_yaml(value, "where").data
+    if kind == "word" and op != "~": value = parse_yaml(value, "where").plain()
     if op in ("<", "<=", ">", ">=") and not _kind(value):
         raise UserError(f"where: {name} {op} wants a number or a text, not {short(value)}")
     return _Condition(name, op, value)
