@@ -117,10 +117,9 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
 class ResumePoints:
     "Calls back when a step and an epoch are over, and takes a fit back to such a point."
-    def __init__(self, trainer: pl.Trainer,  # about to fit
-        step_over: Callable[[bool], None],   # called after an optimizer step: is a validation due?
-        epoch_over: Callable[[], None],      # called when all is done that belongs to an epoch
-    ):
+    def __init__(self, trainer: pl.Trainer,     # about to fit
+            step_over: Callable[[bool], None],  # after an optimizer step: is a validation due?
+            epoch_over: Callable[[], None]):    # when all is done that belongs to an epoch
         self.trainer: Any = trainer
         self.step_over, self.epoch_over = step_over, epoch_over
         self.restored: Mapping[str, Any] | None = None  # a `state` to go on from, till it is done
