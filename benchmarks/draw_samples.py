@@ -6,15 +6,24 @@ DIR holds mnist/ and fashion_mnist/ with the four IDX files of each, gzipped or 
 in give the same files out, byte for byte (with the same zlib).
 """
 import argparse
+import gzip
 from pathlib import Path
 
 import numpy as np
 
-from mlkit.data.images import IDX_FILES, SAMPLES, read_idx_pair, write_idx
+from mlkit.data.images import IDX_FILES, SAMPLES, read_idx_pair
 from mlkit.data.loader import stratified_split
 from mlkit.data.mnist import datasets
 
 SEED = 20260101
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    "Write bytes as an IDX file, gzipped if the name ends in .gz; the time in it is left at zero."
+    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    data = head + array.astype(np.uint8).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 def draw(

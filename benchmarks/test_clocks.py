@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from draw_samples import write_idx
 
 from hydra_cases import VISION, Case, columns
 from hydra_oracle import ask
 from mlkit.config.load import load_config
-from mlkit.data.images import IDX_FILES, SAMPLES, read_idx, write_idx
+from mlkit.data.images import IDX_FILES, SAMPLES, read_idx
 from mlkit.data.loader import ArrayLoader, Normalize
 from mlkit.many.table import runs
 from mlkit.model import augment, mixing

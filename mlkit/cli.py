@@ -49,7 +49,7 @@ def _how_to_go_on(e) -> str:
     run = e.run
     has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
     if not (run.writes and run.kept and has_saved): return "interrupted"
-    from mlkit.base.project import show_path
+    from mlkit.base.files import show_path
     return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 
@@ -132,7 +132,7 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], check: bool) -> int | None:
-    from mlkit.base.project import show_path
+    from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
     if check: return print(f"no problems in {len(load_trials(*what))} combinations")
     sweep = grid(*what)
@@ -158,10 +158,10 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 def _resume(args: argparse.Namespace):
     from omegaconf import OmegaConf
     from mlkit.base.errors import UserError
-    from mlkit.base.project import in_project
-    from mlkit.base.walk import flat
+    from mlkit.base.files import in_project
+    from mlkit.base.text import flat
     from mlkit.config.load import load_config
-    from mlkit.run.history import unfinished
+    from mlkit.run.folder import unfinished
     if in_project(args.resume).is_file():
         raise UserError(f"{args.resume}: is a file, not a run's folder; to go on with a config's "
                         f"newest run write: mlkit_train {args.resume} --resume")
@@ -197,7 +197,7 @@ def _highest(key: str, kept: dict) -> str:
 
 
 def _find_run(text: str, dir: str | None = None):
-    from mlkit.run.history import find_run
+    from mlkit.run.folder import find_run
     return find_run(text, dir or "runs")
 
 # %% ../nbs/cli.ipynb #0ea97f5d
@@ -296,7 +296,7 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
 
 
 def _runs(args: argparse.Namespace):
-    from mlkit.base.project import find_root, show_path
+    from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
     if not args.compare:

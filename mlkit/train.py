@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
-from .base.project import show_path
+from .base.files import show_path
 from .config.node import Config, project_of
 from .fit.fit import find_checkpoint, fit, say, shared_run, tracked
 from .fit.job import Job
@@ -23,8 +23,7 @@ from .fit.randomness import seed_all
 from .fit.trackers import installed, log_best, log_pictures, log_table
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
-from .run.folder import Run
-from .run.history import list_runs
+from .run.folder import Run, list_runs
 from .run.log import recording
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results

@@ -23,15 +23,13 @@ from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .parts.build import blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
-from .run.folder import Run
-from .run.history import find_run
+from .run.folder import Run, find_run
 
 _targets_ = ("trained",)  # what a config may name here
 
 # %% ../nbs/use.ipynb #f6bc25af
-def load_run(
-    run: Run | str | Path,   # a run, or its folder
-    *overrides: str,         # changes of its config, such as 'data.root=/mnt/mnist'
+def load_run(run: Run | str | Path,  # a run, or its folder
+    *overrides: str,  # changes of its config, such as 'data.root=/mnt/mnist'
     checkpoint: str = "best",  # 'best', 'last', or a path
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Run:  # with `.model`, in eval mode, on the accelerator if there is one, and `.datamodule`
@@ -50,8 +48,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     return run, cfg
 
 # %% ../nbs/use.ipynb #2f78d659
-def trained(
-    run: str,  # a run's folder, its id below `runs/`, or one of its checkpoints
+def trained(run: str,     # a run's folder, its id below `runs/`, or one of its checkpoints
 ) -> pl.LightningModule:  # in eval mode, with the run's best weights, or those of the checkpoint
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
     file = Path(run) if Path(run).is_file() else None
@@ -60,13 +57,12 @@ def trained(
     return load_weights(model, file or found.checkpoint()).eval()
 
 # %% ../nbs/use.ipynb #f942e61c
-def evaluate(
-    run: Run | str | Path,     # a run, or its folder
-    *overrides: str,           # changes of its config, such as 'data.batch_size=256'
-    stage: str = "test",       # 'test' or 'val'
-    checkpoint: str = "best",  # 'best', 'last', or a path
-    trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> dict[str, float]:         # 'test/loss', 'test/acc', …
+def evaluate(run: Run | str | Path,  # a run, or its folder
+    *overrides: str,                 # changes of its config, such as 'data.batch_size=256'
+    stage: str = "test",             # 'test' or 'val'
+    checkpoint: str = "best",        # 'best', 'last', or a path
+    trust: Iterable[str] = (),       # packages and names that targets may also come from
+) -> dict[str, float]:               # 'test/loss', 'test/acc', …
     "Measure a run's weights. Raises UserError if there is no data for it; else as `load_run`."
     if stage not in ("test", "val"): raise UserError(f"stage is 'test' or 'val', not {stage!r}")
     run, cfg = _load(run, overrides, checkpoint, trust)
@@ -82,9 +78,8 @@ def evaluate(
     return {k: v for measured in results for k, v in measured.items()}
 
 
-def metrics_table(
-    metrics: Mapping[str, float],  # 'stage/name' -> number
-) -> Table:  # a row a metric, a column a stage
+def metrics_table(metrics: Mapping[str, float],  # 'stage/name' -> number
+) -> Table:                                      # a row a metric, a column a stage
     "Metrics as a table."
     stages = [s for s in ("train", "val", "test") if any(k.startswith(s + "/") for k in metrics)]
     rows: dict[str, dict[str, str]] = {}
@@ -106,14 +101,13 @@ class Predictions:
         return self.table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in self.problems)
 
 
-def predict(
-    run: Run | str | Path,  # a run, or its folder
+def predict(run: Run | str | Path,  # a run, or its folder
     inputs: str | Path | list[str | Path],  # a folder, a file, or a list of them
-    *overrides: str,        # changes of the run's config
+    *overrides: str,  # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     batch_size: int = 256,  # images
-) -> Predictions:           # file, label, probability; of several heads <head>, <head>_probability
+) -> Predictions:  # file, label, probability; of several heads <head>, <head>_probability
     "Classify files. Raises NotFound if there are none, UserError if the datamodule reads no files."
     run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
     if not hasattr(run.datamodule, "read_image"):

@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.model.augment import (
     Augment,
+    CutMix,
     Cutout,
     GridMask,
+    MixUp,
     OneOf,
     PerSample,
     RandomAffine,
@@ -28,8 +30,7 @@ from mlkit.model.augment import (
     RandomNoise,
 )
 from mlkit.model.lit import LitModel
-from mlkit.model.losses import HeadsLoss, accuracy
-from mlkit.model.mixing import CutMix, Mixed, MixUp, mixed_loss
+from mlkit.model.losses import HeadsLoss, Mixed, accuracy, mixed_loss
 from mlkit.model.nets import MLP
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
@@ -527,7 +528,7 @@ model:
       - _target_: mlkit.model.augment.OneOf
         _args_: [{_target_: mlkit.model.augment.GridMask, cells: [3, 5], p: 1.0}, {_target_: \
 mlkit.model.augment.RandomNoise}]
-      - {_target_: mlkit.model.mixing.MixUp, p: 0.5}
+      - {_target_: mlkit.model.augment.MixUp, p: 0.5}
 trainer: {max_epochs: 1, limit_train_batches: 12, limit_val_batches: 2, limit_test_batches: 2}
 callbacks: {progress: null, checkpoint: {every_n_steps: 3}}
 """
@@ -554,7 +555,7 @@ def test_a_config_names_transforms_in_lists(config):
                                         "'degrees'?",
     "model.augment._args_.0.scale=[1,2,3]": "wants tuple[float, float], got [1, 2, 3]",
     "model.augment._args_.1._args_.0=3": "OneOf wants torch.nn.Module, got 3",
-    "++model.augment._args_.2={_target_: mlkit.model.mixing.MixUpp, p: 1}": "did you mean 'MixUp'?",
+    "++model.augment._args_.2={_target_: mlkit.model.augment.MixUpp}": "did you mean 'MixUp'?",
     "model.augment._args_.2={_target_: torch.optim.Adam, p: null}": "",
     "model.augment.transforms=3": "Augment has no argument 'transforms'"}.items())
 def test_mistakes_in_a_list_of_transforms_are_named(config, override, said):

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 from mlkit.base.errors import UserError
 from mlkit.data import folder as folder_room
 from mlkit.data import loader as loader_room
-from mlkit.data.download import fetch
 from mlkit.data.folder import ImageFolder
 from mlkit.data.images import (
     IDX_FILES,
@@ -34,10 +33,9 @@ from mlkit.data.images import (
     read_idx_pair,
     read_npy,
     show_images,
-    write_idx,
 )
 from mlkit.data.loader import ArrayLoader, EpochSampler, stratified_split
-from mlkit.data.mnist import MNIST, datasets
+from mlkit.data.mnist import MNIST, datasets, fetch
 
 
 def line_of(error, *parts):
@@ -51,6 +49,13 @@ def line_of(error, *parts):
 # IDX files
 
 IMAGES = np.arange(5 * 28 * 28, dtype=np.uint32).reshape(5, 28, 28).astype(np.uint8)
+
+
+def write_idx(path, array):
+    "uint8 alone; gzipped if the name ends in .gz, with no time in it."
+    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    data = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -85,8 +90,6 @@ def test_other_damage(tmp_path):
     path.write_bytes(gzip.compress(b"\x00\x00\x07\x01" + bytes(8)))
     with pytest.raises(UserError, match="not an IDX file"): read_idx(path)
     with pytest.raises(OSError): read_idx(tmp_path / "nowhere")
-    for array in (np.zeros(3, np.int64), np.zeros(3, bool), np.uint8(3)):
-        with pytest.raises(UserError, match="IDX holds"): write_idx(path, np.asarray(array))
 
 
 def test_what_it_is_not_what_it_is_called(tmp_path):
@@ -95,13 +98,6 @@ def test_what_it_is_not_what_it_is_called(tmp_path):
     write_idx(tmp_path / "b", IMAGES)
     (tmp_path / "b").rename(tmp_path / "b.gz")
     for name in ("a", "b.gz"): assert (read_idx(tmp_path / name) == IMAGES).all()
-
-
-def test_equal_arrays_make_equal_files(tmp_path):
-    write_idx(tmp_path / "a.gz", IMAGES)
-    time.sleep(1.1)
-    write_idx(tmp_path / "b.gz", IMAGES)
-    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
 def test_npy_files_are_read_by_many_threads(tmp_path):

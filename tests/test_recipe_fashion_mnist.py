@@ -12,14 +12,13 @@ fashion = pytest.importorskip("mlkit.recipes.fashion_mnist")
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.data.folder import ImageFolder
 from mlkit.model.augment import Augment, RandomFlip
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP, ConvNet, ResNet
 from mlkit.parts.build import build
-from mlkit.run.folder import Run
-from mlkit.run.history import list_runs
+from mlkit.run.folder import Run, list_runs
 from mlkit.show.answers import answers
 from mlkit.train import train
 from mlkit.use import evaluate, load_run, trained

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import nn
 
 from mlkit.config.load import load_config
+from mlkit.model.augment import CutMix, MixUp
 from mlkit.model.lit import LitModel
-from mlkit.model.mixing import CutMix, MixUp
 from mlkit.parts.build import build
 from mlkit.recipes import graphemes
 from mlkit.train import train

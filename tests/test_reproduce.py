@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlkit.base.project import packaged_configs
+from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import _code_of, reproduce, restore_code
 from mlkit.run.code import PATCH_LIMIT, code_state
 from mlkit.run.folder import Run

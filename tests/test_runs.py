@@ -13,8 +13,7 @@ import torch
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
-from mlkit.run.folder import Run
-from mlkit.run.history import unfinished
+from mlkit.run.folder import Run, unfinished
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, predict
 from shell import ROOT, command

@@ -16,7 +16,7 @@ from mlkit.base.errors import UserError
 from mlkit.data.loader import ArrayLoader
 from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
-from mlkit.model.mixing import Mixed
+from mlkit.model.losses import Mixed
 from mlkit.parts.locate import register
 from mlkit.show.answers import answers, answers_of, confusion_matrix, top_confused
 from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results

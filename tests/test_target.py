@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.locate import locate, register
 from mlkit.parts.signature import outline, produces, signature
@@ -163,10 +163,10 @@ HOSTILE = {  # target -> the arguments it is given
     "mlkit.cli.os.system": [SHELL], "mlkit.config.load.load_config": [MNIST],
     "mlkit.base.files.atomic": ["MARK"], "mlkit.run.folder.os.replace": ["KEEP", "MARK"],
     "mlkit.base.files.write_text": ["MARK", "x"], "mlkit.all.train": [MNIST],
-    "mlkit.data.download.fetch": ["MARK", ["file:///etc"], ".", ""],
-    "mlkit.data.images.write_idx": ["MARK", [1]], "mlkit.base.files.atomic_folder": ["MARK"],
-    "mlkit.data.download.os.replace": ["KEEP", "MARK"],
-    "mlkit.data.download.urlopen": ["file:///etc/hostname"],
+    "mlkit.data.mnist.fetch": ["MARK", ["file:///etc"], ".", ""],
+    "mlkit.data.images.read_npy": ["MARK"], "mlkit.base.files.atomic_folder": ["MARK"],
+    "mlkit.data.mnist.os.replace": ["KEEP", "MARK"],
+    "mlkit.data.mnist.urlopen": ["file:///etc/hostname"],
     "mlkit.fit.checkpoint.shutil.copyfile": ["KEEP", "MARK"],
     "mlkit.model.nets.torch.load": ["evil.pt"],
     "mlkit.model.lit.LitModel.load_from_checkpoint": ["evil.ckpt"],
@@ -186,7 +186,7 @@ from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from omegaconf import OmegaConf
 import mlkit.train, logging.config
 
@@ -338,13 +338,13 @@ pytorch_lightning.callbacks pytorch_lightning.loggers
 pytorch_lightning.plugins.environments
     pytorch_lightning.plugins.io pytorch_lightning.tuner pytorch_lightning.accelerators \
 mlkit.model.nets
-    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.model.mixing mlkit.fit.checkpoint \
-mlkit.fit.progress mlkit.fit.batches
+    mlkit.model.lit mlkit.model.losses mlkit.model.augment mlkit.fit.checkpoint \
+mlkit.fit.progress mlkit.fit.randomness
     mlkit.data.mnist mlkit.data.folder mlkit.data.base""".split()
 NOT_MEANT = """Callable Optional DType boolean_dispatch handle_torch_function has_torch_function \
 has_torch_function_unary
     has_torch_function_variadic ScalingType SwizzleType ABC Iterable abstractmethod LinAlgError \
-write_idx fetch""".split()
+fetch""".split()
 
 
 def public(module) -> list[str]:
@@ -835,7 +835,7 @@ OUTLINED = """pytorch_lightning pytorch_lightning.callbacks pytorch_lightning.lo
 pytorch_lightning.strategies pytorch_lightning.profilers
     pytorch_lightning.plugins mlkit.data.mnist mlkit.data.folder mlkit.model.lit \
 mlkit.model.losses mlkit.fit.checkpoint mlkit.fit.progress
-    mlkit.model.nets mlkit.model.augment mlkit.model.mixing""".split()
+    mlkit.model.nets mlkit.model.augment""".split()
 ORACLE = """
 import json, inspect, re, sys
 import torch

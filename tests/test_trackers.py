@@ -28,8 +28,7 @@ from mlkit.base.errors import UserError
 from mlkit.base.plot import new_figure
 from mlkit.config.load import load_config
 from mlkit.fit import trackers
-from mlkit.run.folder import Run
-from mlkit.run.history import list_runs
+from mlkit.run.folder import Run, list_runs
 
 SECRET = os.urandom(12).hex()
 SCRIPTS = Path(sysconfig.get_path("scripts"))

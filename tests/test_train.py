@@ -14,15 +14,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
-from mlkit.base.project import packaged_configs
+from mlkit.base.files import packaged_configs
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP
 from mlkit.parts.check import find_problems
 from mlkit.parts.locate import register
-from mlkit.run.folder import Run
-from mlkit.run.history import list_runs
+from mlkit.run.folder import Run, list_runs
 from mlkit.train import train
 from mlkit.use import evaluate, load_run, predict
 

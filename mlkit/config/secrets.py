@@ -14,9 +14,8 @@ from typing import Any, Callable
 
 from omegaconf import OmegaConf
 
-from ..base.project import find_root, show_path
-from .node import project_of
-from .origin import Origin, config_error
+from ..base.files import find_root, show_path
+from .node import Origin, config_error, project_of
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read

@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
 from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic, write_text
-from ..base.project import in_project
+from ..base.files import atomic, in_project, write_text
 from .base import ImageData
 from .images import check_image, decode_image
 from .loader import EpochSampler, held_out, stratified_split

@@ -19,7 +19,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic
 from ..base.plot import new_figure
 
 # %% ../../nbs/data/00_images.ipynb #2a58655f
@@ -146,21 +145,6 @@ def read_idx_pair(images_path: str | Path,  # (N, H, W) uint8
                         f"it holds {array.dtype} of shape {array.shape}")
     if len(images) == len(labels): return images, labels
     raise UserError(f"{images_path}: {len(images):,} images, {len(labels):,} in {labels_path}")
-
-# %% ../../nbs/data/00_images.ipynb #ed33cacf
-def write_idx(path: str | Path,  # gzipped if it ends in .gz
-    array: np.ndarray,           # at least one dimension
-) -> None:
-    "Write an IDX file. Raises UserError if the format has no type for the array."
-    kind = next((o for o, type_ in _TYPES.items() if type_.newbyteorder("=") == array.dtype), 0)
-    if not kind or array.ndim == 0:
-        raise UserError(f"{path}: IDX holds arrays of uint8, int8, int16, int32, float32 and "
-                        f"float64, not {array.dtype} of shape {array.shape}")
-    head = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    data = head + array.astype(_TYPES[kind]).tobytes()
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as tmp:
-        tmp.write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
 
 # %% ../../nbs/data/00_images.ipynb #5b664666
 _one_header = Lock()  # NumPy's header parser may fail in several threads (python/cpython#106905)

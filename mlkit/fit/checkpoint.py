@@ -19,8 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from ..base.errors import UserError, did_you_mean, one_line
-from ..base.files import atomic
-from ..base.project import show_path
+from ..base.files import atomic, show_path
 from .job import Job
 from .lightning import ResumePoints, requeue_signal
 
@@ -50,10 +49,8 @@ class _PlainCheckpointIO(TorchCheckpointIO):
         Path(path).write_bytes(buffer.getbuffer())
 
 
-def use_plain_io(
-    trainer: pl.Trainer,  # it keeps a writer that the user chose
-    hide: Callable[[str], str] = str,  # takes secrets out of a text
-):
+def use_plain_io(trainer: pl.Trainer,       # it keeps a writer that the user chose
+        hide: Callable[[str], str] = str):  # takes secrets out of a text
     "Let a trainer write plain checkpoints."
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = _PlainCheckpointIO(hide)
@@ -74,9 +71,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (str, int, float, bool, torch.Tensor)
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #94ca71e1
-def read_checkpoint(
-    path: str | Path,    # a file, from mlkit or from Lightning
-) -> dict[str, Any]:     # its content, on the CPU
+def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
+) -> dict[str, Any]:                   # its content, on the CPU
     "Tensors and plain data of a checkpoint. Raises UserError if the file holds anything else."
     try: found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as e:
@@ -87,10 +83,9 @@ def read_checkpoint(
     raise UserError(f"{show_path(path)}: is no checkpoint")
 
 
-def load_weights(
-    model: pl.LightningModule,  # whose names and shapes must be those of the file
-    checkpoint: str | Path,     # a file, from mlkit or from Lightning
-) -> pl.LightningModule:        # the same model
+def load_weights(model: pl.LightningModule,  # whose names and shapes must be those of the file
+    checkpoint: str | Path,                  # a file, from mlkit or from Lightning
+) -> pl.LightningModule:                     # the same model
     "Put a checkpoint's weights into a model. Raises UserError if there are none that fit."
     weights = read_checkpoint(checkpoint)["state_dict"]
     try: model.load_state_dict(weights)

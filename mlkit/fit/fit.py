@@ -20,10 +20,8 @@ from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
-from ..base.files import write_text
-from ..base.project import show_path
-from ..config.node import Config, problem, project_of
-from ..config.origin import ConfigError
+from ..base.files import show_path, write_text
+from ..config.node import Config, ConfigError, problem, project_of
 from ..config.secrets import secret_filter
 from .checkpoint import load_weights, read_checkpoint, use_plain_io
 from .job import Job
@@ -36,11 +34,10 @@ from ..run.folder import Run
 _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where the run is
 
 
-def shared_run(
-    config: Config,   # a config that was checked
-    trainer: pl.Trainer,  # its trainer
-    run: Run | None = None,  # one that goes on; None: a new one
-) -> Run:  # in all processes the same; `writes` is true in one
+def shared_run(config: Config,  # a config that was checked
+    trainer: pl.Trainer,        # its trainer
+    run: Run | None = None,     # one that goes on; None: a new one
+) -> Run:                       # in all processes the same; `writes` is true in one
     "The run's folder. Raises ConfigError if several processes cannot be started from here."
     strategy: Any = trainer.strategy
     launcher, told = strategy.launcher, os.environ.pop(_RUN_DIR, None)
@@ -74,8 +71,7 @@ def _reseed_on_start(trainer: Any):
     trainer.callbacks.insert(0, LambdaCallback(on_fit_start=reseed))
 
 # %% ../../nbs/fit/07_fit.ipynb #c24fcdb2
-def fit(
-    job: Job,  # its run is recorded by the caller
+def fit(job: Job,                                     # its run is recorded by the caller
 ) -> tuple[dict[str, float], dict[str, Any] | None]:  # the metrics; what is known of best.ckpt
     "Train, load the best weights, and test them. Raises what the user's parts raise."
     parts, run = job.parts, job.run
@@ -150,8 +146,7 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
 
 # %% ../../nbs/fit/07_fit.ipynb #c52405f9
 @contextmanager
-def tracked(
-    job: Job,  # about to be fitted
+def tracked(job: Job,          # about to be fitted
 ) -> Iterator[list[Tracker]]:  # the trackers that work
     "Attach the config's trackers to the run, and close them when it ends."
     resumed, failed = job.run.info.get("resumed"), True

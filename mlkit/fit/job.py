@@ -16,8 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import Logger
 
 from ..base.errors import UserError
-from ..base.files import atomic
-from ..base.project import show_path
+from ..base.files import atomic, show_path
 from ..config.node import Config
 from ..parts.build import Parts
 from ..run.folder import Run, config_text
@@ -25,8 +24,7 @@ from ..run.folder import Run, config_text
 # %% ../../nbs/fit/02_job.ipynb #24b92b1d
 class CSVLogger(Logger):
     "Writes `metrics.csv`: one row per epoch, or per step for what is logged by step."
-    def __init__(self,
-        dir: str | Path,  # the run's folder
+    def __init__(self, dir: str | Path,          # the run's folder
         epoch: Callable[[], int] | None = None,  # the current epoch; None: that of the row before
     ):
         super().__init__()
@@ -44,9 +42,8 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self,
-        metrics: Mapping[str, float],  # 'stage/name' -> number; those of the test are left out
-        step: int | None = None,       # optimizer steps that were done
-    ):
+            metrics: Mapping[str, float],  # 'stage/name' -> number; those of the test are left out
+            step: int | None = None):      # optimizer steps that were done
         "Add figures to the row of their epoch and step."
         figures = {k: v for k, v in metrics.items() if k != "epoch" and not k.startswith("test/")}
         if not figures: return
@@ -57,10 +54,8 @@ class CSVLogger(Logger):
         self.rows[-1].update(figures)
         self._dirty = True
 
-    def go_on(self,
-        n: int,                # rows that there were when the checkpoint was made
-        last: dict[str, Any],  # the last of them, as it was then; {} if n is 0
-    ):
+    def go_on(self, n: int,         # rows that there were when the checkpoint was made
+            last: dict[str, Any]):  # the last of them, as it was then; {} if n is 0
         "Drop later rows. Raises UserError if the file has lost rows."
         before = _read(self.path)[:n - 1] if n > 1 else []
         if len(before) < n - 1:

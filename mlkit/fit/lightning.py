@@ -120,10 +120,9 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
 class ResumePoints:
     "Calls back when a step and an epoch are over, and takes a fit back to such a point."
-    def __init__(self,
-        trainer: pl.Trainer,  # about to fit
-        step_over: Callable[[bool], None],  # called after an optimizer step: is a validation due?
-        epoch_over: Callable[[], None],     # called when all is done that belongs to an epoch
+    def __init__(self, trainer: pl.Trainer,  # about to fit
+        step_over: Callable[[bool], None],   # called after an optimizer step: is a validation due?
+        epoch_over: Callable[[], None],      # called when all is done that belongs to an epoch
     ):
         self.trainer: Any = trainer
         self.step_over, self.epoch_over = step_over, epoch_over
@@ -141,9 +140,8 @@ class ResumePoints:
         "Leave the loops as they were."
         for loop, name, _ in self._wrapped: vars(loop).pop(name, None)
 
-    def state(self,
-        within_epoch: bool,  # True: at the end of a step; False: at the end of an epoch
-    ) -> dict[str, Any]:     # plain data and tensors
+    def state(self, within_epoch: bool,  # True: at the end of a step; False: at the end of an epoch
+    ) -> dict[str, Any]:                 # plain data and tensors
         "What a checkpoint needs besides Lightning's own."
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         here = dict(now=_batch_state(trainer), began=self._began if within_epoch else None,

@@ -77,9 +77,8 @@ def _new_display() -> _Terminal | _Notebook:
     return _Notebook() if "ZMQInteractiveShell" in kernels else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #f8ad2408
-def stage_order(
-    item: tuple[str, Any],  # of a mapping 'stage/name' -> metric
-) -> tuple:                 # to be sorted by
+def stage_order(item: tuple[str, Any],  # of a mapping 'stage/name' -> metric
+) -> tuple:                             # to be sorted by
     "Training before validation, the loss before the rest."
     stage, _, name = item[0].partition("/")
     return {"train": 0, "val": 1}.get(stage, 2), name != "loss", name

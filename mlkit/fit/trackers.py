@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from ..base.errors import UserError, one_line
-from ..base.project import show_path
-from ..base.walk import flat
+from ..base.files import show_path
+from ..base.text import flat
 from .lightning import open_wandb
 from ..run.folder import Run
 
@@ -60,9 +60,8 @@ class _Guarded:
 # %% ../../nbs/fit/06_trackers.ipynb #43e9c2a9
 class Tracker(_Guarded):
     "A logger of Lightning's, which is its `thing`, behind its `guard`."
-    def __init__(self,
-        logger: Logger,  # any of Lightning's
-        name: str,       # what it is called in the warning
+    def __init__(self, logger: Logger,  # any of Lightning's
+        name: str,                      # what it is called in the warning
     ): super().__init__(logger, _Guard(name))
 
     def log_hyperparams(self, *args, **kwargs): "The config is sent instead."
@@ -79,20 +78,18 @@ class _Nothing:
     def __getattr__(self, name: str) -> Callable: return lambda *args, **kwargs: None
 
 # %% ../../nbs/fit/06_trackers.ipynb #97114bd0
-def tensorboard(
-    run: Run,  # its folder gets the event files
-    **more,    # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
+def tensorboard(run: Run,  # its folder gets the event files
+    **more,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
 ) -> TensorBoardLogger:
     "Write TensorBoard's event files to `<run>/tensorboard`."
     ours = {"save_dir": run.dir, "name": "tensorboard", "version": ""}
     return TensorBoardLogger(**{**ours, **more})
 
 # %% ../../nbs/fit/06_trackers.ipynb #52e72411
-def wandb(
-    run: Run,  # its folder gets what W&B writes
+def wandb(run: Run,  # its folder gets what W&B writes
     project: str | None = None,  # None: $WANDB_PROJECT, else the run's name
     settings: dict[str, Any] | None = None,  # of `wandb.Settings`; they win over those below
-    **more,    # further arguments of Lightning's WandbLogger, or of `wandb.init`
+    **more,  # further arguments of Lightning's WandbLogger, or of `wandb.init`
 ) -> WandbLogger:
     "Report to Weights & Biases; with `WANDB_MODE=offline` to `<run>/wandb`. UserError: no login."
     import wandb as sdk
@@ -120,11 +117,10 @@ def wandb(
 def _known(run: Run) -> dict[str, str]: return run.info.get("trackers", {})  # their names for it
 
 # %% ../../nbs/fit/06_trackers.ipynb #f5eb037f
-def mlflow(
-    run: Run,  # the store lies in the folder of all runs
+def mlflow(run: Run,                     # the store lies in the folder of all runs
     experiment_name: str | None = None,  # None: $MLFLOW_EXPERIMENT_NAME, else the run's name
     tracking_uri: str | None = None,     # None: $MLFLOW_TRACKING_URI, else runs/mlflow.db
-    **more,    # further arguments of Lightning's MLFlowLogger
+    **more,                              # further arguments of Lightning's MLFlowLogger
 ) -> MLFlowLogger:
     "Report to MLflow: to a server, or to a store on disk."
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -161,8 +157,7 @@ NEEDS = dict(tensorboard=["tensorboard"], wandb=["wandb"],  # packages of each t
 
 
 def installed(
-    built: list,  # from the config's group `logger`: loggers, and factories that take the run
-):
+        built: list):  # from the config's group `logger`: loggers, and factories that take the run
     "Raises UserError if a tracker's package is missing; it says what to install."
     for name in map(_name, built):
         specs = {o: importlib.util.find_spec(o) for o in NEEDS.get(name, [])}
@@ -176,11 +171,10 @@ def _name(o: Any) -> str:
     return getattr(made, "__name__", type(made).__name__).removesuffix("Logger").lower()
 
 
-def attach(
-    built: list,      # loggers, and factories that take the run
-    run: Run,         # which they are to report
-    step: int = 0,    # optimizer steps that were done when the run was cut off; 0: it is a new one
-) -> list[Tracker]:   # those that could not be made are left out
+def attach(built: list,  # loggers, and factories that take the run
+    run: Run,  # which they are to report
+    step: int = 0,  # optimizer steps that were done when the run was cut off; 0: it is a new one
+) -> list[Tracker]:  # those that could not be made are left out
     "Make the loggers of a run. One that cannot be made is a line of warning."
     made = []
     for make in built:
@@ -192,10 +186,8 @@ def attach(
     return [o for o in made if not o.guard.over]
 
 # %% ../../nbs/fit/06_trackers.ipynb #b42e9e44
-def log_config(
-    trackers: list[Tracker],  # from `attach`
-    cfg: DictConfig,          # a run's config
-):
+def log_config(trackers: list[Tracker],  # from `attach`
+        cfg: DictConfig):                # a run's config
     "Send the config, unresolved, as hyperparameters."
     _each(trackers, _config, flat(OmegaConf.to_container(cfg, resolve=False)))
 
@@ -221,11 +213,9 @@ def _config(logger: Any, params: dict[str, Any]):
         case _: logger.log_hyperparams(params)
 
 # %% ../../nbs/fit/06_trackers.ipynb #5bbdbb09
-def log_pictures(
-    trackers: list[Tracker],      # from `attach`
-    pictures: Mapping[str, Any],  # name -> matplotlib Figure
-    step: int,                    # the optimizer steps that were done
-):
+def log_pictures(trackers: list[Tracker],  # from `attach`
+        pictures: Mapping[str, Any],       # name -> matplotlib Figure
+        step: int):                        # the optimizer steps that were done
     "Send pictures."
     from PIL import Image
     for name, figure in pictures.items() if trackers else ():
@@ -244,12 +234,10 @@ def _picture(logger: Any, name: str, image: Any, step: int):
             logger.experiment.log_image(logger.run_id, image, f"pictures/{name}/{step}.png")
 
 # %% ../../nbs/fit/06_trackers.ipynb #6fb26fc4
-def log_table(
-    trackers: list[Tracker],  # from `attach`
-    name: str,                # such as 'predictions'
-    frame: Any,               # a pandas DataFrame
-    step: int,                # the optimizer steps that were done
-):
+def log_table(trackers: list[Tracker],  # from `attach`
+        name: str,                      # such as 'predictions'
+        frame: Any,                     # a pandas DataFrame
+        step: int):                     # the optimizer steps that were done
     "Send a table."
     _each(trackers, _table, name, frame, step)
 
@@ -266,11 +254,9 @@ def _table(logger: Any, name: str, frame: Any, step: int):
             logger.experiment.log_text(logger.run_id, text, f"tables/{name}/{step}.csv")
 
 # %% ../../nbs/fit/06_trackers.ipynb #4b80ea55
-def log_best(
-    trackers: list[Tracker],  # from `attach`
-    path: str | Path,         # the checkpoint
-    best: Mapping[str, Any],  # what is known of it, as in run.json: epoch, monitor, value
-):
+def log_best(trackers: list[Tracker],  # from `attach`
+        path: str | Path,              # the checkpoint
+        best: Mapping[str, Any]):      # what is known of it, as in run.json: epoch, monitor, value
     "Say which checkpoint is the best, and hand it over."
     _each(trackers, _best, str(path), dict(best))
 
@@ -290,10 +276,8 @@ def _best(logger: Any, path: str, best: dict[str, Any]):
             logger.experiment.log_dict(logger.run_id, best, "checkpoints/best.json")
 
 # %% ../../nbs/fit/06_trackers.ipynb #14f5b1c0
-def finish(
-    trackers: list[Tracker],  # from `attach`
-    failed: bool,             # or interrupted
-):
+def finish(trackers: list[Tracker],  # from `attach`
+        failed: bool):               # or interrupted
     "Close the trackers' records."
     for tracker in trackers:
         if isinstance(tracker, WandbLogger): _finish_wandb(tracker, failed)

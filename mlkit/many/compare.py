@@ -18,8 +18,7 @@ from typing import Any, Iterable
 from ..base.errors import UserError
 from ..base.files import write_text
 from ..base.plot import PALETTE, Panel, panels_of, plot_panels
-from ..base.text import Table, number, short
-from ..base.walk import flat
+from ..base.text import Table, flat, number, short
 from ..run.folder import Run
 
 # %% ../../nbs/many/01_compare.ipynb #f7b76cbf
@@ -76,8 +75,7 @@ def _text_chart(panel: Panel, letters: str, width: int = 60, height: int = 12) -
 # %% ../../nbs/many/01_compare.ipynb #30ad6fb7
 class Comparison:
     "A few runs side by side; as text, as a picture and as a page."
-    def __init__(self, runs: list[Run],  # two or more
-    ):
+    def __init__(self, runs: list[Run]):  # two or more
         "Raises UserError for fewer runs than two, or more than there are letters."
         if not 2 <= len(runs) <= len(ascii_uppercase):
             raise UserError(f"a comparison takes 2 to {len(ascii_uppercase)} runs, not {len(runs)}")

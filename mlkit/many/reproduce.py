@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError, one_line
-from ..base.project import find_root, show_path
+from ..base.files import find_root, show_path
 from ..base.text import Table
 from ..run.code import code_state
 from ..run.folder import Run
@@ -162,7 +162,7 @@ def _train_again(task_file: str):
     sys.path[:] = [*map(moved, sys.path), task["project"], str(Path(task["project"], "src"))]
 
     import torch
-    from mlkit.config.origin import ConfigError
+    from mlkit.config.node import ConfigError
     from mlkit.fit.randomness import seed_all
     from mlkit.parts.build import blamed_on, build_parts
     from mlkit.parts.check import check

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
 from ..base.errors import UserError, did_you_mean
-from ..base.text import Table, number, short
-from ..base.walk import flat
+from ..base.text import Table, flat, number, short
 from ..config.yaml import parse_yaml
-from ..run.folder import Run
-from ..run.history import list_runs
+from ..run.folder import Run, list_runs
 
 # %% ../../nbs/many/00_table.ipynb #07ad3b3e
 _FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns that come first

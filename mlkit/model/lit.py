@@ -18,8 +18,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
-from .losses import HeadsLoss
-from .mixing import Mixed, mixed_loss
+from .losses import HeadsLoss, Mixed, mixed_loss
 
 _targets_ = True  # a config may name what is defined here
 
@@ -175,8 +174,7 @@ class LitModel(pl.LightningModule):
     def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
         return {stage: means.state() for stage, means in self.means.items()}
 
-    def load_epoch_state(self, state: Mapping[str, Any],  # as `epoch_state` gave it
-    ) -> None:
+    def load_epoch_state(self, state: Mapping[str, Any]):  # as `epoch_state` gave it
         for stage, means in self.means.items(): means.load(state[stage], self.device)
 
     def _augmented(self, batch: Any) -> Any:

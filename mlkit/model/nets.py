@@ -57,9 +57,8 @@ class GlobalAvgPool(nn.Module):
 class Classifier(nn.Module):
     "A body that yields features, and a linear head that makes logits of them."
     def __init__(self, body: nn.Module,  # (B, …) -> (B, num_features)
-        num_features: int,               # width of what the body yields
-        num_classes: int,                # number of logits; 0: no head, the features come out
-    ):
+            num_features: int,           # width of what the body yields
+            num_classes: int):           # number of logits; 0: no head, the features come out
         super().__init__()
         self.body, self.num_features = body, num_features
         self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
@@ -153,10 +152,9 @@ class ResNet(Classifier):
 class InvertedResidual(nn.Module):
     "Widen, convolve each channel by itself, narrow: (B, C, H, W) -> (B, out, H/stride, W/stride)."
     def __init__(self, in_channels: int,  # C of the input
-        out_channels: int,                # C of the output
-        stride: int = 1,                  # 2 halves H and W, rounding up
-        expand: int = 4,                  # how much wider it is inside
-    ):
+            out_channels: int,            # C of the output
+            stride: int = 1,              # 2 halves H and W, rounding up
+            expand: int = 4):             # how much wider it is inside
         super().__init__()
         wide = expand * in_channels
         self.branch = nn.Sequential(conv_block(in_channels, wide, 1, act=nn.ReLU6),

@@ -15,11 +15,10 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping
 from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean
-from ..base.project import packaged_configs
-from ..base.walk import Keys, leaves, walk
+from ..base.files import packaged_configs
+from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
-from ..config.node import Config, origin_of, own_path, problem
-from ..config.origin import ConfigError, Problems
+from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
 from .signature import signature
 from .trust import TargetError

@@ -10,8 +10,7 @@ import inspect, re
 from pathlib import Path
 from typing import Any, Mapping
 
-from ..base.text import Table, short
-from ..base.walk import show_keys, walk
+from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about
 from .fits import type_name

@@ -18,7 +18,7 @@ from typing import (
 from annotated_types import Ge, Gt
 
 from ..base.errors import did_you_mean
-from ..base.walk import Keys
+from ..base.text import Keys
 from .signature import signature
 
 # %% ../../nbs/parts/03_fits.ipynb #931c32ae

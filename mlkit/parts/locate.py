@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Callable, Iterable
 
 from ..base.errors import did_you_mean, one_line
-from ..base.project import show_path
+from ..base.files import show_path
 from .trust import TargetError, Trust, Untrusted, member
 
 # %% ../../nbs/parts/01_locate.ipynb #f088ccc6

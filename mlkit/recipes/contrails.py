@@ -20,8 +20,7 @@ from torchmetrics.classification import BinaryF1Score
 from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic_folder, write_text
-from ..base.project import in_project
+from ..base.files import atomic_folder, in_project, write_text
 from ..data.base import ImageData
 from ..data.images import read_npy
 from ..data.loader import ArrayLoader

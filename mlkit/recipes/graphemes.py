@@ -27,8 +27,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic_folder
-from ..base.project import in_project
+from ..base.files import atomic_folder, in_project
 from ..data.base import ImageData
 from ..data.images import SAMPLES, decode_image
 from ..data.loader import ArrayLoader, held_out, stratified_split

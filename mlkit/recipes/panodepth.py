@@ -25,9 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic_folder
+from ..base.files import atomic_folder, in_project
 from ..base.plot import PALETTE, new_figure
-from ..base.project import in_project
 from ..data.base import ImageData
 from ..data.images import IMAGE_ERRORS, read_npy
 from ..data.loader import EpochSampler

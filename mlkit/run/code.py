@@ -10,7 +10,7 @@ import os, shutil, subprocess, tempfile
 from pathlib import Path
 
 from ..base.errors import UserError
-from ..base.project import show_path
+from ..base.files import show_path
 
 # %% ../../nbs/run/00_code.ipynb #66c94f40
 PATCH_LIMIT = 2**20       # bytes; an untracked file larger than this is not part of the patch

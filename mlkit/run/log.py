@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 from ..base.errors import Interrupted, TrainingFailed, one_line
-from ..base.project import show_path
+from ..base.files import show_path
 from ..config.secrets import secret_filter
 from .folder import Run
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..base.errors import UserError
-from ..model.mixing import Mixed
+from ..model.losses import Mixed
 
 # %% ../../nbs/show/00_answers.ipynb #6d444d9b
 @dataclass(eq=False)
@@ -70,14 +70,13 @@ class Answers:
         self.names = list(range(n) if given is None else given)
 
 
-def answers_of(
-    x: Tensor,    # (N, C, H, W)
+def answers_of(x: Tensor,  # (N, C, H, W)
     output: Any,  # what a model gave for x; None: it was not asked
     target: Any,  # of one of the four kinds
-    classes: Any = None,               # names of the classes, or head -> names; None: numbers
-    ignore_value: float | None = None, # in the target of masks or values: nothing is known here
+    classes: Any = None,  # names of the classes, or head -> names; None: numbers
+    ignore_value: float | None = None,  # in the target of masks or values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None,  # x -> (N, 1 or 3, H, W), 0 to 1, to look at
-) -> Answers:     # of the subclass for this kind
+) -> Answers:  # of the subclass for this kind
     "Answers of the target's kind. Raises UserError if it has none, or the output does not fit."
     if not isinstance(x, Tensor) or x.ndim != 4:
         raise UserError(f"images (N, C, H, W) can be shown, not {_shape(x)}")
@@ -223,12 +222,11 @@ class _DenseAnswers(Answers):
 
 # %% ../../nbs/show/00_answers.ipynb #32c17afd
 @torch.no_grad()  # no inference mode: what the datamodule reads now, it may train with later
-def answers(
-    model: pl.LightningModule,           # called with x
-    datamodule: pl.LightningDataModule,  # whose batches are (x, target)
+def answers(model: pl.LightningModule,       # called with x
+    datamodule: pl.LightningDataModule,      # whose batches are (x, target)
     stage: Literal["val", "test"] = "test",  # whose samples are asked about
-    limit: int | None = None,            # samples at most; None: all
-) -> Answers:                            # in the order of the stage
+    limit: int | None = None,                # samples at most; None: all
+) -> Answers:                                # in the order of the stage
     "Ask a model about the samples of a stage. Raises UserError if its task cannot be shown."
     was_training, found = model.training, []
     model.eval()
@@ -239,11 +237,10 @@ def answers(
     return answers_of(*(_join(part, limit) for part in zip(*found)), **_hooks(datamodule))
 
 
-def samples(
-    source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
+def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
     n: int = 12,  # how many samples
     stage: Literal["train", "val", "test"] = "train",  # whose samples, of a datamodule
-) -> Answers:     # without an output
+) -> Answers:  # without an output
     "The first samples of a datamodule or a batch. Raises UserError if they cannot be shown."
     is_batch = isinstance(source, (tuple, list))
     found = [map(_on_cpu, source[:2])] if is_batch else _batches(source, stage, n)
@@ -284,8 +281,7 @@ def _join(parts: Sequence[Any], limit: int | None) -> Any:
     return {k: _join([part[k] for part in parts], limit) for k in parts[0]}
 
 # %% ../../nbs/show/00_answers.ipynb #5d0ee1a8
-def confusion_matrix(
-    answers: Answers,         # of classes, heads or masks
+def confusion_matrix(answers: Answers,  # of classes, heads or masks
     head: str | None = None,  # which, if there are several
 ) -> Tensor:  # (classes, classes): row = what it is, column = what it was called
     "How many samples, or pixels of masks, were called what. Raises UserError for other tasks."
@@ -294,9 +290,8 @@ def confusion_matrix(
     return torch.bincount(a.target[known] * n + a.pred[known], minlength=n * n).view(n, n)
 
 
-def top_confused(
-    answers: Answers,         # of classes, heads or masks
-    n: int = 5,               # rows at most
+def top_confused(answers: Answers,  # of classes, heads or masks
+    n: int = 5,  # rows at most
     head: str | None = None,  # which, if there are several
 ) -> Any:  # a pandas DataFrame: is, predicted, count, share (of all that it is)
     "What is taken for what most often. Raises UserError for other tasks."

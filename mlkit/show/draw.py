@@ -164,34 +164,31 @@ def _color_bar(fig: Any, drawn: Any, label: str, from_right: int = 1):
     ax.set_title(label, fontsize=8, pad=5)
 
 # %% ../../nbs/show/01_draw.ipynb #f3a3534c
-def show_batch(
-    source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
+def show_batch(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
     n: int = 12,  # how many samples
     stage: Literal["train", "val", "test"] = "train",  # whose samples, of a datamodule
     ncols: int | None = None,  # pictures in a row; None: 4 to 8, by the kind of target
-) -> Any:         # a matplotlib Figure
+) -> Any:  # a matplotlib Figure
     "The first samples of a datamodule or a batch. Raises UserError if they cannot be shown."
     batch = samples(source, n, stage)
     return _draw(batch, torch.arange(len(batch)), False, ncols)
 
 
-def show_results(
-    answers: Answers,      # of a model
-    n: int = 8,            # how many samples
-    worst: bool = False,   # those with the highest loss; False: spread evenly over the stage
+def show_results(answers: Answers,  # of a model
+    n: int = 8,  # how many samples
+    worst: bool = False,  # those with the highest loss; False: spread evenly over the stage
     ncols: int | None = None,  # pictures in a row, as in `show_batch`
-) -> Any:                  # a matplotlib Figure
+) -> Any:  # a matplotlib Figure
     "Samples with what they are and what the model says."
     if worst: rows = answers.loss.argsort(descending=True)[:n]
     else: rows = torch.linspace(0, len(answers) - 1, min(n, len(answers))).long()
     return _draw(answers, rows, worst, ncols)
 
 
-def show_mistakes(
-    answers: Answers,  # of a model
-    n: int = 12,       # how many, worst first
-    ncols: int | None = None,  # pictures in a row, as in `show_batch`
-) -> Any:              # a matplotlib Figure
+def show_mistakes(answers: Answers,  # of a model
+    n: int = 12,                     # how many, worst first
+    ncols: int | None = None,        # pictures in a row, as in `show_batch`
+) -> Any:                            # a matplotlib Figure
     "The wrong answers with the highest loss; masks and values, never quite right, all count."
     worst = answers.loss.argsort(descending=True)
     if answers.right is not None: worst = worst[~answers.right[worst]]
@@ -206,10 +203,9 @@ def _draw(answers: Answers, rows: Tensor, loss: bool, ncols: int | None) -> Any:
     return draw(answers, rows, loss, ncols)
 
 # %% ../../nbs/show/01_draw.ipynb #f530fd7f
-def plot_confusion(
-    answers: Answers,         # of classes, heads or masks
-    head: str | None = None,  # which, if there are several
-) -> Any:  # a matplotlib Figure
+def plot_confusion(answers: Answers,  # of classes, heads or masks
+    head: str | None = None,          # which, if there are several
+) -> Any:                             # a matplotlib Figure
     "The confusion matrix, with numbers for up to 30 classes. Raises UserError for other tasks."
     counts, names = confusion_matrix(answers, head), answers.names[head] if head else answers.names
     names, n, wrong = [_clip(o, 20) for o in names], len(names), counts.clone().fill_diagonal_(0)
