@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from .base.errors import TrainingFailed, UserError
 from .config.load import diff, explain, load_config
-from .config.node import Config
-from .config.origin import ConfigError
+from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
 from .data.loader import ArrayLoader

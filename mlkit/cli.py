@@ -163,7 +163,7 @@ def _resume(args: argparse.Namespace):
     from omegaconf import OmegaConf
     from mlkit.base.errors import UserError
     from mlkit.base.files import in_project
-    from mlkit.base.walk import flat
+    from mlkit.base.text import flat
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     if in_project(args.resume).is_file():

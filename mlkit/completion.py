@@ -11,11 +11,10 @@ from typing import Iterable
 
 from omegaconf import OmegaConf
 
-from .base.walk import show_keys, walk
+from .base.text import show_keys, walk
 from .config.grammar import alternatives
 from .config.load import load_config
-from .config.node import Config, about
-from .config.origin import ConfigError
+from .config.node import Config, ConfigError, about
 
 # %% ../nbs/completion.ipynb #12fefa97
 _FLAGS = ("--print", "--explain", "--check", "--resume", "--multirun", "-m", "--help")

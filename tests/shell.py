@@ -5,20 +5,29 @@ import sysconfig
 import time
 from pathlib import Path
 
+from forked import run_script
 from mlkit.run.folder import Run, list_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 
-def command(name: str, *args, cwd=ROOT, code: int | None = None,
+LIGHT = {"--check", "--print", "--explain", "--help", "--completion"}  # these import no Lightning
+
+
+def command(name: str, *args, cwd=ROOT, code: int | None = None, fresh: bool = False,
             **env) -> subprocess.CompletedProcess:
-    "Run a console script of this environment; it must exit with `code`, if that is given."
+    """Run a console script of this environment; it must exit with `code`, if that is given.
+
+    If `fresh`, or if it must do without the large libraries, by an interpreter of its own; else
+    by a fork of one that has them imported."""
     # another test's, in this process
-    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
-    done = subprocess.run([SCRIPTS / name, *map(str, args)], cwd=cwd, capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL,
-                          timeout=900, env={**own, **env})
+    own = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | env
+    argv = [SCRIPTS / name, *map(str, args)]
+    if fresh or not LIGHT.isdisjoint(argv):
+        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=900, env=own)
+    else: done = run_script(argv, cwd, own)
     assert code in (None, done.returncode), done.stdout + done.stderr
     return done
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.model.augment import (
     Augment,
     CutMix,

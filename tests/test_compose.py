@@ -17,7 +17,7 @@ from omegaconf.basecontainer import BaseContainer
 from hydra_cases import COMPOSED, ENDS, EXCUSED, FIXED, OTHERWISE, RANDOM, REFUSED, TAKEN, Case
 from hydra_oracle import ANSWERS, ask_all, key_of, lines
 from mlkit.config.load import compose, load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.parts.check import find_problems
 
 HYDRA = json.loads(ANSWERS.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mlkit.base.errors import TrainingFailed
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.many.lr_find import _lowest, lr_find
 from mlkit.train import train
 

@@ -24,9 +24,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import house
+from forked import run_notebook
 from house import FLOORS, PRIVATE, ROOMS
 from notebooks import GUIDE, NBS, NOTEBOOKS, RECIPES, ROOT, is_here
-from run_notebook import Notebooks
 
 MODULES = [n for n in NOTEBOOKS if n not in GUIDE]
 PACKAGE = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "mlkit").rglob("*.py"))
@@ -135,17 +135,10 @@ def test_notebooks_are_clean(tmp_path):
 LONG = pytest.mark.slow  # worked examples train for a minute
 
 
-@pytest.fixture(scope="session")
-def notebooks():
-    forked = Notebooks()
-    yield forked
-    forked.close()
-
-
 @pytest.mark.parametrize("notebook", [pytest.param(n, marks=LONG) if n in RECIPES else n
                                       for n in NOTEBOOKS])
-def test_notebook_runs(notebook, notebooks, tmp_path):
-    passed, printed = notebooks.run(NBS / notebook, tmp_path / "log")
+def test_notebook_runs(notebook, tmp_path):
+    passed, printed = run_notebook(NBS / notebook, tmp_path / "log")
     assert passed, printed
 
 

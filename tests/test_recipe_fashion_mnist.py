@@ -12,7 +12,7 @@ fashion = pytest.importorskip("mlkit.recipes.fashion_mnist")
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.data.folder import ImageFolder
 from mlkit.model.augment import Augment, RandomFlip
 from mlkit.model.lit import LitModel

@@ -19,7 +19,7 @@ from mlkit.cli import mlkit_train
 from mlkit.completion import completions
 from mlkit.config.grammar import alternatives, parse_value
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.many.sweep import grid, load_trials
 from mlkit.many.table import runs
 from mlkit.run.folder import Run

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.locate import locate, register
 from mlkit.parts.signature import outline, produces, signature
@@ -186,7 +186,7 @@ from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from omegaconf import OmegaConf
 import mlkit.train, logging.config
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from mlkit.base.errors import TrainingFailed
 from mlkit.base.files import packaged_configs
 from mlkit.config.load import load_config
-from mlkit.config.origin import ConfigError
+from mlkit.config.node import ConfigError
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP
 from mlkit.parts.check import find_problems

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
 from .layers import Override, is_reference
-from .origin import ConfigError, Origin, Problems, config_error, gather
+from .node import ConfigError, Origin, Problems, config_error, gather
 from .yaml import ConfigFile, SearchPath, Source, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129

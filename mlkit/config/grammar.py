@@ -11,8 +11,8 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import Any, Callable
 
-from ..base.walk import LARGEST
-from .origin import Origin, config_error
+from ..base.text import LARGEST
+from .node import Origin, config_error
 
 # %% ../../nbs/config/02_grammar.ipynb #950abddb
 _DIGITS = r"(?:0|[1-9](?:_?[0-9])*)"

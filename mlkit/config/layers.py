@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ..base.errors import did_you_mean
-from ..base.walk import Keys, show_keys, walk
+from ..base.text import Keys, show_keys, walk
 from .grammar import parse_value
-from .node import mapping_behind
-from .origin import ConfigError, Link, Origin, config_error
+from .node import ConfigError, Link, Origin, config_error, mapping_behind
 from .yaml import Source
 
 # %% ../../nbs/config/04_layers.ipynb #adb5984c

@@ -15,12 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean, one_line
 from ..base.files import find_root, packaged_configs
-from ..base.text import Table, short
-from ..base.walk import Keys, has_keys, leaves, pairs, show_keys
+from ..base.text import Keys, Table, has_keys, leaves, pairs, short, show_keys
 from .defaults import choose
 from .layers import Draft, Override, keys_of, parse_override
 from .node import About, Config, about, links_of, origin_of, plain, same
-from .origin import ConfigError, Link, Origin, Problem, Problems, config_error
+from .node import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
 from .yaml import ConfigFile, SearchPath, Source, read_config_file, read_configs
 

@@ -15,8 +15,7 @@ from typing import Any, Callable
 from omegaconf import OmegaConf
 
 from ..base.files import find_root, show_path
-from .node import project_of
-from .origin import Origin, config_error
+from .node import Origin, config_error, project_of
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read

@@ -17,9 +17,8 @@ from omegaconf import OmegaConf
 
 from ..base.errors import did_you_mean
 from ..base.files import find_root, in_project, packaged_configs, show_path
-from ..base.walk import DEEPEST, Keys, LARGEST, walk
-from .node import plain
-from .origin import Origin, config_error
+from ..base.text import DEEPEST, Keys, LARGEST, walk
+from .node import Origin, config_error, plain
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
 _TOO_MUCH = f"more than {LARGEST:,} values; aliases (*) that multiply?"

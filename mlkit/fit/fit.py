@@ -21,8 +21,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
 from ..base.files import show_path, write_text
-from ..config.node import Config, problem, project_of
-from ..config.origin import ConfigError
+from ..config.node import Config, ConfigError, problem, project_of
 from ..config.secrets import secret_filter
 from .checkpoint import load_weights, read_checkpoint, use_plain_io
 from .job import Job

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from ..base.errors import UserError, one_line
 from ..base.files import show_path
-from ..base.walk import flat
+from ..base.text import flat
 from .lightning import open_wandb
 from ..run.folder import Run
 

@@ -18,8 +18,7 @@ from typing import Any, Iterable
 from ..base.errors import UserError
 from ..base.files import write_text
 from ..base.plot import PALETTE, Panel, panels_of, plot_panels
-from ..base.text import Table, number, short
-from ..base.walk import flat
+from ..base.text import Table, flat, number, short
 from ..run.folder import Run
 
 # %% ../../nbs/many/01_compare.ipynb #f7b76cbf

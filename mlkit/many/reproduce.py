@@ -162,7 +162,7 @@ def _train_again(task_file: str):
     sys.path[:] = [*map(moved, sys.path), task["project"], str(Path(task["project"], "src"))]
 
     import torch
-    from mlkit.config.origin import ConfigError
+    from mlkit.config.node import ConfigError
     from mlkit.fit.randomness import seed_all
     from mlkit.parts.build import blamed_on, build_parts
     from mlkit.parts.check import check

@@ -20,8 +20,7 @@ from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
-from ..config.node import Config, problem, project_of
-from ..config.origin import ConfigError, Problem, gather
+from ..config.node import Config, ConfigError, Problem, gather, problem, project_of
 from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run

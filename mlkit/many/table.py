@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
 from ..base.errors import UserError, did_you_mean
-from ..base.text import Table, number, short
-from ..base.walk import flat
+from ..base.text import Table, flat, number, short
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, list_runs
 

@@ -18,9 +18,8 @@ from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ..base.errors import UserError, one_line
-from ..base.walk import Keys
-from ..config.node import Config, about, problem, project_of
-from ..config.origin import ConfigError
+from ..base.text import Keys
+from ..config.node import Config, ConfigError, about, problem, project_of
 from .fits import convert, wanted
 from .locate import locate
 from .signature import signature

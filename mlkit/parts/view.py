@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from ..base.errors import did_you_mean
-from ..base.walk import Keys, pairs, show_keys, walk
+from ..base.text import Keys, pairs, show_keys, walk
 from ..config.node import about, children, follow, leaf, own_path, project_of, whole
 from .fits import Product
 from .signature import outline, produces

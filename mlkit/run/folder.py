@@ -20,8 +20,7 @@ from ..base.files import atomic, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number
 from ..config.load import load_config
-from ..config.node import Config, problem, project_of
-from ..config.origin import ConfigError
+from ..config.node import Config, ConfigError, problem, project_of
 from .code import code_state
 
 # %% ../../nbs/run/01_folder.ipynb #d9d464a9
