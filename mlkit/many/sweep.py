@@ -74,13 +74,9 @@ class Sweep:
 
     def _watched(self) -> tuple[str | None, str]:
         "The metric by which runs are compared, and which way is better: min or max."
-        best = [t.run.info["best"] for t in self.trials if t.run and t.run.info.get("best")]
-        name = best[0]["monitor"] if best else None
-        callbacks = self.trials[0].cfg.get("callbacks") or {}
-        for o in callbacks.values() if isinstance(callbacks, Mapping) else callbacks:
-            if not isinstance(o, Mapping) or not o["_target_"].endswith("Checkpoint"): continue
-            if o.get("monitor", name) == name: return name, o.get("mode", "min")
-        return name, "min"
+        known = [t.run.info["best"] or {} for t in self.trials if t.run]
+        best = next(filter(None, known), {})
+        return best.get("monitor"), best.get("mode", "min")
 
     @property
     def ranked(self) -> list[Trial]:  # the best first
