@@ -34,12 +34,11 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
-             problems: Problems, below: Iterable[Tree] = (), trust: tuple = ()) -> Config:
-    found = problems.each(lambda files: choose(files, changes, search, problems), [files])
-    if not found: raise ConfigError(*problems)
-    [(sources, values, choices)] = found
+             problems: Problems, trust: tuple[str, ...] = ()) -> Config:
+    try: sources, values, choices = choose(files, changes, search, problems)
+    except ConfigError as e: raise ConfigError(*problems, *e.problems) from None
     draft = Draft({}, [Link(Origin(files[0].name), {})])
-    for src in (*below, *sources): draft.merge(src)
+    for src in sources: draft.merge(src)
     draft.value.pop("hydra", None)  # Hydra's own settings have no meaning here
     problems.each(draft.apply, values)
     project = find_root(files[0].folder)
@@ -80,16 +79,16 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
     files = read_configs(config)
     file = files[0]
     project = find_root(file.folder)
-    search = SearchPath.around([o.folder for o in files], project)
+    search = SearchPath((*(o.folder for o in files), project / "configs", packaged_configs()))
     if file.defaults == []:
         for o in changes:  # an option replaces the node that the config spells out
             is_choice = search.is_choice(o.key, o.value) and o.op != "~" and o.value is not None
             if is_choice: Draft(file.tree.value).drop(tuple(o.key.split("/")))
-        return _compose(files, search, changes, problems, trust=trust)
-    name = Tree.of(dict(name=Path(file.name).stem), Origin(file.name))
+        return _compose(files, search, changes, problems, trust)
+    name = ConfigFile(Tree.of(dict(name=Path(file.name).stem), Origin(file.name)))
     default = read_config_file(packaged_configs() / "default.yaml")
     changes = [*problems.each(lambda o: parse_override(*o), env_overrides(project)), *changes]
-    return _compose([*files, default], search, changes, problems, [name], trust)
+    return _compose([*files, default, name], search, changes, problems, trust)
 
 
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
@@ -97,7 +96,7 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     known = about(cfg)
     draft = Draft.of(plain(cfg), Origin("notebook"))
     for path, o in draft.walk(): o.links = [*known.links.get(path, ())]
-    search = known.search or SearchPath.around((), known.project)
+    search = known.search or SearchPath((known.project / "configs", packaged_configs()))
     def apply(o: Override):
         if search.is_choice(o.key, o.value) and o.op != "~":
             raise o.error(f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")

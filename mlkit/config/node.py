@@ -147,12 +147,6 @@ def plain(cfg: Any,  # a config, or a node of one
     "Nested dicts and lists, with references as they are written."
     return OmegaConf.to_container(cfg, resolve=False)
 
-
-def project_of(cfg: DictConfig,  # a config, or a node of one
-) -> Path:
-    "The folder of the project that a config belongs to."
-    return about(cfg).project
-
 # %% ../../nbs/config/03_node.ipynb #4eb10487
 def same(a: Any,  # plain data
     b: Any,  # the same

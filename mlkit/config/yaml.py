@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import yaml
 from omegaconf import OmegaConf
 
 from ..base.errors import UserError, did_you_mean
-from ..base.files import find_root, in_project, packaged_configs, show_path
+from ..base.files import find_root, in_project, show_path
 from ..base.text import DEEPEST, LARGEST, Keys, pairs
 from .node import Link, Origin, config_error, plain
 
@@ -160,13 +160,6 @@ def _check_depth(text: str):
 class SearchPath:
     "The folders that groups are looked for in, nearest first."
     folders: tuple[Path, ...]  # the packaged options' last
-
-    @classmethod
-    def around(cls, folders: Iterable[Path],  # of the config, and of those that it extends
-        root: Path,  # the project
-    ) -> "SearchPath":
-        "The search path of a config, mlkit's own groups last."
-        return cls(tuple(dict.fromkeys((*folders, root / "configs", packaged_configs()))))
 
     def is_choice(self, key: str,  # of `group=option`, or of `key=value`
         value: Any,  # what is behind the '='
