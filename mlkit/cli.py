@@ -7,6 +7,8 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 
 # %% ../nbs/cli.ipynb #e49ab501
 import argparse, json, os, signal, sys, textwrap, threading, traceback
+from importlib.resources import files
+from itertools import accumulate
 from typing import Callable, Sequence
 
 # %% ../nbs/cli.ipynb #2bac15f0
@@ -150,9 +152,11 @@ def _describe(words: list[str]):
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
-    from mlkit.completion import SHELLS, complete_for, script_for
-    if shell not in SHELLS: return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
-    print(script_for(shell) if flag == "--completion" else complete_for(shell, line), end="")
+    if shell not in ("bash", "zsh"): return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
+    if flag == "--completion":
+        return print(files("mlkit").joinpath(f"completion.{shell}").read_text(), end="")
+    from mlkit.completion import complete_for
+    print(complete_for(shell, line), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):
@@ -189,11 +193,8 @@ def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[st
 
 def _highest(key: str, kept: dict) -> str:
     "Of a key that is gone, the shortest beginning below which nothing is left."
-    parts = key.split(".")
-    for i in range(1, len(parts)):
-        above = ".".join(parts[:i])
-        if not any(k == above or k.startswith(f"{above}.") for k in kept): return above
-    return key
+    starts = accumulate(key.split("."), "{}.{}".format)
+    return next((o for o in starts if not any(f"{k}.".startswith(f"{o}.") for k in kept)), key)
 
 
 def _find_run(text: str, dir: str | None = None):

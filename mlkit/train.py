@@ -16,11 +16,11 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
-from .config.node import Config, project_of
+from .config.node import Config, about
 from .fit.fit import find_checkpoint, fit, say, shared_run, tracked
 from .fit.job import Job
 from .fit.randomness import seed_all
-from .fit.trackers import installed, log_best, log_pictures, log_table
+from .fit.trackers import installed, report
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, list_runs
@@ -69,7 +69,7 @@ def _train(config: Config, old: Run | None) -> Run:
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.datamodule.prepare_data()
     run = shared_run(config, parts.trainer, old)
-    with recording(run, project_of(config)), quiet_lightning():
+    with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
         with tracked(job) as trackers:
@@ -85,7 +85,7 @@ def _train(config: Config, old: Run | None) -> Run:
 def _requeued(config: Config) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
-    folder, job = project_of(config) / config.runs / config.name, os.environ["SLURM_JOB_ID"]
+    folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
     same = OmegaConf.to_container(config, resolve=False)
     for run in list_runs(folder) if folder.is_dir() else []:
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
@@ -100,12 +100,14 @@ def _report(job: Job, trackers: list):
     pictures = {"curves": plot_history(run.history, best and best["epoch"])}
     pictures["curves"].savefig(run.dir / "plots" / "curves.png", dpi=120)
     if not trackers: return
-    log_pictures(trackers, pictures | _pictures(job, trackers), step)
-    if best: log_best(trackers, run.checkpoint("best"), best)
+    made = _pictures(job)
+    tables = {k: made.pop(k).reset_index() for k in ("predictions",) if k in made}
+    file = run.checkpoint("best") if best else ""
+    report(trackers, step, pictures | made, tables, file, best or {})
 
 
-def _pictures(job: Job, trackers: list) -> dict[str, Any]:
-    "Pictures of the data and of the model's answers, by name; the answers are sent as a table."
+def _pictures(job: Job) -> dict[str, Any]:
+    "Pictures of the data and of the model's answers, by name; 'predictions' are a table of these."
     run, trainer, made = job.run, job.parts.trainer, {}
     data: Any = job.parts.datamodule
     alone = trainer.world_size == 1
@@ -118,17 +120,13 @@ def _pictures(job: Job, trackers: list) -> dict[str, Any]:
     elif alone: attempt("batch", show_batch, data)
     if alone and is_overridden("test_dataloader", data): attempt("answers", _test_answers, run)
     if (found := made.pop("answers", None)) is not None:
-        attempt("table", _send_table, found, trackers, trainer.global_step)
+        attempt("predictions", found.table)
         attempt("results", show_results, found)
         attempt("mistakes", show_mistakes, found)
         heads = {f"confusion/{h}": h for h in found.heads} if found.heads else {"confusion": None}
         for name, head in list(heads.items())[:3] if found.names else ():
             attempt(name, plot_confusion, found, head)
     return {name: figure for name, figure in made.items() if figure is not None}
-
-
-def _send_table(found: Answers, trackers: list, step: int):
-    log_table(trackers, "predictions", found.table().reset_index(), step)
 
 
 def _test_answers(run: Run) -> Answers:

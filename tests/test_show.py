@@ -18,7 +18,7 @@ from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import Mixed
 from mlkit.parts.locate import register
-from mlkit.show.answers import answers, answers_of, confusion_matrix, top_confused
+from mlkit.show.answers import Answers, answers, confusion_matrix, top_confused
 from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from mlkit.train import train
 
@@ -40,7 +40,7 @@ def case(kind: str):
     x, gaps = drawn(N, 3, 8, 8), drawn(N, 8, 8) < 0
     logits, masks, values = drawn(N, K, 8, 8), numbers(N, 8, 8), drawn(N, 8, 8, seed=2)
     two = dict(a=drawn(N, K), b=drawn(N, 168)), dict(a=numbers(N), b=numbers(N, below=168))
-    return answers_of(x, *{
+    return Answers(x, *{
         "classes": (drawn(N, K), numbers(N), NAMES),
         "yes or no": (drawn(N, 1), numbers(N, 1, below=2).float()),
         "heads": (*two, dict(a=NAMES)),
@@ -121,7 +121,7 @@ def test_dice_is_the_f1_score_of_what_is_no_background(kind):
 
 def test_dice_of_nothing():
     empty = torch.zeros(2, 1, 4, 4)
-    found = answers_of(empty, torch.stack([empty[0] - 1, empty[0] + 1]), empty)
+    found = Answers(empty, torch.stack([empty[0] - 1, empty[0] + 1]), empty)
     assert found.dice.tolist() == [1, 0]
 
 
@@ -145,7 +145,7 @@ def test_confusion_against_scikit_learn(kind, head):
 
 
 def test_nothing_is_confused_where_all_is_right():
-    right = answers_of(drawn(3, 1, 4, 4), torch.eye(3), torch.arange(3))
+    right = Answers(drawn(3, 1, 4, 4), torch.eye(3), torch.arange(3))
     assert len(top_confused(right)) == 0 and confusion_matrix(right).equal(torch.eye(3, dtype=int))
     assert "no mistakes" in titles(show_mistakes(right))
 
@@ -184,14 +184,14 @@ WANTS = "wants a model that gives"
     (torch.zeros(2, 3), "cat", "a target like a str cannot be shown: "),
 ])
 def test_what_does_not_fit_is_one_line(output, target, message):
-    with pytest.raises(UserError) as e: answers_of(X, output, target)
+    with pytest.raises(UserError) as e: Answers(X, output, target)
     assert str(e.value).startswith(message) and "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("call,message", [
-    (lambda: answers_of(torch.zeros(2, 9), None, PAIR),
+    (lambda: Answers(torch.zeros(2, 9), None, PAIR),
      "images (N, C, H, W) can be shown, not (2, 9)"),
-    (lambda: answers_of(X, torch.zeros(2, 3), PAIR, ["a", "b"]),
+    (lambda: Answers(X, torch.zeros(2, 3), PAIR, ["a", "b"]),
      "2 names of classes for 3 classes"),
     (lambda: plot_confusion(case("heads")), "head=None: a, b are there"),
     (lambda: confusion_matrix(case("classes"), "a"),
@@ -222,13 +222,13 @@ def test_pictures_make_no_warnings(kind):
 
 
 def test_titles_say_what_is_wrong():
-    a = answers_of(X, torch.tensor([[0.0, 1], [0, 9]]), torch.tensor([1, 0]), ["cat", "dog"])
+    a = Answers(X, torch.tensor([[0.0, 1], [0, 9]]), torch.tensor([1, 0]), ["cat", "dog"])
     figure = show_results(a, worst=True)
     assert [ax.get_title() for ax in figure.axes] == ["✗ dog, is cat\nloss 9.00",
                                                       "✓ dog\nloss 0.31"]
     assert [ax.title.get_color() for ax in figure.axes] == ["#D55E00", "#009E73"]
     assert [ax.get_title() for ax in show_mistakes(a).axes] == ["✗ dog, is cat"]
-    heads = answers_of(X, dict(a=a.output, b=a.output), dict(a=a.target, b=a.target.flip(0)))
+    heads = Answers(X, dict(a=a.output, b=a.output), dict(a=a.target, b=a.target.flip(0)))
     assert [ax.get_title() for ax in show_results(heads).axes] == ["✓ 1\n✗ 1, is 0",
                                                                    "✗ 1, is 0\n✓ 1"]
 
@@ -253,7 +253,7 @@ def test_values_share_a_scale_and_gaps_are_grey():
 def test_hooks_say_what_is_seen():
     x = torch.arange(2 * 5 * 16.).view(2, 5, 4, 4)
     def seen(picture=None):
-        found = answers_of(x, torch.eye(2), torch.tensor([0, 1]), picture=picture)
+        found = Answers(x, torch.eye(2), torch.tensor([0, 1]), picture=picture)
         return show_results(found).axes[0].images[0].get_array()
     assert seen().shape == (4, 4) and seen().min() == 0  # the mean of five channels
     red = lambda x: torch.stack([x[:, 0] * 0 + 1, *[x[:, 0] * 0] * 2], 1)

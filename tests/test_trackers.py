@@ -229,7 +229,7 @@ def test_another_logger_of_lightnings_works(tmp_path):
     loggers = trackers.attach([CSVLogger(tmp_path / "mine", name="", version="")], run)
     trackers.log_config(loggers, run.cfg)
     fit(run, loggers, log_every_n_steps=1)
-    trackers.log_pictures(loggers, dict(a=a_picture()), 1)
+    trackers.report(loggers, 1, dict(a=a_picture()))
     trackers.finish(loggers, failed=False)
     assert "extra.token: ${oc.env:MY_TOKEN}" in (tmp_path / "mine" / "hparams.yaml").read_text()
     assert len(pd.read_csv(tmp_path / "mine" / "metrics.csv")["train/loss"].dropna()) == 2
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_up(tmp_path, capsys):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         for i in range(5):
-            trackers.log_pictures(loggers, dict(a=a_picture(4)), i)
+            trackers.report(loggers, i, dict(a=a_picture(4)))
             loggers[0].save()
         fit(run, loggers)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -150,12 +150,10 @@ class _Best:
 # %% ../../nbs/fit/04_checkpoint.ipynb #7f524059
 class Checkpoint(LightningCheckpoint):
     "Writes `checkpoints/last.ckpt`, and `best.ckpt` after an epoch that was the best so far."
-    def __init__(self,
-        monitor: str | None = "val/loss",  # a logged metric; None: the last epoch is the best one
-        mode: Literal["min", "max"] = "min",  # which way is better
-        every_n_steps: int | None = None,     # optimizer steps; None: by epoch only
-        every_minutes: float | None = None,   # since the last save, at the next step
-    ):
+    def __init__(self, monitor: str | None = "val/loss",  # a logged metric; None: the last epoch's
+            mode: Literal["min", "max"] = "min",          # which way is better
+            every_n_steps: int | None = None,             # optimizer steps; None: by epoch only
+            every_minutes: float | None = None):          # since the last save, at the next step
         "Raises UserError for another mode, and for numbers that are not above 0."
         super().__init__()
         for name, v in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
@@ -173,11 +171,12 @@ class Checkpoint(LightningCheckpoint):
         self.job = job
 
     @property
-    def best_checkpoint(self) -> dict[str, Any] | None:  # epoch, monitor, value, path; or None
+    def best_checkpoint(self) -> dict[str, Any] | None:  # None: there is none
         "What run.json says of `best.ckpt`."
-        o, path = self.best, "checkpoints/best.ckpt"
+        o = self.best
         if o.best_epoch is None: return None
-        return dict(epoch=o.best_epoch, monitor=o.monitor, value=o.best_value, path=path)
+        return dict(epoch=o.best_epoch, monitor=o.monitor, mode=o.mode, value=o.best_value,
+                    path="checkpoints/best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
         return {k: getattr(self.best, k) for k in ("best_value", "best_epoch", "validated")}

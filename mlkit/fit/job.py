@@ -24,9 +24,8 @@ from ..run.folder import Run, config_text
 # %% ../../nbs/fit/02_job.ipynb #24b92b1d
 class CSVLogger(Logger):
     "Writes `metrics.csv`: one row per epoch, or per step for what is logged by step."
-    def __init__(self, dir: str | Path,          # the run's folder
-        epoch: Callable[[], int] | None = None,  # the current epoch; None: that of the row before
-    ):
+    def __init__(self, dir: str | Path,               # the run's folder
+            epoch: Callable[[], int] | None = None):  # the current one; None: the last row's
         super().__init__()
         self.path, self.epoch = Path(dir) / "metrics.csv", epoch
         self.rows: list[dict[str, Any]] = []

@@ -25,12 +25,9 @@ from .randomness import rng_state, set_rng_state
 # %% ../../nbs/fit/01_lightning.ipynb #2ffeeb36
 def _metric_states(model: nn.Module) -> dict[str, dict[str, Any]]:
     "The sums in a model's torchmetrics objects: by name, the number of updates and the states."
-    found = {}
-    for name, m in model.named_modules():
-        if not isinstance(m, Metric): continue
-        states = apply_to_collection(m.metric_state, Tensor, Tensor.clone)
-        found[name] = dict(updates=m.update_count, states=states)
-    return found
+    def copied(m: Metric): return apply_to_collection(m.metric_state, Tensor, Tensor.clone)
+    metrics = {name: m for name, m in model.named_modules() if isinstance(m, Metric)}
+    return {k: dict(updates=m.update_count, states=copied(m)) for k, m in metrics.items()}
 
 
 def _set_metric_states(model: nn.Module, states: Mapping[str, Mapping[str, Any]]):
@@ -120,10 +117,9 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
 class ResumePoints:
     "Calls back when a step and an epoch are over, and takes a fit back to such a point."
-    def __init__(self, trainer: pl.Trainer,  # about to fit
-        step_over: Callable[[bool], None],   # called after an optimizer step: is a validation due?
-        epoch_over: Callable[[], None],      # called when all is done that belongs to an epoch
-    ):
+    def __init__(self, trainer: pl.Trainer,     # about to fit
+            step_over: Callable[[bool], None],  # after an optimizer step: is a validation due?
+            epoch_over: Callable[[], None]):    # when all is done that belongs to an epoch
         self.trainer: Any = trainer
         self.step_over, self.epoch_over = step_over, epoch_over
         self.restored: Mapping[str, Any] | None = None  # a `state` to go on from, till it is done
@@ -178,7 +174,9 @@ class ResumePoints:
             self._began = mine["began"]
             _set_batch_state(self.trainer, mine["began"])
         if self.trainer.current_epoch:  # the first epoch's loaders were started as they were before
-            for o in fit._combined_loader.flattened: _warn_of_lasting_workers(o)
+            if any(getattr(o, "persistent_workers", 0) for o in fit._combined_loader.flattened):
+                warnings.warn("a loader has persistent_workers: if they augment at random, what "
+                              "they draw from now on is not what it would have been", stacklevel=2)
             iter(fetcher)
         for _ in range(restored["batch"]): next(fetcher)
         fetcher.fetched -= restored["batch"]  # Lightning adds it
@@ -197,11 +195,6 @@ class ResumePoints:
         wrapped()
         self.epoch_over()
 
-
-def _warn_of_lasting_workers(loader: Any):
-    if getattr(loader, "persistent_workers", False) and getattr(loader, "num_workers", 0):
-        warnings.warn("a loader has persistent_workers: if they augment at random, what they draw "
-                      "from now on is not what it would have been", stacklevel=2)
 
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting

@@ -189,11 +189,8 @@ def attach(built: list,  # loggers, and factories that take the run
 def log_config(trackers: list[Tracker],  # from `attach`
         cfg: DictConfig):                # a run's config
     "Send the config, unresolved, as hyperparameters."
-    _each(trackers, _config, flat(OmegaConf.to_container(cfg, resolve=False)))
-
-
-def _each(trackers: list[Tracker], send: Callable, *args):
-    for tracker in trackers: tracker.guard.call(send, tracker.thing, *args)
+    params = flat(OmegaConf.to_container(cfg, resolve=False))
+    for tracker in trackers: tracker.guard.call(_config, tracker.thing, params)
 
 
 def _config(logger: Any, params: dict[str, Any]):
@@ -213,67 +210,54 @@ def _config(logger: Any, params: dict[str, Any]):
         case _: logger.log_hyperparams(params)
 
 # %% ../../nbs/fit/06_trackers.ipynb #5bbdbb09
-def log_pictures(trackers: list[Tracker],  # from `attach`
-        pictures: Mapping[str, Any],       # name -> matplotlib Figure
-        step: int):                        # the optimizer steps that were done
-    "Send pictures."
+def report(trackers: list[Tracker],     # from `attach`
+        step: int,                      # the optimizer steps that were done
+        pictures: Mapping[str, Any],    # name -> matplotlib Figure
+        tables: Mapping[str, Any] = {},  # name -> pandas DataFrame
+        checkpoint: str | Path = "",    # the best one's file; '': there is none
+        best: Mapping[str, Any] = {}):  # what is known of it, as in run.json: epoch, monitor, value
+    "Send pictures and tables, say which checkpoint is the best, and hand it over."
     from PIL import Image
+    images = {}
     for name, figure in pictures.items() if trackers else ():
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=120)
-        _each(trackers, _picture, name, Image.open(png).convert("RGB"), step)
+        images[name] = Image.open(png).convert("RGB")
+    for tracker in trackers:
+        tracker.guard.call(_send, tracker.thing, step, images, tables, str(checkpoint), dict(best))
 
 
-def _picture(logger: Any, name: str, image: Any, step: int):
-    import numpy as np
+def _send(logger: Any, step: int, images: dict, tables: Mapping, checkpoint: str, best: dict):
     match logger:
         case TensorBoardLogger():
-            logger.experiment.add_image(name, np.asarray(image), step, dataformats="HWC")
-        case WandbLogger(): logger.log_image(name, [image], step)
-        case MLFlowLogger():
-            logger.experiment.log_image(logger.run_id, image, f"pictures/{name}/{step}.png")
-
-# %% ../../nbs/fit/06_trackers.ipynb #6fb26fc4
-def log_table(trackers: list[Tracker],  # from `attach`
-        name: str,                      # such as 'predictions'
-        frame: Any,                     # a pandas DataFrame
-        step: int):                     # the optimizer steps that were done
-    "Send a table."
-    _each(trackers, _table, name, frame, step)
-
-
-def _table(logger: Any, name: str, frame: Any, step: int):
-    def line(cells): return "| " + " | ".join(str(o).replace("|", r"\|") for o in cells) + " |"
-    match logger:
-        case TensorBoardLogger():
-            rows = [frame.columns, ["---"] * len(frame.columns), *frame.values.tolist()]
-            logger.experiment.add_text(name, "\n".join(map(line, rows)), step)
-        case WandbLogger(): logger.log_table(name, dataframe=frame, step=step)
-        case MLFlowLogger():
-            text = frame.to_csv(index=False)
-            logger.experiment.log_text(logger.run_id, text, f"tables/{name}/{step}.csv")
-
-# %% ../../nbs/fit/06_trackers.ipynb #4b80ea55
-def log_best(trackers: list[Tracker],  # from `attach`
-        path: str | Path,              # the checkpoint
-        best: Mapping[str, Any]):      # what is known of it, as in run.json: epoch, monitor, value
-    "Say which checkpoint is the best, and hand it over."
-    _each(trackers, _best, str(path), dict(best))
-
-
-def _best(logger: Any, path: str, best: dict[str, Any]):
-    match logger:
-        case TensorBoardLogger():
-            text = "\n".join(f"- {k}: {v}" for k, v in best.items())
-            logger.experiment.add_text("best checkpoint", text)
+            import numpy as np
+            writer, text = logger.experiment, "\n".join(f"- {k}: {v}" for k, v in best.items())
+            for name, o in images.items():
+                writer.add_image(name, np.asarray(o), step, dataformats="HWC")
+            for name, frame in tables.items(): writer.add_text(name, _markdown(frame), step)
+            if best: writer.add_text("best checkpoint", text)
         case WandbLogger():
             from wandb import Artifact
+            for name, image in images.items(): logger.log_image(name, [image], step)
+            for name, frame in tables.items(): logger.log_table(name, dataframe=frame, step=step)
+            if not best: return
             model = Artifact(f"model-{logger.version}", type="model", metadata=best)
-            model.add_file(path, policy="immutable", skip_cache=True)  # no copy outside of the run
+            model.add_file(checkpoint, policy="immutable", skip_cache=True)  # not copied elsewhere
             logger.experiment.log_artifact(model, aliases=["best"])
         case MLFlowLogger():
-            logger.experiment.log_artifact(logger.run_id, path, "checkpoints")
-            logger.experiment.log_dict(logger.run_id, best, "checkpoints/best.json")
+            client, run = logger.experiment, logger.run_id
+            for name, o in images.items(): client.log_image(run, o, f"pictures/{name}/{step}.png")
+            for name, frame in tables.items():
+                client.log_text(run, frame.to_csv(index=False), f"tables/{name}/{step}.csv")
+            if not best: return
+            client.log_artifact(run, checkpoint, "checkpoints")
+            client.log_dict(run, best, "checkpoints/best.json")
+
+
+def _markdown(frame: Any) -> str:
+    def line(cells): return "| " + " | ".join(str(o).replace("|", r"\|") for o in cells) + " |"
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.values.tolist()]
+    return "\n".join(map(line, rows))
 
 # %% ../../nbs/fit/06_trackers.ipynb #14f5b1c0
 def finish(trackers: list[Tracker],  # from `attach`

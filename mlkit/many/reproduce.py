@@ -14,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
-from ..base.errors import UserError, one_line
+from ..base.errors import UserError
 from ..base.files import find_root, show_path
 from ..base.text import Table
 from ..run.code import code_state
@@ -248,15 +248,9 @@ def _history(was: Path, now: Path) -> Compared:
 
 def _weights(was: Path, now: Path) -> Compared:
 
-    import pickle
-    import torch
-    sides = []
-    for path in (was, now):
-        try: sides.append(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-        except FileNotFoundError: sides.append({})
-        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as e:
-            return Compared(was.name, "cannot be loaded", [f"{show_path(path)}: {one_line(e)}"])
-    a, b = sides
+    from mlkit.fit.checkpoint import read_checkpoint
+    try: a, b = (read_checkpoint(o)["state_dict"] if o.exists() else {} for o in (was, now))
+    except UserError as e: return Compared(was.name, "cannot be loaded", [str(e)])
     lines = {k: _tensor(a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}
     found = [f"{k} {line}" for k, line in lines.items() if line]
     says = f"bitwise equal ({len(lines)} tensors)" if lines else "none, then and now"

@@ -20,7 +20,7 @@ from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
-from ..config.node import Config, ConfigError, Problem, gather, problem, project_of
+from ..config.node import Config, ConfigError, Problem, about, gather, problem
 from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run
@@ -74,13 +74,9 @@ class Sweep:
 
     def _watched(self) -> tuple[str | None, str]:
         "The metric by which runs are compared, and which way is better: min or max."
-        best = [t.run.info["best"] for t in self.trials if t.run and t.run.info.get("best")]
-        name = best[0]["monitor"] if best else None
-        callbacks = self.trials[0].cfg.get("callbacks") or {}
-        for o in callbacks.values() if isinstance(callbacks, Mapping) else callbacks:
-            if not isinstance(o, Mapping) or not o["_target_"].endswith("Checkpoint"): continue
-            if o.get("monitor", name) == name: return name, o.get("mode", "min")
-        return name, "min"
+        known = [t.run.info["best"] or {} for t in self.trials if t.run]
+        best = next(filter(None, known), {})
+        return best.get("monitor"), best.get("mode", "min")
 
     @property
     def ranked(self) -> list[Trial]:  # the best first
@@ -145,7 +141,7 @@ def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     cfg = trial.cfg
-    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), project_of(cfg))
+    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), about(cfg).project)
     cfg.tags = [*(cfg.get("tags") or []), mark]
     try: trial.run, trial.status = train(cfg), "done"
     except KeyboardInterrupt as e:

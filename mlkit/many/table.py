@@ -58,39 +58,34 @@ def _kind(value) -> str | None:
     return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 # %% ../../nbs/many/00_table.ipynb #f09065e2
-_WORD = re.compile(r"""\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'
-    |(?P<op>[=!<>]=|[<>~=])|(?P<word>[^\s=!<>~"']+))""", re.X)
+_WORD = r"""("[^"]*"|'[^']*'|[^\s=!<>~"']+)"""
+_CONDITION = re.compile(rf"\s*{_WORD}\s*([=!<>]=|[<>~=])\s*{_WORD}\s*")
 
 
 def _parse_where(text: str) -> list[list[_Condition]]:
     "Read a filter: all conditions of one of these lists must hold; if there is none, all passes."
-    words, at = [], 0
-    while text[at:].strip():
-        m = _WORD.match(text, at)
-        if not m: raise UserError(f"where: cannot be read from {text[at:].strip()!r}")
-        words.append((m.lastgroup, m[str(m.lastgroup)]))
-        at = m.end()
-    if not words: return []
+    if not text.strip(): return []
     found: list[list[_Condition]] = [[]]
-    for i in range(0, len(words), 4):
-        between = words[i - 1][1] if i else ""
-        if i and words[i - 1] not in (("word", "and"), ("word", "or")):
-            raise UserError(f"where: 'and' or 'or' is missing before {between!r} (or quotes)")
+    rest = text
+    while m := _CONDITION.match(rest):
+        found[-1].append(_condition(*m.groups()))
+        if not (rest := rest[m.end():]): return found
+        between, *after = rest.split(None, 1)
+        if between not in ("and", "or"):
+            raise UserError(f"where: 'and' or 'or' is missing before {rest!r} (or quotes)")
+        rest = "".join(after)
         if between == "or": found.append([])
-        found[-1].append(_condition(words[i:i + 3], text))
-    if len(words) % 4 == 0: raise UserError(f"where: something is missing after {words[-1][1]!r}")
-    return found
+    raise UserError(f"where: {rest or text!r} is not understood; write such as val/acc > 0.9")
 
 
-def _condition(words: list[tuple[str | None, str]], text: str) -> _Condition:
-    if [kind == "op" for kind, _ in words] != [False, True, False]:
-        raise UserError(f"where: {text!r} is not understood; write such as val/acc > 0.9")
-    (_, name), (_, op), (kind, value) = words
-    if op == "=": raise UserError(f"where: write == for 'equals', not {name}={value}")
-    if kind == "word" and op != "~": value = parse_yaml(value, "where").data
+def _condition(name: str, op: str, text: str) -> _Condition:
+    value, quotes = text, "\"'"
+    if op == "=": raise UserError(f"where: write == for 'equals', not {name}={text}")
+    if text[0] in quotes: value = text[1:-1]
+    elif op != "~": value = parse_yaml(text, "where").plain()
     if op in ("<", "<=", ">", ">=") and not _kind(value):
         raise UserError(f"where: {name} {op} wants a number or a text, not {short(value)}")
-    return _Condition(name, op, value)
+    return _Condition(name.strip(quotes), op, value)
 
 # %% ../../nbs/many/00_table.ipynb #4cbbc1b9
 def _select(rows: list[dict], where: str = "", sort: str = "") -> list[dict]:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Mapping
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -47,20 +48,13 @@ def scheduler_config(
 # %% ../../nbs/model/04_lit.ipynb #8fa1c502
 class _Means:
     "Weighted means of named scalars, kept as sums on the device that they come from."
-    def __init__(self): self.reset()
-
-    def reset(self): self.sums, self.n = {}, 0
+    def __init__(self): self.sums, self.n = {}, 0
 
     def add(self, values: Mapping[str, Any], n: int):  # the means of a batch of n samples
         for name, v in values.items():
             v = torch.as_tensor(v).detach().float() * n  # half precision would stop growing
             self.sums[name] = self.sums[name] + v if name in self.sums else v
         self.n += n
-
-    def state(self) -> dict[str, Any]: return dict(sums=dict(self.sums), n=self.n)
-
-    def load(self, state: Mapping[str, Any], device: torch.device | str = "cpu"):
-        self.sums, self.n = {k: v.to(device) for k, v in state["sums"].items()}, state["n"]
 
     def compute(self, reduce: Callable[[Tensor], Tensor] = lambda t: t) -> dict[str, Tensor]:
         "The means; `reduce` adds up a tensor (k+1,) over processes."
@@ -75,8 +69,7 @@ def _flatten(nested: Mapping, prefix: str = "") -> dict[str, Any]:
     "`{head: {name: metric}}` becomes `{'head/name': metric}`."
     flat = {}
     for name, o in nested.items():
-        if isinstance(o, Mapping): flat.update(_flatten(o, f"{prefix}{name}/"))
-        else: flat[prefix + name] = o
+        flat |= _flatten(o, f"{prefix}{name}/") if isinstance(o, Mapping) else {prefix + name: o}
     return flat
 
 
@@ -172,10 +165,11 @@ class LitModel(pl.LightningModule):
         return dict(optimizer=optimizer, lr_scheduler=conf)
 
     def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
-        return {stage: means.state() for stage, means in self.means.items()}
+        return {stage: dict(sums=dict(o.sums), n=o.n) for stage, o in self.means.items()}
 
     def load_epoch_state(self, state: Mapping[str, Any]):  # as `epoch_state` gave it
-        for stage, means in self.means.items(): means.load(state[stage], self.device)
+        for stage, o in move_data_to_device(state, self.device).items():
+            vars(self.means[stage]).update(o)
 
     def _augmented(self, batch: Any) -> Any:
         if self.augment is None: return batch
@@ -196,7 +190,7 @@ class LitModel(pl.LightningModule):
     def _metrics(self, stage: str) -> Any: return self.metrics[stage + "_"].items()
 
     def _reset(self, stage: str) -> None:
-        self.means[stage].reset()
+        self.means[stage] = _Means()
         for _, metric in self._metrics(stage): metric.reset()
 
     def _log_epoch(self, stage: str) -> None:

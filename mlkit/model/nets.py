@@ -32,7 +32,7 @@ def conv_block(in_channels: int,  # C of the input (B, C, H, W)
     kernel_size: int = 3,         # odd, so that padding keeps H and W
     stride: int = 1,              # 2 halves H and W, rounding up
     pool: bool = False,           # halve H and W by 2x2 max-pooling, rounding up
-    norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
+    norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
     act: Callable[[], nn.Module] | None = nn.ReLU,  # None: no activation
     groups: int = 1,              # parts of the channels that do not mix
 ) -> nn.Sequential:               # (B, in_channels, H, W) -> (B, out_channels, H or H/2, W or W/2)
@@ -68,14 +68,12 @@ class Classifier(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #54cdd7b5
 class MLP(Classifier):
     "Hidden layers of linear, norm, activation, dropout, and a linear head. The input is flattened."
-    def __init__(self,
-        in_shape: int | Sequence[int],  # of one input without B: (1, 28, 28), or its size, 784
-        num_classes: int,               # number of logits; 0: the features (B, num_features)
-        hidden: Sequence[int] = (256, 128),  # widths of the hidden layers; (): logistic regression
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        dropout: float = 0.0,           # chance that an activation of a hidden layer is dropped
-    ):
+    def __init__(self, in_shape: int | Sequence[int],  # of one input without B: (1, 28, 28), or 784
+            num_classes: int,  # number of logits; 0: the features (B, num_features)
+            hidden: Sequence[int] = (256, 128),  # of the hidden layers; (): logistic regression
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
+            dropout: float = 0.0):  # chance that an activation of a hidden layer is dropped
         sizes = [in_shape if isinstance(in_shape, int) else prod(in_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(sizes):
@@ -88,12 +86,11 @@ class MLP(Classifier):
 class ConvNet(Classifier):
     "Stages of convolution, 2x2 max-pooling, norm, activation; then a mean and a linear head."
     def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-        num_classes: int,                 # number of logits; 0: the features (B, num_features)
-        widths: Sequence[int] = (16, 32, 64, 128),  # channels of each stage; UserError if empty
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        dropout: float = 0.0,             # chance that a pooled feature is dropped
-    ):
+            num_classes: int,  # number of logits; 0: the features (B, num_features)
+            widths: Sequence[int] = (16, 32, 64, 128),  # channels of each stage; UserError if empty
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
+            dropout: float = 0.0):  # chance that a pooled feature is dropped
         if not widths: raise UserError("ConvNet: widths is empty; give one stage at least")
         stages = [conv_block(c_in, c_out, pool=True, norm=norm, act=act)
                   for c_in, c_out in pairwise([in_channels, *widths])]
@@ -104,12 +101,11 @@ class ConvNet(Classifier):
 class ResBlock(nn.Module):
     "Two 3x3 convolutions and a way around them: (B, C, H, W) -> (B, out, H/stride, W/stride)."
     def __init__(self, in_channels: int,  # C of the input
-        out_channels: int,                # C of the output
-        stride: int = 1,                  # 2 halves H and W, rounding up
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        zero_init: bool = True,           # start with a silent branch
-    ):
+            out_channels: int,  # C of the output
+            stride: int = 1,  # 2 halves H and W, rounding up
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
+            zero_init: bool = True):  # start with a silent branch
         super().__init__()
         first = conv_block(in_channels, out_channels, stride=stride, norm=norm, act=act)
         last = conv_block(out_channels, out_channels, norm=norm, act=None)
@@ -126,15 +122,14 @@ class ResBlock(nn.Module):
 class ResNet(Classifier):
     "A 3x3 stem; stages of `ResBlock`s, each after the first halves H and W; a mean, a linear head."
     def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-        num_classes: int,                 # number of logits; 0: the features (B, num_features)
-        widths: Sequence[int] = (16, 32, 64),  # channels of each stage
-        depths: Sequence[int] = (2, 2, 2),     # blocks in each stage; UserError if not as many
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-        dropout: float = 0.0,    # chance that a pooled feature is dropped
-        zero_init: bool = True,  # start with silent branches
-        pool: bool = False,      # let the stem halve H and W, for a third of an epoch's time
-    ):
+            num_classes: int,  # number of logits; 0: the features (B, num_features)
+            widths: Sequence[int] = (16, 32, 64),  # channels of each stage
+            depths: Sequence[int] = (2, 2, 2),  # blocks in each stage; UserError if not as many
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
+            dropout: float = 0.0,  # chance that a pooled feature is dropped
+            zero_init: bool = True,  # start with silent branches
+            pool: bool = False):  # let the stem halve H and W, for a third of an epoch's time
         if not widths or len(widths) != len(depths) or min(depths) < 1:
             raise UserError(f"ResNet: widths={list(widths)} and depths={list(depths)} must have "
                             "one number a stage, and at least one block in each")
@@ -169,11 +164,10 @@ class InvertedResidual(nn.Module):
 class UNet(nn.Module):
     "Down by pooling, up by enlarging, across by concatenation: logits for each pixel."
     def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-        num_classes: int,                 # logits a pixel, (B, num_classes, H, W); 0: the features
-        widths: Sequence[int] = (16, 32, 64, 128),  # channels of each level; UserError if empty
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-    ):
+            num_classes: int,  # logits a pixel (B, num_classes, H, W); 0: features
+            widths: Sequence[int] = (16, 32, 64, 128),  # channels of each level; UserError if empty
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU):  # called without arguments
         super().__init__()
         if not widths: raise UserError("UNet: widths is empty; give one level at least")
         def double(c_in, c_out):
@@ -197,14 +191,13 @@ class UNet(nn.Module):
 class Heads(nn.Module):
     "One or several heads on the features of one backbone."
     def __init__(self,
-        backbone: nn.Module,          # yields features (B, F), or (B, F, H, W) to be averaged
-        heads: int | dict[str, int],  # number of logits; or name (no dot in it) -> number
-        hidden: Sequence[int] = (),   # widths of hidden layers in each head; (): one linear layer
-        norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: no norm, and `he_init`
-        act: Callable[[], nn.Module] = nn.ReLU,  # in the hidden layers
-        dropout: float = 0.0,         # chance that a feature, or an activation, is dropped
-        num_features: int | None = None,  # F; None: `backbone.num_features`; UserError if not there
-    ):
+            backbone: nn.Module,          # yields features (B, F), or (B, F, H, W) to be averaged
+            heads: int | dict[str, int],  # number of logits; or name (no dot in it) -> number
+            hidden: Sequence[int] = (),   # hidden layers of each head; (): one linear layer
+            norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: none, and `he_init`
+            act: Callable[[], nn.Module] = nn.ReLU,  # in the hidden layers
+            dropout: float = 0.0,         # chance that a feature, or an activation, is dropped
+            num_features: int | None = None):  # F; None: the backbone says it; else UserError
         super().__init__()
         named = heads if isinstance(heads, dict) else {"logits": heads}
         if not named or min(named.values()) < 1 or any("." in name for name in named):

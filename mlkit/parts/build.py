@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ..base.errors import UserError, one_line
 from ..base.text import Keys
-from ..config.node import Config, ConfigError, about, problem, project_of
+from ..config.node import Config, ConfigError, about, problem
 from .fits import convert, wanted
 from .locate import locate
 from .signature import signature
@@ -51,7 +51,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
     partial = parts.pop("_partial_", False)
     try:
-        obj = locate(target, project_of(cfg), about(cfg).trust)
+        obj = locate(target, about(cfg).project, about(cfg).trust)
         if "cdata" in parts:
             why = "cdata is an address in memory; a config may not give one"
             raise TargetError(f"{target}: {why}")

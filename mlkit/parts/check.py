@@ -8,7 +8,6 @@ __all__ = ['find_problems', 'check']
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
 import re
 from dataclasses import dataclass
-from inspect import Parameter
 from pathlib import Path
 from types import NoneType
 from typing import Any, Callable, Iterable, Iterator, Literal, Mapping
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean
 from ..base.files import packaged_configs
-from ..base.text import Keys, walk
+from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
@@ -79,8 +78,7 @@ class _Target:
         known, node = ", ".join(DIRECTIVES), self.node
         found = {o: f"is not one of {known}{did_you_mean(o, DIRECTIVES)}" for o in self._odd}
         partial = self.view.value((*self.path, "_partial_"))
-        is_flag = isinstance(partial, bool) or isinstance(partial, Product) and partial.unknown
-        if "_partial_" in node and not is_flag:
+        if "_partial_" in node and mismatch(bool, partial):
             found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
@@ -89,18 +87,21 @@ class _Target:
 
     def argument_mistakes(self, is_early: bool = False) -> Iterator[Mistake]:
         "The names that are unknown, and those that are missing."
-        unknown = self._unknown()
+        params = self.sig.parameters.values()
+        known = [p.name for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if any(p.kind is p.VAR_KEYWORD for p in params):
+            known += [k for k in self.keys if isinstance(k, str)]
+        unknown = {k: did_you_mean(str(k), known) for k in self.keys if k not in known}
         for key, near in unknown.items():
             yield (*self.path, key), f"{self.name} has no argument '{key}'{near}"
         if not isinstance(self.args, list): return
-        given = {k: None for k in self.keys if k not in unknown}
+        given = {k: None for k in self.keys if k in known}
         try: bound = self.sig.bind_partial(*self.args, **given).arguments
         except TypeError as e:
             yield (*self.path, "_args_"), f"{self.name}: {e}"
             return
-        rest = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-        required = [p for p in self.sig.parameters.values() if p.default is p.empty]
-        needed = [p.name for p in required if p.kind not in rest and p.name not in bound]
+        required = [p for p in params if p.default is p.empty and p.name not in bound]
+        needed = [p.name for p in required if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         missing = [o for o in map(repr, needed) if o not in "".join(unknown.values())]
         is_partial = self.node.get("_partial_") or is_early and "_partial_" in self.node
         if not missing or is_partial or self._odd: return
@@ -110,19 +111,11 @@ class _Target:
 
     def unfit_arguments(self) -> Iterator[_Unfit]:
         "The values that do not fit their parameters, by name, then by number."
-        params = {(k,): k for k in self.keys if isinstance(k, str)}
-        if isinstance(self.args, list): params |= {("_args_", i): i for i in range(len(self.args))}
-        for key, param in params.items():
-            want, path = wanted(self.sig, param), (*self.path, *key)
+        keys = [(k,) for k in self.keys if isinstance(k, str)]
+        if isinstance(self.args, list): keys += [("_args_", i) for i in range(len(self.args))]
+        for key in keys:
+            want, path = wanted(self.sig, key[-1]), (*self.path, *key)
             yield from _find_unfit(self.view, self.name, want, path, self.path)
-
-    def _unknown(self) -> dict:
-        "The names that a target does not take, with what may be meant."
-        params = self.sig.parameters.values()
-        names = [p.name for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in params)
-        def known(key): return isinstance(key, str) and (takes_any or key in names)
-        return {k: did_you_mean(str(k), names) for k in self.keys if not known(k)}
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
 _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")
@@ -152,59 +145,50 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
         yield from _find_unfit(view, "a run", want, path)
 
 
-def _check_parts(view: View) -> Iterator[Mistake]:
+def _check_keys(view: View) -> Iterator[Mistake]:
+    "Parts that are missing or no targets, and keys that nothing reads."
     for path, kind in _run_parts(view):
         value, name, raw = view.value(path), kind.split(".")[-1], view.written(path)[1]
-        if isinstance(value, dict): yield path, _needed(name)
-        elif not isinstance(value, Product):
-            yield path, f"must be a mapping with a _target_, a {name}, not {raw!r}"
-    unknown = " ".join(did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN)
+        got = "" if isinstance(value, dict) else f", not {raw!r}"
+        why = f"must be a mapping with a _target_, a {name}{got}"
+        if not isinstance(value, Product): yield path, why
+    unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
-        is_misspelt = f"'{part}'" in unknown
-        if view.value((part,)) is None and not is_misspelt: yield (part,), _needed(kind)
-
-
-def _needed(kind: str) -> str: return f"a run needs a {kind} here: a mapping with a _target_"
-
-
-def _check_unread(view: View) -> Iterator[Mistake]:
+        is_misspelt = f"'{part}'" in " ".join(unknown.values())
+        why = f"a run needs a {kind} here: a mapping with a _target_"
+        if view.value((part,)) is None and not is_misspelt: yield (part,), why
     texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
     uses = " ".join(re.findall(r"\$\{[^}]*", texts))
-    for key in [k for k in view.data if k not in _KNOWN]:
-        near = did_you_mean(str(key), _KNOWN) or "; values of your own go under 'extra'"
+    for key, near in unknown.items():
         is_used = re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses)
+        near = near or "; values of your own go under 'extra'"
         if not is_used: yield (key,), f"nothing reads this key{near}"
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
 _SET_BY_RUN = dict(
     callbacks="callbacks", logger="logger", default_root_dir="runs",
     enable_checkpointing="callbacks.checkpoint", fast_dev_run="debug=fast")
-_SHAPES: dict[str, tuple[Any, str]] = dict(
-    seed=(int, "a whole number from 0 to 4294967295"), runs=((str, NoneType), "a folder, or null"),
-    tags=((list, NoneType), "a list of words"), extra=((dict, NoneType), "a mapping"),
-    name=(str, "a word"))
+_NODE = (dict, list, Product, NoneType)
+_SHAPES: dict[str, tuple[tuple, str]] = dict(
+    seed=((int,), "a whole number from 0 to 4294967295"), name=((str,), "a word"),
+    runs=((str, NoneType), "a folder, or null"), tags=((list, NoneType), "a list of words"),
+    extra=((dict, NoneType), "a mapping"),
+    **dict.fromkeys(["optimizer", "scheduler", *_GROUPS], (_NODE, "a mapping")))
 
 
 def _check_shapes(view: View) -> Iterator[Mistake]:
     trainer = view.data.get("trainer")
     for key in [o for o in _SET_BY_RUN if isinstance(trainer, dict) and trainer.get(o)]:
         yield ("trainer", key), f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
-    for key, (kind, what) in _SHAPES.items():
-        value: Any = view.value((key,))
-        if isinstance(value, Product) and value.unknown: continue
-        fits = isinstance(value, kind)
-        if key == "seed": fits = type(value) is int and 0 <= value < 2**32
-        if not fits: yield (key,), f"must be {what}, not {view.data.get(key)!r}"
-
-
-def _check_groups(view: View) -> Iterator[Mistake]:
-    for key in ("optimizer", "scheduler", *_GROUPS):
+    for key, (kinds, what) in _SHAPES.items():
         value, raw = view.value((key,)), view.data.get(key)
+        if isinstance(value, Product) and value.unknown: continue
+        fits = isinstance(value, kinds)
+        if key == "seed": fits = type(value) is int and 0 <= value < 2**32
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
-        if not isinstance(raw, str): way = ""
-        if not isinstance(value, (dict, list, Product, NoneType)):
-            yield (key,), f"must be a mapping, not {raw!r}{way}"
-        elif key in _GROUPS and isinstance(value, Product) and not value.unknown:
+        if kinds is not _NODE or not isinstance(raw, str): way = ""
+        if not fits: yield (key,), f"must be {what}, not {raw!r}{way}"
+        elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"
             yield (key,), f"holds any number of such mappings: {way}"
 
@@ -225,7 +209,7 @@ def _logged(view: View) -> list[str]:
     if not is_one or not isinstance(metrics, dict) or not _is_known(view): return []
     has_val = view.value(("trainer", "limit_val_batches")) != 0
     heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
-    names = ["loss", *heads, *_names(metrics)]
+    names = ["loss", *heads, *("/".join(map(str, o)) for o, _ in leaves(metrics) if o)]
     return [f"{stage}/{o}" for stage in ["train", "val"][:1 + has_val] for o in names]
 
 
@@ -240,12 +224,6 @@ def _is_known(view: View) -> bool:
     callbacks = [_mro(o) for o in _in_group(view, "callbacks").values()]
     packages = [o[0].__module__.partition(".")[0] if o else "" for o in callbacks]
     return {*packages} <= {"mlkit", "pytorch_lightning"}
-
-
-def _names(metrics: dict) -> Iterator[str]:
-    for name, o in metrics.items():
-        if isinstance(o, dict): yield from (f"{name}/{k}" for k in _names(o))
-        else: yield str(name)
 
 # %% ../../nbs/parts/05_check.ipynb #f00d01f4
 def _check_monitors(view: View) -> Iterator[Mistake]:
@@ -290,7 +268,7 @@ def _find(view: View, top: Keys) -> list[Mistake]:
         found += t.mistakes()
         fault = faults.get(t.path)
         if t.sig and fault != "kind": found += t.argument_mistakes(fault == "partial")
-    looks = (_check_parts, _check_unread, _check_shapes, _check_groups, _check_monitors)
+    looks = (_check_keys, _check_shapes, _check_monitors)
     for look in looks if not top else (): found += look(view)
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]

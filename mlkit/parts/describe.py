@@ -10,14 +10,13 @@ import inspect, re
 from pathlib import Path
 from typing import Any, Mapping
 
-from omegaconf import OmegaConf
-
 from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
-from ..config.node import Config, about, project_of
+from ..config.node import Config, about
 from .fits import type_name
-from .signature import outline, signature
+from .signature import signature
 from .trust import TargetError
+from .view import View
 
 # %% ../../nbs/parts/07_describe.ipynb #abdce859
 def _groups_table(cfg: Config) -> Table:
@@ -69,21 +68,19 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,                        # as for `load_config`
 ) -> str:                                   # what `mlkit_train --help CFG` prints
     "A config's groups and targets, as text. Raises ConfigError if it cannot be loaded."
-    cfg = load_config(config, *overrides)
-    root, trust = project_of(cfg), about(cfg).trust
-    groups = _groups_table(cfg)
+    view = View(load_config(config, *overrides))
+    groups = _groups_table(view.cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
-    for path, node in walk(OmegaConf.to_container(cfg, resolve=False)):
+    for path, node in walk(view.data):
         if not isinstance(node, dict) or "_target_" not in node: continue
-        head = f"{show_keys(path)}: {node['_target_']}"
-        try: obj = outline(node["_target_"], root, trust)
-        except TargetError as e:
-            parts.append(f"{head}\n  {e}")
-            continue
-        summary, table = _first_sentence(obj), _arguments_table(node, obj)
-        head += f": {summary}" if summary else ""
-        parts.append(f"{head}\n{_indented(table)}" if table else head)
+        head, obj = f"{show_keys(path)}: {node['_target_']}", view.find(node["_target_"])
+        if isinstance(obj, TargetError): head += f"\n  {obj}"
+        else:
+            summary, table = _first_sentence(obj), _arguments_table(node, obj)
+            if summary: head += f": {summary}"
+            if table: head += f"\n{_indented(table)}"
+        parts.append(head)
     return "\n\n".join(parts)
 
 

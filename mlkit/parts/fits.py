@@ -6,14 +6,11 @@
 __all__ = ['Product', 'type_name', 'Mismatch', 'mismatch', 'convert', 'wanted']
 
 # %% ../../nbs/parts/03_fits.ipynb #d822054b
-import functools, json, re, sys
+import functools, itertools, json, operator, re, sys
 from collections import abc
-from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, Signature
-from itertools import repeat
-from operator import is_
 from types import NoneType, UnionType
 from typing import (
     Annotated, Any, Iterable, Iterator, Literal, NamedTuple, TypeVar, Union, get_args, get_origin)
@@ -65,11 +62,13 @@ def _or(names: list[str]) -> str:
     return f"{', '.join(names)} or {last}" if names else last
 
 
+def _is_pythons(cls: type) -> bool: return cls.__module__.split(".")[0] in sys.stdlib_module_names
+
+
 def _public_name(cls: type) -> str:
     "The shortest dotted path to a class; a bare name for Python's own."
-    package, *rest = cls.__module__.split(".")
-    if package in (*sys.stdlib_module_names, "__main__"): return cls.__qualname__
-    home = package
+    if _is_pythons(cls) or cls.__module__ == "__main__": return cls.__qualname__
+    home, *rest = cls.__module__.split(".")
     for part in rest:
         if getattr(sys.modules.get(home), cls.__name__, None) is cls: break
         home = f"{home}.{part}"
@@ -138,8 +137,7 @@ def _is_callable(want) -> bool: return (get_origin(want) or want) in (abc.Callab
 
 def _only_a_target_gives(want) -> bool:
     cls = get_origin(want) or want
-    if _is_callable(want) or not isinstance(cls, type): return _is_callable(want)
-    return cls.__module__.split(".")[0] not in sys.stdlib_module_names
+    return _is_callable(want) or isinstance(cls, type) and not _is_pythons(cls)
 
 # %% ../../nbs/parts/03_fits.ipynb #911abb65
 class _Misfit(Exception):
@@ -218,9 +216,7 @@ def _fit_class(want, cls, value):
     if cls in (float, complex) and type(value) in (int, float): return value
     is_plain = is_abstract or _has_fields(cls) or cls in _PLAIN
     if is_plain or not _pydantic_knows(cls): _refuse(want, value)
-    with _pydantic_mismatches(want, value):
-        return _adapter(want).validate_json(json.dumps(value), strict=True)
-    return value
+    return _ask_pydantic(want, value, want)
 
 
 def _has_fields(cls) -> bool: return is_dataclass(cls) or hasattr(cls, "__pydantic_fields__")
@@ -242,21 +238,21 @@ def _fit_items(want, cls, value, make: bool):
     args = get_args(want) if cls.__module__ in ("builtins", "collections.abc") else ()
     is_fixed = issubclass(cls, tuple) and args and ... not in args  # tuple[int, float]
     if is_fixed and len(args) != len(value): _refuse(want, value)
-    each = args if is_fixed else repeat(args[0] if args else Any)
+    each = args if is_fixed else itertools.repeat(args[0] if args else Any)
     try: done = _fit_each(each, dict(enumerate(value)), make)
     except _Misfit as e:
         if 1 < len(value) == len(e.args): _refuse(want, value)
         raise
-    if kind is type(value) and all(map(is_, done, value)): return value
+    if kind is type(value) and all(map(operator.is_, done, value)): return value
     try: return kind(done)
     except TypeError: _refuse(want, value)  # such items cannot be in a set
 
 
 def _fit_mapping(want, value: dict, make: bool):
     key, item = get_args(want) if len(get_args(want)) == 2 else (Any, Any)
-    keys = _fit_each(repeat(key), {k: k for k in value}, make)
-    items = _fit_each(repeat(item), value, make)
-    is_same = all(map(is_, [*keys, *items], [*value, *value.values()]))
+    keys = _fit_each(itertools.repeat(key), {k: k for k in value}, make)
+    items = _fit_each(itertools.repeat(item), value, make)
+    is_same = all(map(operator.is_, [*keys, *items], [*value, *value.values()]))
     return value if is_same else dict(zip(keys, items))
 
 
@@ -278,30 +274,25 @@ def _fit_annotated(want, value, make: bool):
     if isinstance(value, Product): return fitted
     if type(fitted) in (int, float):  # for a lower bound pydantic need not be imported
         for o in conditions:
-            above, least = getattr(o, "gt", None), getattr(o, "ge", None)
-            low = f"greater than {above}" if above is not None and not fitted > above else ""
-            if least is not None and not fitted >= least: low = f"{least} or more"
-            if low: _refuse(want, value, f", which should be {low}")
-        conditions = [o for o in conditions if type(o) not in (Gt, Ge)]
-    if not conditions: return fitted
-    with _pydantic_mismatches(want, value):
-        _adapter(Annotated[(Any, *conditions)]).validate_python(fitted)
+            if isinstance(o, Gt) and not fitted > o.gt: low = f"greater than {o.gt}"
+            elif isinstance(o, Ge) and not fitted >= o.ge: low = f"{o.ge} or more"
+            else: continue
+            _refuse(want, value, f", which should be {low}")
+        conditions = [o for o in conditions if not isinstance(o, (Gt, Ge))]
+    if conditions: _ask_pydantic(want, value, Annotated[(Any, *conditions)], fitted)
     return fitted
 
 
-def _adapter(want):
-    from pydantic import ConfigDict, TypeAdapter
-    return TypeAdapter(want, config=ConfigDict(arbitrary_types_allowed=True))
-
-
-@contextmanager
-def _pydantic_mismatches(want, value):
-    "What pydantic finds wrong is a mismatch; what it has no schema or no plain value for is not."
-    from pydantic import ValidationError
-    try: yield
+def _ask_pydantic(want, value, kind, fitted: Any = ...):
+    "What pydantic makes of a value; the value where it has no schema or no plain value for it."
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    try:
+        adapter = TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+        if fitted is not ...: return adapter.validate_python(fitted)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as e:
         raise _Misfit(*(Mismatch((), want, value, _why(o)) for o in e.errors())) from None
-    except Exception: pass
+    except Exception: return value
 
 
 def _why(error: Any) -> str:
@@ -313,9 +304,8 @@ def _why(error: Any) -> str:
 
 def _pydantic_knows(cls) -> bool:
     "Is it one of Python's own, or one that tells pydantic how to read it?"
-    packages = {o.__module__.partition(".")[0] for o in cls.__mro__ if o is not object}
-    has_schema = hasattr(cls, "__get_pydantic_core_schema__")
-    return has_schema or not packages.isdisjoint(sys.stdlib_module_names)
+    is_pythons = any(_is_pythons(o) for o in cls.__mro__ if o is not object)
+    return is_pythons or hasattr(cls, "__get_pydantic_core_schema__")
 
 # %% ../../nbs/parts/03_fits.ipynb #d1907f64
 def _fit_product(want, cls, product: Product):

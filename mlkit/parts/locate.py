@@ -115,8 +115,8 @@ def _registered(name: str, trust: Trust):
 def _module_that_registers(name: str, root: Path) -> str | None:
     "The dotted name of the project's module that registers this name."
     for top in (root, root / "src"):
-        packages = sorted(o.parent for o in top.glob("*/__init__.py"))
-        inside = [o for p in packages for o in sorted(p.rglob("*.py"))]
+        folders = sorted(o.parent for o in top.glob("*/__init__.py"))
+        inside = [o for folder in folders for o in sorted(folder.rglob("*.py"))]
         for file in [*sorted(top.glob("*.py")), *inside]:
             text = file.read_text(encoding="utf-8", errors="replace")
             if "register" not in text or name not in text: continue
@@ -131,10 +131,9 @@ def _names_registered(code: str) -> set[str]:
     "The names that a file's `@register` decorators give, read from its syntax tree."
     found = set()
     for node in ast.walk(ast.parse(code)):
-        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)): continue
-        for deco in node.decorator_list:
-            call = deco.func if isinstance(deco, ast.Call) else deco
-            if ast.unparse(call).split(".")[-1] != "register": continue
-            given = [k.value for k in getattr(deco, "keywords", ()) if k.arg == "name"]
-            found.add(getattr(given[0], "value", None) if given else node.name)
+        for deco in getattr(node, "decorator_list", ()):
+            call = deco if isinstance(deco, ast.Call) else ast.Call(deco, [], [])
+            if ast.unparse(call.func).split(".")[-1] != "register": continue
+            given = {k.arg: k.value for k in call.keywords}
+            found.add(getattr(given.get("name"), "value", node.name))
     return found

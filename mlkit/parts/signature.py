@@ -6,7 +6,7 @@
 __all__ = ['signature', 'produces', 'outline']
 
 # %% ../../nbs/parts/02_signature.ipynb #a286bfcc
-import ast, functools, importlib.util, inspect, sys, threading, types, typing
+import ast, builtins, functools, importlib.util, inspect, sys, threading, types, typing
 from abc import ABCMeta
 from collections import ChainMap
 from dataclasses import is_dataclass
@@ -74,47 +74,41 @@ def produces(obj: Any,  # a class or function
     return None if gives in (object, Any, types.UnionType, inspect.Signature.empty) else gives
 
 # %% ../../nbs/parts/02_signature.ipynb #f5c72593
-class _Unclear(Exception):
-    "The source alone does not tell."
-
-
 class _Names(dict):
     "The names of a module, read from its file; each is made when it is asked for."
     def __init__(self, module: str, file: Path):
-        super().__init__(__name__=module, _Outline=_Outline)
-        self.package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        self.written: dict[str, list] = {}
+        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        run = {**vars(builtins), "__import__": _import}
+        super().__init__(__name__=module, __package__=package, __builtins__=run, _Outline=_Outline)
+        self.written: dict[str, list[ast.stmt]] = {}
         for node in _statements(ast.parse(file.read_text(encoding="utf-8")).body):
-            for name in _bound(node): self.written.setdefault(name, []).append(node)
+            for name, part in _bound(node): self.written.setdefault(name, []).append(part)
 
     def __missing__(self, name: str):
         nodes = self.written.get(name, ())
         if not nodes: raise KeyError(name)
         is_clear = len(nodes) == 1 or {*map(type, nodes)} == {ast.Import}
-        if not is_clear: raise _Unclear(f"{name} is written twice")
+        if not is_clear: raise LookupError(f"{name} is written twice")
         with _lock:
-            if name not in self: self.setdefault(name, self.make(nodes[0], name))
+            if name not in self: self.run(nodes[0])
             return self[name]
 
-    def make(self, node, name: str):
-        "What a statement gives a name."
-        if isinstance(node, (ast.Import, ast.ImportFrom)): return self.imported(node, name)
-        value = getattr(node, "value", None)
-        if value is None and "__init__" in self.written: raise _Unclear("an __init__ patched in")
-        tree = ast.Expression(value) if value else ast.Module([_header(node)], [])
+    def run(self, node: Any):
+        "Give a name its meaning, by the statement that does so."
+        is_definition = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        if is_definition and "__init__" in self.written: raise LookupError("an __init__ patched in")
+        tree = ast.Module([_header(node) if is_definition else node], [])
         for o in ast.walk(tree):  # the body of a class would not ask for them
             if not isinstance(o, ast.Name) or o.id not in self.written: continue
             if isinstance(o.ctx, ast.Load): self[o.id]
-        mode = "eval" if value else "exec"
-        made = eval(compile(ast.fix_missing_locations(tree), self["__name__"], mode), self, self)
-        return made if value else self[name]
+        exec(compile(ast.fix_missing_locations(tree), self["__name__"], "exec"), self)
 
-    def imported(self, node, name: str):
-        names = [(o.asname, o.name, o.name.partition(".")[0]) for o in node.names]
-        asname, whole, _ = next(o for o in names if name in o)
-        if isinstance(node, ast.Import): return _module(whole if asname else name)
-        source = "." * node.level + (node.module or "")
-        return _lookup(importlib.util.resolve_name(source, self.package), whole)
+
+def _import(name: str, names: dict, locals: Any, parts: Any, level: int):
+    "What an `import` gives in a module that is read: of one that would be read, a stand-in."
+    module = importlib.util.resolve_name("." * level + name, names["__package__"])
+    if not _is_read(module): return importlib.__import__(name, names, locals, parts, level)
+    return _Package(module if parts else module.partition(".")[0])
 
 
 _lock = threading.RLock()
@@ -129,14 +123,16 @@ def _statements(body: list) -> Iterator[ast.stmt]:
             yield from _statements(getattr(node, part, []))
 
 
-def _bound(node) -> list[str]:
-    "The names that a statement gives a meaning."
+def _bound(node: Any) -> Iterator[tuple[str, ast.stmt]]:
+    "The names that a statement gives a meaning, each with the part of it that does."
     if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return [o.asname or o.name.partition(".")[0] for o in node.names]
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)): return [node.name]
-    if not getattr(node, "value", None): return []
-    targets = getattr(node, "targets", [getattr(node, "target", None)])
-    return [o.id for o in targets if isinstance(o, ast.Name)]
+        for o in node.names:
+            alone = type(node)(**{**vars(node), "names": [o]})
+            yield o.asname or o.name.partition(".")[0], alone
+    elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): yield node.name, node
+    elif getattr(node, "value", None):
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        yield from ((o.id, node) for o in targets if isinstance(o, ast.Name))
 
 # %% ../../nbs/parts/02_signature.ipynb #9adf6360
 _MAKERS = {"__init__", "__new__", "__call__", "__signature__"}
@@ -149,12 +145,12 @@ def _header(node: ast.FunctionDef | ast.ClassDef):
     is_class = isinstance(node, ast.ClassDef)
     kept = {"dataclass"} if is_class else {"classmethod", "staticmethod"}
     unknown = marks.keys() - kept - _HARMLESS
-    if unknown: raise _Unclear(f"{node.name} is decorated with {unknown}")
+    if unknown: raise LookupError(f"{node.name} is decorated with {unknown}")
     node.decorator_list = [o for name, o in marks.items() if name in kept]
     body: list[Any] = [ast.Expr(ast.Constant(ast.get_docstring(node, clean=False)))]
     if is_class:
         if any(ast.unparse(o.value) != "ABCMeta" for o in node.keywords):
-            raise _Unclear(f"{node.name} has a metaclass")
+            raise LookupError(f"{node.name} has a metaclass")
         node.keywords = [ast.keyword("metaclass", ast.Name("_Outline", ast.Load()))]
         body += [o for part in node.body for o in _part(part, "dataclass" in marks)]
     else:
@@ -182,11 +178,11 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
         decorators = {*map(ast.unparse, node.decorator_list)}
         if node.name not in _MAKERS and not decorators & {"classmethod", "staticmethod"}: return
         try: yield _header(node)
-        except _Unclear:
+        except LookupError:
             if node.name in _MAKERS: raise
     elif isinstance(node, ast.AnnAssign) and has_fields: yield node
     elif _MAKERS & {name for o in _statements([node]) for name in _bound(o)}:
-        raise _Unclear("another __init__")
+        raise LookupError("another __init__")
     elif isinstance(node, ast.Assign) and _is_literal(node.value): yield node
 
 # %% ../../nbs/parts/02_signature.ipynb #0882177a
@@ -199,8 +195,8 @@ class _Outline(ABCMeta):
 
 class _Package:
     "Stands in for a module."
-    def __init__(self, module: str): self._module = module
-    def __getattr__(self, name: str): return _lookup(self._module, name)
+    def __init__(self, module: str): self.__name__ = module
+    def __getattr__(self, name: str): return _lookup(self.__name__, name)
 
 
 _READ = ("pytorch_lightning", "lightning_fabric", "mlkit")
@@ -210,17 +206,13 @@ def _is_read(module: str) -> bool:
     return module.partition(".")[0] in _READ and module not in sys.modules
 
 
-def _module(name: str):
-    return _Package(name) if _is_read(name) else importlib.import_module(name)
-
-
 @functools.cache
 def _read(module: str) -> _Names | None:
     "The names of a module, from its file; None where there is none."
     package, *rest = module.split(".")
     spec: Any = importlib.util.find_spec(package)
     base = Path(spec.submodule_search_locations[0], *rest)
-    files = (base / "__init__.py", base.parent / f"{base.name}.py")
+    files = (base / "__init__.py", base.with_suffix(".py"))
     return next((_Names(module, o) for o in files if o.is_file()), None)
 
 
@@ -228,11 +220,11 @@ def _lookup(module: str, name: str):
     "What a module has under a name: the real thing where that is imported or not ours to read."
     below = f"{module}.{name}"
     if not _is_read(module):
-        return getattr(importlib.import_module(module), name, None) or _module(below)
+        return getattr(importlib.import_module(module), name, None) or _Package(below)
     names = _read(module)
     if names and name in names.written: return names[name]
     if _read(below): return _Package(below)
-    raise _Unclear(f"there is no {below}")
+    raise LookupError(f"there is no {below}")
 
 # %% ../../nbs/parts/02_signature.ipynb #b61609e2
 def outline(target: str,        # as for `locate`
@@ -240,19 +232,20 @@ def outline(target: str,        # as for `locate`
     trust: Iterable[str] = (),  # packages and dotted names to trust, with those of MLKIT_TRUST
 ) -> Any:                       # the class or function, or a stand-in, which is not to be called
     "What `locate` gives or raises, but Lightning is not imported for it."
-    package, *rest = target.split(".") if isinstance(target, str) else [""]
-    is_known = "pytorch_lightning" in sys.modules or "._" in target if rest else True
-    if package not in _READ or is_known: return locate(target, root, trust)
-    try:
-        with _lock: obj = functools.reduce(_step, rest, _Package(package))
-    except (_Unclear, ImportError, LookupError, NameError, AttributeError, TypeError): obj = None
-    return obj if _may_stand_in(obj, Trust(root, trust)) else locate(target, root, trust)
+    package, *rest = str(target).split(".")
+    is_private = any(o.startswith("_") for o in rest)
+    if package in _READ and not is_private and "pytorch_lightning" not in sys.modules:
+        try:
+            with _lock: obj = functools.reduce(_step, rest, _Package(package))
+            if _may_stand_in(obj, Trust(root, trust)): return obj
+        except (ImportError, LookupError, NameError, AttributeError, TypeError): pass
+    return locate(target, root, trust)
 
 
 def _step(obj, name: str):
     "What a module, its stand-in, or a class has under a name."
-    if isinstance(obj, _Package): return getattr(obj, name)
-    is_ours = isinstance(obj, types.ModuleType) and obj.__name__.partition(".")[0] in _READ
+    is_module = isinstance(obj, (_Package, types.ModuleType))
+    is_ours = is_module and obj.__name__.partition(".")[0] in _READ
     return _lookup(obj.__name__, name) if is_ours else member(obj, name)
 
 

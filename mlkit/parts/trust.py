@@ -44,49 +44,39 @@ def _claim(obj) -> str | None:
             return f"{module}.{names[0] if isinstance(obj, _C) else name}"
 
 
-def _name(obj) -> str | None:
-    "The dotted name of a class or function, if it has one that can be trusted."
-    owner = _owner(obj)
-    if isinstance(owner, ModuleType): return f"{owner.__name__}.{obj.__name__}"
-    if owner is not None: return (of := _name(_class(owner))) and f"{of}.{obj.__name__}"
-    if claim := _claim(obj): return claim
-    if not isinstance(obj, FunctionType): return None
-    module: Any = obj.__globals__.get("__name__")
-    is_real = vars(sys.modules.get(module, obj)) is obj.__globals__
-    return f"{module}.{obj.__qualname__}" if is_real else None
-
-
-def _owner(obj):
-    "The class, module or object of a function that is written in C."
-    if not isinstance(obj, _C): return None
-    return getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
+def _home(obj: Any) -> tuple[str, list]:
+    "The dotted name of what is called, '' if it has none to trust, and what passes the call on."
+    if isinstance(obj, functools.partial):
+        given = (obj.func, *obj.args, *obj.keywords.values())
+        return _claim(obj) or "", [*filter(callable, given)]
+    if isinstance(obj, MethodType): return "", [obj.__func__, _class(obj.__self__)]
+    if isinstance(obj, _C):
+        owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
+        if owner is None: return _claim(obj) or "", []
+        of = owner.__name__ if isinstance(owner, ModuleType) else _home(_class(owner))[0]
+        return (f"{of}.{obj.__name__}", []) if of else ("", [_class(owner)])
+    if claim := _claim(obj): return claim, []
+    inner = [o for o in [inspect.getattr_static(obj, "__wrapped__", None)] if callable(o)]
+    if isinstance(obj, FunctionType):
+        module: Any = obj.__globals__.get("__name__")
+        is_real = vars(sys.modules.get(module, obj)) is obj.__globals__
+        return f"{module}.{obj.__qualname__}" if is_real else "", inner
+    if not isinstance(obj, type): return "", [*inner, type(obj)]
+    made = [getattr(o, "__func__", o) for o in vars(obj).values()]  # of a class without a name
+    made = [o for o in made if isinstance(o, (FunctionType, functools.partial, *_C))]
+    return "", [o for o in (*made, type(obj), *obj.__bases__) if o not in (type, object)]
 
 
 def _class(obj) -> type: return obj if isinstance(obj, type) else type(obj)
-
-
-def _passed_to(obj) -> list:
-    "The objects that a call of this one is passed on to."
-    if isinstance(obj, functools.partial):
-        return [*filter(callable, (obj.func, *obj.args, *obj.keywords.values()))]
-    if isinstance(obj, MethodType): return [obj.__func__, _class(obj.__self__)]
-    if isinstance(obj, _C):
-        return [] if _name(obj) or _owner(obj) is None else [_class(_owner(obj))]
-    if _claim(obj): return []
-    inner = [o for o in [inspect.getattr_static(obj, "__wrapped__", None)] if callable(o)]
-    if isinstance(obj, FunctionType): return inner
-    if not isinstance(obj, type): return [*inner, type(obj)]
-    made = [getattr(o, "__func__", o) for o in vars(obj).values()]  # of a class without a name
-    made = [o for o in made if isinstance(o, (FunctionType, functools.partial, *_C))]
-    return [o for o in (*made, type(obj), *obj.__bases__) if o not in (type, object)]
 
 # %% ../../nbs/parts/00_trust.ipynb #9ed2b047
 def homes(obj: Any,  # what a target names
     _seen: tuple = (),
 ) -> Iterator[str]:  # '' for code whose place cannot be known
     "The dotted names of the code that calling an object would run."
-    name, parts = _name(obj), () if any(o is obj for o in _seen) else _passed_to(obj)
-    if name or not parts: yield name or ""
+    name, parts = _home(obj)
+    if any(o is obj for o in _seen): parts = []
+    if name or not parts: yield name
     for o in parts: yield from homes(o, (*_seen, obj))
 
 # %% ../../nbs/parts/00_trust.ipynb #9be7122b

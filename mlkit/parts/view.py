@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from ..base.errors import did_you_mean
 from ..base.text import Keys, pairs, show_keys, walk
-from ..config.node import about, children, follow, leaf, own_path, project_of, whole
+from ..config.node import about, children, follow, leaf, own_path, whole
 from .fits import Product
 from .signature import outline, produces
 from .trust import TargetError
@@ -39,7 +39,7 @@ class View:
     ):
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
-        self.root, self.trust, self._found = project_of(cfg), about(cfg).trust, {}
+        self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
 
     def find(self, target: Any,  # what a `_target_` says
     ) -> Any:                    # a class or function, or the TargetError

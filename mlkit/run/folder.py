@@ -20,7 +20,7 @@ from ..base.files import atomic, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, problem, project_of
+from ..config.node import Config, ConfigError, about, problem
 from .code import code_state
 
 # %% ../../nbs/run/01_folder.ipynb #d9d464a9
@@ -105,7 +105,7 @@ class Run:
     def new(cls, config: Config,  # whose `runs` is the folder of all runs; None: not kept
     ) -> "Run":  # status 'running'
         "Make a run's folder. Raises ConfigError if the config's `name` cannot be a folder's."
-        name, runs, root = str(config.get("name")), config.get("runs"), project_of(config)
+        name, runs, root = str(config.get("name")), config.get("runs"), about(config).project
         if not re.fullmatch(r"\w[\w.-]*", name):
             says = f"becomes a folder: use letters, digits, '.', '_' and '-', not {name!r}"
             raise ConfigError(problem(config, ("name",), says))
@@ -248,7 +248,7 @@ def find_run(name: str | Path,  # a run's folder, or its id
 def unfinished(config: Config,  # whose name and folder of runs count
 ) -> Run:  # to go on with
     "The newest run of this name that was interrupted or failed. Raises UserError if there is none."
-    home = project_of(config) / (config.runs or "runs") / config.name
+    home = about(config).project / (config.runs or "runs") / config.name
     ranks = (os.environ.get(o) for o in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     wanted = ["interrupted", "failed"]
     if any(int(o or 0) for o in ranks): wanted.append("running")  # the first process may have begun
