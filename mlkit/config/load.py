@@ -124,12 +124,12 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     cfg = _config_of(cfg)
     data = plain(cfg)
     path = keys_of(data, key)
-    for n, k in enumerate(path):
-        try: data = data[k]
-        except (KeyError, IndexError, TypeError):
-            near = did_you_mean(str(k), data) if isinstance(data, dict) else ""
-            why = f"there is no such key{near}"
-            raise config_error(origin_of(cfg, path[:n]), key, why) from None
+    for k in path:
+        inner = dict(pairs(data))
+        if k not in inner:
+            why = f"there is no such key{did_you_mean(str(k), inner)}"
+            raise config_error(origin_of(cfg, path), key, why)
+        data = inner[k]
     if not has_keys(data):
         return _Explanation([(key, l.value, l.origin) for l in reversed(links_of(cfg, path))])
     rows = [(show_keys(p), v, origin_of(cfg, p)) for p, v in leaves(data, path)]
