@@ -61,10 +61,6 @@ class _Guarded:
 # %% ../../nbs/fit/06_trackers.ipynb #43e9c2a9
 class Tracker(_Guarded):
     "A logger of Lightning's, which is its `thing`, behind its `guard`."
-    def __init__(self, logger: Logger,  # any of Lightning's
-            name: str):                 # what it is called in the warning
-        super().__init__(logger, _Guard(name))
-
     def log_hyperparams(self, *args, **kwargs): "The config is sent instead."
 
     @property
@@ -83,8 +79,7 @@ def tensorboard(run: Run,  # its folder gets the event files
     **more,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
 ) -> TensorBoardLogger:
     "Write TensorBoard's event files to `<run>/tensorboard`."
-    ours = {"save_dir": run.dir, "name": "tensorboard", "version": ""}
-    return TensorBoardLogger(**{**ours, **more})
+    return TensorBoardLogger(**{"save_dir": run.dir, "name": "tensorboard", "version": "", **more})
 
 # %% ../../nbs/fit/06_trackers.ipynb #52e72411
 def wandb(run: Run,  # its folder gets what W&B writes
@@ -176,10 +171,10 @@ def _attach(built: list, run: Run, step: int = 0) -> list[Tracker]:
     "Make the loggers of a run, cut off at a step. One that cannot be made is a line of warning."
     made = []
     for make in built:
+        guard = _Guard(_name(make))
         purge = {"purge_step": step} if step and getattr(make, "func", make) is tensorboard else {}
-        try: logger = make if isinstance(make, Logger) else make(run, **purge)
-        except Exception as e: _Guard(_name(make)).fail(e)  # a tracker must not stop a training
-        else: made.append(Tracker(logger, _name(make)))
+        logger = make if isinstance(make, Logger) else guard.call(make, run, **purge)
+        if logger is not None: made.append(Tracker(logger, guard))
     for tracker in made: tracker.experiment  # opens it: what fails, fails now
     return [o for o in made if not o.guard.over]
 
