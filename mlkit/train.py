@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
-from .config.node import Config, project_of
+from .config.node import Config, about
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
@@ -69,7 +69,7 @@ def _train(config: Config, old: Run | None) -> Run:
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.datamodule.prepare_data()
     run = shared_run(config, parts.trainer, old)
-    with recording(run, project_of(config)), quiet_lightning():
+    with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
         with tracked(job) as trackers:
@@ -85,7 +85,7 @@ def _train(config: Config, old: Run | None) -> Run:
 def _requeued(config: Config) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
-    folder, job = project_of(config) / config.runs / config.name, os.environ["SLURM_JOB_ID"]
+    folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
     same = OmegaConf.to_container(config, resolve=False)
     for run in list_runs(folder) if folder.is_dir() else []:
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"

@@ -16,8 +16,7 @@ from PIL import Image
 
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import _code_of, reproduce, restore_code
-from mlkit.run.code import PATCH_LIMIT, code_state
-from mlkit.run.folder import Run
+from mlkit.run.folder import PATCH_LIMIT, Run, code_state
 
 ROOT = Path(__file__).parents[1]
 NET = """\

@@ -16,59 +16,69 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import did_you_mean
 from .layers import Override, is_reference
 from .node import ConfigError, Origin, Problems, config_error, gather
-from .yaml import ConfigFile, SearchPath, Source, read_config_file
+from .yaml import ConfigFile, SearchPath, Tree, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
+@dataclass(frozen=True)
+class _Place:
+    "Where in the tree of files a list is read."
+    base: str = ""    # the group that its file is an option of
+    above: str = ""   # where the file's keys go
+    files: tuple[str, ...] = ()  # from the outermost one to this
+    picked: Origin = Origin("packaged")  # the entry that picked the file
+    by_reference: bool = False  # was one of them chosen by reference?
+
+
 @dataclass(frozen=True)
 class _Default:
     "One entry of a `defaults:` list."
     group: str              # as written, without a leading '/'; '' for an option of the same folder
     option: Any             # a word, a list of words, None for `null`
     origin: Origin
+    home: _Place = field(default=_Place(), repr=False)  # of the list that it stands in
     package: str | None = None  # what follows '@'
     named: bool = True      # `group: option`, which can be overridden; else `group/option`
-    absolute: bool = False
     optional: bool = False
     override: bool = False
 
-    def path(self, base: str) -> str:
-        "The folder of its options; `base` is that of the file that it stands in."
-        return self.group if self.absolute or not base else f"{base}/{self.group}".rstrip("/")
+    path = property(lambda o: f"{o.home.base}/{o.group}".strip("/"), doc="of its options")
+    is_self = property(lambda o: (o.option, o.package, o.named) == ("_self_", None, False))
 
-    def place(self, base: str, above: str, header: str | None = None) -> str:
-        "The dotted path of its keys; `above`: of its file, `header`: its option's `@package`."
-        package = self.group.replace("/", ".") if self.package is None else self.package
-        if self.package is None and header is not None: package = "_global_." + header
-        if "_group_" in package:
-            package = "_global_." + package.replace("_group_", self.path(base).replace("/", "."))
-        full = ".".join(o for o in (above, "" if package == "_here_" else package) if o)
-        return full.rpartition("_global_")[2].strip(".")
-
-    def key(self, base: str = "", above: str = "") -> str:
+    @property
+    def key(self) -> str:
         "What an override calls it: 'db', or 'db@source' where its keys do not go to `db`."
-        path, place = self.path(base), self.place(base, above)
+        path, place = self.path, self.place()
         return path if place == path.replace("/", ".") else f"{path}@{place or '_global_'}"
 
+    def place(self, header: str | None = None) -> str:
+        "The dotted path of its keys; `header`: what its option's `@package` says."
+        package = self.group.replace("/", ".") if header is None else f"_global_.{header}"
+        if self.package is not None: package = "" if self.package == "_here_" else self.package
+        if "_group_" in package:
+            package = "_global_." + package.replace("_group_", self.path.replace("/", "."))
+        return f"{self.home.above}.{package}".rpartition("_global_")[2].strip(".")
+
 # %% ../../nbs/config/06_defaults.ipynb #216cecaf
-def _read_list(file: ConfigFile) -> list[_Default | str]:
+def _read_list(file: ConfigFile, home: _Place = _Place()) -> list[_Default]:
     "The entries of a file's list, with '_self_' in its place."
-    found, origins = [], file.source.origins
-    for i, entry in enumerate(file.defaults or []):
-        origin = origins["defaults", i]
-        if entry == "_self_": found.append(entry)
-        elif isinstance(entry, str): found.append(_read_entry(entry, None, origin, named=False))
+    found = []
+    for item in file.defaults or []:
+        entry, origin = item.plain(), item.origin
+        if isinstance(entry, str): found.append(_read_entry(entry, None, origin, home, named=False))
         elif isinstance(entry, dict) and len(entry) == 1:
-            found.append(_read_entry(*next(iter(entry.items())), origin))
+            found.append(_read_entry(*next(iter(entry.items())), origin, home))
         else: raise _wrong(origin, f"wants '_self_', an option or 'group: option', got {entry!r}")
-    if found.count("_self_") > 1: raise _wrong(origins["defaults",], "_self_ stands there twice")
-    options = [o for o in found if o != "_self_"]
+    options = [o for o in found if not o.is_self]
+    n = len(found) - len(options)
+    if n > 1: raise _wrong(found[-1].origin, "_self_ stands there twice")
     for before, o in zip(options, options[1:]):
         if before.override and not o.override:
             raise _wrong(o.origin, "an override comes after all other entries of the list")
-    return found if "_self_" in found else [*found, "_self_"]
+    return found if n else [*found, _Default("", "_self_", Origin(file.name), home, named=False)]
 
 
-def _read_entry(text: Any, option: Any, origin: Origin, named: bool = True) -> _Default:
+def _read_entry(text: Any, option: Any, origin: Origin, home: _Place = _Place(),
+                named: bool = True) -> _Default:
     "`text` is what stands before the ':', all of it where the entry is not named."
     *words, target = str(text).split() or [""]
     target, at, package = target.partition("@")
@@ -87,8 +97,9 @@ def _read_entry(text: Any, option: Any, origin: Origin, named: bool = True) -> _
             raise _wrong(origin, f"an option of '{group}' is a word, not {o!r}")
     if isinstance(option, list): option = [str(o) for o in option]
     elif option is not None: option = str(option)
-    return _Default(group.lstrip("/"), option, origin, package if at else None, named,
-                    target.startswith("/"), "optional" in words, "override" in words)
+    if target.startswith("/"): home = replace(home, base="")
+    return _Default(group.lstrip("/"), option, origin, home, package if at else None, named,
+                    "optional" in words, "override" in words)
 
 
 def _wrong(origin: Origin, message: str): return config_error(origin, "defaults", message)
@@ -114,71 +125,58 @@ def _sort(changes: Iterable[Override], search: SearchPath, problems: Problems) -
         entry = _read_entry(name, o.value, o.origin)
         if o.op == "+=": raise o.error(f"is a group; choose its options with {o.key}=[a, b]")
         if o.op == "+": wishes.added.append(entry)
-        elif o.op == "~": wishes.removed[entry.key()] = o
-        else: wishes.wanted[entry.key()] = entry
+        elif o.op == "~": wishes.removed[entry.key] = o
+        else: wishes.wanted[entry.key] = entry
     problems.each(sort, changes)
     return wishes
 
 # %% ../../nbs/config/06_defaults.ipynb #95294fa8
-@dataclass(frozen=True)
-class _Place:
-    "Where in the tree of files a list is read."
-    base: str = ""    # the group that its file is an option of
-    above: str = ""   # where the file's keys go
-    files: tuple[str, ...] = ()  # from the outermost one to this
-    picked: Origin = Origin("packaged")  # the entry that picked the file
-    by_reference: bool = False  # was one of them chosen by reference?
-
-
 class _Walk:
     "One walk through the lists of all files, the uppermost first."
     def __init__(self, files: list[ConfigFile], search: SearchPath, wishes: _Wishes):
         self.search, self.wishes = search, wishes
         self.wanted = dict(wishes.wanted)  # and what `override` entries say
         self.used: set[str] = set()        # the keys of wishes that met an entry
-        self.options: dict[str, Any] = {}  # what each group got
-        self.decided: set[str] = set()     # keys that are decided for the layers below
-        self.entries: dict[str, _Default] = {}  # what gave each group of this layer its option
-        self.simple: set[str] = set()      # keys of this layer whose option has no list
-        self.absent: set[str] = set()      # keys of optional entries without a file
-        self.sources: list[Source] = []    # the result, lowest first
+        self.entries: dict[str, _Default] = {}  # what gave each group its option
+        self.decided: set[str] = set()     # keys that the layers above have decided
+        self.simple: set[str] = set()      # keys whose option has no list
+        self.absent: set[str] = set()      # keys of this layer's optional entries without a file
+        self.sources: list[Tree] = []    # the result, lowest first
         gather(lambda file: self.layer(file, wishes.added if file is files[0] else ()), files)
 
     def layer(self, file: ConfigFile, added: Iterable[_Default]):
         "A file's sources come below those of the files before it."
-        nodes = [(k, v) for o in self.sources for k, v in o.data.items() if isinstance(v, dict)]
-        spelt_out = {k for k, v in nodes if "_target_" in v}
-        self.decided |= {*self.entries, *spelt_out} - self.absent
-        self.entries, self.simple = {}, set()
+        while self.absent: del self.entries[self.absent.pop()]
+        nodes = [item for o in self.sources for item in o.value.items()]
+        self.decided = {*self.entries, *(k for k, o in nodes if o.at(("_target_",)))}
         above = (file.package or "").removeprefix("_global_").strip(".")
         self.sources[:0] = self.expand(file, _Place(above=above), added)
 
     def expand(self, file: ConfigFile, place: _Place, added: Iterable[_Default] = ()):
         "The sources that a file and its list stand for, lowest first."
-        entries = [o for o in (*_read_list(file), *added) if not _is_hydras(o, place)]
         place = replace(place, files=(*place.files, file.name))
-        overrides = [o for o in entries if o != "_self_" and o.override]
-        gather(lambda o: self.override(o, place), overrides)
-        def first(o: _Default | str) -> list[Source] | _Default:
-            if isinstance(o, str):
+        entries = [*_read_list(file, place), *(replace(o, home=place) for o in added)]
+        entries = [o for o in entries if o.path.split("/")[0] != "hydra"]  # Hydra's own settings
+        gather(self.override, [o for o in entries if o.override])
+        def first(o: _Default) -> list[Tree] | _Default:
+            if o.is_self:
                 path = tuple(place.above.split(".")) if place.above else ()
-                return [file.source.below(path, place.picked)]
+                return [file.tree.below(path, place.picked)]
             if o.override: return []
-            key = o.key(place.base, place.above)
-            if o.named and key in self.wanted:
-                self.used.add(key)
-                o = replace(o, option=self.wanted[key].option, origin=self.wanted[key].origin)
-            return o if is_reference(o.option) else self.of_entry(o, place)
-        later = replace(place, by_reference=True)
-        def then(o: list[Source] | _Default) -> list[Source]:
-            return o if isinstance(o, list) else self.of_entry(self.looked_up(o), later)
+            if o.named and o.key in self.wanted:
+                self.used.add(o.key)
+                wish = self.wanted[o.key]
+                o = replace(o, option=wish.option, origin=wish.origin)
+            return o if is_reference(o.option) else self.of_entry(o)
+        def then(o: list[Tree] | _Default) -> list[Tree]:
+            return o if isinstance(o, list) else self.of_entry(self.looked_up(o))
         return _joined(gather(then, gather(first, reversed(entries))))
 
-    def override(self, entry: _Default, place: _Place):
+    def override(self, entry: _Default):
         "The first one wins, and the command line was before all of them."
         why = "an option that is chosen by ${…} cannot override others"
-        if place.by_reference: raise config_error(entry.origin, entry.group, why)
-        self.wanted.setdefault(entry.key(place.base, place.above), entry)
+        if entry.home.by_reference: raise config_error(entry.origin, entry.group, why)
+        self.wanted.setdefault(entry.key, entry)
 
     def looked_up(self, entry: _Default) -> _Default:
         "An entry whose option refers to what other groups got."
@@ -188,28 +186,28 @@ class _Walk:
         if not isinstance(option, str):
             why = f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})"
             raise config_error(entry.origin, entry.group, why)
-        if entry.named: return replace(entry, option=option)
-        group, _, option = option.rpartition("/")
-        return replace(entry, group=group, option=option)
+        group = entry.group
+        if not entry.named: group, _, option = option.rpartition("/")
+        home = replace(entry.home, by_reference=True)
+        return replace(entry, group=group, option=option, home=home)
 
-    def of_entry(self, entry: _Default, place: _Place) -> list[Source]:
+    def of_entry(self, entry: _Default) -> list[Tree]:
         "The sources of an entry's options."
-        key, removed = entry.key(place.base, place.above), self.wishes.removed
+        key, removed = entry.key, self.wishes.removed
         if entry.named and key in removed and removed[key].value in (None, entry.option):
             self.used.add(key)
             return []
         if entry.named and key in self.decided: return []
         if isinstance(entry.option, list):
-            def one(option: str) -> list[Source]:
+            def one(option: str) -> list[Tree]:
                 group, _, option = f"{entry.group}/{option}".rpartition("/")
-                return self.of_entry(replace(entry, group=group, option=option, named=False), place)
+                return self.of_entry(replace(entry, group=group, option=option, named=False))
             return _joined(gather(one, reversed(entry.option)))
         if entry.named: self.note(entry, key)
-        return [] if entry.option is None else self.of_option(entry, key, place)
+        return [] if entry.option is None else self.of_option(entry, key)
 
     def note(self, entry: _Default, key: str):
         "Remember what a group got. Two entries may not give it different options."
-        self.options.setdefault(key, entry.option)
         later = self.entries.setdefault(key, entry)  # lists are walked backwards
         if later.option == entry.option: return
         way = f"'override {key}: {later.option}' at a list's end"
@@ -217,8 +215,8 @@ class _Walk:
         why = f"a list says '{key}: {entry.option}' already; {way} changes it"
         raise config_error(later.origin, key, why)
 
-    def of_option(self, entry: _Default, key: str, place: _Place) -> list[Source]:
-        group, origin = entry.path(place.base), entry.origin
+    def of_option(self, entry: _Default, key: str) -> list[Tree]:
+        group, origin, place = entry.path, entry.origin, entry.home
         if entry.option == "???":
             there = ", ".join(self.search.options(group))
             why = f"choose an option: {key}=… on the command line (there are: {there})"
@@ -226,26 +224,26 @@ class _Walk:
         try: file = read_config_file(self.search.find(group, entry.option, origin))
         except ConfigError as e:
             if not entry.optional or e.problems[0].origin != origin: raise
-            self.absent.add(key)
+            if entry.named: self.absent.add(key)
             return []
         if file.name in place.files:
             circle = " -> ".join((*place.files, file.name))
             raise config_error(origin, "defaults", f"a circle: {circle}")
         if file.extends:
-            raise config_error(file.source.origins["extends",], "extends", "is for the file that "
+            raise config_error(file.extends.origin, "extends", "is for the file that "
                                "is run; an option names what it builds on in its 'defaults:' list")
         if entry.named and not file.defaults:
             if key in self.simple:
                 raise config_error(origin, key, f"the lists have '{key}: {entry.option}' twice")
             self.simple.add(key)
-        above = entry.place(place.base, place.above, file.package)
-        return self.expand(file, _Place(group, above, place.files, origin, place.by_reference))
+        above = entry.place(file.package)
+        return self.expand(file, replace(place, base=group, above=above, picked=origin))
 
     def check_unmet(self, key: str):
         "What is wanted and met no entry: a mistake, or an addition?"
         entry, group = self.wanted[key], key.split("@")[0]
         is_like = lambda k: k.split("@")[0].split("/")[-1] == group.split("/")[-1]
-        others = sorted(filter(is_like, self.options))
+        others = sorted(filter(is_like, self.entries))
         there = f" (there is {' and '.join(others)})" if others else ""
         why = (f"no list has '{key}', so there is nothing to override{there}; in an option's "
                "file write 'override /group', below '# @package _global_'")
@@ -256,17 +254,12 @@ class _Walk:
 
 def _joined(parts: list) -> list: return [src for part in reversed(parts) for src in part]
 
-
-def _is_hydras(entry: _Default | str, place: _Place) -> bool:
-    "Hydra's own settings, `override hydra/job_logging: colorlog`, have no meaning here."
-    return entry != "_self_" and entry.path(place.base).split("/")[0] == "hydra"
-
 # %% ../../nbs/config/06_defaults.ipynb #134c4de1
 def choose(files: list[ConfigFile],  # uppermost first
     changes: Iterable[Override],  # lowest first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
-) -> tuple[list[Source], list[Override], dict]:  # lowest first; changes of values; choices
+) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
     wishes = _sort(changes, search, problems)
     walk = _Walk(files, search, wishes)
@@ -281,4 +274,4 @@ def choose(files: list[ConfigFile],  # uppermost first
             raise o.error("no list has that, so there is nothing to take away")
         wishes.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     gather(take_away, [o for k, o in wishes.removed.items() if k not in walk.used])
-    return walk.sources, wishes.values, walk.options
+    return walk.sources, wishes.values, {k: o.option for k, o in walk.entries.items()}

@@ -6,15 +6,16 @@
 __all__ = ['Override', 'parse_override', 'keys_of', 'is_reference', 'Draft']
 
 # %% ../../nbs/config/04_layers.ipynb #c6b2379f
-import copy, re
-from dataclasses import dataclass, field
-from typing import Any, Mapping
+import re
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 from ..base.errors import did_you_mean
-from ..base.text import Keys, show_keys, walk
+from ..base.text import Keys, pairs, show_keys
 from .grammar import parse_value
 from .node import ConfigError, Link, Origin, config_error, mapping_behind
-from .yaml import Source
+from .yaml import Tree
 
 # %% ../../nbs/config/04_layers.ipynb #adb5984c
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def keys_of(data: Any,  # the plain data that the key is about
             is_index = isinstance(data, dict) and word not in data and int(word) in data
             if is_index or isinstance(data, list): word = int(word)
         path.append(word)
-        data = _item(data, word)
+        data = dict(pairs(data)).get(word)
     return tuple(path)
 
 
@@ -75,127 +76,90 @@ def is_reference(value: Any,  # of any type
     "Is it a text with a `${…}`, which stands for another value?"
     return isinstance(value, str) and "${" in value
 
-
-def _has(node, key) -> bool:
-    if isinstance(node, list): return isinstance(key, int) and key < len(node)
-    return isinstance(node, dict) and key in node
-
-
-def _item(node, key): return node[key] if _has(node, key) else None
-
-
-def _lookup(data, path: Keys) -> Any:
-    for key in path: data = _item(data, key)
-    return data
-
 # %% ../../nbs/config/04_layers.ipynb #79b907b5
-@dataclass
-class Draft:
-    "A config under construction: plain data, and for each path the values that it was given."
-    data: dict = field(default_factory=dict)  # nested dicts and lists, the draft's own
-    links: dict[Keys, list[Link]] = field(default_factory=dict)  # of each path, oldest first
-
-    def merge(self, src: Source,  # its data is a mapping
-        path: Keys = (),  # the part of both that is merged
+class Draft(Tree):
+    "A config under construction: at its top a mapping."
+    def merge(self, new: Tree,  # at the top, a mapping
+        path: Keys = (),  # where to lay it
     ) -> None:
-        "Lay a source over what is there."
-        node = _lookup(self.data, path)
-        for key, value in _lookup(src.data, path).items():
-            here = (*path, key)
-            if value == "???" and _has(node, key): continue
-            if isinstance(value, dict) and is_reference(_item(node, key)): self._unfold(here)
-            if isinstance(value, dict) and isinstance(_item(node, key), dict):
-                self._note(here, src.origins[here], {})
-                self.merge(src, here)
-            else: self._put(here, value, src.origins)
+        "Lay a tree over what is there."
+        old, is_mapping = self.at(path), isinstance(new.value, dict)
+        if old and is_mapping and is_reference(old.value): old = self._unfold(path)
+        if old and is_mapping and isinstance(old.value, dict):
+            if path: old.links += new.links
+            for key, item in new.value.items(): self.merge(item, (*path, key))
+        elif not old or new.value != "???": self._put(path, new)
 
     def apply(self, o: Override,  # of a value, not of an option
     ) -> None:
         "Change one value. Raises ConfigError if that cannot be done."
-        *above, key = path = keys_of(self.data, o.key)
-        node, is_new = self.data, o.op in ("+", "++")
+        *above, key = path = keys_of(self.plain(), o.key)
+        node, is_new = self, o.op in ("+", "++")
         for n, k in enumerate(above, 1):
-            if not _has(node, k) and not (is_new and isinstance(node, dict)):
-                raise _no_such_key(o, node, k)
-            if is_new and not isinstance(_item(node, k), (dict, list)):
-                node[k] = {}
-                self._note(path[:n], o.origin, {})
-            node = node[k]
-            if not isinstance(node, (dict, list)): raise _has_no_keys(o, path, n, node)
-        may_be_new = isinstance(node, dict) and o.op != "~" and (is_new or "_target_" in node)
-        if not _has(node, key) and not may_be_new: raise _no_such_key(o, node, key)
+            inner = node.at((k,))
+            if not inner and not (is_new and isinstance(node.value, dict)):
+                raise _no_such_key(o, node.value, k)
+            has_keys = inner and isinstance(inner.value, (dict, list))
+            if not has_keys and not is_new: raise _has_no_keys(o, path, n, inner.value)
+            node = inner if has_keys else self._put(path[:n], Tree({}, [Link(o.origin, {})]))
+        is_mapping = isinstance(node.value, dict)
+        may_be_new = is_mapping and o.op != "~" and (is_new or "_target_" in node.value)
+        if not node.at((key,)) and not may_be_new: raise _no_such_key(o, node.value, key)
         {"~": self._delete, "+=": self._append}.get(o.op, self._set)(path, o)
         for n in range(1, len(path)):
-            around = _lookup(self.data, path[:n])
-            if isinstance(around, list): self._note(path[:n], o.origin, around)
+            around = self.at(path[:n])
+            if isinstance(around.value, list): around.links.append(Link(o.origin, around.plain()))
 
     def drop(self, path: Keys,  # need not exist
     ) -> None:
         "Take a node away, in a copy of what a reference above it means."
         for n in range(1, len(path)):
-            if is_reference(_lookup(self.data, path[:n])): self._unfold(path[:n])
-        above = _lookup(self.data, path[:-1])
-        if isinstance(above, dict): above.pop(path[-1], None)
-        self._forget(path)
+            node = self.at(path[:n])
+            if node and is_reference(node.value): self._unfold(path[:n])
+        above = self.at(path[:-1])
+        if above and isinstance(above.value, dict): above.value.pop(path[-1], None)
 
     def _set(self, path: Keys, o: Override):
-        old = _lookup(self.data, path)
-        if o.op == "+" and old not in (None, "???") and not isinstance(o.value, (dict, list)):
+        new, old = Tree.of(o.value, o.origin), self.at(path)
+        was = old and old.plain()
+        if o.op == "+" and was not in (None, "???") and not isinstance(o.value, (dict, list)):
             way = f"{o.key}=… changes it, ++{o.key}=… too"
-            raise o.error(f"there is a value already, {old!r}; {way}")
-        src = Source.of(o.value, o.origin).below(path, o.origin)
-        if isinstance(o.value, dict) and isinstance(old, dict):
-            if o.op == "": _check_keys(o, o.value, old)
-            self.merge(src, path[:-1])
-        else: self._put(path, o.value, src.origins)
+            raise o.error(f"there is a value already, {was!r}; {way}")
+        if isinstance(o.value, dict) and isinstance(was, dict):
+            if o.op == "": _check_keys(o, o.value, was)
+            self.merge(new, path)
+        else: self._put(path, new)
 
     def _append(self, path: Keys, o: Override):
-        old = _lookup(self.data, path)
-        if not isinstance(old, (list, type(None))):
-            raise o.error(f"is {old!r}, not a list, so nothing can be appended")
-        items, more = list(old or []), o.value if isinstance(o.value, list) else [o.value]
-        _lookup(self.data, path[:-1])[path[-1]] = items
-        for item in more:
-            here = (*path, len(items))
-            items.append(None)
-            self._put(here, item, Source.of(item, o.origin).below(here, o.origin).origins)
-        self._note(path, o.origin, items)
+        items = self.at(path)
+        if items and not isinstance(items.value, (list, type(None))):
+            raise o.error(f"is {items.plain()!r}, not a list, so nothing can be appended")
+        if not items or items.value is None: items = self._put(path, Tree([]))
+        more = o.value if isinstance(o.value, list) else [o.value]
+        items.value += [Tree.of(item, o.origin) for item in more]
+        items.links.append(Link(o.origin, items.plain()))
 
     def _delete(self, path: Keys, o: Override):
         *above, key = path
-        node, n = _lookup(self.data, tuple(above)), len(above)
-        if o.value is not None and node[key] != o.value:
-            raise o.error(f"not taken away: its value is {node[key]!r}, not {o.value!r}")
-        del node[key]
-        self._forget(path)
-        if not isinstance(node, list): return
-        later = [p for p in self.links if p[:n] == path[:n] and len(p) > n and p[n] > key]
-        for p in sorted(later, key=lambda p: p[n]):
-            self.links[(*p[:n], p[n] - 1, *p[n + 1:])] = self.links.pop(p)
+        was = self.at(path).plain()
+        if o.value is not None and was != o.value:
+            raise o.error(f"not taken away: its value is {was!r}, not {o.value!r}")
+        del self.at(above).value[key]
 
-    def _put(self, path: Keys, value: Any, origins: dict[Keys, Origin]):
-        "Replace what stands at a path, and note where the new value, and all in it, comes from."
-        for p in self._below(path): del self.links[p]
-        for p, v in walk(value, path): self._note(p, origins[p], v)
-        _lookup(self.data, path[:-1])[path[-1]] = copy.deepcopy(value)
+    def _put(self, path: Keys, new: Tree) -> Tree:
+        "Put a tree in the place of what is there, after the links of that."
+        old = self.at(path)
+        tree = Tree(new.value, [*(old.links if old else ()), *new.links])
+        self.at(path[:-1]).value[path[-1]] = tree
+        return tree
 
-    def _note(self, path: Keys, origin: Origin, value: Any):
-        value = {} if isinstance(value, Mapping) else copy.deepcopy(value)
-        self.links.setdefault(path, []).append(Link(origin, value))
-
-    def _below(self, path: Keys) -> list[Keys]:
-        return [p for p in self.links if len(p) > len(path) and p[:len(path)] == path]
-
-    def _forget(self, path: Keys):
-        for p in [path, *self._below(path)]: self.links.pop(p, None)
-
-    def _unfold(self, path: Keys):
-        "Put a copy of a mapping in the place of a reference to it, with the links of its values."
-        target, content = mapping_behind(self.data, path)
-        if content is None: return
-        _lookup(self.data, path[:-1])[path[-1]] = content
-        for p in [target, *self._below(target)]:
-            if p in self.links: self.links[(*path, *p[len(target):])] = [*self.links[p]]
+    def _unfold(self, path: Keys) -> Tree:
+        "Put a copy of a mapping, its links too, in the place of a reference to it."
+        target, content = mapping_behind(self.plain(), path)
+        if content is None: return self.at(path)
+        tree = deepcopy(self.at(target)) or Tree.of(content, self.at(path).origin)
+        self.at(path[:-1]).value[path[-1]] = tree
+        return tree
 
 # %% ../../nbs/config/04_layers.ipynb #5d7f8c34
 def _no_such_key(o: Override, node, key) -> ConfigError:

@@ -21,7 +21,7 @@ from .layers import Draft, Override, keys_of, parse_override
 from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error
 from .secrets import env_overrides, use_dotenv
-from .yaml import ConfigFile, SearchPath, Source, read_config_file, read_configs
+from .yaml import ConfigFile, SearchPath, Tree, read_config_file, read_configs
 
 # %% ../../nbs/config/09_load.ipynb #8e42295f
 def compose(config: str | Path | Mapping,  # a YAML file, or a dict
@@ -34,27 +34,28 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
-             problems: Problems, below: Iterable[Source] = (), trust: tuple = ()) -> Config:
-    found = problems.each(lambda files: choose(files, changes, search, problems), [files])
-    if not found: raise ConfigError(*problems)
-    [(sources, values, choices)] = found
-    draft = Draft(links={(): [Link(Origin(files[0].name), {})]})
-    for src in (*below, *sources): draft.merge(src)
-    draft.data.pop("hydra", None)  # Hydra's own settings have no meaning here
+             problems: Problems, trust: tuple[str, ...] = ()) -> Config:
+    try: sources, values, choices = choose(files, changes, search, problems)
+    except ConfigError as e: raise ConfigError(*problems, *e.problems) from None
+    draft = Draft({}, [Link(Origin(files[0].name), {})])
+    for src in sources: draft.merge(src)
+    draft.value.pop("hydra", None)  # Hydra's own settings have no meaning here
     problems.each(draft.apply, values)
-    cfg = _config(draft, About(draft.links, find_root(files[0].folder), trust, choices, search))
+    project = find_root(files[0].folder)
+    cfg = _config(draft, About(project=project, trust=trust, choices=choices, search=search))
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
 
 # %% ../../nbs/config/09_load.ipynb #50057308
-def _config(draft: Draft, about: About) -> Config:
+def _config(draft: Draft, known: About) -> Config:
     use_dotenv()
-    try: return Config(draft.data, about)
+    data, links = draft.plain(), {path: o.links for path, o in draft.walk()}
+    try: return Config(data, replace(known, links=links))
     except OmegaConfBaseException as e:
-        found = [(p, _refusal(v)) for p, v in leaves(draft.data)]
-        problems = [Problem(draft.links[p][-1].origin, show_keys(p), o) for p, o in found if o]
+        found = [(p, _refusal(v)) for p, v in leaves(data)]
+        problems = [Problem(links[p][-1].origin, show_keys(p), o) for p, o in found if o]
         if problems: raise ConfigError(*problems) from None
-        raise config_error(draft.links[()][0].origin, "", one_line(e)) from None
+        raise config_error(links[()][0].origin, "", one_line(e)) from None
 
 
 def _refusal(value: Any) -> str:
@@ -75,42 +76,34 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
     changes = problems.each(parse_override, overrides)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
-    file, *below = files = read_configs(config)
+    files = read_configs(config)
+    file = files[0]
     project = find_root(file.folder)
-    search = SearchPath.around([o.folder for o in files], project)
+    search = SearchPath((*(o.folder for o in files), project / "configs", packaged_configs()))
     if file.defaults == []:
-        files = [_without_chosen(file, changes, search), *below]
-        return _compose(files, search, changes, problems, trust=trust)
-    name = Source(dict(name=Path(file.name).stem), {("name",): Origin(file.name)})
+        for o in changes:  # an option replaces the node that the config spells out
+            is_choice = search.is_choice(o.key, o.value) and o.op != "~" and o.value is not None
+            if is_choice: Draft(file.tree.value).drop(tuple(o.key.split("/")))
+        return _compose(files, search, changes, problems, trust)
+    name = ConfigFile(Tree.of(dict(name=Path(file.name).stem), Origin(file.name)))
     default = read_config_file(packaged_configs() / "default.yaml")
     changes = [*problems.each(lambda o: parse_override(*o), env_overrides(project)), *changes]
-    return _compose([*files, default], search, changes, problems, [name], trust)
-
-
-def _without_chosen(file: ConfigFile, changes: list[Override], search: SearchPath) -> ConfigFile:
-    "A complete config without the nodes that another option will replace."
-    draft = Draft()
-    draft.merge(file.source)
-    for o in changes:
-        if search.is_choice(o.key, o.value) and o.op != "~" and o.value is not None:
-            draft.drop(tuple(o.key.split("/")))
-    origins = {path: links[-1].origin for path, links in draft.links.items()}
-    return replace(file, source=Source(draft.data, origins))
+    return _compose([*files, default, name], search, changes, problems, trust)
 
 
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
     "A copy of a composed config with some values changed."
     known = about(cfg)
-    draft = Draft(plain(cfg), {path: list(o) for path, o in known.links.items()})
-    search = known.search or SearchPath.around((), known.project)
+    draft = Draft.of(plain(cfg), Origin("notebook"))
+    for path, o in draft.walk(): o.links = [*known.links.get(path, ())]
+    search = known.search or SearchPath((known.project / "configs", packaged_configs()))
     def apply(o: Override):
         if search.is_choice(o.key, o.value) and o.op != "~":
             raise o.error(f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         draft.apply(o)
     problems.each(apply, changes)
     if problems: raise ConfigError(*problems)
-    known = replace(known, links=draft.links, trust=(*known.trust, *trust), search=search)
-    return _config(draft, known)
+    return _config(draft, replace(known, trust=(*known.trust, *trust), search=search))
 
 # %% ../../nbs/config/09_load.ipynb #15117815
 class _Explanation(Table):

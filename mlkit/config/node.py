@@ -7,7 +7,7 @@ __all__ = ['Origin', 'Link', 'Problem', 'Problems', 'ConfigError', 'config_error
            'own_path', 'links_of', 'origin_of', 'problem']
 
 # %% ../../nbs/config/03_node.ipynb #0e9af1f1
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterable
 
@@ -125,8 +125,7 @@ class Config(DictConfig):
     def __deepcopy__(self, memo):
         res = super().__deepcopy__(memo)  # a DictConfig
         object.__setattr__(res, "__class__", Config)
-        links = {path: list(o) for path, o in about(self).links.items()}
-        vars(res)["_about"] = replace(about(self), links=links)
+        vars(res)["_about"] = about(self)
         return res
 
 # %% ../../nbs/config/03_node.ipynb #e75072b2
@@ -148,21 +147,12 @@ def plain(cfg: Any,  # a config, or a node of one
     "Nested dicts and lists, with references as they are written."
     return OmegaConf.to_container(cfg, resolve=False)
 
-
-def project_of(cfg: DictConfig,  # a config, or a node of one
-) -> Path:
-    "The folder of the project that a config belongs to."
-    return about(cfg).project
-
 # %% ../../nbs/config/03_node.ipynb #4eb10487
 def same(a: Any,  # plain data
     b: Any,  # the same
 ) -> bool:
     "Are two values equal, and of one type?"
-    if type(a) is not type(b): return False
-    if isinstance(a, dict): return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list): return len(a) == len(b) and all(map(same, a, b))
-    return a == b or a != a and b != b
+    return repr(a) == repr(b)
 
 
 def own_path(cfg: DictConfig,  # a config, or a node of one
@@ -228,7 +218,7 @@ def leaf(node: Any,  # of a config
 def mapping_behind(data: dict,  # plain data
     path: Keys,   # of a text with a reference
 ) -> tuple[Keys, dict | None]:  # its path, and its content unresolved; None if it is no mapping
-    "The mapping that a reference in plain data leads to."
+    "The mapping that a reference in plain data leads to; a resolver's is at no path of the data."
     try:
         above: Any = OmegaConf.create(data)
         for key in path[:-1]: above = above[key]

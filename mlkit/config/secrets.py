@@ -15,7 +15,7 @@ from typing import Any, Callable
 from omegaconf import OmegaConf
 
 from ..base.files import find_root, show_path
-from .node import Origin, config_error, project_of
+from .node import Origin, about, config_error
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read
@@ -41,16 +41,13 @@ def _dotenv(project: Path) -> dict[str, tuple[str, int]]:
     return {k: (v, lines[k]) for k, v in values.items() if v is not None}
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424d
-_MISSING = object()
-
-
-def _env(name, default=_MISSING, *, _root_):
+def _env(name, *default, _root_):
     "`${oc.env:NAME,default}`: the process first, then the `.env` of the config's project."
     if name in os.environ: return os.environ[name]
     own = "_about" in _root_.__dict__  # a plain DictConfig belongs to no project
-    entry = _dotenv(project_of(_root_)).get(name) if own else None
+    entry = _dotenv(about(_root_).project).get(name) if own else None
     if entry: return entry[0]
-    if default is not _MISSING: return default if default is None else str(default)
+    if default: return None if default[0] is None else str(default[0])
     raise KeyError(f"'{name}' is neither in the environment nor in .env")
 
 

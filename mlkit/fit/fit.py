@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError
 from ..base.files import show_path, write_text
-from ..config.node import Config, ConfigError, problem, project_of
+from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import load_weights, read_checkpoint, use_plain_io
 from .job import Job
@@ -93,7 +93,7 @@ def _prepare(job: Job):
             c.dirpath = str(job.run.dir / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
-    use_plain_io(trainer, secret_filter(job.run.info["config"], project_of(job.config)))
+    use_plain_io(trainer, secret_filter(job.run.info["config"], about(job.config).project))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
     if job.resumed: trainer.callbacks.append(keep)

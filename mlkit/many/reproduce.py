@@ -17,8 +17,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 from ..base.errors import UserError
 from ..base.files import find_root, show_path
 from ..base.text import Table
-from ..run.code import code_state
-from ..run.folder import Run
+from ..run.folder import Run, code_state
 
 # %% ../../nbs/many/03_reproduce.ipynb #e83f2212
 def _git(folder: Path, *args: str, stdin: bytes = b"") -> str:

@@ -20,7 +20,7 @@ from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.text import Table, number, short
 from ..config.grammar import alternatives, parse_value
-from ..config.node import Config, ConfigError, Problem, gather, problem, project_of
+from ..config.node import Config, ConfigError, Problem, about, gather, problem
 from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run
@@ -141,7 +141,7 @@ def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     cfg = trial.cfg
-    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), project_of(cfg))
+    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), about(cfg).project)
     cfg.tags = [*(cfg.get("tags") or []), mark]
     try: trial.run, trial.status = train(cfg), "done"
     except KeyboardInterrupt as e:

@@ -82,7 +82,7 @@ def _condition(name: str, op: str, text: str) -> _Condition:
     value, quotes = text, "\"'"
     if op == "=": raise UserError(f"where: write == for 'equals', not {name}={text}")
     if text[0] in quotes: value = text[1:-1]
-    elif op != "~": value = parse_yaml(text, "where").data
+    elif op != "~": value = parse_yaml(text, "where").plain()
     if op in ("<", "<=", ">", ">=") and not _kind(value):
         raise UserError(f"where: {name} {op} wants a number or a text, not {short(value)}")
     return _Condition(name.strip(quotes), op, value)

@@ -57,9 +57,7 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = ()) -> Iterat
 
 def _is_secret(view: View, path: Keys) -> bool:
     "Does a value, or something in it, come from the environment?"
-    places = [place for place, _ in walk(view.written(path)[1], path)]
-    places += [source for place in places for source in view.sources(place)]
-    return any("oc.env" in str(view.written(place)[1]) for place in places)
+    return any("oc.env" in str(view.written(o)[1]) for o in (path, *view.sources(path)))
 
 # %% ../../nbs/parts/05_check.ipynb #0a1a342a
 class _Target:
@@ -120,6 +118,7 @@ class _Target:
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
 _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")
 _GROUPS = dict(callbacks="Callback", logger="loggers.Logger")  # of which there may be any number
+_NEEDED = "a run needs a {} here: a mapping with a _target_"
 _KNOWN = (*_PARTS, *_GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
 
 
@@ -137,26 +136,25 @@ def _run_parts(view: View) -> Iterator[tuple[Keys, str]]:
 
 
 def _unfit_parts(view: View) -> Iterator[_Unfit]:
-    "The parts that are of another kind."
+    "The parts that are of another kind, or no targets."
     for path, kind in _run_parts(view):
         want, value = view.find(f"pytorch_lightning.{kind}"), view.value(path)
-        is_partial = isinstance(value, Product) and value.partial
-        if path[0] == "logger" and is_partial: want = Callable[..., want]  # it gets the run
-        yield from _find_unfit(view, "a run", want, path)
+        if isinstance(value, Product):
+            if path[0] == "logger" and value.partial: want = Callable[..., want]  # gets the run
+            yield from _find_unfit(view, "a run", want, path)
+        else:
+            name, raw = kind.split(".")[-1], view.written(path)[1]
+            why = f"must be a mapping with a _target_, a {name}, not {raw!r}"
+            if isinstance(value, dict): why = _NEEDED.format(name)
+            yield _Unfit(path, why, (), "value")
 
 
 def _check_keys(view: View) -> Iterator[Mistake]:
-    "Parts that are missing or no targets, and keys that nothing reads."
-    for path, kind in _run_parts(view):
-        value, name, raw = view.value(path), kind.split(".")[-1], view.written(path)[1]
-        got = "" if isinstance(value, dict) else f", not {raw!r}"
-        why = f"must be a mapping with a _target_, a {name}{got}"
-        if not isinstance(value, Product): yield path, why
+    "Parts that are missing, and keys that nothing reads."
     unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
-        why = f"a run needs a {kind} here: a mapping with a _target_"
-        if view.value((part,)) is None and not is_misspelt: yield (part,), why
+        if view.value((part,)) is None and not is_misspelt: yield (part,), _NEEDED.format(kind)
     texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
     uses = " ".join(re.findall(r"\$\{[^}]*", texts))
     for key, near in unknown.items():
@@ -279,7 +277,9 @@ def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:
     "One mistake a place, and none that comes from another."
     first = dict(reversed(found))
     def is_cause(o, path): return o in first and path not in view.sources(o)
-    def is_root(path): return not any(is_cause(o, path) for o in view.sources(path))
+    def is_root(path):
+        is_link = isinstance(view.written(path)[1], str)
+        return not (is_link and any(is_cause(o, path) for o in view.sources(path)))
     return {path: first[path] for path, _ in found if is_root(path)}
 
 # %% ../../nbs/parts/05_check.ipynb #70874775

@@ -178,7 +178,6 @@ def _fit(want, value, make: bool):
     if cls is Annotated: return _fit_annotated(want, value, make)
     if not isinstance(cls, type): return value
     if cls in (abc.Callable, type): return _fit_callable(want, cls, value)
-    if isinstance(value, Product): return _fit_product(want, cls, value)
     if isinstance(value, _LISTS): return _fit_items(want, cls, value, make)
     if isinstance(value, dict) and _is_a(value, cls): return _fit_mapping(want, value, make)
     if isinstance(value, dict) and _has_fields(cls): return _fit_fields(want, cls, value, make)
@@ -204,16 +203,25 @@ def _fit_literal(want, value):
     _refuse(want, value)
 
 
-def _is_a(value, cls) -> bool:
-    try: return isinstance(value, cls) and not (cls is int and isinstance(value, bool))
-    except Exception: return True  # a Protocol, or a class with its own idea of `isinstance`
+def _is_a(value, cls: type) -> bool:
+    "Is a value, or what a target will give, one of this class?"
+    kind = type(value)
+    if isinstance(value, Product): kind = functools.partial if value.partial else value.kind
+    if cls in (float, complex) and kind in (int, float): return True
+    if cls is int and isinstance(value, bool): return False
+    name = (cls.__module__, cls.__qualname__)  # a class that was reloaded is still the same
+    if any((o.__module__, o.__qualname__) == name for o in kind.__mro__): return True
+    try: return issubclass(kind, cls)
+    except Exception: return True  # a Protocol, or a class with its own idea of its kin
 
 
 def _fit_class(want, cls, value):
     is_abstract = cls.__module__ in ("typing", "collections.abc", "numbers")
     is_letters = isinstance(value, str) and is_abstract and issubclass(cls, abc.Iterable)
     if _is_a(value, cls) and not is_letters: return value
-    if cls in (float, complex) and type(value) in (int, float): return value
+    if isinstance(value, Product):
+        has_items = hasattr(value.kind, "__getitem__") and not value.partial
+        return value if has_items and cls.__module__ == "collections.abc" else _refuse(want, value)
     is_plain = is_abstract or _has_fields(cls) or cls in _PLAIN
     if is_plain or not _pydantic_knows(cls): _refuse(want, value)
     return _ask_pydantic(want, value, want)
@@ -308,23 +316,8 @@ def _pydantic_knows(cls) -> bool:
     return is_pythons or hasattr(cls, "__get_pydantic_core_schema__")
 
 # %% ../../nbs/parts/03_fits.ipynb #d1907f64
-def _fit_product(want, cls, product: Product):
-    kind = functools.partial if product.partial else product.kind
-    has_items = cls.__module__ == "collections.abc" and hasattr(kind, "__getitem__")
-    return product if has_items or _is_kind(kind, cls) else _refuse(want, product)
-
-
-def _is_kind(kind: type, cls: type) -> bool:
-    if kind is int and cls in (float, complex): return True
-    name = (cls.__module__, cls.__qualname__)  # a class that was reloaded is still the same
-    if any((o.__module__, o.__qualname__) == name for o in kind.__mro__): return True
-    try: return issubclass(kind, cls)
-    except TypeError: return True  # a Protocol that cannot be asked
-
-
 def _fit_callable(want, cls, value):
-    if not isinstance(value, Product): fits = isinstance(value, cls)
-    elif not value.partial: fits = issubclass(value.kind, cls)
+    if not isinstance(value, Product) or not value.partial: fits = _is_a(value, cls)
     else:
         gives = (get_args(want) or (Any,))[-1]
         fits = gives in (None, NoneType) or not mismatch(gives, replace(value, partial=False))

@@ -22,10 +22,10 @@ _MISSING = object()
 def _walk(target: str, trust: Trust):
     "The object at the end of a dotted path."
     done, *rest = target.split(".")
-    if trust.may_import(done): obj = _import(done, target)
-    elif not _is_module(done): raise TargetError(f"{target}: {_not_there(done)}")
-    elif done not in sys.modules: raise Untrusted(target, target)
-    else: obj = sys.modules[done]
+    if not _is_module(done):
+        raise TargetError(f"{target}: there is no module '{done}'; is it installed?")
+    if done not in sys.modules and not trust.may_import(done): raise Untrusted(target, target)
+    obj = sys.modules.get(done) or _import(done, target)
     for name in rest:
         is_module = isinstance(obj, ModuleType)
         module = vars(obj).get("__name__", "") if is_module else target.partition(".")[0]
@@ -57,13 +57,9 @@ def _is_module(name: str) -> bool:
 def _import(module: str, target: str):
     try: return importlib.import_module(module)
     except ModuleNotFoundError as e:
-        if e.name == module: raise TargetError(f"{target}: {_not_there(module)}") from None
         why = f"{module} needs the module '{e.name}', which is not installed"
         raise TargetError(f"{target}: {why}") from e
     except Exception as e: raise _failed(target, module, e) from e  # a module may fail in any way
-
-
-def _not_there(module: str) -> str: return f"there is no module '{module}'; is it installed?"
 
 
 def _failed(target: str, module: str, e: Exception) -> TargetError:

@@ -6,10 +6,8 @@
 __all__ = ['signature', 'produces', 'outline']
 
 # %% ../../nbs/parts/02_signature.ipynb #a286bfcc
-import ast, builtins, functools, importlib.util, inspect, sys, threading, types, typing
-from abc import ABCMeta
-from collections import ChainMap
-from dataclasses import is_dataclass
+import abc, ast, builtins, collections, dataclasses, functools, importlib.util, inspect, sys
+import threading, types, typing
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
@@ -32,7 +30,7 @@ def signature(obj: Any,         # a class or function
 def _resolved(annotation, names: dict):
     if annotation is inspect.Parameter.empty: return annotation
     holder = types.SimpleNamespace()
-    known = ChainMap(names, typing.__dict__)  # torch imports some for type checkers only
+    known = collections.ChainMap(names, typing.__dict__)  # torch imports some for checkers only
     try:
         value = eval(annotation, names, known) if isinstance(annotation, str) else annotation
         holder.__annotations__ = {"": value}
@@ -45,7 +43,7 @@ def _names_around(obj, param: str) -> dict:
     while isinstance(obj, functools.partial): obj = obj.func
     if isinstance(obj, type):
         mro = obj.__mro__
-        if is_dataclass(next((c for c in mro if "__init__" in vars(c)), obj)):
+        if dataclasses.is_dataclass(next((c for c in mro if "__init__" in vars(c)), obj)):
             for c in mro:
                 if param in vars(c).get("__annotations__", ()):
                     return vars(sys.modules.get(c.__module__, typing))
@@ -186,7 +184,7 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
     elif isinstance(node, ast.Assign) and _is_literal(node.value): yield node
 
 # %% ../../nbs/parts/02_signature.ipynb #0882177a
-class _Outline(ABCMeta):
+class _Outline(abc.ABCMeta):
     "The type of stand-ins for classes."
     def __subclasscheck__(cls, other: type) -> bool:
         name = (cls.__module__, cls.__qualname__)

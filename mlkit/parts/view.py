@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from ..base.errors import did_you_mean
 from ..base.text import Keys, pairs, show_keys, walk
-from ..config.node import about, children, follow, leaf, own_path, project_of, whole
+from ..config.node import about, children, follow, leaf, own_path, whole
 from .fits import Product
 from .signature import outline, produces
 from .trust import TargetError
@@ -39,7 +39,7 @@ class View:
     ):
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
-        self.root, self.trust, self._found = project_of(cfg), about(cfg).trust, {}
+        self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
 
     def find(self, target: Any,  # what a `_target_` says
     ) -> Any:                    # a class or function, or the TargetError
@@ -74,17 +74,18 @@ class View:
         return place if self.written(place)[0] == place else path
 
     def sources(self, path: Keys,  # of a value
-        _seen: tuple = (),
-    ) -> Iterator[Keys]:           # the nearest first
-        "The places that a value refers to, those that these refer to, and so on."
-        at, raw = self.written(path)
-        found = re.findall(r"\$\{(\.*)([\w.]+)\}", raw) if isinstance(raw, str) else ()
-        for dots, name in found:
-            keys = tuple(int(k) if k.isdecimal() else k for k in name.split("."))
-            place = (*at[:-len(dots)], *keys) if dots else keys
-            if place in _seen or not self.written(place)[0]: continue
-            yield place
-            yield from self.sources(place, (*_seen, place))
+    ) -> list[Keys]:               # the nearest first
+        "The places that a value, or what is in it, refers to, that these refer to, and so on."
+        found = [path]
+        for o in found:
+            start, data = self.written(o)
+            for at, raw in walk(data, start):
+                links = re.findall(r"\$\{(\.*)([\w.]+)\}", raw) if isinstance(raw, str) else ()
+                for dots, name in links:
+                    keys = tuple(int(k) if k.isdecimal() else k for k in name.split("."))
+                    place = (*at[:-len(dots)], *keys) if dots else keys
+                    if place not in found and self.written(place)[0]: found.append(place)
+        return found[1:]
 
     def _node(self, path: Keys):
         node = self.cfg
@@ -122,8 +123,7 @@ def check_leaves(view: View,  # of the whole config
 
 def _why_broken(view: View, path: Keys) -> str:
     "Why an interpolation leads nowhere; '' if it leads somewhere."
-    node = view._node(path)
-    try: follow(node)
+    try: follow(view._node(path))
     except InterpolationToMissingValueError: return ""
     except _BROKEN as e:
         text = str(e).split("\n")[0]
@@ -131,15 +131,5 @@ def _why_broken(view: View, path: Keys) -> str:
         lost = re.search(r"key '([\w.]+)' not found", why)
         names = (show_keys(o) for o, _ in walk(view.data))
         return why + (did_you_mean(lost[1], names) if lost else "")
-    above = [view._node(path[:n]) for n in range(len(path))]
-    return "it contains this key" if _leads_to(node, above, []) else ""
-
-
-def _leads_to(node, goals: list, seen: list) -> bool:
-    "Does a node, or what is in it or is referred to in it, lead to one of the goals?"
-    try: node = follow(node)
-    except _BROKEN: return False
-    if not OmegaConf.is_config(node) or any(o is node for o in seen): return False
-    seen.append(node)
-    if any(o is node for o in goals): return True
-    return any(_leads_to(o, goals, seen) for o in children(node).values())
+    is_inside = any(path[:len(o)] == o for o in view.sources(path))
+    return "it contains this key" if is_inside else ""
