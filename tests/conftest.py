@@ -1,5 +1,6 @@
 "What every test starts from: no tracker on the network, and none of the user's own settings."
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from fixtures import figure, hydra_python, pytest_terminal_summary  # noqa: F401
 for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]:
     os.environ.pop(name, None)
 os.environ["WANDB_MODE"] = "offline"
+# where a shell starts pytest behind, all that the tests start would ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # one core each
 if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -21,12 +21,11 @@ LARGE = ["nbdev.test", "IPython.core.completer", "torch", "torch.utils.data", "p
 
 
 def redirect(out: str, err: str):
-    "Give this process the files as its output, and the usual answer to signals."
+    "Give this process these files as its output."
     written = os.open(out, os.O_WRONLY | os.O_CREAT)
     errors = written if err == out else os.open(err, os.O_WRONLY | os.O_CREAT)
     for fd, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, written), (2, errors)):
         os.dup2(source, fd)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
 
 
 def notebook(path: str, log: str) -> int:

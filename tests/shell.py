@@ -11,7 +11,6 @@ from mlkit.run.folder import Run, list_runs
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
-
 LIGHT = {"--check", "--print", "--explain", "--help", "--completion"}  # these import no Lightning
 
 

@@ -320,7 +320,8 @@ def test_stopped_while_starting(tmp_path, name, after):
                                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(after)
     process.send_signal(signal.Signals[name])
-    out, err = process.communicate(timeout=60)
+    try: out, err = process.communicate(timeout=60)
+    finally: process.kill()
     assert process.returncode in ((130, -signal.SIGTERM) if after < 0.1 else (130,)), err
     assert "Traceback" not in err
     assert {Run(p.parent).status for p in tmp_path.rglob("run.json")} <= {"interrupted"}

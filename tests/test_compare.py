@@ -179,7 +179,7 @@ def test_no_curves_at_all(description, tmp_path):
 
 
 def test_a_flood_of_columns_is_cut(description, tmp_path):
-    head, row = ",".join(f"val/m{i}" for i in range(5000)), ",".join(["1"] * 5000)
+    head, row = ",".join(f"val/m{i}" for i in range(500)), ",".join(["1"] * 500)
     compared = compare([write(tmp_path / "r" / str(i), description, f"epoch,{head}\n0,{row}\n")
                         for i in range(2)])
     assert [p.name for p in compared.panels[0]] == [f"m{i}" for i in range(12)]

@@ -17,6 +17,7 @@ from PIL import Image
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import _code_of, reproduce, restore_code
 from mlkit.run.folder import PATCH_LIMIT, Run, code_state
+from shell import command
 
 ROOT = Path(__file__).parents[1]
 NET = """\
@@ -52,12 +53,6 @@ def start(name: str, *args, cwd, **env) -> subprocess.Popen:
                             stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, **env})
-
-
-def command(name: str, *args, cwd, **env) -> subprocess.CompletedProcess:
-    process = start(name, *args, cwd=cwd, **env)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(args, process.returncode, out, err)
 
 
 def train(config, *overrides, cwd, **env) -> Run:
@@ -247,10 +242,11 @@ def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
     short = ["trainer.max_epochs=1",
              *(f"+trainer.limit_{o}_batches=8" for o in ("train", "val", "test"))]
     # and with its threads
-    run = train(config, *short, cwd=tmp_path, PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="1")
+    run = train(config, *short, cwd=tmp_path, fresh=True, PYTHONPATH=str(tmp_path),
+                OMP_NUM_THREADS="1")
     write(tmp_path / "mlkit/model/nets.py", "raise ImportError('the mlkit of today')\n")
-    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, PYTHONPATH=str(tmp_path),
-                   OMP_NUM_THREADS="2")
+    done = command("mlkit_reproduce", run.dir, cwd=tmp_path, fresh=True,
+                   PYTHONPATH=str(tmp_path), OMP_NUM_THREADS="2")
     assert done.returncode == 0 and "bitwise equal" in done.stdout, done.stdout + done.stderr
 
 

@@ -7,13 +7,13 @@ asks it again.
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+import shell
 from hydra_oracle import ask
 from mlkit.cli import mlkit_train
 from mlkit.completion import completions
@@ -217,14 +217,13 @@ def command(folder: Path, *args, tail: str = "") -> subprocess.CompletedProcess:
     (folder / "settings.ini").write_text("[DEFAULT]\nlib_path = parts\n")
     own = {"model.net._target_": "parts.Net", "+callbacks.at._target_": "parts.At",
            "+callbacks.at.seed": "${seed}"}
-    code = "import sys; from mlkit.cli import mlkit_train as go; sys.exit(go(sys.argv[1:]))"
-    done = [sys.executable, "-c", code, MNIST, *SHORT, *(f"{k}={v}" for k, v in own.items()),
-            f"runs={folder / 'runs'}", *args]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
-           "MLKIT_TRUST": "parts"}
-    if tail: done = ["bash", "-c", f'set -o pipefail; "$@" {tail}', "bash", *done]
-    return subprocess.run(done, cwd=folder, capture_output=True, text=True, timeout=300,
-                          stdin=subprocess.DEVNULL, env=env)
+    env = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "MLKIT_TRUST": "parts"}
+    words = [MNIST, *SHORT, *(f"{k}={v}" for k, v in own.items()), f"runs={folder / 'runs'}", *args]
+    if not tail: return shell.command("mlkit_train", *words, cwd=folder, **env)
+    line = ["bash", "-c", f'set -o pipefail; "$@" {tail}', "bash"]
+    return subprocess.run([*line, shell.SCRIPTS / "mlkit_train", *words], cwd=folder, text=True,
+                          capture_output=True, timeout=300, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **env})
 
 
 def test_models_are_let_go_and_a_failure_is_exit_1(tmp_path):

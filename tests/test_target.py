@@ -27,6 +27,7 @@ from mlkit.parts.locate import locate, register
 from mlkit.parts.signature import outline, produces, signature
 from mlkit.parts.trust import TargetError, Trust, Untrusted, homes
 from notebooks import without_recipes
+from shell import command
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -293,9 +294,8 @@ def test_a_shared_run_in_the_shell_is_one_line_and_exit_2(target, lair, tmp_path
                    run / "config.yaml")
     write(run / "run.json",
           json.dumps({"name": "a", "status": "done", "metrics": {}, "config": {}}))
-    for command in (["mlkit_eval", run], ["mlkit_train", run / "config.yaml", f"runs={tmp_path}"]):
-        done = subprocess.run([Path(sys.executable).parent / command[0], *map(str, command[1:])],
-                              cwd=tmp_path, capture_output=True, text=True)
+    for words in (["mlkit_eval", run], ["mlkit_train", run / "config.yaml", f"runs={tmp_path}"]):
+        done = command(*words, cwd=tmp_path)
         assert (done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
                 and target in done.stderr), done.stderr
         assert "if you trust it" in done.stderr or "no module" in done.stderr, done.stderr
@@ -712,7 +712,6 @@ def test_names_of_the_running_program(tmp_path):
           "import os, sys\nfrom mlkit.parts.locate import locate\nclass Mine: ...\ndef f(): ...\n"
           "print(locate('__main__.Mine') is Mine, locate('__main__.f') is f)\ntry: "
           "locate('__main__.os.system')\nexcept ValueError as e: print(e)\n")
-    done = python("import runpy, sys; runpy.run_path('prog.py', run_name='__main__')", cwd=tmp_path)
     done = subprocess.run([sys.executable, "prog.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith("True True\n__main__.os.system is posix.system"), done.stderr
     done = subprocess.run([sys.executable, "-m", "mlkit.cli"], cwd=tmp_path, capture_output=True,

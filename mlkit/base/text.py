@@ -91,24 +91,22 @@ _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?%?|[-+]?inf|nan|")
 class Table(list):
     "Rows of cells below a header: columns of text in a terminal, a table in a notebook."
     def __init__(self, header: Iterable[str],  # of each column; all '': the text has no line for it
-        rows: Iterable[Iterable],  # of one cell a column; the cells are shown by `str`
+        rows: Iterable[Iterable],  # of one cell a column
         empty: str = "",  # what to say where there are no rows; '': the header
+        cells: Iterable[tuple[str, ...]] | None = None,  # what is shown; None: the rows, by `str`
     ):
         super().__init__(rows)
         self.header, self.empty = tuple(header), empty
-
-    def cells(self) -> list[tuple[str, ...]]:
-        "The rows as text."
-        return [tuple(map(str, row)) for row in self]
+        self.cells = [tuple(map(str, row)) for row in self] if cells is None else [*cells]
 
     def is_number(self) -> list[bool]:
         "Does a column hold numbers alone?"
-        columns = list(zip(*self.cells())) or [()] * len(self.header)
+        columns = list(zip(*self.cells)) or [()] * len(self.header)
         return [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 
     def __str__(self):
         if self.empty and not self: return self.empty
-        rows = [self.header, *self.cells()] if any(self.header) else self.cells()
+        rows = [self.header, *self.cells] if any(self.header) else self.cells
         widths, right = [max(map(len, column)) for column in zip(*rows)], self.is_number()
         pad = lambda cell, width, right: cell.rjust(width) if right else cell.ljust(width)
         return "\n".join("  ".join(map(pad, row, widths, right)).rstrip() for row in rows)
@@ -119,5 +117,5 @@ class Table(list):
         sides = ["right" if o else "left" for o in self.is_number()]
         cell = '<td style="text-align:{}"><code style="white-space:pre">{}</code></td>'
         lines = ["".join(f"<th>{escape(o)}</th>" for o in self.header)]
-        for row in self.cells(): lines.append("".join(map(cell.format, sides, map(escape, row))))
+        for row in self.cells: lines.append("".join(map(cell.format, sides, map(escape, row))))
         return f"<table>{''.join(f'<tr>{o}</tr>' for o in lines)}</table>"

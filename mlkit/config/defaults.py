@@ -203,17 +203,13 @@ class _Walk:
                 group, _, option = f"{entry.group}/{option}".rpartition("/")
                 return self.of_entry(replace(entry, group=group, option=option, named=False))
             return _joined(gather(one, reversed(entry.option)))
-        if entry.named: self.note(entry, key)
+        later = self.entries.setdefault(key, entry) if entry.named else entry
+        if later.option != entry.option:  # lists are walked backwards
+            way = f"'override {key}: {later.option}' at a list's end"
+            if later.origin.text: way = f"{key}={later.option}"
+            why = f"a list says '{key}: {entry.option}' already; {way} changes it"
+            raise config_error(later.origin, key, why)
         return [] if entry.option is None else self.of_option(entry, key)
-
-    def note(self, entry: _Default, key: str):
-        "Remember what a group got. Two entries may not give it different options."
-        later = self.entries.setdefault(key, entry)  # lists are walked backwards
-        if later.option == entry.option: return
-        way = f"'override {key}: {later.option}' at a list's end"
-        if later.origin.text: way = f"{key}={later.option}"
-        why = f"a list says '{key}: {entry.option}' already; {way} changes it"
-        raise config_error(later.origin, key, why)
 
     def of_option(self, entry: _Default, key: str) -> list[Tree]:
         group, origin, place = entry.path, entry.origin, entry.home

@@ -106,17 +106,6 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     return _config(draft, replace(known, trust=(*known.trust, *trust), search=search))
 
 # %% ../../nbs/config/09_load.ipynb #15117815
-class _Explanation(Table):
-    "Rows of (key, value, origin); a mapping shows as `lines`, its YAML and where it comes from."
-    def __init__(self, rows: Iterable[tuple], lines: Iterable[tuple[str, str]] = ()):
-        self.lines = list(lines)
-        super().__init__(("config", "from") if self.lines else ("key", "value", "from"), rows)
-
-    def cells(self) -> list[tuple[str, ...]]:
-        rows = [(k if i == 0 else "", short(v), o.at("")) for i, (k, v, o) in enumerate(self)]
-        return self.lines or rows
-
-
 def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     key: str = "",  # 'trainer.max_epochs'; '' for the whole config
 ) -> Table:  # rows of (key, value, origin), the value that counts first; of a mapping, its keys
@@ -124,16 +113,18 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     cfg = _config_of(cfg)
     data = plain(cfg)
     path = keys_of(data, key)
-    for n, k in enumerate(path):
-        try: data = data[k]
-        except (KeyError, IndexError, TypeError):
-            near = did_you_mean(str(k), data) if isinstance(data, dict) else ""
-            why = f"there is no such key{near}"
-            raise config_error(origin_of(cfg, path[:n]), key, why) from None
+    for k in path:
+        inner = dict(pairs(data))
+        if k not in inner:
+            why = f"there is no such key{did_you_mean(str(k), inner)}"
+            raise config_error(origin_of(cfg, path), key, why)
+        data = inner[k]
     if not has_keys(data):
-        return _Explanation([(key, l.value, l.origin) for l in reversed(links_of(cfg, path))])
+        rows = [(key, l.value, l.origin) for l in reversed(links_of(cfg, path))]
+        cells = [("" if i else key, short(v), o.at("")) for i, (_, v, o) in enumerate(rows)]
+        return Table(("key", "value", "from"), rows, cells=cells)
     rows = [(show_keys(p), v, origin_of(cfg, p)) for p, v in leaves(data, path)]
-    return _Explanation(rows, _margin(cfg, data, path))
+    return Table(("config", "from"), rows, cells=_margin(cfg, data, path))
 
 
 def _config_of(o: Any) -> Config:

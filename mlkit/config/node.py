@@ -117,9 +117,8 @@ class Config(DictConfig):
     "A `DictConfig` that knows, for every value, where it came from and what it covered."
     def __init__(self, content: Any = None,  # nested dicts and lists; None: empty
         about: About | None = None,  # None: nothing is known of it
-        **kwargs: Any,               # DictConfig's own
     ):
-        super().__init__({} if content is None else content, **kwargs)
+        super().__init__({} if content is None else content)
         vars(self)["_about"] = about or About()
 
     def __deepcopy__(self, memo):

@@ -33,10 +33,7 @@ def _stop(why: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=why, problem_mark=node.start_mark)
 
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_Base):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore
     "PyYAML's safe loader with YAML 1.2 floats, no dates and no duplicate keys."
     yaml_implicit_resolvers = {
         first: [o for o in forms if o[0] not in (_TAG + "float", _TAG + "timestamp")]

@@ -112,9 +112,8 @@ def read_idx(path: str | Path,  # gzipped or not, whatever its name
     if not Path(path).is_file(): raise NotFound(f"{path}: no such file")
     again, raw = "delete it and fetch it again", Path(path).read_bytes()
     data, whole = _unzip(path, raw, again)
-    if len(data) < 4: raise UserError(f"{path}: no IDX file: it has {len(raw)} bytes; {again}")
-    if data[:2] != b"\0\0" or data[2] not in _TYPES or data[3] == 0:
-        raise UserError(f"{path}: not an IDX file: it starts with {data[:4].hex(' ')}")
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES or data[3] == 0:
+        raise UserError(f"{path}: not an IDX file: it starts with '{data[:4].hex(' ')}'; {again}")
     dtype, start = _TYPES[data[2]], 4 + 4 * data[3]
     shape = [int(n) for n in np.frombuffer(data[4:min(start, len(data) // 4 * 4)], ">u4")]
     promised = start + math.prod(shape) * dtype.itemsize

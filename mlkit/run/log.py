@@ -7,7 +7,7 @@ __all__ = ['recording']
 
 # %% ../../nbs/run/02_log.ipynb #280de8a7
 import io, logging, os, platform, re, shutil, sys, time, traceback
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -67,11 +67,10 @@ def _logged_to(path: Path, hide: Callable[[str], str]) -> Iterator[io.TextIOBase
     every = {h for o in loggers for h in getattr(o, "handlers", ())}
     streams = [h for h in every if isinstance(h, logging.StreamHandler)]
     handlers = [(h, i) for h in streams for i in (0, 1) if h.stream is old[i]]
-    sys.stdout, sys.stderr = new
     for handler, i in handlers: handler.setStream(new[i])
-    try: yield log
+    try:
+        with redirect_stdout(new[0]), redirect_stderr(new[1]): yield log
     finally:
-        sys.stdout, sys.stderr = old
         for handler, i in handlers:
             if handler.stream is new[i]: handler.setStream(old[i])
         log.close()
