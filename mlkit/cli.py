@@ -61,16 +61,18 @@ def _say(message, code: int) -> int:
     return code
 
 # %% ../nbs/cli.ipynb #a2294c5e
-def _parser(command: Callable, examples: str) -> argparse.ArgumentParser:
+def _parser(command: Callable, examples: str) -> tuple[argparse.ArgumentParser, Callable]:
+    "A command's parser, and its `add_argument`."
     examples = "examples:\n" + textwrap.indent(textwrap.dedent(examples), "  ")
-    return argparse.ArgumentParser(command.__name__, description=command.__doc__, epilog=examples,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(command.__name__, description=command.__doc__, epilog=examples,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    return p, p.add_argument
 
 # %% ../nbs/cli.ipynb #7d9ead47
 def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train what a config describes."
-    p = _parser(mlkit_train, """\
+    p, add = _parser(mlkit_train, """\
         mlkit_train configs/mnist.yaml                         train
         mlkit_train configs/mnist.yaml trainer.max_epochs=1    change a value
         mlkit_train configs/mnist.yaml optimizer=sgd           pick another option of a group
@@ -81,7 +83,6 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
         mlkit_train configs/mnist.yaml --help                  its groups, options and arguments
         eval "$(mlkit_train --completion bash)"                complete keys and options; or zsh""")
-    add = p.add_argument
     add("config", metavar="CFG", nargs="?", help="a YAML file; --resume RUN can do without")
     add("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
     add("-m", "--multirun", action="store_true", help="a run for each of key=1,5,10 or group=a,b")
@@ -205,8 +206,7 @@ def _find_run(text: str, dir: str | None = None):
 def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Measure a run's weights again."
-    p = _parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
-    add = p.add_argument
+    p, add = _parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
@@ -224,8 +224,7 @@ def _eval(args: argparse.Namespace):
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Classify files with a run's weights."
-    p = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
-    add = p.add_argument
+    p, add = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("files", nargs="+", metavar="FILES", help="files, or folders of files")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
@@ -252,10 +251,9 @@ def _predict(args: argparse.Namespace) -> int:
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train a run again and compare bit by bit. It runs its code.patch: look first, with --restore."
-    p = _parser(mlkit_reproduce, """\
+    p, add = _parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
-    add = p.add_argument
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("--restore", metavar="FOLDER", help="only put its code into a new git worktree")
     add("--anyway", action="store_true", help="train even if the data has changed")
@@ -277,12 +275,11 @@ def _reproduce(args: argparse.Namespace) -> int:
 def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "List runs, newest first, or compare some."
-    p = _parser(mlkit_runs, """\
+    p, add = _parser(mlkit_runs, """\
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    with these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  some (== != < <= > >= ~, and, or)
         mlkit_runs --sort val/acc                               largest first; +val/loss: smallest
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd --html a.html""")
-    add = p.add_argument
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
     add("--where", default="", metavar="FILTER", help="only those of which this is true")

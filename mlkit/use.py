@@ -106,7 +106,6 @@ def predict(run: Run | str | Path,  # a run, or its folder
     *overrides: str,  # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-    batch_size: int = 256,  # images
 ) -> Predictions:  # file, label, probability; of several heads <head>, <head>_probability
     "Classify files. Raises NotFound if there are none, UserError if the datamodule reads no files."
     run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
@@ -117,7 +116,7 @@ def predict(run: Run | str | Path,  # a run, or its folder
     for file in _files(inputs):
         try: ready.append((file, run.datamodule.read_image(file)))
         except (ValueError, OSError) as e: problems.append(" ".join(str(e).split()))
-        if len(ready) == batch_size:
+        if len(ready) == 256:  # images at a time
             rows += _predict_batch(run, *zip(*ready))
             ready = []
     if ready: rows += _predict_batch(run, *zip(*ready))

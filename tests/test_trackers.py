@@ -218,19 +218,19 @@ def test_no_secret_is_told(recorded):
 @pytest.mark.slow
 def test_what_a_model_was_built_with_is_not_told(tmp_path):
     run = a_run(tmp_path)
-    loggers = trackers.attach([partial(getattr(trackers, o)) for o in ALL], run)
+    loggers = trackers._attach([partial(getattr(trackers, o)) for o in ALL], run)
     fit(run, loggers)
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
     assert len(loggers) == 3 and SECRET.encode() not in bytes_below(tmp_path)
 
 
 def test_another_logger_of_lightnings_works(tmp_path):
     run = a_run(tmp_path)
-    loggers = trackers.attach([CSVLogger(tmp_path / "mine", name="", version="")], run)
-    trackers.log_config(loggers, run.cfg)
+    loggers = trackers._attach([CSVLogger(tmp_path / "mine", name="", version="")], run)
+    trackers._log_config(loggers, run.cfg)
     fit(run, loggers, log_every_n_steps=1)
     trackers.report(loggers, 1, dict(a=a_picture()))
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
     assert "extra.token: ${oc.env:MY_TOKEN}" in (tmp_path / "mine" / "hparams.yaml").read_text()
     assert len(pd.read_csv(tmp_path / "mine" / "metrics.csv")["train/loss"].dropna()) == 2
 
@@ -241,19 +241,19 @@ def test_another_logger_of_lightnings_works(tmp_path):
 def test_a_resumed_run_continues_its_records(tmp_path):
     run = a_run(tmp_path)
     make = [partial(getattr(trackers, o)) for o in ALL]
-    first = trackers.attach(make, run)
-    trackers.log_config(first, run.cfg)
+    first = trackers._attach(make, run)
+    trackers._log_config(first, run.cfg)
     for step in range(6): first[0].log_metrics({"val/loss": 1.0}, step)
-    trackers.finish(first, failed=True)
+    trackers._finish(first, failed=True)
     client, found = read_mlflow(run)
     assert found.info.status == "FAILED"
 
     run = Run(run.dir)  # another process
-    second = trackers.attach(make, run, step=4)
+    second = trackers._attach(make, run, step=4)
     assert client.get_run(found.info.run_id).info.status == "RUNNING"
-    trackers.log_config(second, load_config(run.cfg, "seed=7"))
+    trackers._log_config(second, load_config(run.cfg, "seed=7"))
     for logger in second: logger.log_metrics({"val/loss": 2.0}, 4)
-    trackers.finish(second, failed=False)
+    trackers._finish(second, failed=False)
     assert not any(o.guard.over for o in second)
 
     events = read_tensorboard(run).Scalars("val/loss")
@@ -270,8 +270,8 @@ def test_a_resumed_run_continues_its_records(tmp_path):
 def test_two_runs_in_one_process_are_two_runs(tmp_path):
     runs = [a_run(tmp_path) for _ in range(2)]
     for run in runs:
-        loggers = trackers.attach([partial(trackers.wandb), partial(trackers.mlflow)], run)
-        trackers.finish(loggers, failed=False)
+        loggers = trackers._attach([partial(trackers.wandb), partial(trackers.mlflow)], run)
+        trackers._finish(loggers, failed=False)
     told = [next(o["run"]["run_id"] for o in read_wandb(r) if o["type"] == "run") for r in runs]
     assert told == [r.dir.name for r in runs]
     assert runs[0].info["trackers"]["mlflow"] != runs[1].info["trackers"]["mlflow"]
@@ -298,14 +298,14 @@ def test_the_service_of_wandb_is_killed_in_the_middle(tmp_path):
 @pytest.mark.slow
 def test_the_next_run_finds_a_new_service(tmp_path, capsys):
     first, second = a_run(tmp_path), a_run(tmp_path)
-    loggers = trackers.attach([partial(trackers.wandb)], first)
+    loggers = trackers._attach([partial(trackers.wandb)], first)
     next(o for o in psutil.Process().children() if o.name() == "wandb-core").kill()
     fit(first, loggers)
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
     assert capsys.readouterr().err.count("the run goes on without it") == 1
-    loggers = trackers.attach([partial(trackers.wandb)], second)
+    loggers = trackers._attach([partial(trackers.wandb)], second)
     fit(second, loggers)
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
     records = read_wandb(second)
     assert records[-1]["exit"]["exit_code"] == 0
     assert any("train/loss" in o["history"]["item"] for o in records if o["type"] == "history")
@@ -319,7 +319,7 @@ def in_the_way_of_mlflow(run: Run): (run.dir.parents[1] / "mlflow.db").mkdir()
 def test_what_cannot_be_written_is_left_out(spoil, tmp_path, capsys):
     run = a_run(tmp_path)
     spoil(run)
-    loggers = trackers.attach([partial(trackers.tensorboard), partial(trackers.mlflow)], run)
+    loggers = trackers._attach([partial(trackers.tensorboard), partial(trackers.mlflow)], run)
     assert len(loggers) == 1
     warning, = capsys.readouterr().err.strip().splitlines()
     assert re.match(r"(tensorboard|mlflow): .*; the run goes on without it, metrics.csv has "
@@ -328,7 +328,7 @@ def test_what_cannot_be_written_is_left_out(spoil, tmp_path, capsys):
 
 def test_a_disk_that_fills_up(tmp_path, capsys):
     run = a_run(tmp_path)
-    loggers = trackers.attach([partial(trackers.tensorboard)], run)
+    loggers = trackers._attach([partial(trackers.tensorboard)], run)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -337,7 +337,7 @@ def test_a_disk_that_fills_up(tmp_path, capsys):
             loggers[0].save()
         fit(run, loggers)
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
     assert capsys.readouterr().err.count("tensorboard: ") == 1 and loggers[0].guard.over
 
 
@@ -352,7 +352,7 @@ NOWHERE = "http://127.0.0.1:9"
 def test_a_server_that_does_not_answer(make, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     start = time.monotonic()
-    assert trackers.attach([make], a_run(tmp_path)) == []
+    assert trackers._attach([make], a_run(tmp_path)) == []
     said = capsys.readouterr().err
     assert said.count("the run goes on without it") == 1 and "127.0.0.1" in said
     assert time.monotonic() - start < 60
@@ -374,12 +374,12 @@ def test_the_user_is_not_asked_for_a_key(project):
 
 
 def test_calls_of_the_users_own_cannot_stop_a_training_either(tmp_path, capsys):
-    loggers = trackers.attach([partial(trackers.tensorboard)], a_run(tmp_path))
+    loggers = trackers._attach([partial(trackers.tensorboard)], a_run(tmp_path))
     loggers[0].experiment.add_image("a", "no picture", 0)
     loggers[0].experiment.add_scalar("a", 1, 0)
     assert capsys.readouterr().err.count("\n") == 1
     assert isinstance(loggers[0], TensorBoardLogger)
-    trackers.finish(loggers, failed=False)
+    trackers._finish(loggers, failed=False)
 
 
 def test_a_missing_package_is_a_mistake_of_the_config(monkeypatch):

@@ -24,6 +24,8 @@ from ..run.folder import Run, config_text
 # %% ../../nbs/fit/02_job.ipynb #24b92b1d
 class CSVLogger(Logger):
     "Writes `metrics.csv`: one row per epoch, or per step for what is logged by step."
+    name = version = ""  # pyright: ignore  (others put it into the path of their own files)
+
     def __init__(self, dir: str | Path,               # the run's folder
             epoch: Callable[[], int] | None = None):  # the current one; None: the last row's
         super().__init__()
@@ -31,10 +33,6 @@ class CSVLogger(Logger):
         self.rows: list[dict[str, Any]] = []
         self._written, self._cost, self._dirty = -math.inf, 0.0, False
 
-    @property
-    def name(self): return ""  # others put it into the path of their own files
-    @property
-    def version(self): return ""
     @property
     def save_dir(self): return str(self.path.parent)
     def log_hyperparams(self, params: Any, *args, **kwargs): "The run's config.yaml has them."

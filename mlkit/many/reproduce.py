@@ -78,10 +78,9 @@ def restore_code(run: Run | str | Path,  # a run, or its folder
 def _apply(patch: bytes, folder: Path, run: Run, commit: str):
     try:
         _git(folder, "apply", "--index", "-", stdin=patch)
-        made, wanted = _hashes(code_state(folder)[1]), _hashes(patch)
-        for name in sorted({*made, *wanted}):
-            if made.get(name) == wanted.get(name): continue
-            file = os.fsdecode(name).rpartition(" b/")[2]
+        made, wanted = (_hashes(o).items() for o in (code_state(folder)[1], patch))
+        if other := sorted(made ^ wanted):
+            file = os.fsdecode(other[0][0]).rpartition(" b/")[2]
             raise UserError(f"it does not give the content that it promises for {file}")
     except UserError as e:
         where = show_path(run.dir / "code.patch")

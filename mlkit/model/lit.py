@@ -13,6 +13,7 @@ from typing import Any, Callable, Mapping
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities import move_data_to_device
+from lightning_utilities import apply_to_collection
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -81,12 +82,9 @@ def _head(name: str, preds: Any, target: Any) -> tuple[Any, Any]:
 
 def _batch_size(batch: Any) -> int:
     "The length of the first tensor in a batch that is not a scalar. Raises ValueError without one."
-    nest = [batch]
-    while nest:
-        o = nest.pop(0)
-        if isinstance(o, Tensor) and o.ndim: return len(o)
-        if isinstance(o, Mapping): o = list(o.values())
-        if isinstance(o, (list, tuple)): nest = [*o, *nest]
+    sizes: list[int] = []
+    apply_to_collection(batch, Tensor, lambda t: sizes.extend(t.shape[:1]))
+    if sizes: return sizes[0]
     raise ValueError(f"a batch without a tensor, a {type(batch).__name__}: its size is unknown")
 
 # %% ../../nbs/model/04_lit.ipynb #ccb14910
