@@ -52,8 +52,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     try:
         obj = locate(target, about(cfg).project, about(cfg).trust)
         if "cdata" in parts:
-            why = "cdata is an address in memory; a config may not give one"
-            raise TargetError(f"{target}: {why}")
+            raise TargetError(f"{target}: cdata is an address in memory, which no config may give")
         if sig := signature(obj):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
@@ -62,8 +61,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached
-        why = f"{target} could not be built: {one_line(e)}"
-        raise ConfigError(problem(cfg, path, why)) from e
+        raise ConfigError(problem(cfg, path, f"{target} could not be built: {one_line(e)}")) from e
 
 # %% ../../nbs/parts/06_build.ipynb #5ee639bf
 @contextmanager

@@ -7,10 +7,9 @@ __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, Callable, Iterable, Iterator, Literal, Mapping
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -25,20 +24,13 @@ from .trust import TargetError
 from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
-@dataclass(frozen=True)
-class _Unfit:
+class _Unfit(NamedTuple):
     "A value that is not what is wanted."
     path: Keys    # to blame: a value, or the node of a target
+    place: Keys   # where the message goes: of a target, to the key that is wrong
     message: str  # what is wanted, and what is there
     by: Keys      # the target whose argument it is; () for a part of the run
     fault: Literal["value", "kind", "partial"]  # of a target: its kind, or its `_partial_`
-
-    def place(self, view: View) -> Keys:
-        "Where the message goes: of a target, to the key that is wrong."
-        node = view.written(self.path)[1]
-        if self.fault == "value" or not isinstance(node, dict): return self.path
-        is_partial = self.fault == "partial" and "_partial_" in node
-        return (*self.path, "_partial_" if is_partial else "_target_")
 
 
 def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = ()) -> Iterator[_Unfit]:
@@ -51,13 +43,12 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = ()) -> Iterat
         blamed = stands_at if is_packaged or o.partial_only else at
         is_target = isinstance(o.value, Product) and blamed == stands_at
         fault = "value" if not is_target else "partial" if o.partial_only else "kind"
-        what = o.text(f"what {raw} gives") if _is_secret(view, at) else o
-        yield _Unfit(blamed, f"{who} {what}", by, fault)
-
-
-def _is_secret(view: View, path: Keys) -> bool:
-    "Does a value, or something in it, come from the environment?"
-    return any("oc.env" in str(view.written(o)[1]) for o in (path, *view.sources(path)))
+        node = view.written(blamed)[1]
+        key = "_partial_" if fault == "partial" and "_partial_" in node else "_target_"
+        place = (*blamed, key) if is_target and isinstance(node, dict) else blamed
+        is_secret = any("oc.env" in str(view.written(p)[1]) for p in (at, *view.sources(at)))
+        what = o.text(f"what {raw} gives") if is_secret else o
+        yield _Unfit(blamed, place, f"{who} {what}", by, fault)
 
 # %% ../../nbs/parts/05_check.ipynb #0a1a342a
 class _Target:
@@ -129,15 +120,11 @@ def _in_group(view: View, group: str) -> dict:
     return {k: v for k, v in parts.items() if v is not None} if isinstance(parts, dict) else {}
 
 
-def _run_parts(view: View) -> Iterator[tuple[Keys, str]]:
-    "The parts that are there, and of which kind they must be."
-    yield from (((part,), o) for part, o in _PARTS.items() if view.value((part,)) is not None)
-    yield from (((group, k), o) for group, o in _GROUPS.items() for k in _in_group(view, group))
-
-
 def _unfit_parts(view: View) -> Iterator[_Unfit]:
-    "The parts that are of another kind, or no targets."
-    for path, kind in _run_parts(view):
+    "The parts of a run that are of another kind, or no targets."
+    parts = {(part,): o for part, o in _PARTS.items() if view.value((part,)) is not None}
+    parts |= {(group, k): o for group, o in _GROUPS.items() for k in _in_group(view, group)}
+    for path, kind in parts.items():
         want, value = view.find(f"pytorch_lightning.{kind}"), view.value(path)
         if isinstance(value, Product):
             if path[0] == "logger" and value.partial: want = Callable[..., want]  # gets the run
@@ -146,7 +133,7 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             name, raw = kind.split(".")[-1], view.written(path)[1]
             why = f"must be a mapping with a _target_, a {name}, not {raw!r}"
             if isinstance(value, dict): why = _NEEDED.format(name)
-            yield _Unfit(path, why, (), "value")
+            yield _Unfit(path, path, why, (), "value")
 
 
 def _check_keys(view: View) -> Iterator[Mistake]:
@@ -266,11 +253,10 @@ def _find(view: View, top: Keys) -> list[Mistake]:
         found += t.mistakes()
         fault = faults.get(t.path)
         if t.sig and fault != "kind": found += t.argument_mistakes(fault == "partial")
-    looks = (_check_keys, _check_shapes, _check_monitors)
-    for look in looks if not top else (): found += look(view)
+    if not top: found += [*_check_keys(view), *_check_shapes(view), *_check_monitors(view)]
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]
-    return found + [(o.place(view), o.message) for o in counts]
+    return found + [(o.place, o.message) for o in counts]
 
 
 def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:

@@ -68,8 +68,8 @@ def produces(obj: Any,  # a class or function
     if isinstance(gives, typing.TypeVar) or str(gives).endswith(".Self"):
         gives = getattr(obj, "__self__", None)  # of a class method
     gives = typing.get_origin(gives) or gives
-    if not isinstance(gives, type): return None
-    return None if gives in (object, Any, types.UnionType, inspect.Signature.empty) else gives
+    nothing = (object, Any, types.UnionType, inspect.Signature.empty)
+    return gives if isinstance(gives, type) and gives not in nothing else None
 
 # %% ../../nbs/parts/02_signature.ipynb #f5c72593
 class _Names(dict):
@@ -102,10 +102,10 @@ class _Names(dict):
         exec(compile(ast.fix_missing_locations(tree), self["__name__"], "exec"), self)
 
 
-def _import(name: str, names: dict, locals: Any, parts: Any, level: int):
+def _import(name: str, names: dict, _locals: Any, parts: Any, level: int):
     "What an `import` gives in a module that is read: of one that would be read, a stand-in."
     module = importlib.util.resolve_name("." * level + name, names["__package__"])
-    if not _is_read(module): return importlib.__import__(name, names, locals, parts, level)
+    if not _is_read(module): return importlib.__import__(name, names, _locals, parts, level)
     return _Package(module if parts else module.partition(".")[0])
 
 
@@ -125,8 +125,7 @@ def _bound(node: Any) -> Iterator[tuple[str, ast.stmt]]:
     "The names that a statement gives a meaning, each with the part of it that does."
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         for o in node.names:
-            alone = type(node)(**{**vars(node), "names": [o]})
-            yield o.asname or o.name.partition(".")[0], alone
+            yield o.asname or o.name.partition(".")[0], type(node)(**{**vars(node), "names": [o]})
     elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): yield node.name, node
     elif getattr(node, "value", None):
         targets = getattr(node, "targets", [getattr(node, "target", None)])
@@ -179,7 +178,7 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
         except LookupError:
             if node.name in _MAKERS: raise
     elif isinstance(node, ast.AnnAssign) and has_fields: yield node
-    elif _MAKERS & {name for o in _statements([node]) for name in _bound(o)}:
+    elif _MAKERS & {name for o in _statements([node]) for name, _ in _bound(o)}:
         raise LookupError("another __init__")
     elif isinstance(node, ast.Assign) and _is_literal(node.value): yield node
 

@@ -194,10 +194,9 @@ class Trust:
 
     def _owns(self, module: str) -> bool:
         "Does this module lie in the project?"
-        root = self.root
-        if root is None or not module: return False
+        if self.root is None or not module: return False
         places = _places(module)
-        return bool(places) and all(_lies_in(o, root) for o in places)
+        return bool(places) and all(_lies_in(o, self.root) for o in places)
 
     def require(self,
         target: str,  # as the config has it
