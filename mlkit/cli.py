@@ -156,8 +156,8 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
     if shell not in ("bash", "zsh"): return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
     if flag == "--completion":
         return print(files("mlkit").joinpath(f"completion.{shell}").read_text(), end="")
-    from mlkit.completion import complete_for
-    print(complete_for(shell, line), end="")
+    from mlkit.completion import completions
+    print("\n".join(completions(line, shell)), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):

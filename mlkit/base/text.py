@@ -98,23 +98,20 @@ class Table(list):
         super().__init__(rows)
         self.header, self.empty = tuple(header), empty
         self.cells = [tuple(map(str, row)) for row in self] if cells is None else [*cells]
-
-    def is_number(self) -> list[bool]:
-        "Does a column hold numbers alone?"
         columns = list(zip(*self.cells)) or [()] * len(self.header)
-        return [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
+        self.is_number = [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 
     def __str__(self):
         if self.empty and not self: return self.empty
         rows = [self.header, *self.cells] if any(self.header) else self.cells
-        widths, right = [max(map(len, column)) for column in zip(*rows)], self.is_number()
+        widths, right = [max(map(len, column)) for column in zip(*rows)], self.is_number
         pad = lambda cell, width, right: cell.rjust(width) if right else cell.ljust(width)
         return "\n".join("  ".join(map(pad, row, widths, right)).rstrip() for row in rows)
     __repr__ = __str__
 
     def _repr_html_(self):
         if self.empty and not self: return escape(self.empty)
-        sides = ["right" if o else "left" for o in self.is_number()]
+        sides = ["right" if o else "left" for o in self.is_number]
         cell = '<td style="text-align:{}"><code style="white-space:pre">{}</code></td>'
         lines = ["".join(f"<th>{escape(o)}</th>" for o in self.header)]
         for row in self.cells: lines.append("".join(map(cell.format, sides, map(escape, row))))

@@ -104,52 +104,47 @@ def _read_entry(text: Any, option: Any, origin: Origin, home: _Place = _Place(),
 
 def _wrong(origin: Origin, message: str): return config_error(origin, "defaults", message)
 
-# %% ../../nbs/config/06_defaults.ipynb #bd07a036
-@dataclass
-class _Wishes:
-    "What the overrides ask for; entries are named by their key, 'db' or 'db@source'."
-    values: list[Override] = field(default_factory=list)           # changes of values
-    added: list[_Default] = field(default_factory=list)            # '+group=option'
-    wanted: dict[str, _Default] = field(default_factory=dict)      # 'group=option'
-    removed: dict[str, Override] = field(default_factory=dict)     # '~group'
+# %% ../../nbs/config/06_defaults.ipynb #95294fa8
+class _Choices:
+    "What the overrides ask for, and a walk through the lists of all files, uppermost first."
+    def __init__(self, files: list[ConfigFile], search: SearchPath):
+        self.files, self.search = files, search
+        self.values: list[Override] = []        # changes of values
+        self.added: list[_Default] = []         # '+group=option'
+        self.wished: dict[str, _Default] = {}   # 'group=option', by key: 'db' or 'db@source'
+        self.removed: dict[str, Override] = {}  # '~group', by key
 
-
-def _sort(changes: Iterable[Override], search: SearchPath, problems: Problems) -> _Wishes:
-    "Which changes choose a file, and which change a value? `problems` gets those that can neither."
-    wishes = _Wishes()
-    def sort(o: Override):
-        if not search.is_choice(o.key, o.value):
-            if o.package is None and "/" not in o.key: return wishes.values.append(o)
-            raise o.error(f"there is no group '{o.key}'{did_you_mean(o.key, search.groups())}")
+    def sort(self, o: Override):
+        "Does it choose a file, or change a value?"
+        if not self.search.is_choice(o.key, o.value):
+            if o.package is None and "/" not in o.key: return self.values.append(o)
+            near = did_you_mean(o.key, self.search.groups())
+            raise o.error(f"there is no group '{o.key}'{near}")
         name = o.key if o.package is None else f"{o.key}@{o.package}"
         entry = _read_entry(name, o.value, o.origin)
         if o.op == "+=": raise o.error(f"is a group; choose its options with {o.key}=[a, b]")
-        if o.op == "+": wishes.added.append(entry)
-        elif o.op == "~": wishes.removed[entry.key] = o
-        else: wishes.wanted[entry.key] = entry
-    problems.each(sort, changes)
-    return wishes
+        if o.op == "+": self.added.append(entry)
+        elif o.op == "~": self.removed[entry.key] = o
+        else: self.wished[entry.key] = entry
 
-# %% ../../nbs/config/06_defaults.ipynb #95294fa8
-class _Walk:
-    "One walk through the lists of all files, the uppermost first."
-    def __init__(self, files: list[ConfigFile], search: SearchPath, wishes: _Wishes):
-        self.search, self.wishes = search, wishes
-        self.wanted = dict(wishes.wanted)  # and what `override` entries say
+    def walk(self):
+        "Go through all lists anew."
+        self.wanted = dict(self.wished)    # and what `override` entries say
         self.used: set[str] = set()        # the keys of wishes that met an entry
         self.entries: dict[str, _Default] = {}  # what gave each group its option
         self.decided: set[str] = set()     # keys that the layers above have decided
         self.simple: set[str] = set()      # keys whose option has no list
         self.absent: set[str] = set()      # keys of this layer's optional entries without a file
         self.sources: list[Tree] = []    # the result, lowest first
-        gather(lambda file: self.layer(file, wishes.added if file is files[0] else ()), files)
+        gather(self.layer, self.files)
 
-    def layer(self, file: ConfigFile, added: Iterable[_Default]):
+    def layer(self, file: ConfigFile):
         "A file's sources come below those of the files before it."
         while self.absent: del self.entries[self.absent.pop()]
         nodes = [item for o in self.sources for item in o.value.items()]
         self.decided = {*self.entries, *(k for k, o in nodes if o.at(("_target_",)))}
         above = (file.package or "").removeprefix("_global_").strip(".")
+        added = self.added if file is self.files[0] else []
         self.sources[:0] = self.expand(file, _Place(above=above), added)
 
     def expand(self, file: ConfigFile, place: _Place, added: Iterable[_Default] = ()):
@@ -193,7 +188,7 @@ class _Walk:
 
     def of_entry(self, entry: _Default) -> list[Tree]:
         "The sources of an entry's options."
-        key, removed = entry.key, self.wishes.removed
+        key, removed = entry.key, self.removed
         if entry.named and key in removed and removed[key].value in (None, entry.option):
             self.used.add(key)
             return []
@@ -257,17 +252,18 @@ def choose(files: list[ConfigFile],  # uppermost first
     problems: Problems,           # gets those of changes that are about no group and no value
 ) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
-    wishes = _sort(changes, search, problems)
-    walk = _Walk(files, search, wishes)
-    while unmet := [k for k in walk.wanted if k not in walk.used]:
-        gather(walk.check_unmet, unmet)
-        for o in map(wishes.wanted.pop, unmet):
-            if o.option is not None: wishes.added.append(o)
-            else: wishes.values.append(Override("", o.group.replace("/", "."), None, o.origin))
-        walk = _Walk(files, search, wishes)
+    choices = _Choices(files, search)
+    gather(choices.sort, changes, problems)
+    choices.walk()
+    while unmet := [k for k in choices.wanted if k not in choices.used]:
+        gather(choices.check_unmet, unmet)
+        for o in map(choices.wished.pop, unmet):
+            if o.option is not None: choices.added.append(o)
+            else: choices.values.append(Override("", o.group.replace("/", "."), None, o.origin))
+        choices.walk()
     def take_away(o: Override):
         if o.package is not None:
             raise o.error("no list has that, so there is nothing to take away")
-        wishes.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
-    gather(take_away, [o for k, o in wishes.removed.items() if k not in walk.used])
-    return walk.sources, wishes.values, {k: o.option for k, o in walk.entries.items()}
+        choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
+    gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
+    return choices.sources, choices.values, {k: o.option for k, o in choices.entries.items()}

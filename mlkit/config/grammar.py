@@ -158,8 +158,7 @@ def _counted(words: list[str]) -> list[str]:
     if len(numbers) == 1: numbers = [Decimal(0), *numbers]
     if len(numbers) == 2: numbers = [*numbers, Decimal(1)]
     if len(numbers) != 3 or not all(o.is_finite() for o in numbers) or not numbers[2]:
-        raise ValueError("range takes numbers: range(stop), range(start, stop) or "
-                         "range(start, stop, step)")
+        raise ValueError("range takes numbers: range(stop), or range(start, stop), or a step too")
     start, stop, step = numbers
     n = ceil((stop - start) / step)
     if not 0 < n <= LARGEST: raise ValueError(f"range gives {max(n, 0):,} values")

@@ -44,13 +44,11 @@ def parse_override(
 ) -> Override:
     "Read one override. Raises ConfigError if it cannot be read."
     if not isinstance(text, str):
-        raise TypeError(f"an override is a text such as 'seed=3', not {text!r}; "
-                        "pass several one by one, *overrides")
+        raise TypeError(f"overrides are texts such as 'seed=3', one by one, not {text!r}")
     origin = origin or Origin("command line", text=text)
     m = _OVERRIDE.fullmatch(text)
     if not m or m["value"] is None and m["op"] != "~" or m["append"] and m["op"]:
-        raise config_error(origin, text, "is not an override: write key=value, +key=value, "
-                                         "group=option or ~key")
+        raise config_error(origin, text, "is not an override: write key=value, +key=value or ~key")
     try: value = None if m["value"] is None else parse_value(m["value"])
     except ValueError as e:
         raise config_error(origin, m["key"], f"the value does not parse: {e}") from None

@@ -246,8 +246,7 @@ def read_config_file(path: str | Path,  # of a YAML file
     package = header[1].strip() if header else None
     if package is not None and not re.fullmatch(r"[\w.]+", package):
         origin = Origin(name, text[:header.end()].count("\n") + 1)
-        raise config_error(origin, "# @package", "wants one dotted path, such as optimizer.main "
-                                                 f"or _global_, not '{package}'")
+        raise config_error(origin, "# @package", f"wants one path such as a.b, not '{package}'")
     file = as_config_file(parse_yaml(text, name, path.absolute()), name)
     file.package, file.folder = package, path.absolute().parent
     return file

@@ -103,8 +103,8 @@ class Comparison:
             except UserError as e: notes.append(f"{self.letters[i]} {e}")
         panels = panels_of(histories)
         drawn = {c.run for p in panels for c in p.curves}
-        empty = [i for i in histories if i not in drawn]
-        return panels, notes + [f"{self.letters[i]} has no curve" for i in empty]
+        empty = [f"{self.letters[i]} has no curve" for i in histories if i not in drawn]
+        return panels, notes + empty
 
     def _heads(self) -> Table:
         "Which letter is which run, and what became of it."

@@ -148,11 +148,10 @@ def _link(top: Path, tree: Path, names: Iterable[str]):
         place.symlink_to(there.absolute())
 
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
-def _train_again(task_file: str):
+def _train_again(task: dict):
     "Train a run's config, unless the data is not what it was; leave an answer in a file."
     import json, sys
     from pathlib import Path
-    task = json.loads(Path(task_file).read_text(encoding="utf-8"))
     def moved(entry: str) -> str:
         path, new = Path(entry).resolve(), None
         if path.is_relative_to(task["old"]): new = Path(task["new"], path.relative_to(task["old"]))
@@ -192,9 +191,8 @@ def _in_fresh_process(run: Run, code: _Code, tmp: Path, trust, anyway: bool) -> 
                 data=run.info.get("data"), threads=threads, anyway=anyway,
                 trust=[trust] if isinstance(trust, str) else list(trust),
                 project=str(code.project), old=str(code.old), new=str(code.new))
-    (tmp / "task.json").write_text(json.dumps(task), encoding="utf-8")
     script = inspect.getsource(_train_again)
-    script += f'\n\nif __name__ == "__main__": _train_again({str(tmp / "task.json")!r})\n'
+    script += f'\n\nif __name__ == "__main__": _train_again({task!r})\n'
     (tmp / "train_again.py").write_text(script, encoding="utf-8")
     done = subprocess.run([sys.executable, str(tmp / "train_again.py")], cwd=cwd)
     found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
