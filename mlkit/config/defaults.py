@@ -253,7 +253,7 @@ def choose(files: list[ConfigFile],  # uppermost first
 ) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
     choices = _Choices(files, search)
-    problems.each(choices.sort, changes)
+    gather(choices.sort, changes, problems)
     choices.walk()
     while unmet := [k for k in choices.wanted if k not in choices.used]:
         gather(choices.check_unmet, unmet)

@@ -19,7 +19,7 @@ from ..base.text import Keys, Table, has_keys, leaves, pairs, short, show_keys
 from .defaults import choose
 from .layers import Draft, Override, keys_of, parse_override
 from .node import About, Config, about, links_of, origin_of, plain, same
-from .node import ConfigError, Link, Origin, Problem, Problems, config_error
+from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
 from .secrets import env_overrides, use_dotenv
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file, read_configs
 
@@ -30,7 +30,7 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
     problems, files = Problems(), read_configs(config)
     search = SearchPath((*(o.folder for o in files), find_root(files[0].folder) / "configs"))
-    return _compose(files, search, problems.each(parse_override, overrides), problems)
+    return _compose(files, search, gather(parse_override, overrides, problems), problems)
 
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
@@ -40,7 +40,7 @@ def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override
     draft = Draft({}, [Link(Origin(files[0].name), {})])
     for src in sources: draft.merge(src)
     draft.value.pop("hydra", None)  # Hydra's own settings have no meaning here
-    problems.each(draft.apply, values)
+    gather(draft.apply, values, problems)
     project = find_root(files[0].folder)
     cfg = _config(draft, About(project=project, trust=trust, choices=choices, search=search))
     if problems: raise ConfigError(*problems, cfg=cfg)
@@ -74,7 +74,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
 ) -> Config:
     "Compose a config from all its layers. Raises ConfigError, one line a problem."
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
-    changes = problems.each(parse_override, overrides)
+    changes = gather(parse_override, overrides, problems)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
     files = read_configs(config)
     file = files[0]
@@ -87,7 +87,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
         return _compose(files, search, changes, problems, trust)
     name = ConfigFile(Tree.of(dict(name=Path(file.name).stem), Origin(file.name)))
     default = read_config_file(packaged_configs() / "default.yaml")
-    changes = [*problems.each(lambda o: parse_override(*o), env_overrides(project)), *changes]
+    changes = [*gather(lambda o: parse_override(*o), env_overrides(project), problems), *changes]
     return _compose([*files, default, name], search, changes, problems, trust)
 
 
@@ -101,7 +101,7 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
         if search.is_choice(o.key, o.value) and o.op != "~":
             raise o.error(f"choose a group as the file is loaded: load_config(file, '{o.key}=…')")
         draft.apply(o)
-    problems.each(apply, changes)
+    gather(apply, changes, problems)
     if problems: raise ConfigError(*problems)
     return _config(draft, replace(known, trust=(*known.trust, *trust), search=search))
 

@@ -56,16 +56,6 @@ class Problem:
 
 class Problems(list):
     "All mistakes of a config, one a line; empty when there are none."
-    def each(self, f: Callable,  # may raise a ConfigError
-        items: Iterable,  # what it is called with, one by one
-    ) -> list:            # what it gave, where it raised nothing
-        "Call `f` with each item; the problems of each `ConfigError` are added to these."
-        found = []
-        for o in items:
-            try: found.append(f(o))
-            except ConfigError as e: self.extend(e.problems)
-        return found
-
     def __str__(self): return "\n".join(map(str, self))
     __repr__ = __str__
 
@@ -95,12 +85,15 @@ def config_error(origin: Origin,  # where the mistake stands
 # %% ../../nbs/config/03_node.ipynb #6908117d
 def gather(f: Callable,  # may raise a ConfigError
     items: Iterable,  # what it is called with, one by one
-) -> list:            # what it gave
+    problems: Problems | None = None,  # gets what is found, so that nothing is raised
+) -> list:            # what it gave, where it raised nothing
     "Call `f` with each item. Raises one ConfigError with the problems of all calls."
-    problems = Problems()
-    found = problems.each(f, items)
-    if problems: raise ConfigError(*problems)
-    return found
+    results, found = [], Problems() if problems is None else problems
+    for o in items:
+        try: results.append(f(o))
+        except ConfigError as e: found.extend(e.problems)
+    if found and problems is None: raise ConfigError(*found)
+    return results
 
 # %% ../../nbs/config/03_node.ipynb #99a88e13
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Iterator
 import pytorch_lightning as pl
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ..base.errors import UserError, one_line
@@ -95,12 +96,12 @@ def make_trainer(cfg: Config,      # a config that was checked
 ) -> pl.Trainer:  # without loggers
     "The config's Trainer, in which only `callbacks` save and draw. Raises ConfigError as `build`."
     bars = cfg.trainer.get("enable_progress_bar", True)
-    callbacks = [c for c in callbacks if bars or not isinstance(c, pl.callbacks.ProgressBar)]
+    callbacks = [c for c in callbacks if bars or not isinstance(c, ProgressBar)]
     has = lambda kind: any(isinstance(c, kind) for c in callbacks)
     with quiet_lightning():
         return build(cfg.trainer, **{
-            "callbacks": callbacks, "enable_checkpointing": has(pl.callbacks.Checkpoint),
-            "enable_progress_bar": has(pl.callbacks.ProgressBar), "logger": False, **kwargs})
+            "callbacks": callbacks, "enable_checkpointing": has(Checkpoint),
+            "enable_progress_bar": has(ProgressBar), "logger": False, **kwargs})
 
 # %% ../../nbs/parts/06_build.ipynb #358f0240
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,                        # as for `load_config`
 ) -> str:                                   # what `mlkit_train --help CFG` prints
     "A config's groups and targets, as text. Raises ConfigError if it cannot be loaded."
-    view = View(load_config(config, *overrides))
-    groups = _groups_table(view.cfg)
+    cfg = load_config(config, *overrides)
+    view, groups = View(cfg), _groups_table(cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
     for path, node in walk(view.data):

@@ -203,7 +203,7 @@ def _fit_literal(want, value):
     _refuse(want, value)
 
 
-def _is_a(value, cls: type) -> bool:
+def _is_a(value, cls) -> bool:
     "Is a value, or what a target will give, one of this class?"
     kind = type(value)
     if isinstance(value, Product): kind = functools.partial if value.partial else value.kind

@@ -131,5 +131,5 @@ def _names_registered(code: str) -> set[str]:
             call = deco if isinstance(deco, ast.Call) else ast.Call(deco, [], [])
             if ast.unparse(call.func).split(".")[-1] != "register": continue
             given = {k.arg: k.value for k in call.keywords}
-            found.add(getattr(given.get("name"), "value", node.name))
+            found.add(getattr(given.get("name"), "value", getattr(node, "name", "")))
     return found

@@ -125,7 +125,7 @@ def _bound(node: Any) -> Iterator[tuple[str, ast.stmt]]:
     "The names that a statement gives a meaning, each with the part of it that does."
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         for o in node.names:
-            yield o.asname or o.name.partition(".")[0], type(node)(**{**vars(node), "names": [o]})
+            yield o.asname or o.name.partition(".")[0], type(node)(**dict(vars(node), names=[o]))
     elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): yield node.name, node
     elif getattr(node, "value", None):
         targets = getattr(node, "targets", [getattr(node, "target", None)])
