@@ -22,7 +22,7 @@ from mlkit.config.load import load_config
 from mlkit.data.images import IDX_FILES, SAMPLES, read_idx
 from mlkit.data.loader import ArrayLoader, Normalize
 from mlkit.many.table import runs
-from mlkit.model import augment, mixing
+from mlkit.model import augment
 from mlkit.parts.locate import locate
 from mlkit.parts.trust import TargetError
 from mlkit.run.folder import Run
@@ -157,7 +157,7 @@ def test_all_augmentations_take_a_few_milliseconds(slowness, figure):
     every = a.Augment(
         a.RandomAffine(shear=5., p=0.5), a.RandomFlip(vertical=True, p=0.5),
         a.RandomBlur((0.5, 2.), p=0.5), a.RandomNoise((0.1, 0.2), p=0.5), a.RandomContrast(p=0.5),
-        a.Cutout(p=0.5), a.GridMask(p=0.5), mixing.MixUp(p=0.5), mixing.CutMix(p=0.5))
+        a.Cutout(p=0.5), a.GridMask(p=0.5), a.MixUp(p=0.5), a.CutMix(p=0.5))
     x, y = torch.randn(64, 1, 64, 64), torch.randint(10, (64,))
     took = best(30, every, x, y)
     figure(f"all augmentations on (64, 1, 64, 64): {took * 1e3:.1f} ms")

@@ -38,17 +38,12 @@ from .train import resume, train
 from .use import evaluate, load_run, predict
 
 __all__ = [
-    # of Python, Lightning and torch
-    "partial", "Path", "pl", "torch", "Tensor", "nn", "F",
-    # configs
-    "load_config", "check", "explain", "diff", "build", "register", "Config",
-    # runs
-    "train", "resume", "load_run", "evaluate", "predict", "Run",
-    # many runs
-    "runs", "compare", "grid", "reproduce", "lr_find",
-    # data and models
-    "MNIST", "ImageFolder", "ArrayLoader", "LitModel", "MLP", "ConvNet", "ResNet", "UNet",
-    # pictures
-    "show_images", "show_batch", "show_results", "show_mistakes", "answers", "plot_confusion",
-    # errors
-    "UserError", "ConfigError", "TrainingFailed"]
+    "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
+    "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
+    "train", "resume", "load_run", "evaluate", "predict", "Run",  # a run
+    "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
+    "MNIST", "ImageFolder", "ArrayLoader",  # data
+    "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
+    "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
+    "answers", "plot_confusion",  # what a model says
+    "UserError", "ConfigError", "TrainingFailed"]  # errors

@@ -9,7 +9,7 @@ __all__ = ['PALETTE', 'COLORS', 'new_figure', 'Panel', 'panels_of', 'plot_panels
 import sys
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 from .text import short
 
@@ -17,6 +17,7 @@ from .text import short
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#B8A800")
 COLORS: dict[str, str] = dict(zip(("train", "val", "test"), PALETTE))
 _PANELS = 12  # the most that are drawn
+_VALUE = "value of a column"  # a name that no metric has
 
 
 def new_figure(
@@ -64,32 +65,23 @@ def panels_of(
     histories: Mapping[int, Any],  # which run -> DataFrame with 'epoch', 'val/loss', …
 ) -> list[Panel]:                  # in the sequence of the columns
     "Sort the columns of several runs into panels."
-    found: dict[str, list] = {}
-    for run, history in histories.items():
-        for name, stage, rows in _columns(history):
-            if name not in found and len(found) == _PANELS: continue
-            found.setdefault(name, []).append((run, stage, rows))
-    panels = []
-    for name, parts in found.items():
-        x = "step" if any(rows.epoch.duplicated().any() for *_, rows in parts) else "epoch"
-        curves = [_Curve(run, stage, *rows.sort_values(x, kind="stable")[[x, "y"]].to_numpy().T)
-                  for run, stage, rows in parts]
-        panels.append(Panel(name, x, curves))
-    return panels
-
-
-def _columns(history) -> Iterator[tuple[str, str, Any]]:
-    "Of each column its name, its stage, and the rows (epoch, step, y) that can be drawn."
     import pandas as pd
-    history = history.apply(pd.to_numeric, errors="coerce").astype(float)
-    history = history.where(history.abs() < 1e100)  # inf, and what has no place on an axis
-    if "step" not in history: history = history.assign(step=history.epoch)
-    for column in history:
-        if column in ("epoch", "step"): continue
-        stage, _, name = column.partition("/")
-        if stage not in ("train", "val") or not name: stage, name = "", column
-        rows = history[["epoch", "step"]].assign(y=history[column]).dropna()
-        if len(rows): yield name, stage, rows
+    tables = []
+    for run, history in histories.items():
+        history = history.apply(pd.to_numeric, errors="coerce").astype(float)
+        history = history.where(history.abs() < 1e100)  # inf, and what has no place on an axis
+        if "step" not in history: history = history.assign(step=history.epoch)
+        rows = history.melt(["epoch", "step"], var_name="column", value_name=_VALUE)
+        tables.append(rows.dropna().assign(run=run))
+    if not tables: return []
+    rows, panels = pd.concat(tables), []
+    rows[["stage", "name"]] = rows.column.str.extract("^(?:(train|val)/)?(.+)$").fillna("")
+    for name, part in rows.groupby("name", sort=False):
+        x = "step" if part.duplicated(["run", "stage", "epoch"]).any() else "epoch"
+        curves = [_Curve(run, stage, *o.sort_values(x, kind="stable")[[x, _VALUE]].to_numpy().T)
+                  for (run, stage), o in part.groupby(["run", "stage"], sort=False)]
+        panels.append(Panel(name, x, curves))
+    return panels[:_PANELS]
 
 # %% ../../nbs/base/05_plot.ipynb #408e8b58
 def plot_panels(

@@ -25,9 +25,6 @@ from ..parts.build import blamed_on, build, make_trainer, quiet_lightning
 from ..parts.check import check
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
-class _NoSuggestion(ValueError): "Why a curve allows none."
-
-
 def _width(steps: int) -> float:  # the bell's standard deviation
     return max(3.0, 0.04 * steps)
 
@@ -45,18 +42,17 @@ def _smoothed(losses: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _lowest(losses: np.ndarray, steps: int) -> int:
-    "The step where the smooth loss is lowest. Raises _NoSuggestion if that means nothing."
+    "The step where the smooth loss is lowest. Raises UserError if that means nothing."
     if len(losses) < 10:
-        says = f"the loss was a finite number for {len(losses)} steps only; lower min_lr"
-        raise _NoSuggestion(says)
+        raise UserError(f"the loss was a finite number for {len(losses)} steps only; lower min_lr")
     curve = _smoothed(losses, steps)
     low = int(curve.argmin())
     noise = np.std(np.diff(losses[:low + 1])) / 2**0.5 if low else np.inf
     error = noise / (2 * pi**0.5 * _width(steps))**0.5  # of a point of the curve
     if not curve[:steps // 10].mean() - curve[low] > 5 * error:
-        raise _NoSuggestion("the loss does not fall by more than its noise at any learning rate; "
-                            "take more steps, larger batches or a wider range")
-    if low == steps - 1: raise _NoSuggestion("the loss still falls at the last rate; raise max_lr")
+        raise UserError("the loss does not fall by more than its noise at any learning rate; "
+                        "take more steps, larger batches or a wider range")
+    if low == steps - 1: raise UserError("the loss still falls at the last rate; raise max_lr")
     return low
 
 # %% ../../nbs/many/04_lr_find.ipynb #e353b819
@@ -149,7 +145,7 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     table = pd.DataFrame(dict(lr=ramp.lrs[:len(ramp.losses)], loss=ramp.losses), dtype=float)
     finite = table[np.isfinite(table.loss)]
     try: low = _lowest(finite.loss.to_numpy(), steps)
-    except _NoSuggestion as e: return LRFound(table, None, str(e), steps)
+    except UserError as e: return LRFound(table, None, str(e), steps)
     return LRFound(table, float(finite.lr.iloc[low]) / 10, steps=steps)
 
 
