@@ -78,16 +78,12 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
         try: yield
         except SIGTERMException as e: raise KeyboardInterrupt("terminated") from e
         except BaseException as e:  # a Ctrl-C may come as a SystemExit, or as an error of a cleanup
-            if why := _interruption(e): raise KeyboardInterrupt(*why.args) from e
+            cause: BaseException | None = e
+            while cause and not isinstance(cause, KeyboardInterrupt): cause = cause.__context__
+            if cause: raise KeyboardInterrupt(*cause.args) from e
             raise
         finally:
             for o, level in levels.items(): o.setLevel(level)
-
-
-def _interruption(e: BaseException | None) -> KeyboardInterrupt | None:
-    "What an exception comes from, if that was a Ctrl-C."
-    while e and not isinstance(e, KeyboardInterrupt): e = e.__context__
-    return e
 
 # %% ../../nbs/parts/06_build.ipynb #56e8cee2
 def make_trainer(cfg: Config,      # a config that was checked
@@ -98,10 +94,9 @@ def make_trainer(cfg: Config,      # a config that was checked
     bars = cfg.trainer.get("enable_progress_bar", True)
     callbacks = [c for c in callbacks if bars or not isinstance(c, ProgressBar)]
     has = lambda kind: any(isinstance(c, kind) for c in callbacks)
-    with quiet_lightning():
-        return build(cfg.trainer, **{
-            "callbacks": callbacks, "enable_checkpointing": has(Checkpoint),
-            "enable_progress_bar": has(ProgressBar), "logger": False, **kwargs})
+    kwargs = dict(callbacks=callbacks, enable_checkpointing=has(Checkpoint), logger=False,
+                  enable_progress_bar=has(ProgressBar)) | kwargs
+    with quiet_lightning(): return build(cfg.trainer, **kwargs)
 
 # %% ../../nbs/parts/06_build.ipynb #358f0240
 @dataclass(frozen=True)

@@ -150,9 +150,8 @@ def _check_keys(view: View) -> Iterator[Mistake]:
         if not is_used: yield (key,), f"nothing reads this key{near}"
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
-_SET_BY_RUN = dict(
-    callbacks="callbacks", logger="logger", default_root_dir="runs",
-    enable_checkpointing="callbacks.checkpoint", fast_dev_run="debug=fast")
+_SET_BY_RUN = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
+                   enable_checkpointing="callbacks.checkpoint", fast_dev_run="debug=fast")
 _NODE = (dict, list, Product, NoneType)
 _SHAPES: dict[str, tuple[tuple, str]] = dict(
     seed=((int,), "a whole number from 0 to 4294967295"), name=((str,), "a word"),
