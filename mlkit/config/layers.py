@@ -48,7 +48,8 @@ def parse_override(
     origin = origin or Origin("command line", text=text)
     m = _OVERRIDE.fullmatch(text)
     if not m or m["value"] is None and m["op"] != "~" or m["append"] and m["op"]:
-        raise config_error(origin, text, "is not an override: write key=value, +key=value or ~key")
+        raise config_error(origin, text, "is not an override: write key=value, +key=value, "
+                                         "group=option or ~key")
     try: value = None if m["value"] is None else parse_value(m["value"])
     except ValueError as e:
         raise config_error(origin, m["key"], f"the value does not parse: {e}") from None
