@@ -74,7 +74,8 @@ def panels_of(
         rows = history.melt(["epoch", "step"], var_name="column", value_name=_VALUE)
         tables.append(rows.dropna().assign(run=run))
     if not tables: return []
-    rows, panels = pd.concat(tables), []
+    rows: Any = pd.concat(tables)
+    panels = []
     rows[["stage", "name"]] = rows.column.str.extract("^(?:(train|val)/)?(.+)$").fillna("")
     for name, part in rows.groupby("name", sort=False):
         x = "step" if part.duplicated(["run", "stage", "epoch"]).any() else "epoch"

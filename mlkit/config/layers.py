@@ -139,11 +139,10 @@ class Draft(Tree):
         items.links.append(Link(o.origin, items.plain()))
 
     def _delete(self, path: Keys, o: Override):
-        *above, key = path
         was = self.at(path).plain()
         if o.value is not None and was != o.value:
             raise o.error(f"not taken away: its value is {was!r}, not {o.value!r}")
-        del self.at(above).value[key]
+        del self.at(path[:-1]).value[path[-1]]
 
     def _put(self, path: Keys, new: Tree) -> Tree:
         "Put a tree in the place of what is there, after the links of that."
@@ -152,7 +151,7 @@ class Draft(Tree):
         self.at(path[:-1]).value[path[-1]] = tree
         return tree
 
-    def _unfold(self, path: Keys) -> Tree:
+    def _unfold(self, path: Keys) -> Tree | None:
         "Put a copy of a mapping, its links too, in the place of a reference to it."
         target, content = mapping_behind(self.plain(), path)
         if content is None: return self.at(path)

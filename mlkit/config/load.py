@@ -94,7 +94,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
     "A copy of a composed config with some values changed."
     known = about(cfg)
-    draft = Draft.of(plain(cfg), Origin("notebook"))
+    draft: Any = Draft.of(plain(cfg), Origin("notebook"))
     for path, o in draft.walk(): o.links = [*known.links.get(path, ())]
     search = known.search or SearchPath((known.project / "configs", packaged_configs()))
     def apply(o: Override):

@@ -41,9 +41,9 @@ class Answers:
 
     def __new__(cls, x: Any = None, output: Any = None, target: Any = None, classes: Any = None,
                 ignore_value: float | None = None, picture: Callable | None = None):
-        if cls is not Answers: return super().__new__(cls)
+        if cls is not Answers: return object.__new__(cls)
         if isinstance(x, Tensor) and x.ndim == 4:
-            return super().__new__(_kind_of(target, ignore_value))
+            return object.__new__(_kind_of(target, ignore_value))
         raise UserError(f"images (N, C, H, W) can be shown, not {_shape(x)}")
 
     def __post_init__(self): raise NotImplementedError
@@ -247,15 +247,14 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
 def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[Tensor, Any]]:
     datamodule.prepare_data()
     datamodule.setup(stage if stage == "test" else "fit")
-    batch: Any
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
-        is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1
-        if not (is_pair and isinstance(batch[0], Tensor)):
+        pair = list(batch) if isinstance(batch, (tuple, list)) else []
+        if len(pair) < 2 or not isinstance(pair[0], Tensor):
             raise UserError("batches (x, target) are expected, with a tensor x; "
                             f"{stage} has {_shape(batch)}")
-        yield _on_cpu(batch[0]), _on_cpu(batch[1])
-        seen += len(batch[0])
+        yield _on_cpu(pair[0]), _on_cpu(pair[1])
+        seen += len(pair[0])
         if limit is not None and seen >= limit: return
     if not seen: raise UserError(f"{type(datamodule).__name__} has no batches for {stage}")
 
