@@ -7,6 +7,7 @@ and the pages show the outputs that are committed: only imports, exported cells 
 run, for the signatures. `llms.txt` lists the public face and the guide."""
 import argparse
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -123,6 +124,7 @@ def typed(p: inspect.Parameter) -> str:
 
 class Entry(nbdev.showdoc.BasicMarkdownRenderer):
     "An entry of the API: a name, its signature, what it does, and a table of its parameters."
+    room = ""  # the module that the page exports
 
     def _repr_markdown_(self):
         what = self.sym.fget if isinstance(self.sym, property) else self.sym
@@ -152,6 +154,8 @@ class Entry(nbdev.showdoc.BasicMarkdownRenderer):
     @staticmethod
     def table(what, parameters) -> list[str]:
         "The parameters and what is returned: name, type, default, comment."
+        if dataclasses.is_dataclass(what) and Entry.room:  # a cell's class has no source
+            what = getattr(importlib.import_module(f"mlkit.{Entry.room}"), what.__name__, what)
         found = docments(what, full=True, returns=True) if callable(what) else {}
         rows = []
         for k, p in parameters.items():
@@ -175,6 +179,8 @@ class Entry(nbdev.showdoc.BasicMarkdownRenderer):
 def process(src: Path, dst: Path):
     "Turn the notebook `src` into the page `dst`."
     nbdev.showdoc.BasicMarkdownRenderer = Entry
+    exported = re.search(r"#\| default_exp ([\w.]+)", src.read_text(encoding="utf-8"))
+    Entry.room = exported[1] if exported else ""
     os.environ["IN_TEST"] = "1"  # nbdev's word for: export nothing now
     exec_nb(src, dst, Pages)
 

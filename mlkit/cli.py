@@ -6,7 +6,7 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, signal, sys, textwrap, threading, traceback
+import argparse, json, os, signal, sys, textwrap, threading, time, traceback
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
@@ -14,12 +14,12 @@ from typing import Callable, Sequence
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args) -> int:
     "Call a command and turn its exceptions into exit codes."
-    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
-    handlers = {}
+    handlers, interrupt = {}, _Interrupt()
     if threading.current_thread() is threading.main_thread():
         handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     for s, handler in handlers.items():
-        if handler != signal.SIG_IGN: signal.signal(s, _interrupt)  # ignored under nohup
+        if handler != signal.SIG_IGN: signal.signal(s, interrupt)  # ignored under nohup
+    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
     try:
         code = command(*args) or 0
         sys.stdout.flush()
@@ -36,15 +36,27 @@ def _run(command: Callable[..., int | None], *args) -> int:
         for s, handler in handlers.items(): signal.signal(s, handler or signal.SIG_DFL)
 
 
-def _interrupt(signum, frame):
-    "Raise KeyboardInterrupt, but leave at once amid an import: it may swallow an exception."
+class _Interrupt:
+    "A handler of signals: raises KeyboardInterrupt, but lets an import that is under way end."
+    first: float | None = None  # when the first signal came
+
+    def __call__(self, signum, frame):
+        self.first = self.first or time.monotonic()
+        waited = time.monotonic() - self.first
+        if _is_importing(frame) and waited < 10:  # it may swallow the exception, or stay half done
+            again = threading.Timer(0.05, os.kill, (os.getpid(), signum))
+            again.daemon = True
+            return again.start()
+        if signum == signal.SIGTERM: raise KeyboardInterrupt("terminated")
+        raise KeyboardInterrupt
+
+
+def _is_importing(frame) -> bool:
+    "Is code run here, below `_run`, because a module is imported?"
     while frame and frame.f_code is not _run.__code__:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, b"interrupted\n")
-            os._exit(130)
+        if frame.f_code.co_filename.startswith("<frozen importlib"): return True
         frame = frame.f_back
-    if signum == signal.SIGTERM: raise KeyboardInterrupt("terminated")
-    raise KeyboardInterrupt
+    return False
 
 
 def _how_to_go_on(e) -> str:
@@ -232,9 +244,13 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
     return _run(_predict, p.parse_intermixed_args(argv))
 
 
+def _may_be_written(path: str) -> bool:
+    return not os.path.isdir(path) and os.path.isdir(os.path.dirname(os.path.abspath(path)))
+
+
 def _predict(args: argparse.Namespace) -> int:
     run, out = _find_run(args.run), args.out
-    if out and (os.path.isdir(out) or not os.path.isdir(os.path.dirname(os.path.abspath(out)))):
+    if out and not _may_be_written(out):
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
     from mlkit.use import predict
@@ -290,6 +306,8 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
     if args.compare and (args.where or args.sort or args.metrics):
         p.error("--compare takes runs, not a filter")
     if args.html and not args.compare: p.error("--html goes with --compare")
+    if args.html and not _may_be_written(args.html):
+        p.error(f"{args.html}: not a file in a folder that exists")
     return _run(_runs, args)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlkit.cli import _run
 from mlkit.run.folder import Run
 from shell import ROOT, SCRIPTS, command
 
@@ -116,7 +117,7 @@ def in_kernel(code: str, cwd: Path) -> str:
 def test_cell_and_shell_give_the_same_run(tmp_path):
     printed = in_kernel(CELL.format(tmp_path / "cell"), ROOT / "nbs")  # from another folder, too
     cells = [Path(o) for o in printed.rpartition("RUNS ")[2].split()]
-    done = command("mlkit_train", MNIST, *SHORT, f"runs={tmp_path / 'shell'}", fresh=True)
+    done = command("mlkit_train", MNIST, *SHORT, f"runs={tmp_path / 'shell'}")
     shell = Path(done.stdout.strip().rpartition("run: ")[2])
     assert len(cells) == 2
     for cell in cells:
@@ -212,10 +213,12 @@ def bad_inputs(tmp_path: Path, served: str) -> dict[str, tuple[list[str], str]]:
                        r"data: .*127\.0\.0\.1:9.*source: sample"),
         "empty image folder": ([write(tmp_path / "f.yaml", "\n".join(folder))],
                                r"f\.yaml:2:1: data: .*cats"),
+        "no folder for runs": ([MNIST, f"runs={images}"],
+                               r"idx3-ubyte\.gz/mnist: no run can be put here: Not a directory; "),
     }
 
 
-KINDS = ["truncated IDX", "bad checksum", "no network", "empty image folder"]
+KINDS = ["truncated IDX", "bad checksum", "no network", "empty image folder", "no folder for runs"]
 
 
 def test_every_kind_is_tried(tmp_path, served): assert list(bad_inputs(tmp_path, served)) == KINDS
@@ -325,6 +328,21 @@ def test_stopped_while_starting(tmp_path, name, after):
     assert process.returncode in ((130, -signal.SIGTERM) if after < 0.1 else (130,)), err
     assert "Traceback" not in err
     assert {Run(p.parent).status for p in tmp_path.rglob("run.json")} <= {"interrupted"}
+
+
+def test_a_signal_amid_an_import_waits_for_its_end(tmp_path, monkeypatch):
+    write(tmp_path / "swallows.py", "import os, signal, time\ntry:\n"
+          "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(0.3)\n"
+          "except BaseException: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    left = []
+
+    def work():
+        import swallows  # noqa: F401
+        try: time.sleep(60)
+        finally: left.append(True)
+
+    assert _run(work) == 130 and left == [True] and "swallows" in sys.modules
 
 
 def test_secrets_and_runs_are_not_in_the_patch(tmp_path):

@@ -107,7 +107,10 @@ def _new_folder(parent: Path) -> Path:
     while True:
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: folder.mkdir(parents=True)
-        except FileExistsError: continue
+        except OSError as e:
+            if folder.exists(): continue  # another process was quicker
+            raise UserError(f"{show_path(parent)}: no run can be put here: {e.strerror}; "
+                            "runs=FOLDER names another place") from e
         for name in ("checkpoints", "plots"): (folder / name).mkdir()
         return folder
 

@@ -39,14 +39,12 @@ class Answers:
     pred: ClassVar[Any] = None   # what the model says
     right: ClassVar[Any] = None  # (N,) bool, if an answer is right or wrong as a whole
 
-    def __new__(cls, x: Any = None, output: Any = None, target: Any = None, classes: Any = None,
-                ignore_value: float | None = None, picture: Callable | None = None):
-        if cls is not Answers: return object.__new__(cls)
-        if isinstance(x, Tensor) and x.ndim == 4:
-            return object.__new__(_kind_of(target, ignore_value))
-        raise UserError(f"images (N, C, H, W) can be shown, not {_shape(x)}")
+    def __post_init__(self):
+        if not isinstance(self.x, Tensor) or self.x.ndim != 4:
+            raise UserError(f"images (N, C, H, W) can be shown, not {_shape(self.x)}")
+        self.__class__ = _kind_of(self.target, self.ignore_value)
+        self.__post_init__()
 
-    def __post_init__(self): raise NotImplementedError
     def __len__(self) -> int: return len(self.x)
     def _columns(self) -> dict[str, Any]: raise NotImplementedError
 
