@@ -305,7 +305,7 @@ def test_debug(tmp_path, debug):
 def test_training_goes_on_when_nobody_reads(tmp_path):
     for reader in ("head -1", "true"):
         done = subprocess.run(["bash", "-c",
-                               f"'{SCRIPTS}/mlkit_train' {MNIST} trainer.max_epochs=2 "
+                               f"'{SCRIPTS}/mlkit_train' {MNIST} trainer.max_epochs=1 "
                                f"trainer.limit_train_batches=20 runs={tmp_path} 2>/dev/null | "
                                f"{reader}; echo code ${{PIPESTATUS[0]}}"],
                               cwd=ROOT, capture_output=True, text=True)
@@ -314,8 +314,7 @@ def test_training_goes_on_when_nobody_reads(tmp_path):
     assert len(runs) == 2 and all(json.loads(p.read_text())["status"] == "done" for p in runs)
 
 
-@pytest.mark.parametrize("name, after", [("SIGTERM", 0.05), ("SIGTERM", 0.6), ("SIGINT", 0.8),
-                                         ("SIGINT", 1.2), ("SIGTERM", 1.5)])
+@pytest.mark.parametrize("name, after", [("SIGTERM", 0.05), ("SIGINT", 0.8), ("SIGTERM", 1.5)])
 def test_stopped_while_starting(tmp_path, name, after):
     "Before Python runs our code, SIGTERM is the system's; from then on it is 130."
     process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",

@@ -316,8 +316,7 @@ def test_a_project_that_comes_with_a_shared_run_is_not_the_readers(tmp_path):
     for target in ("evil.run", "timm.create_model"):
         OmegaConf.save(OmegaConf.create({**whole, "defaults": [], "model": {"_target_": target}}),
                        run / "config.yaml")
-        done = python("import sys; from mlkit.cli import mlkit_eval; "
-                      "sys.exit(mlkit_eval([sys.argv[1]]))", run, cwd=tmp_path / "mine", ok=False)
+        done = command("mlkit_eval", run, cwd=tmp_path / "mine")
         assert (done.returncode == 2 and target in done.stderr
                 and not (tmp_path / "MARK").exists()), done.stderr
 
