@@ -157,7 +157,8 @@ def test_notebook_format(notebook):
     outputs = [o for c in nb["cells"] for o in c.get("outputs", [])]
     assert outputs, "commit the outputs"
     assert [o for o in outputs if o["output_type"] == "error"] == []
-    assert str(ROOT) not in json.dumps(outputs), "an output names a folder of this machine"
+    places = [o for o in (str(ROOT), "/site-packages/") if o in json.dumps(outputs)]
+    assert not places, "an output names a folder of this machine"
 
 
 def is_example(cell: dict) -> bool:
