@@ -24,4 +24,4 @@ def root() -> Path:
 
 def pytest_xdist_auto_num_workers() -> int:
     "Of `-n auto`: one more than there are cores, since a tenth of all time is spent in waiting."
-    return len(os.sched_getaffinity(0)) + 1
+    return (os.cpu_count() or 1) + 1
