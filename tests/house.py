@@ -72,12 +72,6 @@ ROOMS = [Room(p.relative_to(ROOT).as_posix()) for p in sorted((ROOT / "mlkit").r
 NAMES = {room.name for room in ROOMS}
 
 
-def written(room: Room) -> list[str]:
-    "The lines that a notebook wrote: without the first cell, in which nbdev lists the names."
-    head, _, rest = room.text.partition("# %% auto")
-    return (head + rest.partition("# %%")[2]).splitlines()
-
-
 # Floors
 
 def rooms_used(room: Room) -> Iterator[tuple[int, str]]:

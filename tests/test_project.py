@@ -244,14 +244,6 @@ def test_rule_imports_stand_in_groups(part):
     assert [o for room in rooms_of(part) for o in house.groups_out_of_order(room)] == []
 
 
-@rule("part", WINGS)
-def test_rule_lines_are_short(part):
-    "All but nbdev's own `__all__`, which it breaks at 120."
-    wide = [(room.path, line) for room in rooms_of(part) for line in house.written(room)
-            if len(line) > WIDEST_LINE]
-    assert wide == []
-
-
 @rule("part", CORE_WINGS)
 def test_rule_rooms_are_small(part):
     sizes = {room.path: len(room.lines) for room in rooms_of(part)}
