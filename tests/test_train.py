@@ -1,6 +1,7 @@
 """Training in one process: people's own modules, several heads, every packaged option, folders
 that must not appear."""
 import copy
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.base.files import packaged_configs
+from mlkit.cli import mlkit_eval
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
 from mlkit.model.lit import LitModel
@@ -191,6 +193,42 @@ def test_evaluate_without_data_says_so(tmp_path):
     with pytest.raises(ValueError, match="PlainData has no test_dataloader"): evaluate(run)
 
 
+class FailingData(PlainData):
+    "Raises what is no mistake of a config, at a place."
+    def __init__(self, fails: str = ""):
+        super().__init__()
+        self.fails = fails
+
+    def check(self, place: str):
+        if self.fails == place: raise ValueError(f"a bad record in {place}")
+
+    def __len__(self): return 4
+    def __getitem__(self, i):
+        self.check("item")
+        return torch.zeros(4), torch.zeros(1)
+
+    def collate(self, samples):
+        self.check("collate")
+        return torch.utils.data.default_collate(samples)
+
+    def prepare_data(self): self.check("prepare_data")
+    def setup(self, stage): self.check("setup")
+    def val_dataloader(self):
+        self.check("loader")
+        return DataLoader(self, 2, collate_fn=self.collate)
+
+
+def test_an_error_of_the_users_own_code_keeps_its_traceback(tmp_path, capsys):
+    config = plain(tmp_path)
+    config["data"]["_target_"] = config["data"]["_target_"].replace("Plain", "Failing")
+    run = train(config)
+    for place in ("item", "collate", "prepare_data", "setup", "loader"):
+        code = mlkit_eval([str(run.dir), "--stage", "val", f"data.fails={place}"])
+        said = capsys.readouterr().err
+        assert code == 1 and "Traceback" in said and 'raise ValueError(f"a bad record' in said, place
+        assert said.rstrip().endswith(f"ValueError: a bad record in {place}")
+
+
 # -- several heads, through a config
 
 @register
@@ -255,6 +293,20 @@ def test_schedulers_know_the_length_of_the_run(tmp_path):
     run = short(tmp_path, "scheduler=plateau", "trainer.max_epochs=2")
     conf = run.model.trainer.lr_scheduler_configs[0]
     assert (conf.interval, conf.monitor, conf.scheduler.last_epoch) == ("epoch", "val/loss", 2)
+
+
+@pytest.mark.parametrize("target, key", [("CosineAnnealingLR", "T_max"),
+                                         ("OneCycleLR", "total_steps")])
+@pytest.mark.parametrize("interval, frequency, length", [
+    ("step", 10, 100), ("step", 1, 1000), ("step", 3, 333), ("epoch", 2, 4), ("epoch", 20, 1)])
+def test_a_schedulers_length_is_counted_in_its_own_steps(target, key, interval, frequency, length):
+    from mlkit.model.lit import scheduler_config
+    more = dict(max_lr=0.1) if target == "OneCycleLR" else {}
+    make = functools.partial(getattr(torch.optim.lr_scheduler, target), **more)
+    conf = dict(scheduler=make, interval=interval, frequency=frequency)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    made = scheduler_config(conf, optimizer, 1000, 8)
+    assert getattr(made["scheduler"], key) == length and made["frequency"] == frequency
 
 
 def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
