@@ -3,6 +3,7 @@ that must not appear."""
 import copy
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -190,7 +191,39 @@ def test_batches_with_strings_in_front(tmp_path):
 
 def test_evaluate_without_data_says_so(tmp_path):
     run = train(plain(tmp_path))
-    with pytest.raises(ValueError, match="PlainData has no test_dataloader"): evaluate(run)
+    with pytest.raises(ValueError, match="PlainData has no test_dataloader.*--stage val"):
+        evaluate(run)
+
+
+class DataForTests(PlainData):
+    def test_dataloader(self): return self.loader(2)
+
+class OnlyTested(PlainModule):
+    validation_step = pl.LightningModule.validation_step
+    def test_step(self, batch, i): self.log("mse", F.mse_loss(self.layer(batch[0]), batch[1]))
+
+class OnlyTrained(PlainModule): validation_step = pl.LightningModule.validation_step
+
+
+@pytest.mark.parametrize("data, model, stage, says", [
+    ("DataForTests", "PlainModule", "test", "PlainModule has no test_step.* there is --stage val "),
+    ("PlainData", "PlainModule", "test", "PlainData has no test_dataloader.* there is --stage val"),
+    ("DataForTests", "OnlyTested", "val", "no validation_step.* there is --stage test"),
+    ("DataForTests", "OnlyTrained", "test", "no test_step, so there is nothing to measure$"),
+    ("PlainData", "OnlyTested", "val", "no validation_step, so there is nothing to measure$")])
+def test_what_cannot_be_measured_is_said_in_a_line(tmp_path, capsys, data, model, stage, says):
+    config = plain(tmp_path)
+    for part, name in (("data", data), ("model", model)):
+        config[part]["_target_"] = config[part]["_target_"].replace(f"Plain{part.title()}", name)
+    config["model"]["_target_"] = config["model"]["_target_"].replace("PlainModule", model)
+    config["callbacks"]["checkpoint"]["monitor"] = None
+    config["trainer"]["max_epochs"] = 1
+    if model != "PlainModule": config["trainer"]["limit_val_batches"] = 0
+    run = train(config)
+    capsys.readouterr()
+    assert mlkit_eval([str(run.dir), "--stage", stage]) == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(says, said) and len(said.splitlines()) == 1, said
 
 
 class FailingData(PlainData):
