@@ -104,6 +104,7 @@ class ImageData(LightningDataModule):
         ncols: int | None = None,      # of them in a row; None: at most 8
     ) -> Any:                          # a matplotlib `Figure`
         "The first images that training sees, with the names of their classes."
+        at_least_one(n=n, ncols=ncols)
         self.setup()
         order = EpochSampler(len(self.rows["train"]), self.seed).indices(pad=False)
         rows = self.rows["train"][order[:n]]
