@@ -6,6 +6,7 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
+import os
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -51,7 +52,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
 def trained(run: str,     # a run's folder, its id below `runs/`, or one of its checkpoints
 ) -> pl.LightningModule:  # in eval mode, with the run's best weights, or those of the checkpoint
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
-    file = Path(run) if Path(run).is_file() else None
+    file = Path(run) if os.path.isfile(run) else None
     found = find_run(file.parents[1] if file else run)
     with torch.random.fork_rng(devices=[]): model = build(check(found.config_file).model)
     return load_weights(model, file or found.checkpoint()).eval()
@@ -138,7 +139,7 @@ def _files(inputs) -> list[Path]:
     found = []
     for o in [inputs] if isinstance(inputs, (str, Path)) else inputs:
         path = Path(o)
-        if not path.exists(): raise NotFound(f"{path}: no such file or folder")
+        if not os.path.exists(path): raise NotFound(f"{path}: no such file or folder")
         inside = (p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
         found += inside if path.is_dir() else [path]
     if not found: raise NotFound(f"{inputs}: no files in it")

@@ -29,7 +29,7 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/data/07_folder.ipynb #41c77da4
 def _list_images(root: Path, classes: list[str] | None = None) -> tuple[list[str], dict]:
     "Classes, in the given order or sorted; split -> its files, each with its class's number."
-    if not root.is_dir(): raise NotFound(f"{root}: no such folder")
+    if not os.path.isdir(root): raise NotFound(f"{root}: no such folder")
     dirs = {o: root / o for o in ("train", "val", "test") if (root / o).is_dir()} or {"train": root}
     if "train" not in dirs:
         raise UserError(f"{root}: there is {' and '.join(dirs)}, but no folder train")

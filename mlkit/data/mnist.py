@@ -6,7 +6,7 @@
 __all__ = ['datasets', 'fetch', 'MNIST']
 
 # %% ../../nbs/data/05_mnist.ipynb #cf065247
-import json, time
+import json, os, time
 from concurrent.futures import Future, TimeoutError as NoAnswer
 from functools import cache
 from http.client import HTTPException
@@ -128,6 +128,6 @@ class MNIST(ImageData):
     def _file(self, name: str) -> Path:
         "One of the four on this machine, fetched if need be."
         for path in (self.root / name, self.root / f"{name}.gz"):
-            if path.exists(): return path
+            if os.path.exists(path): return path
         try: return fetch(f"{name}.gz", self.mirrors, self.root, self.md5[name])
         except UserError as error: raise UserError(f"{error}, or use source: sample") from None
