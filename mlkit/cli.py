@@ -187,8 +187,7 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     if os.path.isfile(in_project(args.resume)):
-        raise UserError(f"{args.resume}: is a file, not a run's folder; to go on with a config's "
-                        f"newest run write: mlkit_train {args.resume} --resume")
+        raise UserError(f"{args.resume}: is a file, not a run's folder{_instead(args.resume)}")
     changes, wanted = args.overrides, (args.config, *args.overrides)
     run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
     if args.config:
@@ -199,6 +198,16 @@ def _resume(args: argparse.Namespace):
                          "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
+
+
+def _instead(file: str) -> str:
+    "What to write where a file was given in place of a run."
+    from mlkit.base.files import in_project, show_path
+    path = in_project(file).absolute()
+    runs = [o for o in path.parents if (o / "run.json").is_file()]
+    if runs: return f"; of its run write: mlkit_train --resume {show_path(runs[0])}"
+    if path.suffix not in (".yaml", ".yml"): return ""
+    return f"; to go on with a config's newest run write: mlkit_train {file} --resume"
 
 
 def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:
