@@ -13,13 +13,20 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from mlkit.base.errors import TrainingFailed
+from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.base.files import packaged_configs
 from mlkit.cli import mlkit_eval
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
+from mlkit.fit.randomness import SameBatches
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP
 from mlkit.parts.check import find_problems
@@ -170,6 +177,16 @@ def test_an_optimizer_that_is_spelt_out_inherits_nothing():
 def test_clipping_with_mixed_precision(tmp_path):
     assert short(tmp_path, "trainer.precision=bf16-mixed",
                  "trainer.gradient_clip_val=0.5").status == "done"
+
+
+@pytest.mark.parametrize("metrics", [dict(acc=None), dict(a=dict(acc=None)), dict(a=None), None])
+def test_a_metric_that_is_null_is_none(metrics):
+    model = LitModel(nn.Linear(4, 2), metrics=metrics)
+    assert not model.functions and not any(model.metrics.values())
+    asks = {"model.metrics": {"acc": None} | (metrics or {}),
+            "callbacks.checkpoint.monitor": "val/acc"}
+    changes = [f"{'++'}{k}={json.dumps(v)}" for k, v in asks.items()]
+    assert "nothing logs 'val/acc'" in str(find_problems(load_config(MNIST, *changes)))
 
 
 def test_lists_and_mappings_may_be_left_empty():
@@ -484,3 +501,45 @@ def test_training_leaves_python_as_it_was(tmp_path):
     assert before == state()
     statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
     assert statuses == ["done", "failed"]
+
+
+# -- the same batches in every epoch, of any loader
+
+class OwnOrder(torch.utils.data.Sampler):
+    def __iter__(self): return iter(torch.randperm(32).tolist())
+    def __len__(self): return 32
+
+
+class Loaded(PlainData):
+    def __init__(self, order: str):
+        super().__init__()
+        self.order, self.seen = order, []
+
+    def train_dataloader(self):
+        data = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))
+        def batches(sampler): return torch.utils.data.BatchSampler(sampler, 8, False)
+        return DataLoader(data, **{
+            "shuffled": dict(batch_size=8, shuffle=True), "in order": dict(batch_size=8),
+            "own generator": dict(batch_size=8, shuffle=True, generator=torch.Generator()),
+            "weighted": dict(batch_size=8, sampler=WeightedRandomSampler([1.0] * 32, 32)),
+            "subset": dict(batch_size=8, sampler=SubsetRandomSampler(range(32))),
+            "batches": dict(batch_sampler=batches(RandomSampler(data))),
+            "single": dict(batch_size=None, shuffle=True),
+            "own order": dict(batch_size=8, sampler=OwnOrder())}[self.order])
+
+
+@pytest.mark.parametrize("order", ["shuffled", "in order", "own generator", "weighted", "subset",
+                                   "batches", "single", "own order"])
+def test_any_loader_of_torch_repeats_its_batches(order):
+    data, seen = Loaded(order), []
+    class Sees(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, i):
+            seen.append(batch[0].sum().item())
+    trainer = pl.Trainer(max_epochs=5, limit_train_batches=2, limit_val_batches=0, logger=False,
+                         callbacks=[SameBatches(), Sees()], enable_checkpointing=False,
+                         enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+    if order == "own order":
+        with pytest.raises(UserError, match="cannot repeat"): trainer.fit(PlainModule(), data)
+    else:
+        trainer.fit(PlainModule(), data)
+        assert len(seen) == 10 and len(set(seen)) == 2
