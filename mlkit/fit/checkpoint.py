@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
-from ..base.errors import UserError, did_you_mean, one_line
+from ..base.errors import UserError, near_metric, one_line
 from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from .job import Job
@@ -136,7 +136,7 @@ class _Best:
         "Note an epoch if its metrics are the best so far. UserError: `monitor` is missing."
         if self.monitor is not None and self.monitor not in metrics:
             if not self.validated: return False
-            logged, near = ", ".join(sorted(metrics)), did_you_mean(self.monitor, metrics)
+            logged, near = ", ".join(sorted(metrics)), near_metric(self.monitor, metrics)
             raise UserError(f"checkpoint: nothing logs the monitored metric '{self.monitor}'{near} "
                             f"(logged: {logged or 'nothing'}); set callbacks.checkpoint.monitor "
                             "(null: keep the last epoch's)")
