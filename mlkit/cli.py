@@ -20,6 +20,8 @@ def _run(command: Callable[..., int | None], *args) -> int:
     for s, handler in handlers.items():
         if handler != signal.SIG_IGN: signal.signal(s, interrupt)  # ignored under nohup
     from mlkit.base.errors import Interrupted, TrainingFailed, UserError
+    errors = getattr(sys.stdout, "errors", None)
+    _set_errors("replace")  # a '…' in an encoding that lacks it, a file's name of no encoding
     try:
         code = command(*args) or 0
         sys.stdout.flush()
@@ -33,7 +35,12 @@ def _run(command: Callable[..., int | None], *args) -> int:
         return 0
     except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
     finally:
+        _set_errors(errors)
         for s, handler in handlers.items(): signal.signal(s, handler or signal.SIG_DFL)
+
+
+def _set_errors(how: str | None):
+    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors=how)
 
 
 class _Interrupt:
@@ -179,9 +186,8 @@ def _resume(args: argparse.Namespace):
     from mlkit.base.text import flat
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
-    if in_project(args.resume).is_file():
-        raise UserError(f"{args.resume}: is a file, not a run's folder; to go on with a config's "
-                        f"newest run write: mlkit_train {args.resume} --resume")
+    if os.path.isfile(in_project(args.resume)):
+        raise UserError(f"{args.resume}: is a file, not a run's folder{_instead(args.resume)}")
     changes, wanted = args.overrides, (args.config, *args.overrides)
     run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
     if args.config:
@@ -192,6 +198,16 @@ def _resume(args: argparse.Namespace):
                          "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
+
+
+def _instead(file: str) -> str:
+    "What to write where a file was given in place of a run."
+    from mlkit.base.files import in_project, show_path
+    path = in_project(file).absolute()
+    runs = [o for o in path.parents if (o / "run.json").is_file()]
+    if runs: return f"; of its run write: mlkit_train --resume {show_path(runs[0])}"
+    if path.suffix not in (".yaml", ".yml"): return ""
+    return f"; to go on with a config's newest run write: mlkit_train {file} --resume"
 
 
 def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
 from .config.node import Config, about
+from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
@@ -56,9 +57,23 @@ def resume(
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # no link leads out of it
     config = check(run.config_file, *overrides, trust=trust)
+    if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     return _train(config, run)
+
+
+def _require_something_to_do(run: Run, config: Config):
+    "Raises UserError if a changed limit has been reached, or passed."
+    last = run.file("checkpoints/last.ckpt")
+    if not last.is_file(): return  # it starts again
+    saved, done = read_checkpoint(last), run.info["status"] == "done"
+    epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    for limit, reached in (("max_epochs", epochs), ("max_steps", saved["global_step"])):
+        most = config.trainer.get(limit)
+        if most is None or most < 0 or reached < most + (not done): continue
+        raise UserError(f"{run.id}: has had {reached} {limit[4:]}, so trainer.{limit}={most} "
+                        "leaves nothing to do; to go on, set it higher")
 
 
 def _train(config: Config, old: Run | None) -> Run:

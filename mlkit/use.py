@@ -6,6 +6,7 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
+import os
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -51,7 +52,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
 def trained(run: str,     # a run's folder, its id below `runs/`, or one of its checkpoints
 ) -> pl.LightningModule:  # in eval mode, with the run's best weights, or those of the checkpoint
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
-    file = Path(run) if Path(run).is_file() else None
+    file = Path(run) if os.path.isfile(run) else None
     found = find_run(file.parents[1] if file else run)
     with torch.random.fork_rng(devices=[]): model = build(check(found.config_file).model)
     return load_weights(model, file or found.checkpoint()).eval()
@@ -63,12 +64,13 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
     checkpoint: str = "best",        # 'best', 'last', or a path
     trust: Iterable[str] = (),       # packages and names that targets may also come from
 ) -> dict[str, float]:               # 'test/loss', 'test/acc', …
-    "Measure a run's weights. Raises UserError if there is no data for it; else as `load_run`."
+    "Measure a run's weights. Raises UserError if data or model cannot; else as `load_run`."
     if stage not in ("test", "val"): raise UserError(f"stage is 'test' or 'val', not {stage!r}")
     run, cfg = _load(run, overrides, checkpoint, trust)
-    if not is_overridden(f"{stage}_dataloader", run.datamodule):
-        name = type(run.datamodule).__name__
-        raise UserError(f"{name} has no {stage}_dataloader, so there is nothing to measure")
+    if lacks := _lacks(run, stage):
+        other = "val" if stage == "test" else "test"
+        way = "" if _lacks(run, other) else f"; there is --stage {other} (stage={other!r})"
+        raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.datamodule.prepare_data()
     with quiet_lightning():
         here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
@@ -76,6 +78,14 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         measure = trainer.test if stage == "test" else trainer.validate
         results = measure(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
     return {k: v for measured in results for k, v in measured.items()}
+
+
+def _lacks(run: Run, stage: str) -> str:
+    "What is not there of what measuring a stage needs; '' if all is there."
+    step = "test_step" if stage == "test" else "validation_step"
+    for o, name in ((run.datamodule, f"{stage}_dataloader"), (run.model, step)):
+        if not is_overridden(name, o): return f"{type(o).__name__} has no {name}"
+    return ""
 
 
 def metrics_table(metrics: Mapping[str, float],  # 'stage/name' -> number
@@ -129,7 +139,7 @@ def _files(inputs) -> list[Path]:
     found = []
     for o in [inputs] if isinstance(inputs, (str, Path)) else inputs:
         path = Path(o)
-        if not path.exists(): raise NotFound(f"{path}: no such file or folder")
+        if not os.path.exists(path): raise NotFound(f"{path}: no such file or folder")
         inside = (p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
         found += inside if path.is_dir() else [path]
     if not found: raise NotFound(f"{inputs}: no files in it")

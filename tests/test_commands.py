@@ -267,6 +267,20 @@ def test_interrupted(tmp_path, name):
     assert Run(run).checkpoint("best").name == "best.ckpt"
 
 
+@pytest.mark.parametrize("given, says", [
+    ("configs/mnist.yaml", "mlkit_train configs/mnist.yaml --resume$"),
+    ("{run}/config.yaml", "mlkit_train --resume {run}$"),
+    ("{run}/checkpoints/last.ckpt", "mlkit_train --resume {run}$"),
+    ("{run}/run.json", "mlkit_train --resume {run}$"),
+    ("README.md", "README.md: is a file, not a run's folder$"), ("configs", "no run here"),
+    ("nowhere", "no run here")])
+def test_resume_of_what_is_no_run(main_job, given, says):
+    run = main_job[2]
+    done = command("mlkit_train", "--resume", given.format(run=run), code=2)
+    line, = done.stderr.splitlines()
+    assert re.search(says.format(run=re.escape(str(run))), line), line
+
+
 # -- a project of one's own
 
 def test_targets_in_the_users_package_from_anywhere(tmp_path):

@@ -72,8 +72,9 @@ def test_columns_that_collide(description, tmp_path):
 
 
 ROWS = [dict(run="a/1", n=1, lr=1e-3, on=True, tags=["base", "x y"], name="ResNet-50", x=None),
-        dict(run="a/2", n=2, lr=0.1, on=False, tags=[], name="UNet", y=float("nan")),
-        dict(run="b/3", n=10, lr=1, on=1, tags=[5], name="and")]
+        dict(run="a/2", n=2, lr=0.1, on=False, tags=[], name="UNet", y=float("nan"),
+             size=[16, 16]),
+        dict(run="b/3", n=10, lr=1, on=1, tags=[5], name="and", size=[8, 16])]
 
 
 @pytest.mark.parametrize("where, want", [
@@ -82,11 +83,13 @@ ROWS = [dict(run="a/1", n=1, lr=1e-3, on=True, tags=["base", "x y"], name="ResNe
     ("on == true", "1"), ("on == 1", "3"), ("x == null", "1"), ("x != 3", "1"), ("y == .nan", "2"),
     ("y < 1", ""), ("x > 1", ""),
     ("name ~ Net", "12"), ("name ~ net", ""), ("tags ~ base", "1"), ("tags ~ 'x y'", "1"),
-    ("tags ~ 5", "3"), ("tags ~ bas", ""), ("n ~ 1", ""),
+    ("tags ~ 5", "3"), ("tags ~ bas", ""), ("name ~ 50", "1"), ("tags ~ x or n == 2", "2"),
     ("name == 'and'", "3"), ('name == and', "3"), ("name > ResNet-50", "23"), ("run ~ a/", "12"),
     ("", "123"),
     ("n == 1 or n == 2 and on == true", "1"), ("n == 2 and on == true or n == 10", "3"),
-    ("n == '1'", "")])
+    ("n == '1'", ""), ("size == [16, 16]", "2"), ("size == [16,16] and n == 2", "2"),
+    ("size != [ 16, 16 ]", "3"), ("tags == ['base', 'x y']", "1"),
+    ("tags == [] or size == [8, 16]", "23"), ("'size' == [8, 16]", "3")])
 def test_where(where, want):
     assert "".join(r["run"][-1] for r in _select(ROWS, where)) == want
 
@@ -95,6 +98,9 @@ def test_where(where, want):
     ("nmae ~ Net", "no run has a 'nmae'; did you mean 'name'?"),
     ("n > one", "n is a number, and one is not"),
     ("n > true", "wants a number or a text"), ("n >", "is not understood"), ("n = 1", "write =="),
+    ("n ~ 1", "~ looks into texts and lists, and n is 1; write n == 1"),
+    ("lr ~ 0.1", "write lr == 0.1"), ("on ~ True", "write on == True"),
+    ("n > 0 and n ~ 1", "write n == 1"), ("n > [1, 2]", "wants a number or a text"),
     ("n == 1 &&", "missing"),
     ("n == [1", "YAML"), ("__import__('os').system('true')", "cannot be read|is not understood")])
 def test_where_that_is_wrong_says_so_in_one_line(where, message):

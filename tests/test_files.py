@@ -1,9 +1,16 @@
-"Folders that are whole or not there, also when several processes make the same one."
+"Folders that are whole or not there; names that no file, no folder, no terminal can have."
+import json
+import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import yaml
 
+from mlkit import cli
+from mlkit.base.errors import UserError
 from mlkit.base.files import atomic_folder
+from shell import SCRIPTS
 
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
@@ -29,3 +36,72 @@ def test_a_file_is_not_taken_for_a_folder(tmp_path):
         (made / "a").write_text("")
     assert [o.name for o in tmp_path.iterdir()] == ["set"]
     assert (tmp_path / "set").read_text() == "mine"
+
+
+# -- names that no file can have
+
+LONG, NUL = "a" * 300, "a\0b"
+
+
+@pytest.mark.parametrize("name", [LONG, NUL, f"{LONG}/b.yaml", f"configs/{LONG}.yaml"])
+def test_a_name_that_no_file_can_have_is_a_mistake_in_a_line(name, tmp_path, monkeypatch):
+    from mlkit.config.load import explain, load_config
+    from mlkit.data.folder import ImageFolder
+    from mlkit.run.folder import Run, find_run, list_runs
+    from mlkit.use import predict, trained
+    write = (tmp_path / "a.yaml").write_text
+    monkeypatch.chdir(tmp_path)
+    def extends():
+        write(yaml.safe_dump(dict(extends=name)))
+        load_config("a.yaml")
+    def defaults():
+        write(yaml.safe_dump(dict(defaults=[dict(data=name)])))
+        load_config("a.yaml")
+    calls = [lambda: load_config(name), lambda: explain(name), extends, defaults, lambda: Run(name),
+             lambda: find_run(name), lambda: list_runs(name), lambda: trained(name),
+             lambda: predict(name, "x"), lambda: ImageFolder(name).setup()]
+    for call in calls:
+        with pytest.raises(UserError) as e: call()
+        assert len(str(e.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("command, args", [
+    ("mlkit_train", [LONG]), ("mlkit_train", [f"configs/{LONG}.yaml", "--check"]),
+    ("mlkit_train", ["configs/mnist.yaml", f"{LONG}=1"]), ("mlkit_train", ["--resume", LONG]),
+    ("mlkit_train", ["configs/mnist.yaml", f"data={LONG}"]),
+    ("mlkit_eval", [LONG]), ("mlkit_predict", [LONG, "x"]), ("mlkit_reproduce", [LONG]),
+    ("mlkit_runs", [LONG]), ("mlkit_runs", ["--compare", LONG, LONG])])
+def test_a_long_name_in_a_shell(command, args, capsys, root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert getattr(cli, command)(args) == 2
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1 and "Traceback" not in said
+
+
+# -- a run's name, and what a terminal cannot show
+
+@pytest.mark.parametrize("file, way", [
+    ("my run.yaml", "such as name=my_run"), ("größe 2.yaml", "name=größe_2"),
+    ("a+b.yaml", "name=a_b"), ("größe.yaml", ""), ("gro\u0308ße.yaml", ""), ("数字.yaml", ""),
+    ("हिन्दी.yaml", ""), ("2024.yaml", "")])
+def test_a_files_name_that_is_no_folders_comes_with_one_that_is(file, way, tmp_path, root, capsys):
+    text = (root / "configs" / "mnist.yaml").read_text(encoding="utf-8")
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    code = cli.mlkit_train([str(tmp_path / file), "--check"])
+    said = capsys.readouterr()
+    assert (code, said.out) == ((2, "") if way else (0, "no problems\n")), said.err
+    assert way in said.err and len(said.err.splitlines()) == bool(way)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp437", "utf-8"])
+def test_what_an_encoding_lacks_is_replaced(encoding, tmp_path, root):
+    info = dict(name="größe", status="done", metrics={"test/acc": 0.5}, started="", seconds=1.0,
+                tags=["数字", "…"], seed=0, config=dict(x="→" * 70))
+    for name in ("1", "2"):
+        (tmp_path / "a" / name).mkdir(parents=True)
+        (tmp_path / "a" / name / "run.json").write_text(json.dumps({**info, "seed": int(name)}))
+    for args in (["--compare", tmp_path / "a" / "1", tmp_path / "a" / "2"],
+                 [tmp_path, "--metrics", "tags", "x"]):
+        done = subprocess.run([SCRIPTS / "mlkit_runs", *args], cwd=root, capture_output=True,
+                              env=os.environ | dict(PYTHONIOENCODING=encoding))
+        assert done.returncode == 0, done.stderr.decode()

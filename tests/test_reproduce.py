@@ -160,6 +160,8 @@ def test_a_dirty_run_is_reproduced_after_the_tree_has_changed(lab):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (f"{run.id}: reproduced, weights and metrics are bitwise equal" in done.stdout
             and "restored from commit" in done.stdout)
+    assert "epoch" in done.stdout or "loss" in done.stdout  # what the training tells, but no folder
+    assert "run: " not in done.stdout
     assert "hush" not in done.stdout + done.stderr
     assert around(project.parent) == before
 

@@ -45,6 +45,28 @@ def test_lightnings_own_checkpoints_beside_ours(tmp_path):
     assert same(weights(run), weights(run, str(run.file("checkpoints/last-ModelCheckpoint.ckpt"))))
 
 
+def test_a_limit_that_is_reached_is_refused_before_anything_is_written(tmp_path):
+    run = short(tmp_path, "~scheduler")  # it would have a length
+    def files(): return {p: p.read_bytes() for p in run.dir.rglob("*") if p.is_file()}
+    before = files()
+    for status in ("done", "interrupted", "failed"):
+        for change, refused in (("max_epochs=1", True), ("max_epochs=0", True),
+                                ("max_epochs=2", status == "done"),
+                                ("max_steps=12", status == "done"), ("max_steps=5", True)):
+            run.update(status=status)
+            was = files()
+            if not refused: continue
+            says = one_line(lambda: resume(run, f"trainer.{change}"))
+            assert "leaves nothing to do" in says and files() == was
+            assert status == "done" or f"so trainer.{change} leaves" in says
+    run.update(status="done")
+    assert files().keys() == before.keys()
+    says = one_line(lambda: resume(run, "optimizer.lr=1"))
+    assert "has had 2 epochs" in says
+    more = resume(run, "trainer.max_epochs=3")
+    assert more.status == "done" and list(more.history["epoch"].unique()) == [0, 1, 2]
+
+
 # -- secrets
 
 PARTS = '''

@@ -13,12 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mlkit.base.errors import UserError
+from mlkit.data.images import show_images
 from mlkit.data.loader import ArrayLoader
 from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import Mixed
 from mlkit.parts.locate import register
-from mlkit.show.answers import Answers, answers, confusion_matrix, top_confused
+from mlkit.show.answers import Answers, answers, confusion_matrix, samples, top_confused
 from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from mlkit.train import train
 
@@ -204,6 +205,21 @@ def test_more_that_does_not_fit(call, message):
 
 
 # -- pictures
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_less_than_one_is_refused_in_words(n, tmp_path):
+    a, data = case("classes"), MNIST()
+    calls = [lambda: show_batch(data, n=n), lambda: show_batch((a.x, a.target), n=n),
+             lambda: show_mistakes(a, n=n), lambda: show_results(a, n=n),
+             lambda: show_results(a, n=n, worst=True), lambda: top_confused(a, n=n),
+             lambda: data.show_batch(n=n), lambda: samples(data, n=n)]
+    few = [lambda: show_batch(data, ncols=n), lambda: show_mistakes(a, ncols=n),
+           lambda: data.show_batch(ncols=n), lambda: show_images(a.x, ncols=n)]
+    for name, of in (("n", calls), ("ncols", few)):
+        for call in of:
+            with pytest.raises(UserError, match=f"^{name}={n}: 1 or more is expected$"): call()
+    with pytest.raises(UserError, match=f"^limit={n}: "): answers(nn.Identity(), data, limit=n)
+
 
 def titles(figure) -> str: return "\n".join(ax.get_title() for ax in figure.axes)
 

@@ -1,7 +1,9 @@
 """Training in one process: people's own modules, several heads, every packaged option, folders
 that must not appear."""
 import copy
+import functools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,12 +13,20 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from mlkit.base.errors import TrainingFailed
+from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.base.files import packaged_configs
+from mlkit.cli import mlkit_eval
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
+from mlkit.fit.randomness import SameBatches
 from mlkit.model.lit import LitModel
 from mlkit.model.nets import MLP
 from mlkit.parts.check import find_problems
@@ -169,6 +179,16 @@ def test_clipping_with_mixed_precision(tmp_path):
                  "trainer.gradient_clip_val=0.5").status == "done"
 
 
+@pytest.mark.parametrize("metrics", [dict(acc=None), dict(a=dict(acc=None)), dict(a=None), None])
+def test_a_metric_that_is_null_is_none(metrics):
+    model = LitModel(nn.Linear(4, 2), metrics=metrics)
+    assert not model.functions and not any(model.metrics.values())
+    asks = {"model.metrics": {"acc": None} | (metrics or {}),
+            "callbacks.checkpoint.monitor": "val/acc"}
+    changes = [f"{'++'}{k}={json.dumps(v)}" for k, v in asks.items()]
+    assert "nothing logs 'val/acc'" in str(find_problems(load_config(MNIST, *changes)))
+
+
 def test_lists_and_mappings_may_be_left_empty():
     assert not find_problems(load_config(MNIST, "tags=null", "extra=null"))
 
@@ -188,7 +208,75 @@ def test_batches_with_strings_in_front(tmp_path):
 
 def test_evaluate_without_data_says_so(tmp_path):
     run = train(plain(tmp_path))
-    with pytest.raises(ValueError, match="PlainData has no test_dataloader"): evaluate(run)
+    with pytest.raises(ValueError, match="PlainData has no test_dataloader.*--stage val"):
+        evaluate(run)
+
+
+class DataForTests(PlainData):
+    def test_dataloader(self): return self.loader(2)
+
+class OnlyTested(PlainModule):
+    validation_step = pl.LightningModule.validation_step
+    def test_step(self, batch, i): self.log("mse", F.mse_loss(self.layer(batch[0]), batch[1]))
+
+class OnlyTrained(PlainModule): validation_step = pl.LightningModule.validation_step
+
+
+@pytest.mark.parametrize("data, model, stage, says", [
+    ("DataForTests", "PlainModule", "test", "PlainModule has no test_step.* there is --stage val "),
+    ("PlainData", "PlainModule", "test", "PlainData has no test_dataloader.* there is --stage val"),
+    ("DataForTests", "OnlyTested", "val", "no validation_step.* there is --stage test"),
+    ("DataForTests", "OnlyTrained", "test", "no test_step, so there is nothing to measure$"),
+    ("PlainData", "OnlyTested", "val", "no validation_step, so there is nothing to measure$")])
+def test_what_cannot_be_measured_is_said_in_a_line(tmp_path, capsys, data, model, stage, says):
+    config = plain(tmp_path)
+    for part, name in (("data", data), ("model", model)):
+        config[part]["_target_"] = config[part]["_target_"].replace(f"Plain{part.title()}", name)
+    config["model"]["_target_"] = config["model"]["_target_"].replace("PlainModule", model)
+    config["callbacks"]["checkpoint"]["monitor"] = None
+    config["trainer"]["max_epochs"] = 1
+    if model != "PlainModule": config["trainer"]["limit_val_batches"] = 0
+    run = train(config)
+    capsys.readouterr()
+    assert mlkit_eval([str(run.dir), "--stage", stage]) == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(says, said) and len(said.splitlines()) == 1, said
+
+
+class FailingData(PlainData):
+    "Raises what is no mistake of a config, at a place."
+    def __init__(self, fails: str = ""):
+        super().__init__()
+        self.fails = fails
+
+    def check(self, place: str):
+        if self.fails == place: raise ValueError(f"a bad record in {place}")
+
+    def __len__(self): return 4
+    def __getitem__(self, i):
+        self.check("item")
+        return torch.zeros(4), torch.zeros(1)
+
+    def collate(self, samples):
+        self.check("collate")
+        return torch.utils.data.default_collate(samples)
+
+    def prepare_data(self): self.check("prepare_data")
+    def setup(self, stage): self.check("setup")
+    def val_dataloader(self):
+        self.check("loader")
+        return DataLoader(self, 2, collate_fn=self.collate)
+
+
+def test_an_error_of_the_users_own_code_keeps_its_traceback(tmp_path, capsys):
+    config = plain(tmp_path)
+    config["data"]["_target_"] = config["data"]["_target_"].replace("Plain", "Failing")
+    run = train(config)
+    for place in ("item", "collate", "prepare_data", "setup", "loader"):
+        code = mlkit_eval([str(run.dir), "--stage", "val", f"data.fails={place}"])
+        said = capsys.readouterr().err
+        assert code == 1 and "Traceback" in said and "in check\n" in said, place
+        assert said.rstrip().endswith(f"ValueError: a bad record in {place}")
 
 
 # -- several heads, through a config
@@ -255,6 +343,20 @@ def test_schedulers_know_the_length_of_the_run(tmp_path):
     run = short(tmp_path, "scheduler=plateau", "trainer.max_epochs=2")
     conf = run.model.trainer.lr_scheduler_configs[0]
     assert (conf.interval, conf.monitor, conf.scheduler.last_epoch) == ("epoch", "val/loss", 2)
+
+
+@pytest.mark.parametrize("target, key", [("CosineAnnealingLR", "T_max"),
+                                         ("OneCycleLR", "total_steps")])
+@pytest.mark.parametrize("interval, frequency, length", [
+    ("step", 10, 100), ("step", 1, 1000), ("step", 3, 333), ("epoch", 2, 4), ("epoch", 20, 1)])
+def test_a_schedulers_length_is_counted_in_its_own_steps(target, key, interval, frequency, length):
+    from mlkit.model.lit import scheduler_config
+    more = dict(max_lr=0.1) if target == "OneCycleLR" else {}
+    make = functools.partial(getattr(torch.optim.lr_scheduler, target), **more)
+    conf = dict(scheduler=make, interval=interval, frequency=frequency)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    made = scheduler_config(conf, optimizer, 1000, 8)
+    assert getattr(made["scheduler"], key) == length and made["frequency"] == frequency
 
 
 def test_compiled_nets_keep_the_names_of_their_weights(tmp_path):
@@ -325,6 +427,38 @@ def test_assigned_values_are_trained_with(tmp_path):
     assert train(OmegaConf.create(OmegaConf.to_container(cfg))).metrics == run.metrics
 
 
+AUGMENT = "+model.augment={{_target_: mlkit.model.augment.{}, {}}}"
+FOLDER = "data={{_target_: mlkit.data.folder.ImageFolder, root: x, {}}}"
+POSITIVE, AT_LEAST, AT_MOST = "greater than 0", "0 or more", "1 or less"
+
+
+@pytest.mark.parametrize("override, says", [
+    ("data.batch_size=0", POSITIVE), ("data.seed=-1", AT_LEAST), ("data.num_classes=0", POSITIVE),
+    ("data.val_size=0", POSITIVE), ("data.val_size=-3", POSITIVE), ("data.val_size=0.0", POSITIVE),
+    ("data.val_size=1.0", "less than 1"), ("data.val_size=1", ""), ("data.val_size=0.5", ""),
+    (FOLDER.format("size: [0, 0]"), POSITIVE), (FOLDER.format("size: [8, 0]"), POSITIVE),
+    (FOLDER.format("num_workers: -1"), AT_LEAST), (FOLDER.format("num_workers: 0"), ""),
+    (FOLDER.format("std: 0"), POSITIVE), (FOLDER.format("std: [1, 1, 0.0]"), POSITIVE),
+    ("callbacks.checkpoint.every_n_steps=0", POSITIVE),
+    ("callbacks.checkpoint.every_n_steps=null", ""),
+    ("callbacks.checkpoint.every_minutes=-1", POSITIVE),
+    ("model.net.dropout=1.5", AT_MOST), ("model.net.dropout=-0.1", AT_LEAST),
+    ("model.net.dropout=nan", AT_LEAST), ("model.net.dropout=0", ""),
+    ("model.net.widths=[4,0]", POSITIVE), ("model.net.widths=[0,0]", POSITIVE),
+    ("model.net.widths=[1]", ""), ("model.net.num_classes=-1", AT_LEAST),
+    (AUGMENT.format("Cutout", "p: 2"), AT_MOST), (AUGMENT.format("Cutout", "n: 0"), POSITIVE),
+    (AUGMENT.format("Cutout", "p: 0"), ""), (AUGMENT.format("Cutout", "p: 1"), ""),
+    (AUGMENT.format("RandomAffine", "degrees: 200"), "180 or less"),
+    (AUGMENT.format("RandomAffine", "shear: 90"), "less than 90"),
+    (AUGMENT.format("MixUp", "alpha: 0"), POSITIVE),
+    (AUGMENT.format("GridMask", "ratio: 1.0"), "less than 1")])
+def test_numbers_say_their_range(override, says):
+    found = [str(o) for o in find_problems(load_config(MNIST, override))]
+    if "ImageFolder" in override: found = [o for o in found if "which" in o]
+    assert bool(found) == bool(says), found
+    assert all(o.endswith(f", which should be {says}") for o in found), found
+
+
 @pytest.mark.parametrize("overrides, says", [
     (["trainer.accelerator=tpu"], "pytorch_lightning.Trainer could not be built"),
     (["model.net.widths=[]"], "widths is empty"),
@@ -367,3 +501,45 @@ def test_training_leaves_python_as_it_was(tmp_path):
     assert before == state()
     statuses = sorted(json.loads(p.read_text())["status"] for p in tmp_path.rglob("run.json"))
     assert statuses == ["done", "failed"]
+
+
+# -- the same batches in every epoch, of any loader
+
+class OwnOrder(torch.utils.data.Sampler):
+    def __iter__(self): return iter(torch.randperm(32).tolist())
+    def __len__(self): return 32
+
+
+class Loaded(PlainData):
+    def __init__(self, order: str):
+        super().__init__()
+        self.order, self.seen = order, []
+
+    def train_dataloader(self):
+        data = TensorDataset(torch.randn(32, 4), torch.randn(32, 1))
+        def batches(sampler): return torch.utils.data.BatchSampler(sampler, 8, False)
+        return DataLoader(data, **{
+            "shuffled": dict(batch_size=8, shuffle=True), "in order": dict(batch_size=8),
+            "own generator": dict(batch_size=8, shuffle=True, generator=torch.Generator()),
+            "weighted": dict(batch_size=8, sampler=WeightedRandomSampler([1.0] * 32, 32)),
+            "subset": dict(batch_size=8, sampler=SubsetRandomSampler(range(32))),
+            "batches": dict(batch_sampler=batches(RandomSampler(data))),
+            "single": dict(batch_size=None, shuffle=True),
+            "own order": dict(batch_size=8, sampler=OwnOrder())}[self.order])
+
+
+@pytest.mark.parametrize("order", ["shuffled", "in order", "own generator", "weighted", "subset",
+                                   "batches", "single", "own order"])
+def test_any_loader_of_torch_repeats_its_batches(order):
+    data, seen = Loaded(order), []
+    class Sees(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, i):
+            seen.append(batch[0].sum().item())
+    trainer = pl.Trainer(max_epochs=5, limit_train_batches=2, limit_val_batches=0, logger=False,
+                         callbacks=[SameBatches(), Sees()], enable_checkpointing=False,
+                         enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+    if order == "own order":
+        with pytest.raises(UserError, match="cannot repeat"): trainer.fit(PlainModule(), data)
+    else:
+        trainer.fit(PlainModule(), data)
+        assert len(seen) == 10 and len(set(seen)) == 2

@@ -6,7 +6,7 @@
 __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_mean', 'one_line']
 
 # %% ../../nbs/base/00_errors.ipynb #2e39156b
-import traceback
+import re, traceback
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Iterable
@@ -47,6 +47,17 @@ def did_you_mean(word: str,  # what was written
     near = get_close_matches(word, names, n=1, cutoff=0.6 if is_long else 0.5)
     near = near or [o for o in names if o.lower() == word.lower()]
     return f"; did you mean '{near[0]}'?" if near else ""
+
+# %% ../../nbs/base/00_errors.ipynb #c26a0002
+def near_metric(name: str,  # what was written
+    logged: Iterable[str],  # the metrics that there are
+) -> str:                   # as of `did_you_mean`
+    "A suggestion of the same stage."
+    first, *rest = re.split("[/_]", name)
+    same = [o for o in logged if re.split("[/_]", o)[0] == first]
+    begin = [o for o in same if re.split("[/_]", o)[1:len(rest) + 1] == rest]
+    if begin: return f"; did you mean '{begin[0]}'?"
+    return did_you_mean(name, same if first in ("train", "val", "test") else logged)
 
 # %% ../../nbs/base/00_errors.ipynb #6efcd34b
 def one_line(e: BaseException,  # of any kind

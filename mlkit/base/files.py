@@ -6,7 +6,7 @@
 __all__ = ['find_root', 'packaged_configs', 'show_path', 'atomic', 'write_text', 'atomic_folder']
 
 # %% ../../nbs/base/03_files.ipynb #03b31a9b
-import os, shutil
+import os, re, shutil, unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
@@ -29,7 +29,7 @@ def in_project(path: str | Path,  # `~` is the home folder
 ) -> Path:             # as given, where it is absolute or exists; else in the project's folder
     "Where a file or folder is that may be named from here or from the project."
     path, root = Path(path).expanduser(), find_root()
-    return path if path.exists() or root == Path.cwd() else root / path
+    return path if os.path.exists(path) or root == Path.cwd() else root / path
 
 # %% ../../nbs/base/03_files.ipynb #ea64cc6e
 def packaged_configs() -> Path:
@@ -43,6 +43,16 @@ def show_path(path: str | Path,  # of a file or folder
     path, packaged = Path(path), packaged_configs()
     if path.is_relative_to(packaged): return path.relative_to(packaged).as_posix()
     return min(os.path.relpath(path), str(path), key=len)
+
+# %% ../../nbs/base/03_files.ipynb #c29a0001
+def bad_name(name: str,  # of a run
+) -> str:  # '' if it can be a folder's
+    "Why a name cannot be a folder's, and one that can."
+    plain = "".join(o for o in name if unicodedata.category(o)[0] != "M")  # without accents
+    if re.fullmatch(r"\w[\w.-]*", plain): return ""
+    near = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or "mine"
+    return ("becomes a folder: use letters, digits, '.', '_' and '-', not "
+            f"{name!r}; such as name={near}")
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager

@@ -6,6 +6,7 @@
 __all__ = ['compose', 'load_config', 'explain', 'diff']
 
 # %% ../../nbs/config/09_load.ipynb #c8b0c50f
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
@@ -128,7 +129,7 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
 
 
 def _config_of(o: Any) -> Config:
-    if isinstance(o, (str, Path)) and (Path(o) / "config.yaml").is_file():
+    if isinstance(o, (str, Path)) and os.path.isfile(Path(o) / "config.yaml"):
         o = Path(o) / "config.yaml"
     elif not isinstance(o, Mapping): o = getattr(o, "cfg", o)  # of a run
     return o if isinstance(o, Config) else load_config(o)

@@ -58,6 +58,8 @@ def use_dotenv() -> None:
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)
+_OUR_WORDS = {"train", "test", "loss", "epoch", "step", "time", "best", "last", "done", "true",
+              "false", "null", "none"}  # which every log has
 
 
 def secret_filter(config: Any,  # plain data: the config, with its interpolations
@@ -66,14 +68,17 @@ def secret_filter(config: Any,  # plain data: the config, with its interpolation
     "A function that takes secrets out of a text."
     known = _dotenv(project or find_root())
     asked = re.findall(r"\$\{oc\.env:\s*([A-Za-z_]\w*)", json.dumps(config, default=str))
-    found = {}
+    found, anywhere = {}, set()
     for name in sorted({*asked, *filter(_SECRET.search, known)}):
         if name.startswith("MLKIT_"): continue
         for value in (os.environ.get(name, ""), known.get(name, ("",))[0]):
             lines = [o for o in value.splitlines() if len(o) > 7]
             for form in (value, repr(value)[1:-1], json.dumps(value)[1:-1], *lines):
-                if len(form.strip()) >= 4: found[form.strip()] = f"${{oc.env:{name}}}"
+                if len(form := form.strip()) < 4 or form.lower() in _OUR_WORDS: continue
+                found[form] = f"${{oc.env:{name}}}"
+                if len(form) >= 8 or _SECRET.search(name): anywhere.add(form)
     if not found: return str
     longest_first = sorted(found, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    def regex(o): return re.escape(o) if o in anywhere else rf"(?<!\w){re.escape(o)}(?!\w)"
+    pattern = re.compile("|".join(map(regex, longest_first)))
     return lambda text: pattern.sub(lambda m: found[m[0]], text)

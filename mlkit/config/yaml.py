@@ -6,11 +6,11 @@
 __all__ = ['Tree', 'parse_yaml', 'SearchPath', 'ConfigFile', 'as_config_file']
 
 # %% ../../nbs/config/01_yaml.ipynb #2b76c85c
-import re
+import os, re
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import yaml
 from omegaconf import OmegaConf
@@ -153,6 +153,10 @@ def _check_depth(text: str):
         if depth > DEEPEST: raise _stop(f"more than {DEEPEST} levels deep", event)
 
 # %% ../../nbs/config/01_yaml.ipynb #c62f34a3
+def _yaml_files(folder: Path) -> Iterable[Path]:  # none, if its name is none that a folder can have
+    return folder.glob("*.yaml") if os.path.isdir(folder) else ()
+
+
 @dataclass(frozen=True)
 class SearchPath:
     "The folders that groups are looked for in, nearest first."
@@ -167,7 +171,7 @@ class SearchPath:
     def options(self, group: str,  # 'model/net'
     ) -> list[str]:     # sorted, without '.yaml'
         "What a group has to choose from."
-        return sorted({p.stem for o in self.folders for p in (o / group).glob("*.yaml")})
+        return sorted({p.stem for o in self.folders for p in _yaml_files(o / group)})
 
     def groups(self) -> list[str]:
         "All groups, by name."
@@ -187,9 +191,9 @@ class SearchPath:
         "The file of an option. Raises ConfigError with the group's options if there is none."
         for folder in self.folders:
             path = folder / group / f"{option.removesuffix('.yaml')}.yaml"
-            if path.is_file(): return path
+            if os.path.isfile(path): return path
             path = path.with_suffix(".yml")
-            if path.is_file():
+            if os.path.isfile(path):
                 raise config_error(origin, group, f"{show_path(path)} must end in .yaml")
         there = self.options(group)
         if group and not there:
@@ -240,8 +244,9 @@ def read_config_file(path: str | Path,  # of a YAML file
     try: text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise config_error(Origin(name), "", f"no such config file{_near_file(path)}") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise config_error(Origin(name), "", f"cannot be read as a config: {e}") from None
+    except (OSError, ValueError) as e:  # of no UTF-8, or of a name with a NUL in it
+        why = getattr(e, "strerror", None) or e
+        raise config_error(Origin(name), "", f"cannot be read as a config: {why}") from None
     header = _PACKAGE.match(text)
     package = header[1].strip() if header else None
     if package is not None and not re.fullmatch(r"[\w.]+", package):
@@ -261,11 +266,11 @@ def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the pr
         raise TypeError(f"a config is a YAML file or a dict, not {config!r}")
     else:
         path = in_project(config)
-        if not path.exists(): path = Path(config).expanduser()  # messages name it as it was given
+        if not os.path.exists(path): path = Path(config).expanduser()  # as it was given
         found = [read_config_file(path)]
     while extends := found[-1].extends:
         origin, path = extends.origin, found[-1].folder / extends.value
-        if not path.is_file():
+        if not os.path.isfile(path):
             why = f"there is no file {show_path(path)}{_near_file(path)}"
             raise config_error(origin, "extends", why)
         found.append(read_config_file(path))
@@ -285,5 +290,5 @@ def _near_file(path: Path) -> str:
     "A suggestion for a config file that is not there."
     for folder in (path.parent, path.parent / "configs", path.parent.parent):
         for name in (path.name, f"{path.name}.yaml"):
-            if (folder / name).is_file(): return f"; did you mean '{show_path(folder / name)}'?"
-    return did_you_mean(path.name, [o.name for o in path.parent.glob("*.yaml")])
+            if os.path.isfile(folder / name): return f"; did you mean '{show_path(folder / name)}'?"
+    return did_you_mean(path.name, [o.name for o in _yaml_files(path.parent)])

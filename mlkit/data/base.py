@@ -15,6 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from ..base.errors import UserError
+from ..base.ranges import Count, Natural, at_least_one
 from .images import decode_image, show_images
 from .loader import ArrayLoader, EpochSampler, Normalize
 
@@ -29,15 +30,15 @@ class ImageData(LightningDataModule):
     targets: Any = None             # (N,) int64, or a dict head -> (N,)
     rows: Any = None                # split -> (n,) int64
 
-    def __init__(self, batch_size: int,  # images in a batch; UserError if below 1
-        seed: int,                       # of the splits and the shuffling
-        mean: tuple[float, ...],         # of each channel, for pixels from 0 to 1
-        std: tuple[float, ...],          # likewise
+    def __init__(self, batch_size: Count,  # images in a batch; UserError if below 1
+        seed: Natural,                     # of the splits and the shuffling
+        mean: tuple[float, ...],           # of each channel, for pixels from 0 to 1
+        std: tuple[float, ...],            # likewise
         in_shape: Sequence[int] | None = None,  # expected (C, H, W); UserError if the data differ
-        num_classes: int | None = None,         # expected number; UserError if the data differ
+        num_classes: Count | None = None,       # expected number; UserError if the data differ
     ):
         super().__init__()
-        if batch_size < 1: raise UserError(f"batch_size={batch_size}: 1 or more is expected")
+        at_least_one(batch_size=batch_size)
         self.batch_size, self.seed, self.mean, self.std = batch_size, seed, mean, std
         self.normalize = Normalize(mean, std)
         self.expected = dict(in_shape=in_shape and tuple(in_shape), num_classes=num_classes)
@@ -103,6 +104,7 @@ class ImageData(LightningDataModule):
         ncols: int | None = None,      # of them in a row; None: at most 8
     ) -> Any:                          # a matplotlib `Figure`
         "The first images that training sees, with the names of their classes."
+        at_least_one(n=n, ncols=ncols)
         self.setup()
         order = EpochSampler(len(self.rows["train"]), self.seed).indices(pad=False)
         rows = self.rows["train"][order[:n]]

@@ -9,16 +9,16 @@ __all__ = ['ImageFolder']
 import hashlib, json, os, zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Iterable, Literal
+from typing import Any, Iterable, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
 from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
+from ..base.ranges import Count, Natural, Positive, Share
 from ..base.files import atomic, in_project, write_text
 from .base import ImageData
 from .images import check_image, decode_image
@@ -29,7 +29,7 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/data/07_folder.ipynb #41c77da4
 def _list_images(root: Path, classes: list[str] | None = None) -> tuple[list[str], dict]:
     "Classes, in the given order or sorted; split -> its files, each with its class's number."
-    if not root.is_dir(): raise NotFound(f"{root}: no such folder")
+    if not os.path.isdir(root): raise NotFound(f"{root}: no such folder")
     dirs = {o: root / o for o in ("train", "val", "test") if (root / o).is_dir()} or {"train": root}
     if "train" not in dirs:
         raise UserError(f"{root}: there is {' and '.join(dirs)}, but no folder train")
@@ -98,18 +98,18 @@ class ImageFolder(ImageData):
     "Images in a folder for each class. Raises UserError naming what is missing, empty, no image."
     def __init__(self,
         root: str,  # holds train/<class>/*.png|jpg|jpeg, maybe val/ and test/; or the classes
-        size: tuple[int, int] = (64, 64),   # (H, W) that every image is resized to
+        size: tuple[Count, Count] = (64, 64),  # (H, W) that every image is resized to
         mode: Literal["L", "RGB"] = "RGB",  # grey or colour
-        batch_size: Annotated[int, Gt(0)] = 64,  # images in a batch
-        val_size: float | int = 0.1,  # held out of train for val, and for test, without a folder
-        num_workers: Annotated[int, Ge(0)] = 0,  # processes that decode
+        batch_size: Count = 64,       # images in a batch
+        val_size: Share | Count = 0.1,  # held out of train for val, and for test, without a folder
+        num_workers: Natural = 0,     # processes that decode
         cache: bool | str = False,    # keep decoded pixels: in ~/.cache/mlkit, or in this folder
         mean: float | tuple[float, float, float] = 0.5,  # of pixels from 0 to 1, of each channel
-        std: float | tuple[float, float, float] = 0.5,   # likewise
-        seed: int = 0,                # of the splits and the shuffling
+        std: Positive | tuple[Positive, Positive, Positive] = 0.5,  # likewise
+        seed: Natural = 0,            # of the splits and the shuffling
         classes: list[str] | None = None,  # in the order of their numbers; None: folders by name
         in_shape: tuple[int, int, int] | None = None,  # expected shape; UserError if data differ
-        num_classes: int | None = None,  # expected number; UserError if the data differ
+        num_classes: Count | None = None,  # expected number; UserError if the data differ
     ):
         if mode not in ("L", "RGB"): raise UserError(f"mode={mode!r}: L or RGB is expected")
         self.in_shape = (1 if mode == "L" else 3, *size)

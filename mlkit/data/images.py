@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..base.errors import NotFound, UserError
 from ..base.plot import new_figure
+from ..base.ranges import at_least_one
 
 # %% ../../nbs/data/00_images.ipynb #2a58655f
 def _unit_range(images: Iterable) -> list[np.ndarray]:  # (H, W) or (H, W, 3), floats in 0..1
@@ -43,6 +44,7 @@ def show_images(images: Iterable,         # each (H, W), (1, H, W) or (3, H, W);
     size: float = 1.2,                    # of one picture, in inches
 ) -> Any:                                 # a matplotlib `Figure`
     "Draw images in a grid. Raises UserError if there are none, or if one has another shape."
+    at_least_one(ncols=ncols)
     images = _unit_range(images)
     titles = [""] * len(images) if titles is None else [str(title) for title in titles]
     colors = ["black"] * len(images) if colors is None else list(colors)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from ..base.errors import UserError
+from ..base.ranges import Count, Natural, at_least_one
 
 _targets_ = True  # a config may name what is defined here
 
@@ -63,9 +64,9 @@ class Normalize:
 # %% ../../nbs/data/02_loader.ipynb #d0170073
 class EpochSampler(DistributedSampler):
     "The numbers `0..n-1` in an order of `(seed, epoch)` alone; each rank gets its share of it."
-    def __init__(self, n: int,  # how many items there are
-        seed: int = 0,          # not negative
-        shuffle: bool = True,   # False: ascending, in every epoch
+    def __init__(self, n: Natural,  # how many items there are
+        seed: Natural = 0,          # of the orders
+        shuffle: bool = True,       # False: ascending, in every epoch
     ):
         dataset: Any = range(n)  # all that is asked of it is its length
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
@@ -99,14 +100,14 @@ class ArrayLoader:
     batch_sampler = None  # Lightning looks for it next to `sampler`
 
     def __init__(self, arrays: Any,   # tensors of one length N, in tuples, lists and dicts
-        batch_size: int,              # at least 1, else UserError
+        batch_size: Count,            # at least 1, else UserError
         shuffle: bool = False,        # by `(seed, epoch)`, see `EpochSampler`
-        seed: int = 0,                # of the shuffling
+        seed: Natural = 0,            # of the shuffling
         drop_last: bool = False,      # leave out a last batch that is not full
         transform: Callable[[Any], Any] | None = None,  # runs on each gathered batch
         rows: Tensor | None = None,   # (n,) int64: serve only these; None: all N
     ):
-        if batch_size < 1: raise UserError(f"batch_size={batch_size}: 1 or more is expected")
+        at_least_one(batch_size=batch_size)
         lengths = []
         apply_to_collection(arrays, Tensor, lambda t: lengths.append(len(t)))
         if len(set(lengths)) != 1: raise UserError(f"tensors of one length, not {lengths}")

@@ -6,22 +6,22 @@
 __all__ = ['datasets', 'fetch', 'MNIST']
 
 # %% ../../nbs/data/05_mnist.ipynb #cf065247
-import json, time
+import json, os, time
 from concurrent.futures import Future, TimeoutError as NoAnswer
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.request import urlopen
 
 import numpy as np
 import torch
-from annotated_types import Gt
 from torch import Tensor
 from tqdm import tqdm
 
 from ..base.errors import UserError
+from ..base.ranges import Count, Natural, Share
 from ..base.files import in_project
 from .base import ImageData
 from .images import IDX_FILES, SAMPLES, read_idx_pair
@@ -90,12 +90,12 @@ class MNIST(ImageData):
     def __init__(self, name: Literal["mnist", "fashion_mnist"] = "mnist",  # digits or clothes
         source: Literal["sample", "full"] = "sample",  # 6,000 + 1,000 images, or 60,000 + 10,000
         root: str | None = None,       # folder of the full set's files; None: ~/.cache/mlkit/<name>
-        batch_size: Annotated[int, Gt(0)] = 128,  # images in a batch
-        val_size: float | int = 0.1,   # of the training images: a share, or a number
-        seed: int = 0,                 # of the validation split and the shuffling
+        batch_size: Count = 128,       # images in a batch
+        val_size: Share | Count = 0.1,  # of the training images: a share, or a number
+        seed: Natural = 0,             # of the validation split and the shuffling
         mirrors: list[str] | None = None,  # base URLs for missing files; None: the public ones
         in_shape: tuple[int, int, int] | None = None,  # expected shape; UserError if data differ
-        num_classes: int | None = None,  # expected number; UserError if the data differ
+        num_classes: Count | None = None,  # expected number; UserError if the data differ
     ):
         known = datasets().get(name)
         if not known: raise UserError(f"name={name!r}: one of {', '.join(datasets())} is expected")
@@ -128,6 +128,6 @@ class MNIST(ImageData):
     def _file(self, name: str) -> Path:
         "One of the four on this machine, fetched if need be."
         for path in (self.root / name, self.root / f"{name}.gz"):
-            if path.exists(): return path
+            if os.path.exists(path): return path
         try: return fetch(f"{name}.gz", self.mirrors, self.root, self.md5[name])
         except UserError as error: raise UserError(f"{error}, or use source: sample") from None

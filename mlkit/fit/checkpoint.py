@@ -18,7 +18,8 @@ from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
-from ..base.errors import UserError, did_you_mean, one_line
+from ..base.errors import UserError, near_metric, one_line
+from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from .job import Job
 from .lightning import ResumePoints, requeue_signal
@@ -135,7 +136,7 @@ class _Best:
         "Note an epoch if its metrics are the best so far. UserError: `monitor` is missing."
         if self.monitor is not None and self.monitor not in metrics:
             if not self.validated: return False
-            logged, near = ", ".join(sorted(metrics)), did_you_mean(self.monitor, metrics)
+            logged, near = ", ".join(sorted(metrics)), near_metric(self.monitor, metrics)
             raise UserError(f"checkpoint: nothing logs the monitored metric '{self.monitor}'{near} "
                             f"(logged: {logged or 'nothing'}); set callbacks.checkpoint.monitor "
                             "(null: keep the last epoch's)")
@@ -152,8 +153,8 @@ class Checkpoint(LightningCheckpoint):
     "Writes `checkpoints/last.ckpt`, and `best.ckpt` after an epoch that was the best so far."
     def __init__(self, monitor: str | None = "val/loss",  # a logged metric; None: the last epoch's
             mode: Literal["min", "max"] = "min",          # which way is better
-            every_n_steps: int | None = None,             # optimizer steps; None: by epoch only
-            every_minutes: float | None = None):          # since the last save, at the next step
+            every_n_steps: Count | None = None,           # optimizer steps; None: by epoch only
+            every_minutes: Positive | None = None):       # since the last save, at the next step
         "Raises UserError for another mode, and for numbers that are not above 0."
         super().__init__()
         for name, v in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):

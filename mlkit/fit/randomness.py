@@ -13,6 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from torch.utils.data import BatchSampler, SequentialSampler
 
 from ..base.errors import UserError
 
@@ -55,11 +56,19 @@ class SameBatches(pl.Callback):
     "Every epoch gets the first epoch's batches. Raises UserError if a sampler cannot repeat them."
     def on_train_epoch_start(self, trainer: Any, pl_module: Any):
         for loader in CombinedLoader(trainer.train_dataloader).flattened:
-            owners = (loader, getattr(loader, "batch_sampler", None))
-            samplers: list[Any] = [getattr(o, "sampler", None) for o in owners]
-            samplers = [o for o in samplers if hasattr(o, "set_epoch")]
-            for sampler in samplers: sampler.set_epoch(0)
-            if samplers: continue
-            name = type(loader).__name__
-            raise UserError(f"{name} cannot repeat its batches: its sampler has no set_epoch, "
-                            "as torch's DistributedSampler and mlkit's EpochSampler have")
+            batches = getattr(loader, "batch_sampler", None)
+            sampler = getattr(batches or loader, "sampler", None)
+            again = [_starts_again(o) for o in (batches, sampler)]
+            in_order = isinstance(sampler, SequentialSampler)
+            if any(again) or in_order and type(batches) in (BatchSampler, type(None)): continue
+            raise UserError(f"{type(loader).__name__} cannot repeat its batches: its sampler has "
+                            "neither set_epoch nor a generator, as torch's own samplers have")
+
+
+def _starts_again(sampler: Any) -> bool:
+    "Let a sampler give its first epoch again, if it can."
+    if hasattr(sampler, "set_epoch"): sampler.set_epoch(0)
+    elif hasattr(sampler, "generator"): sampler.generator = torch.Generator().manual_seed(0)
+    else: return False
+    return True
+

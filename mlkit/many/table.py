@@ -58,7 +58,7 @@ def _kind(value) -> str | None:
     return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 # %% ../../nbs/many/00_table.ipynb #f09065e2
-_WORD = r"""("[^"]*"|'[^']*'|[^\s=!<>~"']+)"""
+_WORD = r"""("[^"]*"|'[^']*'|\[[^][]*\]|[^\s=!<>~"']+)"""
 _CONDITION = re.compile(rf"\s*{_WORD}\s*([=!<>]=|[<>~=])\s*{_WORD}\s*")
 
 
@@ -95,6 +95,10 @@ def _select(rows: list[dict], where: str = "", sort: str = "") -> list[dict]:
     for o in (o for all_of in any_of for o in all_of):
         _check_column(o.name, rows)
         kinds = {_kind(r[o.name]) for r in rows if o.name in r} - {None}
+        there = [r[o.name] for r in rows if r.get(o.name) is not None]
+        if o.op == "~" and there and not any(isinstance(v, (str, list)) for v in there):
+            raise UserError(f"where: ~ looks into texts and lists, and {o.name} is "
+                            f"{short(there[0])}; write {o.name} == {o.value}")
         if o.op in ("<", "<=", ">", ">=") and kinds and _kind(o.value) not in kinds:
             raise UserError(f"where: {o.name} is a {kinds.pop()}, and {short(o.value)} is not")
     if any_of: rows = [r for r in rows if any(all(o.holds(r) for o in all_of) for all_of in any_of)]

@@ -7,13 +7,15 @@ __all__ = ['PerSample', 'RandomAffine', 'RandomFlip', 'MixUp', 'CutMix', 'Augmen
 
 # %% ../../nbs/model/02_augment.ipynb #3b87345e
 import math
-from typing import Any, Callable, Mapping
+from typing import Annotated, Any, Callable, Mapping
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from ..base.errors import UserError
+from ..base.ranges import Chance, Count, NotNegative, Positive, Share
 from .losses import Mixed
 
 _targets_ = True  # a config may name what is defined here
@@ -46,7 +48,7 @@ def _map_target(f: Callable[[Any], Any], target: Any) -> Any:
 # %% ../../nbs/model/02_augment.ipynb #002b34d4
 class PerSample(nn.Module):
     "A base for what changes each sample by itself. Raises ValueError if `x` is no batch."
-    def __init__(self, p: float):  # chance that a sample is changed
+    def __init__(self, p: Chance):  # chance that a sample is changed
         super().__init__()
         _require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
         self.p = p
@@ -94,12 +96,12 @@ def _require_range(owner: nn.Module, name: str, pair: Any, least: float):
 # %% ../../nbs/model/02_augment.ipynb #06508e0f
 class RandomAffine(PerSample):
     "Turn, shift, scale and shear. Raises UserError for a parameter out of its range."
-    def __init__(self, degrees: float = 10.,  # turn by up to this, either way
-            translate: float = 0.1,  # shift by up to this share of the width and of the height
-            scale: tuple[float, float] = (0.9, 1.1),  # the smallest and the largest factor
-            shear: float = 0.,  # slant by up to this many degrees, either way
+    def __init__(self, degrees: Annotated[float, Ge(0), Le(180)] = 10.,  # turn by up to this
+            translate: Chance = 0.1,  # shift by up to this share of the width and of the height
+            scale: tuple[Positive, Positive] = (0.9, 1.1),  # the smallest and the largest factor
+            shear: Annotated[float, Ge(0), Lt(90)] = 0.,  # slant by up to this, in degrees
             fill: float = 0.,  # of pixels from outside; 0 is the mean of normalised pictures
-            p: float = 1.):  # chance that a sample is changed
+            p: Chance = 1.):  # chance that a sample is changed
         super().__init__(p)
         _require(self, 0 <= degrees <= 180, f"degrees={degrees} is not from 0 to 180")
         _require(self, 0 <= translate <= 1, f"translate={translate} is not a share from 0 to 1")
@@ -139,7 +141,7 @@ class RandomFlip(PerSample):
     "Mirror left and right, or top and bottom. Raises UserError if neither is on."
     def __init__(self, horizontal: bool = True,  # left and right may change places
             vertical: bool = False,              # top and bottom may
-            p: float = 0.5):                     # chance that a sample is flipped
+            p: Chance = 0.5):                     # chance that a sample is flipped
         super().__init__(p)
         _require(self, horizontal or vertical, "horizontal and vertical are both off")
         self.horizontal, self.vertical = horizontal, vertical
@@ -160,8 +162,8 @@ class RandomFlip(PerSample):
 class RandomBlur(PerSample):
     "Blur with a Gaussian. Raises UserError for a parameter out of its range."
     def __init__(self,
-            sigma: tuple[float, float] = (0.1, 1.5),  # range of the standard deviation, in pixels
-            p: float = 0.5):                          # chance that a sample is blurred
+            sigma: tuple[NotNegative, NotNegative] = (0.1, 1.5),  # of the deviation, in pixels
+            p: Chance = 0.5):                        # chance that a sample is blurred
         super().__init__(p)
         _require_range(self, "sigma", sigma, 0)
         self.sigma, self.radius = sigma, math.ceil(3 * sigma[1])
@@ -181,8 +183,8 @@ class RandomBlur(PerSample):
 class RandomNoise(PerSample):
     "Add Gaussian noise. Raises UserError for a parameter out of its range."
     def __init__(self,
-            std: tuple[float, float] = (0., 0.1),  # range of the standard deviation, in units of x
-            p: float = 0.5):                       # chance that a sample gets noise
+            std: tuple[NotNegative, NotNegative] = (0., 0.1),  # of the deviation, in units of x
+            p: Chance = 0.5):                       # chance that a sample gets noise
         super().__init__(p)
         _require_range(self, "std", std, 0)
         self.std = std
@@ -195,9 +197,9 @@ class RandomNoise(PerSample):
 # %% ../../nbs/model/02_augment.ipynb #1b954cd4
 class RandomContrast(PerSample):
     "Change contrast and brightness. Raises UserError for a parameter out of its range."
-    def __init__(self, brightness: float = 0.2,  # add up to this, either way, in the units of x
-            contrast: float = 0.2,  # stretch about the mean by a factor of 1 - this to 1 + this
-            p: float = 0.5):  # chance that a sample is changed
+    def __init__(self, brightness: NotNegative = 0.2,  # add up to this, in the units of x
+            contrast: Chance = 0.2,  # stretch about the mean by a factor of 1 - this to 1 + this
+            p: Chance = 0.5):  # chance that a sample is changed
         super().__init__(p)
         _require(self, 0 <= brightness < math.inf, f"brightness={brightness} is below 0")
         _require(self, 0 <= contrast <= 1, f"contrast={contrast} is not from 0 to 1")
@@ -215,10 +217,10 @@ class RandomContrast(PerSample):
 class Cutout(PerSample):
     "Cover squares. Raises UserError for a parameter out of its range."
     def __init__(self,
-            size: float = 0.25,  # side of a square, as a share of the picture's shorter side
-            n: int = 1,          # how many squares a picture gets; they may overlap
+            size: Annotated[float, Gt(0), Le(1)] = 0.25,  # side, as a share of the shorter side
+            n: Count = 1,        # how many squares a picture gets; they may overlap
             fill: float = 0.,    # of the covered pixels
-            p: float = 0.5):     # chance that a sample is covered
+            p: Chance = 0.5):     # chance that a sample is covered
         super().__init__(p)
         _require(self, 0 < size <= 1, f"size={size} is not a share above 0, up to 1")
         _require(self, n >= 1, f"n={n} is less than one square")
@@ -237,10 +239,10 @@ class Cutout(PerSample):
 class GridMask(PerSample):
     "Cover the squares of a grid. Raises UserError for a parameter out of its range."
     def __init__(self,
-            cells: tuple[int, int] = (3, 7),  # range of the number of cells along the shorter side
-            ratio: float = 0.5,  # share of a cell's side that stays free, the paper's r
+            cells: tuple[Count, Count] = (3, 7),  # range of the cells along the shorter side
+            ratio: Share = 0.5,  # share of a cell's side that stays free, the paper's r
             fill: float = 0.,    # of the covered pixels
-            p: float = 0.5):     # chance that a sample is covered
+            p: Chance = 0.5):     # chance that a sample is covered
         super().__init__(p)
         _require_range(self, "cells", cells, 1)
         _require(self, 0 < ratio < 1, f"ratio={ratio} is not between 0 and 1")
@@ -259,8 +261,8 @@ class GridMask(PerSample):
 # %% ../../nbs/model/02_augment.ipynb #67cd9ca9
 class Mixing(nn.Module):
     "A base for what mixes a batch with itself. Raises ValueError if `x` or a target is no batch."
-    def __init__(self, alpha: float,  # of the distribution Beta(alpha, alpha)
-            p: float):                # chance that a batch is mixed
+    def __init__(self, alpha: Positive,  # of the distribution Beta(alpha, alpha)
+            p: Chance):                # chance that a batch is mixed
         super().__init__()
         _require(self, 0 < alpha < math.inf, f"alpha={alpha} is not above 0")
         _require(self, 0 <= p <= 1, f"p={p} is not a chance from 0 to 1")
@@ -292,8 +294,8 @@ class Mixing(nn.Module):
 class MixUp(Mixing):
     "Lay each picture over another. Raises UserError for a bad parameter."
     def __init__(self,
-        alpha: float = 0.4,  # of Beta(alpha, alpha): small: a trace of the other; 1: any weight
-        p: float = 0.5,      # chance that a batch is mixed
+        alpha: Positive = 0.4,  # of Beta(alpha, alpha): small: a trace of the other; 1: any weight
+        p: Chance = 0.5,      # chance that a batch is mixed
     ): super().__init__(alpha, p)
 
     def mix(self, x: Tensor, target: Any, other: Callable, weight: float) -> tuple[Tensor, Mixed]:
@@ -303,8 +305,8 @@ class MixUp(Mixing):
 class CutMix(Mixing):
     "Paste a box of another picture. Raises UserError for a bad parameter."
     def __init__(self,
-        alpha: float = 1.,  # of Beta(alpha, alpha), for the share that the box is to leave
-        p: float = 0.5,     # chance that a batch is mixed
+        alpha: Positive = 1.,  # of Beta(alpha, alpha), for the share that the box is to leave
+        p: Chance = 0.5,     # chance that a batch is mixed
     ): super().__init__(alpha, p)
 
     def mix(self, x: Tensor, target: Any, other: Callable, weight: float) -> tuple[Tensor, Mixed]:

@@ -115,7 +115,8 @@ class LitModel(pl.LightningModule):
         self.net, self.optimizer, self.scheduler, self.augment = net, optimizer, scheduler, augment
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
         self.means = {stage: _Means() for stage in ("train", "val", "test")}
-        named, kinds = _flatten(metrics or {}), (Metric, MetricCollection)
+        named = {k: o for k, o in _flatten(metrics or {}).items() if o is not None}
+        kinds = (Metric, MetricCollection)
         kept = {k: m for k, m in named.items() if isinstance(m, kinds)}
         self.functions = {k: f for k, f in named.items() if k not in kept}
         self.metrics = nn.ModuleDict()  # of 'train_', for a ModuleDict has a method called train

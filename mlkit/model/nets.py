@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..base.errors import UserError
+from ..base.ranges import Chance, Count, Natural
 
 _targets_ = True  # a config may name what is defined here
 
@@ -27,14 +28,14 @@ def he_init(layer: nn.Linear | nn.Conv2d,  # a ReLU, or something close to one, 
     return layer
 
 # %% ../../nbs/model/00_nets.ipynb #90401c1a
-def conv_block(in_channels: int,  # C of the input (B, C, H, W)
-    out_channels: int,            # C of the output
-    kernel_size: int = 3,         # odd, so that padding keeps H and W
-    stride: int = 1,              # 2 halves H and W, rounding up
+def conv_block(in_channels: Count,  # C of the input (B, C, H, W)
+    out_channels: Count,            # C of the output
+    kernel_size: Count = 3,         # odd, so that padding keeps H and W
+    stride: Count = 1,              # 2 halves H and W, rounding up
     pool: bool = False,           # halve H and W by 2x2 max-pooling, rounding up
     norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
     act: Callable[[], nn.Module] | None = nn.ReLU,  # None: no activation
-    groups: int = 1,              # parts of the channels that do not mix
+    groups: Count = 1,              # parts of the channels that do not mix
 ) -> nn.Sequential:               # (B, in_channels, H, W) -> (B, out_channels, H or H/2, W or W/2)
     "Convolution, pooling, norm, activation: those of them that are asked for."
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2,
@@ -57,8 +58,8 @@ class GlobalAvgPool(nn.Module):
 class Classifier(nn.Module):
     "A body that yields features, and a linear head that makes logits of them."
     def __init__(self, body: nn.Module,  # (B, …) -> (B, num_features)
-            num_features: int,           # width of what the body yields
-            num_classes: int):           # number of logits; 0: no head, the features come out
+            num_features: Count,           # width of what the body yields
+            num_classes: Natural):           # number of logits; 0: no head, the features come out
         super().__init__()
         self.body, self.num_features = body, num_features
         self.head = nn.Linear(num_features, num_classes) if num_classes else nn.Identity()
@@ -68,12 +69,12 @@ class Classifier(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #54cdd7b5
 class MLP(Classifier):
     "Hidden layers of linear, norm, activation, dropout, and a linear head. The input is flattened."
-    def __init__(self, in_shape: int | Sequence[int],  # of one input without B: (1, 28, 28), or 784
-            num_classes: int,  # number of logits; 0: the features (B, num_features)
-            hidden: Sequence[int] = (256, 128),  # of the hidden layers; (): logistic regression
+    def __init__(self, in_shape: Count | Sequence[Count],  # of one input: (1, 28, 28), or 784
+            num_classes: Natural,  # number of logits; 0: the features (B, num_features)
+            hidden: Sequence[Count] = (256, 128),  # of the hidden layers; (): logistic regression
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-            dropout: float = 0.0):  # chance that an activation of a hidden layer is dropped
+            dropout: Chance = 0.0):  # chance that an activation of a hidden layer is dropped
         sizes = [in_shape if isinstance(in_shape, int) else prod(in_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(sizes):
@@ -85,12 +86,12 @@ class MLP(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #097895cd
 class ConvNet(Classifier):
     "Stages of convolution, 2x2 max-pooling, norm, activation; then a mean and a linear head."
-    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-            num_classes: int,  # number of logits; 0: the features (B, num_features)
-            widths: Sequence[int] = (16, 32, 64, 128),  # channels of each stage; UserError if empty
+    def __init__(self, in_channels: Count,  # C of the input (B, C, H, W); any H and W
+            num_classes: Natural,  # number of logits; 0: the features (B, num_features)
+            widths: Sequence[Count] = (16, 32, 64, 128),  # channels of each stage, of one or more
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-            dropout: float = 0.0):  # chance that a pooled feature is dropped
+            dropout: Chance = 0.0):  # chance that a pooled feature is dropped
         if not widths: raise UserError("ConvNet: widths is empty; give one stage at least")
         stages = [conv_block(c_in, c_out, pool=True, norm=norm, act=act)
                   for c_in, c_out in pairwise([in_channels, *widths])]
@@ -100,9 +101,9 @@ class ConvNet(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #c001e426
 class ResBlock(nn.Module):
     "Two 3x3 convolutions and a way around them: (B, C, H, W) -> (B, out, H/stride, W/stride)."
-    def __init__(self, in_channels: int,  # C of the input
-            out_channels: int,  # C of the output
-            stride: int = 1,  # 2 halves H and W, rounding up
+    def __init__(self, in_channels: Count,  # C of the input
+            out_channels: Count,  # C of the output
+            stride: Count = 1,  # 2 halves H and W, rounding up
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
             zero_init: bool = True):  # start with a silent branch
@@ -121,13 +122,13 @@ class ResBlock(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #94fdfc35
 class ResNet(Classifier):
     "A 3x3 stem; stages of `ResBlock`s, each after the first halves H and W; a mean, a linear head."
-    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-            num_classes: int,  # number of logits; 0: the features (B, num_features)
-            widths: Sequence[int] = (16, 32, 64),  # channels of each stage
-            depths: Sequence[int] = (2, 2, 2),  # blocks in each stage; UserError if not as many
+    def __init__(self, in_channels: Count,  # C of the input (B, C, H, W); any H and W
+            num_classes: Natural,  # number of logits; 0: the features (B, num_features)
+            widths: Sequence[Count] = (16, 32, 64),  # channels of each stage
+            depths: Sequence[Count] = (2, 2, 2),  # blocks in each stage; UserError if not as many
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU,  # called without arguments
-            dropout: float = 0.0,  # chance that a pooled feature is dropped
+            dropout: Chance = 0.0,  # chance that a pooled feature is dropped
             zero_init: bool = True,  # start with silent branches
             pool: bool = False):  # let the stem halve H and W, for a third of an epoch's time
         if not widths or len(widths) != len(depths) or min(depths) < 1:
@@ -146,10 +147,10 @@ class ResNet(Classifier):
 # %% ../../nbs/model/00_nets.ipynb #d4b075ad
 class InvertedResidual(nn.Module):
     "Widen, convolve each channel by itself, narrow: (B, C, H, W) -> (B, out, H/stride, W/stride)."
-    def __init__(self, in_channels: int,  # C of the input
-            out_channels: int,            # C of the output
-            stride: int = 1,              # 2 halves H and W, rounding up
-            expand: int = 4):             # how much wider it is inside
+    def __init__(self, in_channels: Count,  # C of the input
+            out_channels: Count,            # C of the output
+            stride: Count = 1,              # 2 halves H and W, rounding up
+            expand: Count = 4):             # how much wider it is inside
         super().__init__()
         wide = expand * in_channels
         self.branch = nn.Sequential(conv_block(in_channels, wide, 1, act=nn.ReLU6),
@@ -163,9 +164,9 @@ class InvertedResidual(nn.Module):
 # %% ../../nbs/model/00_nets.ipynb #91178955
 class UNet(nn.Module):
     "Down by pooling, up by enlarging, across by concatenation: logits for each pixel."
-    def __init__(self, in_channels: int,  # C of the input (B, C, H, W); any H and W
-            num_classes: int,  # logits a pixel (B, num_classes, H, W); 0: features
-            widths: Sequence[int] = (16, 32, 64, 128),  # channels of each level; UserError if empty
+    def __init__(self, in_channels: Count,  # C of the input (B, C, H, W); any H and W
+            num_classes: Natural,  # logits a pixel (B, num_classes, H, W); 0: features
+            widths: Sequence[Count] = (16, 32, 64, 128),  # channels of each level, of one or more
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU):  # called without arguments
         super().__init__()
@@ -192,12 +193,12 @@ class Heads(nn.Module):
     "One or several heads on the features of one backbone."
     def __init__(self,
             backbone: nn.Module,          # yields features (B, F), or (B, F, H, W) to be averaged
-            heads: int | dict[str, int],  # number of logits; or name (no dot in it) -> number
-            hidden: Sequence[int] = (),   # hidden layers of each head; (): one linear layer
+            heads: Count | dict[str, Count],  # number of logits; or name (no dot in it) -> number
+            hidden: Sequence[Count] = (),   # hidden layers of each head; (): one linear layer
             norm: Callable[[int], nn.Module] | None = nn.BatchNorm1d,  # None: none, and `he_init`
             act: Callable[[], nn.Module] = nn.ReLU,  # in the hidden layers
-            dropout: float = 0.0,         # chance that a feature, or an activation, is dropped
-            num_features: int | None = None):  # F; None: the backbone says it; else UserError
+            dropout: Chance = 0.0,         # chance that a feature, or an activation, is dropped
+            num_features: Count | None = None):  # F; None: the backbone says it; else UserError
         super().__init__()
         named = heads if isinstance(heads, dict) else {"logits": heads}
         if not named or min(named.values()) < 1 or any("." in name for name in named):

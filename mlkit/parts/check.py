@@ -13,8 +13,8 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTup
 
 from omegaconf import DictConfig
 
-from ..base.errors import did_you_mean
-from ..base.files import packaged_configs
+from ..base.errors import did_you_mean, near_metric
+from ..base.files import bad_name, packaged_configs
 from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
@@ -172,6 +172,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
         if kinds is not _NODE or not isinstance(raw, str): way = ""
         if not fits: yield (key,), f"must be {what}, not {raw!r}{way}"
+        elif key == "name" and (why := bad_name(str(value))): yield (key,), why
         elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"
             yield (key,), f"holds any number of such mappings: {way}"
@@ -193,7 +194,7 @@ def _logged(view: View) -> list[str]:
     if not is_one or not isinstance(metrics, dict) or not _is_known(view): return []
     has_val = view.value(("trainer", "limit_val_batches")) != 0
     heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
-    names = ["loss", *heads, *("/".join(map(str, o)) for o, _ in leaves(metrics) if o)]
+    names = ["loss", *heads, *("/".join(map(str, o)) for o, v in leaves(metrics) if o and v)]
     return [f"{stage}/{o}" for stage in ["train", "val"][:1 + has_val] for o in names]
 
 
@@ -220,7 +221,7 @@ def _check_monitors(view: View) -> Iterator[Mistake]:
         metric = view.value(path)
         if not isinstance(metric, str) or metric in ("epoch", "step"): continue
         if any(f"{metric}/".startswith(f"{o}/") for o in logged): continue
-        near = did_you_mean(metric, logged) or f"; there are {', '.join(logged)}"
+        near = near_metric(metric, logged) or f"; there are {', '.join(logged)}"
         yield path, f"nothing logs '{metric}' during the fit{near}"
     value: Any = view.value(scheduler)
     if isinstance(value, dict) and not value.get("monitor"): value = value.get("scheduler")

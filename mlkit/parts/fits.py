@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import (
     Annotated, Any, Iterable, Iterator, Literal, NamedTuple, TypeVar, Union, get_args, get_origin)
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le, Lt
 
 from ..base.errors import did_you_mean
 from ..base.text import Keys
@@ -188,12 +188,19 @@ def _fit_union(want, value, make: bool):
     takers, inside = [], []
     for member in get_args(want):
         try: fitted = _fit(member, value, make=False)
-        except _Misfit as e: inside += [e] if all(o.path for o in e.args) else []
+        except _Misfit as e: inside += [e] if all(o.path or o.why for o in e.args) else []
         else:
             if fitted is value: return value
             takers.append(member)
     if takers: return _fit(takers[0], value, make)
-    raise inside[0] if len(inside) == 1 else _Misfit(Mismatch((), want, value))
+    if len(inside) == 1: raise inside[0]
+    _refuse_whole(want, value, [o for e in inside for o in e.args])
+
+
+def _refuse_whole(want, value, found: list[Mismatch]):
+    "Refuse a value for all that is found in it; what that has in common is told."
+    whys = {o.why for o in found}
+    _refuse(want, value, whys.pop() if len(whys) == 1 else "")
 
 
 def _fit_literal(want, value):
@@ -249,7 +256,7 @@ def _fit_items(want, cls, value, make: bool):
     each = args if is_fixed else itertools.repeat(args[0] if args else Any)
     try: done = _fit_each(each, dict(enumerate(value)), make)
     except _Misfit as e:
-        if 1 < len(value) == len(e.args): _refuse(want, value)
+        if 1 < len(value) == len(e.args): _refuse_whole(want, value, list(e.args))
         raise
     if kind is type(value) and all(map(operator.is_, done, value)): return value
     try: return kind(done)
@@ -276,17 +283,20 @@ def _fit_fields(want, cls, value: dict, make: bool):
     return cls(**fitted) if make else fitted
 
 # %% ../../nbs/parts/03_fits.ipynb #04bb8c25
+_BOUNDS = {Gt: (operator.gt, "greater than {}"), Ge: (operator.ge, "{} or more"),
+           Lt: (operator.lt, "less than {}"), Le: (operator.le, "{} or less")}
+
+
 def _fit_annotated(want, value, make: bool):
     inner, *conditions = get_args(want)
     fitted = _fit(inner, value, make)
     if isinstance(value, Product): return fitted
-    if type(fitted) in (int, float):  # for a lower bound pydantic need not be imported
-        for o in conditions:
-            if isinstance(o, Gt) and not fitted > o.gt: low = f"greater than {o.gt}"
-            elif isinstance(o, Ge) and not fitted >= o.ge: low = f"{o.ge} or more"
-            else: continue
-            _refuse(want, value, f", which should be {low}")
-        conditions = [o for o in conditions if not isinstance(o, (Gt, Ge))]
+    is_number = type(fitted) in (int, float)  # for its bounds pydantic need not be imported
+    for o in [o for o in conditions if is_number and type(o) in _BOUNDS]:
+        holds, says = _BOUNDS[type(o)]
+        bound = getattr(o, type(o).__name__.lower())
+        if not holds(fitted, bound): _refuse(want, value, f", which should be {says.format(bound)}")
+        conditions.remove(o)
     if conditions: _ask_pydantic(want, value, Annotated[(Any, *conditions)], fitted)
     return fitted
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic, find_root, show_path, write_text
+from ..base.files import atomic, bad_name, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number
 from ..config.load import load_config
@@ -29,9 +29,9 @@ _INFO_LIMIT = 16 * 2**20  # bytes; a run.json has some thousands
 def _read_info(path: Path) -> dict[str, Any]:
     "What a run.json says."
     def damaged(why) -> UserError: return UserError(f"{show_path(path)}: is damaged: {why}")
-    try: size = path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"{path.parent}: no run here (there is no run.json)") from None
+    if not os.path.lexists(path):  # or its name cannot be a file's
+        raise NotFound(f"{path.parent}: no run here (there is no run.json)")
+    size = path.stat().st_size
     if not path.is_file(): raise damaged("it is no file")  # a pipe would be waited for
     if size > _INFO_LIMIT: raise damaged(f"{size:,} bytes are no description of a run")
     try: info = json.loads(path.read_text(encoding="utf-8"))
@@ -162,9 +162,7 @@ class Run:
     ) -> "Run":  # status 'running'
         "Make a run's folder. Raises ConfigError if the config's `name` cannot be a folder's."
         name, runs, root = str(config.get("name")), config.get("runs"), about(config).project
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            says = f"becomes a folder: use letters, digits, '.', '_' and '-', not {name!r}"
-            raise ConfigError(problem(config, ("name",), says))
+        if why := bad_name(name): raise ConfigError(problem(config, ("name",), why))
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
         folder = _new_folder((temporary or root / str(runs)) / name)
@@ -253,7 +251,7 @@ class Run:
         if re.fullmatch(r"\w+", which):
             path = self.file(f"checkpoints/{which}.ckpt")
             if path.is_file(): return path
-        if Path(which).is_file(): return Path(which)
+        if os.path.isfile(which): return Path(which)
         there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or "none"
         raise NotFound(f"{self.dir}: no checkpoint '{which}' (there are: {there})")
 
@@ -284,7 +282,7 @@ def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
 ) -> list[Run]:  # newest first
     "All runs below a folder. Raises NotFound if there is no such folder."
     dir = Path(dir)
-    if not dir.is_dir(): raise NotFound(f"{dir}: no such folder")
+    if not os.path.isdir(dir): raise NotFound(f"{dir}: no such folder")
     found = []
     for path in dir.rglob("run.json"):
         try: found.append(Run(path.parent))
@@ -297,7 +295,7 @@ def find_run(name: str | Path,  # a run's folder, or its id
 ) -> Run:  # as its folder says
     "The run of this name. Raises NotFound if there is none, UserError if it is damaged."
     for folder in (Path(name), Path(dir) / name, find_root() / "runs" / name):
-        if (folder / "run.json").is_file(): return Run(folder)
+        if os.path.isfile(folder / "run.json"): return Run(folder)
     return Run(name)  # which says that there is none
 
 

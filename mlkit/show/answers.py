@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..base.errors import UserError
+from ..base.ranges import at_least_one
 from ..model.losses import Mixed
 
 # %% ../../nbs/show/00_answers.ipynb #6d444d9b
@@ -222,6 +223,7 @@ def answers(model: pl.LightningModule,       # called with x
     limit: int | None = None,                # samples at most; None: all
 ) -> Answers:                                # in the order of the stage
     "Ask a model about the samples of a stage. Raises UserError if its task cannot be shown."
+    at_least_one(limit=limit)
     was_training, found = model.training, []
     model.eval()
     try:
@@ -236,6 +238,7 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
     stage: Literal["train", "val", "test"] = "train",  # whose samples, of a datamodule
 ) -> Answers:  # without an output
     "The first samples of a datamodule or a batch. Raises UserError if they cannot be shown."
+    at_least_one(n=n)
     is_batch = isinstance(source, (tuple, list))
     found = [map(_on_cpu, source[:2])] if is_batch else _batches(source, stage, n)
     x, target = (_join(part, n) for part in zip(*found))
@@ -289,6 +292,7 @@ def top_confused(answers: Answers,  # of classes, heads or masks
 ) -> Any:  # a pandas DataFrame: is, predicted, count, share (of all that it is)
     "What is taken for what most often. Raises UserError for other tasks."
     import pandas as pd
+    at_least_one(n=n)
     counts, names, rows = confusion_matrix(answers, head), _one_head(answers, head).names, []
     wrong = counts.clone().fill_diagonal_(0).flatten()
     for o in wrong.argsort(descending=True, stable=True)[:n].tolist():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..base.plot import COLORS, PALETTE, new_figure
+from ..base.ranges import at_least_one
 from .answers import Answers, confusion_matrix, samples
 
 # %% ../../nbs/show/01_draw.ipynb #a90386ea
@@ -170,6 +171,7 @@ def show_batch(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed
     ncols: int | None = None,  # pictures in a row; None: 4 to 8, by the kind of target
 ) -> Any:  # a matplotlib Figure
     "The first samples of a datamodule or a batch. Raises UserError if they cannot be shown."
+    at_least_one(n=n, ncols=ncols)
     batch = samples(source, n, stage)
     return _draw(batch, torch.arange(len(batch)), False, ncols)
 
@@ -180,6 +182,7 @@ def show_results(answers: Answers,  # of a model
     ncols: int | None = None,  # pictures in a row, as in `show_batch`
 ) -> Any:  # a matplotlib Figure
     "Samples with what they are and what the model says."
+    at_least_one(n=n, ncols=ncols)
     if worst: rows = answers.loss.argsort(descending=True)[:n]
     else: rows = torch.linspace(0, len(answers) - 1, min(n, len(answers))).long()
     return _draw(answers, rows, worst, ncols)
@@ -190,6 +193,7 @@ def show_mistakes(answers: Answers,  # of a model
     ncols: int | None = None,        # pictures in a row, as in `show_batch`
 ) -> Any:                            # a matplotlib Figure
     "The wrong answers with the highest loss; masks and values, never quite right, all count."
+    at_least_one(n=n, ncols=ncols)
     worst = answers.loss.argsort(descending=True)
     if answers.right is not None: worst = worst[~answers.right[worst]]
     if len(worst): return _draw(answers, worst[:n], False, ncols)
