@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
+from mlkit.base.plot import panels_of
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
-from mlkit.use import evaluate, load_run
+from mlkit.use import evaluate, load_run, metrics_table
 
 HERE = __name__.rpartition(".")[2]
 
@@ -290,3 +291,42 @@ def test_what_cannot_be_loaded_again_is_refused_by_its_name(tmp_path, monkeypatc
 def test_a_datamodules_state_is_looked_at_before_training(tmp_path):
     said, run = refusal(config(tmp_path, "OnlyVal", "KeepsData"))
     assert "the state of KeepsData.it could not be" in said and run.history.empty
+
+
+# -- any name
+
+class AnyName(Silent):
+    "Logs the loss of each stage under a name of its own."
+    names: tuple = ()
+
+    def training_step(self, batch, i):
+        loss = self.loss(batch)
+        self.log(AnyName.names[0], loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, i): self.log(AnyName.names[1], self.loss(batch))
+    def test_step(self, batch, i): self.log(AnyName.names[2], self.loss(batch))
+
+
+@pytest.mark.parametrize("names, shown", [
+    (("train/loss", "val/loss", "test/loss"), {"loss": 3}),
+    (("train_loss", "val_loss", "test_loss"), {"loss": 3}),
+    (("loss/train", "loss/val", "loss/test"), {"loss": 3}),
+    (("training_loss", "valid_loss", "test.loss"), {"loss": 3}),
+    (("Loss", "acc", "acc_of_test"), {"Loss": 1, "acc": 1, "acc_of": 1}),
+    (("loss", "loss_val_x", "loss"), {"loss": 2, "loss_val_x": 1})])
+def test_any_name_is_kept_shown_and_drawn(tmp_path, monkeypatch, names, shown):
+    monkeypatch.setattr(AnyName, "names", names)
+    cfg = config(tmp_path, "AnyName", "Data", names[1])
+    run = train(cfg)
+    assert is_same(cut_off(cfg), run)
+    assert list(run.history.epoch) == [0, 1, 2], "the test has no row"
+    assert set(names[:2]) <= set(run.metrics) and len(run.metrics) == 3
+    assert run.metrics[names[1]] == run.history[names[1]].min() == run.info["best"]["value"]
+    table = {row[0]: [o for o in row[1:] if o] for row in metrics_table(run.metrics)}
+    assert {k: len(v) for k, v in table.items()} == shown
+    drawn = panels_of({0: run.history})
+    assert sum(len(panel.curves) for panel in drawn) == 2
+    main = [curve for panel in drawn for curve in panel.main]
+    assert any(curve.y.tolist() == run.history[names[1]].tolist() for curve in main)
+    assert list(evaluate(run)) == [names[2]]

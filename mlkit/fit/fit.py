@@ -140,7 +140,8 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     has_test = is_overridden("test_dataloader", parts.datamodule)
     if has_test and is_overridden("test_step", parts.model):
         tested = trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
-        for figures in tested: metrics.update(figures)  # one a dataloader
+        for figures in tested:  # one a dataloader
+            metrics |= {f"test/{k}" if k in metrics else k: v for k, v in figures.items()}
     return metrics, best
 
 # %% ../../nbs/fit/07_fit.ipynb #a5059688
