@@ -142,6 +142,37 @@ def test_a_metrics_csv_without_a_head_is_no_metrics(tmp_path):
     assert resume(run, "trainer.max_epochs=4").status == "done"
 
 
+class ByBoth(Silent):
+    def training_step(self, batch, i):
+        loss = self.loss(batch)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        if i % 4 == 0: self.log("seldom", float(i))
+        return loss
+
+
+class EverySecond(pl.Callback):
+    "Cuts the power in the validation that ends an epoch; the last step was saved."
+    def on_validation_batch_start(self, trainer, *args):
+        if Cut.at != ("validation", trainer.current_epoch): return
+        Cut.at = None
+        raise PowerCut
+
+
+@pytest.mark.parametrize("at", [(1, 0), (1, 5), ("validation", 1)])
+@pytest.mark.parametrize("model, column", [("ByStep", "train_loss"), ("ByBoth", "seldom")])
+def test_the_last_step_of_a_short_epoch_is_in_its_row(tmp_path, model, column, at):
+    cfg = config(tmp_path, model, "NoTest")
+    cfg["callbacks"] |= dict(checkpoint=dict(monitor=None, every_n_steps=1),
+                             second=dict(_target_=f"{HERE}.EverySecond"))
+    whole = train(cfg)
+    assert is_same(cut_off(cfg, at), whole)
+    assert list(whole.history.epoch) == [0, 1, 2] and whole.history[column].notna().all()
+    assert column in whole.metrics and "train_loss_step" not in whole.history
+    often = train(cfg, "trainer.log_every_n_steps=2")
+    assert len(often.history) == 9
+    assert often.history[column].iloc[-1] == whole.history[column].iloc[-1]
+
+
 # -- numbers of NumPy's
 
 class NumpyLr(OnlyVal):
@@ -317,12 +348,14 @@ class AnyName(Silent):
     (("loss", "loss_val_x", "loss"), {"loss": 2, "loss_val_x": 1})])
 def test_any_name_is_kept_shown_and_drawn(tmp_path, monkeypatch, names, shown):
     monkeypatch.setattr(AnyName, "names", names)
-    cfg = config(tmp_path, "AnyName", "Data", names[1])
+    monitor = "val/loss" if shown == {"loss": 3} else names[1]  # which is what the default says
+    cfg = config(tmp_path, "AnyName", "Data", monitor)
     run = train(cfg)
     assert is_same(cut_off(cfg), run)
     assert list(run.history.epoch) == [0, 1, 2], "the test has no row"
     assert set(names[:2]) <= set(run.metrics) and len(run.metrics) == 3
     assert run.metrics[names[1]] == run.history[names[1]].min() == run.info["best"]["value"]
+    assert run.info["best"]["monitor"] == names[1]
     table = {row[0]: [o for o in row[1:] if o] for row in metrics_table(run.metrics)}
     assert {k: len(v) for k, v in table.items()} == shown
     drawn = panels_of({0: run.history})

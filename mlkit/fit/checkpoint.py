@@ -21,9 +21,9 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from ..base.errors import UserError, did_you_mean, one_line
 from ..base.files import atomic, show_path
-from ..base.text import plain
+from ..base.text import find_metric, plain
 from .job import Job
-from .lightning import ResumePoints, requeue_signal
+from .lightning import ResumePoints, logged_by_step, requeue_signal
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -160,21 +160,23 @@ class _Best:
         self.monitor, self.mode = monitor, mode
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.logged_as = monitor  # the name that was found
         self.validated = False  # yet
 
     def improves(self, metrics: Mapping[str, Any], epoch: int) -> bool:
         "Note an epoch if its metrics are the best so far. UserError: `monitor` is missing."
-        if self.monitor is not None and self.monitor not in metrics:
+        name = self.monitor and find_metric(self.monitor, metrics)
+        if self.monitor is not None and name is None:
             if not self.validated: return False
             logged, near = ", ".join(sorted(metrics)), did_you_mean(self.monitor, metrics)
             raise UserError(f"checkpoint: nothing logs the monitored metric '{self.monitor}'{near} "
                             f"(logged: {logged or 'nothing'}); set callbacks.checkpoint.monitor "
                             "(null: keep the last epoch's)")
-        if self.monitor is not None:
-            value, old = float(metrics[self.monitor]), self.best_value
+        if name is not None:
+            value, old = float(metrics[name]), self.best_value
             is_better = old is None or (value < old if self.mode == "min" else value > old)
             if math.isnan(value) or not is_better: return False
-            self.best_value = value
+            self.best_value, self.logged_as = value, name
         self.best_epoch = epoch
         return True
 
@@ -206,11 +208,11 @@ class Checkpoint(LightningCheckpoint):
         "What run.json says of `best.ckpt`."
         o = self.best
         if o.best_epoch is None: return None
-        return dict(epoch=o.best_epoch, monitor=o.monitor, mode=o.mode, value=o.best_value,
+        return dict(epoch=o.best_epoch, monitor=o.logged_as, mode=o.mode, value=o.best_value,
                     path="checkpoints/best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {k: getattr(self.best, k) for k in ("best_value", "best_epoch", "validated")}
+        return {k: v for k, v in vars(self.best).items() if k not in ("monitor", "mode")}
 
     def load_state_dict(self, state_dict: dict[str, Any]): vars(self.best).update(state_dict)
 
@@ -257,6 +259,7 @@ class Checkpoint(LightningCheckpoint):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any):
         self.best.validated |= not trainer.enable_validation  # there is nothing to wait for
         self._is_best = self.best.improves(trainer.callback_metrics, trainer.current_epoch)
+        if rows := self._rows: rows.complete(*logged_by_step(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any):
         self.stop.forget()  # what comes now has nothing to save

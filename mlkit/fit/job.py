@@ -54,6 +54,14 @@ class CSVLogger(Logger):
         self.rows[-1].update(figures)
         self._dirty = True
 
+    @rank_zero_only
+    def complete(self, metrics: Mapping[str, Any],  # name -> number, with 'epoch'
+            step: int):                             # of the epoch's row
+        "Add figures that no row of the epoch has: of few batches, none may have been logged."
+        there = {k for row in self.rows if row["epoch"] == metrics["epoch"] for k in row}
+        there.discard("epoch")
+        self.log_metrics({k: v for k, v in metrics.items() if k not in there}, step)
+
     def go_on(self, n: int,         # rows that there were when the checkpoint was made
             last: dict[str, Any]):  # the last of them, as it was then; {} if n is 0
         "Drop later rows. Raises UserError if the file has lost rows."
