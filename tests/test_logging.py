@@ -150,7 +150,19 @@ class ByBoth(Silent):
         return loss
 
 
-class EverySecond(pl.Callback):
+class ByValidationStep(Silent):
+    def validation_step(self, batch, i):
+        self.log("val_loss", self.loss(batch), on_step=True, on_epoch=True)
+
+
+@pytest.mark.parametrize("at", [(1, 0), (1, 5), (2, 0)])
+def test_the_steps_of_a_validation_are_counted_on(tmp_path, at):
+    cfg = config(tmp_path, "ByValidationStep", "NoTest", "val_loss")
+    whole = train(cfg)
+    assert list(whole.history.step) == list(range(18)) and is_same(cut_off(cfg, at), whole)
+
+
+class CutInValidation(pl.Callback):
     "Cuts the power in the validation that ends an epoch; the last step was saved."
     def on_validation_batch_start(self, trainer, *args):
         if Cut.at != ("validation", trainer.current_epoch): return
@@ -163,7 +175,7 @@ class EverySecond(pl.Callback):
 def test_the_last_step_of_a_short_epoch_is_in_its_row(tmp_path, model, column, at):
     cfg = config(tmp_path, model, "NoTest")
     cfg["callbacks"] |= dict(checkpoint=dict(monitor=None, every_n_steps=1),
-                             second=dict(_target_=f"{HERE}.EverySecond"))
+                             later=dict(_target_=f"{HERE}.CutInValidation"))
     whole = train(cfg)
     assert is_same(cut_off(cfg, at), whole)
     assert list(whole.history.epoch) == [0, 1, 2] and whole.history[column].notna().all()

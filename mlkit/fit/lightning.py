@@ -109,11 +109,10 @@ def _set_batch_state(trainer: Any, state: Mapping[str, Any]):
 
 
 def _epoch_state(trainer: Any) -> dict[str, Any]:
-    "What has been summed in this epoch, and how many batches its validations have seen."
+    "What has been summed in this epoch."
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
     own = model.epoch_state() if hasattr(model, "epoch_state") else None
-    return dict(model=own, metrics=_metric_states(model), logged=_logged_state(loop._results),
-                validated=dict(loop.val_loop._seen_batches_per_dataloader))
+    return dict(model=own, metrics=_metric_states(model), logged=_logged_state(loop._results))
 
 
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
@@ -121,7 +120,6 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
     if state["model"] is not None: model.load_epoch_state(state["model"])
     _set_metric_states(model, state["metrics"])
     _set_logged_state(trainer, loop._results, state["logged"])
-    loop.val_loop._seen_batches_per_dataloader.update(state["validated"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
 
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
@@ -151,7 +149,8 @@ class ResumePoints:
         "What a checkpoint needs besides Lightning's own."
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         here = dict(now=_batch_state(trainer), began=self._began if within_epoch else None,
-                    sums=_epoch_state(trainer) if within_epoch else None)
+                    sums=_epoch_state(trainer) if within_epoch else None,
+                    validated=dict(loop.val_loop._seen_batches_per_dataloader))  # ever
         processes = [here] * trainer.world_size
         if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
         logged = trainer._logger_connector._callback_metrics
@@ -168,6 +167,8 @@ class ResumePoints:
             trainer.accumulate_grad_batches = self.restored["accumulate"]
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
+            seen = mine.get("validated", {})
+            trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(seen)
             if not self.restored["within_epoch"]: _set_batch_state(trainer, mine["now"])
             else:
                 _set_epoch_state(trainer, mine["sums"])
