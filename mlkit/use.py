@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import NotFound, UserError
-from .base.text import Table, number
+from .base.text import Table, number, stage_of
 from .config.node import Config
 from .fit.checkpoint import load_weights
 from .fit.progress import Progress
@@ -88,17 +88,17 @@ def _lacks(run: Run, stage: str) -> str:
     return ""
 
 
-def metrics_table(metrics: Mapping[str, float],  # 'stage/name' -> number
+def metrics_table(metrics: Mapping[str, float],  # name, such as 'val/loss' -> number
 ) -> Table:                                      # a row a metric, a column a stage
     "Metrics as a table."
-    stages = [s for s in ("train", "val", "test") if any(k.startswith(s + "/") for k in metrics)]
     rows: dict[str, dict[str, str]] = {}
     for k, v in metrics.items():
-        stage, _, name = k.partition("/")
-        if stage not in stages: stage, name = stages[0] if stages else "", k
+        stage, name = stage_of(k)
+        if stage in rows.get(name, {}): name = k  # both val_loss and val/loss
         rows.setdefault(name, {})[stage] = number(v)
+    stages = [s for s in ("train", "val", "test", "") if any(s in row for row in rows.values())]
     names = sorted(rows, key=lambda n: n != "loss")
-    return Table(["", *stages], [[n, *(rows[n].get(s, "") for s in stages or [""])] for n in names])
+    return Table(["", *stages], [[n, *(rows[n].get(s, "") for s in stages)] for n in names])
 
 # %% ../nbs/use.ipynb #037f4af2
 @dataclass

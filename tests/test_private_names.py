@@ -21,7 +21,7 @@ ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/
 OURS = {"_about"}  # an attribute of mlkit's own Config
 METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
     "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
-                      "batch_progress"},
+                      "batch_progress", "valid_items"},
     "config/yaml": {"flatten_mapping", "construct_mapping", "construct_object",
                     "construct_document", "yaml_implicit_resolvers", "add_implicit_resolver"}}
 
@@ -43,16 +43,18 @@ HOMES = {  # how to come by the owner -> names
     "Trainer.fit_loop": (lambda: trainer().fit_loop, {
         "_combined_loader", "_restarting", "on_advance_start", "on_advance_end"}),
     "Trainer.fit_loop.epoch_loop": (lambda: trainer().fit_loop.epoch_loop, {
-        "_results", "_should_accumulate", "_should_check_val_fx", "on_run_start", "on_advance_end",
-        "val_loop", "batch_progress"}),
+        "_batches_that_stepped", "_results", "_should_accumulate", "_should_check_val_fx",
+        "on_run_start", "on_advance_end", "val_loop", "batch_progress"}),
     "Trainer.fit_loop.epoch_loop.val_loop": (lambda: trainer().fit_loop.epoch_loop.val_loop, {
         "_seen_batches_per_dataloader", "batch_progress"}),
     "logger_connector.result": (lambda: result, {
         "_Metadata", "_ResultMetric", "_Sync"}),
+    "logger_connector.result._ResultCollection": (lambda: result._ResultCollection, {
+        "valid_items"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
-    "torchmetrics.Metric": (MeanMetric, {"_computed", "_update_count"}),
+    "torchmetrics.Metric": (MeanMetric, {"_computed", "_forward_cache", "_update_count"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Mapping
 
-from .text import short
+from .text import short, stage_of
 
 # %% ../../nbs/base/05_plot.ipynb #b73d7206
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#B8A800")
@@ -37,7 +37,7 @@ def new_figure(
 class _Curve:
     "One column of one run."
     run: int    # which of the runs
-    stage: str  # train or val; '' for what has no stage
+    stage: str  # train, val or test; '' for what has no stage
     x: Any      # numpy array, ascending
     y: Any      # numpy array, finite
 
@@ -52,7 +52,8 @@ class Panel:
     @property
     def main(self) -> list[_Curve]:
         "Those that count: of the validation, or else of the training."
-        stage = next(s for s in ("val", "train", "") if any(c.stage == s for c in self.curves))
+        stages = {c.stage for c in self.curves}
+        stage = next(s for s in ("val", "train", "", "test") if s in stages)
         return [c for c in self.curves if c.stage == stage]
 
     @property
@@ -76,12 +77,13 @@ def panels_of(
     if not tables: return []
     rows: Any = pd.concat(tables)
     panels = []
-    rows[["stage", "name"]] = rows.column.str.extract("^(?:(train|val)/)?(.+)$").fillna("")
+    rows["name"] = [stage_of(o)[1] for o in rows.column]
     for name, part in rows.groupby("name", sort=False):
-        x = "step" if part.duplicated(["run", "stage", "epoch"]).any() else "epoch"
-        curves = [_Curve(run, stage, *o.sort_values(x, kind="stable")[[x, _VALUE]].to_numpy().T)
-                  for (run, stage), o in part.groupby(["run", "stage"], sort=False)]
-        panels.append(Panel(name, x, curves))
+        x = "step" if part.duplicated(["run", "column", "epoch"]).any() else "epoch"
+        panels.append(Panel(name, x, []))
+        for (run, column), o in part.groupby(["run", "column"], sort=False):
+            points = o.sort_values(x, kind="stable")[[x, _VALUE]].to_numpy().T
+            panels[-1].curves.append(_Curve(run, stage_of(column)[0], *points))
     return panels[:_PANELS]
 
 # %% ../../nbs/base/05_plot.ipynb #408e8b58

@@ -7,9 +7,10 @@ __all__ = ['use_plain_io', 'read_checkpoint', 'load_weights', 'Checkpoint']
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #80d31149
 import io, math, os, pickle, re, shutil, signal, subprocess, threading, time
-from contextlib import nullcontext
+from collections import OrderedDict
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Callable, Literal, Mapping
+from typing import Any, Callable, Iterator, Literal, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -21,8 +22,9 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from ..base.errors import UserError, near_metric, one_line
 from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
+from ..base.text import find_metric, plain
 from .job import Job
-from .lightning import ResumePoints, requeue_signal
+from .lightning import ResumePoints, logged_by_step, requeue_signal
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -34,16 +36,14 @@ class _PlainCheckpointIO(TorchCheckpointIO):
         self.hide = hide
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
-        "Write the file. Raises ValueError if a callback's state could not be loaded again."
+        "Write the file. Raises ValueError if a part of it could not be loaded again."
+        checkpoint = plain(checkpoint)
         for key in ("hyper_parameters", "datamodule_hyper_parameters"):
             if key not in checkpoint: continue
-            plain = {k: v for k, v in checkpoint[key].items() if _is_plain(v)}
-            checkpoint[key] = apply_to_collection(plain, str, self.hide)
+            kept = {k: v for k, v in checkpoint[key].items() if _is_plain(v)}
+            checkpoint[key] = apply_to_collection(kept, str, self.hide)
         checkpoint.pop("hparams_type", None)  # a class
-        for k, v in {**checkpoint.get("callbacks", {}), **checkpoint}.items():
-            if k in ("state_dict", "optimizer_states") or _loads(v): continue
-            raise ValueError(f"checkpoint: the state of {k} could not be loaded again: it must be "
-                             "numbers, text, lists, dicts and tensors")
+        _refuse_foreign({**checkpoint.get("callbacks", {}), **checkpoint})
         buffer = io.BytesIO()  # Lightning would write to /tmp first; torch hides a full disk
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +57,43 @@ def use_plain_io(trainer: pl.Trainer,       # it keeps a writer that the user ch
         trainer.strategy.checkpoint_io = _PlainCheckpointIO(hide)
 
 
+def _refuse_foreign(states: Mapping[str, Any]):
+    "Raises ValueError if torch would not let one of these in again, with its name and a way out."
+    for name, value in (o for key, state in states.items() for o in _foreign(state, key)):
+        way = next((way for attr, way in _WAYS.items() if hasattr(value, attr)), "plain data")
+        raise ValueError(f"checkpoint: the state of {name} could not be loaded again: it is of "
+                         f"type {type(value).__name__}; save {way} (there may be numbers, text, "
+                         "lists, dicts and tensors)")
+
+
+_WAYS = {"tolist": "torch.as_tensor of it, or its tolist()", "isoformat": "its isoformat()",
+         "union": "a list of it", "as_posix": "str of it"}  # what such a thing has -> the way out
+
+
+def _foreign(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    "The innermost things in it that torch would not let in again, with their names."
+    if _loads(_without_tensors(value)): return
+    inner: Any = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, (list, tuple)): inner = enumerate(value)
+    found = [o for k, v in inner for o in _foreign(v, f"{name}.{k}")]
+    yield from found or [(name, value)]
+
+
+def _without_tensors(value: Any) -> Any:
+    "The rest, which is small."
+    if type(value) in (torch.Tensor, torch.nn.Parameter): return None
+    if type(value) in (list, tuple): return type(value)(map(_without_tensors, value))
+    if type(value) not in (dict, OrderedDict): return value
+    return {k: _without_tensors(v) for k, v in value.items()}
+
+
 def _loads(value: Any) -> bool:
     "Would torch let it in again?"
     buffer = io.BytesIO()
-    torch.save(value, buffer)
-    try: torch.load(io.BytesIO(buffer.getbuffer()), weights_only=True)
-    except pickle.UnpicklingError: return False
+    try:
+        torch.save(value, buffer)
+        torch.load(io.BytesIO(buffer.getbuffer()), weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError): return False  # as pickle has it
     return True
 
 
@@ -130,21 +161,23 @@ class _Best:
         self.monitor, self.mode = monitor, mode
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.logged_as = monitor  # the name that was found
         self.validated = False  # yet
 
     def improves(self, metrics: Mapping[str, Any], epoch: int) -> bool:
         "Note an epoch if its metrics are the best so far. UserError: `monitor` is missing."
-        if self.monitor is not None and self.monitor not in metrics:
+        name = self.monitor and find_metric(self.monitor, metrics)
+        if self.monitor is not None and name is None:
             if not self.validated: return False
             logged, near = ", ".join(sorted(metrics)), near_metric(self.monitor, metrics)
             raise UserError(f"checkpoint: nothing logs the monitored metric '{self.monitor}'{near} "
                             f"(logged: {logged or 'nothing'}); set callbacks.checkpoint.monitor "
                             "(null: keep the last epoch's)")
-        if self.monitor is not None:
-            value, old = float(metrics[self.monitor]), self.best_value
+        if name is not None:
+            value, old = float(metrics[name]), self.best_value
             is_better = old is None or (value < old if self.mode == "min" else value > old)
             if math.isnan(value) or not is_better: return False
-            self.best_value = value
+            self.best_value, self.logged_as = value, name
         self.best_epoch = epoch
         return True
 
@@ -176,11 +209,11 @@ class Checkpoint(LightningCheckpoint):
         "What run.json says of `best.ckpt`."
         o = self.best
         if o.best_epoch is None: return None
-        return dict(epoch=o.best_epoch, monitor=o.monitor, mode=o.mode, value=o.best_value,
+        return dict(epoch=o.best_epoch, monitor=o.logged_as, mode=o.mode, value=o.best_value,
                     path="checkpoints/best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {k: getattr(self.best, k) for k in ("best_value", "best_epoch", "validated")}
+        return {k: v for k, v in vars(self.best).items() if k not in ("monitor", "mode")}
 
     def load_state_dict(self, state_dict: dict[str, Any]): vars(self.best).update(state_dict)
 
@@ -205,6 +238,14 @@ class Checkpoint(LightningCheckpoint):
     def on_train_start(self, trainer: Any, pl_module: Any):
         self.stop.listen()  # again: meanwhile Lightning has put its own handlers there
         self._saved_step = trainer.global_step
+        if not isinstance(trainer.strategy.checkpoint_io, _PlainCheckpointIO): return
+        for part in (*trainer.callbacks, trainer.datamodule):  # what can be known before a step
+            state = None
+            with suppress(Exception): state = part.state_dict()  # it may need an epoch before
+            _refuse_foreign({type(part).__name__: plain(state)})
+        groups = [group for o in trainer.optimizers for group in o.param_groups]
+        for numbers in (*groups, *(vars(o.scheduler) for o in trainer.lr_scheduler_configs)):
+            numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
 
     def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
@@ -219,6 +260,7 @@ class Checkpoint(LightningCheckpoint):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any):
         self.best.validated |= not trainer.enable_validation  # there is nothing to wait for
         self._is_best = self.best.improves(trainer.callback_metrics, trainer.current_epoch)
+        if rows := self._rows: rows.complete(*logged_by_step(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any):
         self.stop.forget()  # what comes now has nothing to save

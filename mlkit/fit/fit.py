@@ -135,12 +135,13 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
         trainer.strategy.barrier()  # the process that writes has written
         load_weights(parts.model, job.run.dir / best["path"])
     of_epoch = [item for r in rows if r["epoch"] == epoch for item in r.items()]
-    metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step")}
+    metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))
     has_test = is_overridden("test_dataloader", parts.datamodule)
     if has_test and is_overridden("test_step", parts.model):
         tested = trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
-        for figures in tested: metrics.update(figures)  # one a dataloader
+        for figures in tested:  # one a dataloader
+            metrics |= {f"test/{k}" if k in metrics else k: v for k, v in figures.items()}
     return metrics, best
 
 # %% ../../nbs/fit/07_fit.ipynb #a5059688

@@ -7,8 +7,10 @@ __all__ = ['CSVLogger', 'Job']
 
 # %% ../../nbs/fit/02_job.ipynb #33b155d8
 import csv, math, time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -27,7 +29,7 @@ class CSVLogger(Logger):
     name = version = ""  # pyright: ignore  (others put it into the path of their own files)
 
     def __init__(self, dir: str | Path,               # the run's folder
-            epoch: Callable[[], int] | None = None):  # the current one; None: the last row's
+            epoch: Callable[[], int | None] | None = None):  # the current; None: the last row's
         super().__init__()
         self.path, self.epoch = Path(dir) / "metrics.csv", epoch
         self.rows: list[dict[str, Any]] = []
@@ -39,22 +41,31 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self,
-            metrics: Mapping[str, float],  # 'stage/name' -> number; those of the test are left out
-            step: int | None = None):      # optimizer steps that were done
-        "Add figures to the row of their epoch and step."
-        figures = {k: v for k, v in metrics.items() if k != "epoch" and not k.startswith("test/")}
-        if not figures: return
-        last = self.rows[-1]["epoch"] if self.rows else 0
-        if self.epoch: last = self.epoch()  # what is logged by step may not say its epoch
-        key = dict(epoch=int(metrics.get("epoch", last)), step=step)
+            metrics: Mapping[str, Any],  # name -> number; what is none is kept as text
+            step: int | None = None):    # optimizer steps that were done; None: the last row's
+        "Add figures to the row of their epoch and step. What comes while nothing trains has none."
+        figures = {str(k): _figure(v) for k, v in metrics.items() if k not in ("epoch", "step")}
+        last = self.rows[-1] if self.rows else dict(epoch=0, step=0)
+        epoch = self.epoch() if self.epoch else last["epoch"]  # for what does not say its own
+        if not figures or epoch is None: return
+        if step is None: step = int(metrics.get("step", last["step"]))
+        key = dict(epoch=int(metrics.get("epoch", epoch)), step=step)
         if not self.rows or key != {k: self.rows[-1][k] for k in key}: self.rows.append(key)
         self.rows[-1].update(figures)
         self._dirty = True
 
+    @rank_zero_only
+    def complete(self, metrics: Mapping[str, Any],  # name -> number, with 'epoch'
+            step: int):                             # of the epoch's row
+        "Add figures that no row of the epoch has: of few batches, none may have been logged."
+        there = {k for row in self.rows if row["epoch"] == metrics["epoch"] for k in row}
+        there.discard("epoch")
+        self.log_metrics({k: v for k, v in metrics.items() if k not in there}, step)
+
     def go_on(self, n: int,         # rows that there were when the checkpoint was made
             last: dict[str, Any]):  # the last of them, as it was then; {} if n is 0
         "Drop later rows. Raises UserError if the file has lost rows."
-        before = _read(self.path)[:n - 1] if n > 1 else []
+        before = _read(self.path)[:n - 1] if n > 1 and self.path.exists() else []
         if len(before) < n - 1:
             raise UserError(f"{show_path(self.path)}: has {len(before)} rows, but there were {n}")
         self.rows, self._dirty = [*before, *([last] if n else [])], True
@@ -67,19 +78,34 @@ class CSVLogger(Logger):
         "Write what is not written yet."
         if not self._dirty: return
         start = time.perf_counter()
+        if not self.rows: self.path.unlink(missing_ok=True)  # a file without a head is none
+        else: self._write()
+        self._written, self._dirty = time.perf_counter(), False
+        self._cost = self._written - start
+
+    def _write(self):
         with atomic(self.path) as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, dict.fromkeys(k for row in self.rows for k in row))
             writer.writeheader()
             writer.writerows(self.rows)
-        self._written, self._dirty = time.perf_counter(), False
-        self._cost = self._written - start
 
     def finalize(self, status: str): self.flush()
 
 
+def _figure(value: Any) -> int | float | str:
+    "A number that CSV, JSON and checkpoints can hold; text of what is none."
+    if getattr(value, "ndim", None) == 0: value = value.item()  # of NumPy, of torch
+    try: number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError): return str(value)
+    return int(value) if isinstance(value, Integral) and abs(number) < 2**63 else number
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     "The rows of a file; empty cells are left out."
-    def number(text: str): return int(text) if text.lstrip("-").isdigit() else float(text)
+    def number(text: str) -> Any:
+        for kind in (int, float):
+            with suppress(ValueError): return kind(text)
+        return text
     with open(path, newline="", encoding="utf-8") as f:
         return [{k: number(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
 
@@ -96,7 +122,8 @@ class Job:
     @cached_property
     def csv(self) -> CSVLogger:  # of `metrics.csv`
         "The run's own logger."
-        return CSVLogger(self.run.dir, epoch=lambda: self.parts.trainer.current_epoch)
+        o = self.parts.trainer
+        return CSVLogger(self.run.dir, lambda: o.current_epoch if o.state.fn == "fit" else None)
 
     @cached_property
     def config_text(self) -> str:  # YAML

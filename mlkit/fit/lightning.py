@@ -41,14 +41,14 @@ _LOG_ARGS = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_
              "add_dataloader_idx", "dataloader_idx", "metric_attribute")  # of `self.log`
 
 
-def _logged_state(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _logged_state(results: Any) -> dict[str, dict[str, Any]]:
     "What Lightning has summed in this epoch for `self.log`, from a loop's `_results`."
-    summed = {k: m for k, m in results.items() if m.meta.on_epoch}
     return {key: dict(
         args={k: getattr(m.meta, k) for k in _LOG_ARGS}, reduce=m.meta.reduce_fx.__name__,
         sync={k: getattr(m.meta.sync, k) for k in ("_should", "rank_zero_only")},
         values=m.metric_state if m.is_tensor else {}, updates=m.update_count,
-    ) for key, m in summed.items()}
+        step=m._forward_cache,
+    ) for key, m in results.valid_items()}
 
 
 def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str, Any]):
@@ -60,7 +60,17 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
         m = results[key] = result._ResultMetric(meta, is_tensor=bool(o["values"])).to(device)
         for k, v in o["values"].items(): setattr(m, k, v)
         if not o["values"]: m.value = model.get_submodule(o["args"]["metric_attribute"])
-        m._update_count = o["updates"]
+        m._update_count, m._forward_cache = o["updates"], o.get("step")
+
+
+def logged_by_step(trainer: Any,  # at the end of an epoch
+) -> tuple[dict[str, Any], int]:  # 'epoch', and name -> value in its last step; the step of its row
+    "What was logged by step alone in this epoch, whether or not a logger has got it."
+    loop, figures = trainer.fit_loop.epoch_loop, {"epoch": trainer.current_epoch}
+    for _, m in loop._results.valid_items():
+        if m.meta.logger and m.meta.on_step and not m.meta.on_epoch:
+            figures[m.meta.name] = m._forward_cache
+    return figures, loop._batches_that_stepped - 1
 
 # %% ../../nbs/fit/01_lightning.ipynb #82df9cfb
 def _order_state(loaders: Iterable) -> list[dict[str, Any]]:
@@ -99,11 +109,10 @@ def _set_batch_state(trainer: Any, state: Mapping[str, Any]):
 
 
 def _epoch_state(trainer: Any) -> dict[str, Any]:
-    "What has been summed in this epoch, and how many batches its validations have seen."
+    "What has been summed in this epoch."
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
     own = model.epoch_state() if hasattr(model, "epoch_state") else None
-    return dict(model=own, metrics=_metric_states(model), logged=_logged_state(loop._results),
-                validated=dict(loop.val_loop._seen_batches_per_dataloader))
+    return dict(model=own, metrics=_metric_states(model), logged=_logged_state(loop._results))
 
 
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
@@ -111,7 +120,6 @@ def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
     if state["model"] is not None: model.load_epoch_state(state["model"])
     _set_metric_states(model, state["metrics"])
     _set_logged_state(trainer, loop._results, state["logged"])
-    loop.val_loop._seen_batches_per_dataloader.update(state["validated"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
 
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
@@ -141,7 +149,8 @@ class ResumePoints:
         "What a checkpoint needs besides Lightning's own."
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         here = dict(now=_batch_state(trainer), began=self._began if within_epoch else None,
-                    sums=_epoch_state(trainer) if within_epoch else None)
+                    sums=_epoch_state(trainer) if within_epoch else None,
+                    validated=dict(loop.val_loop._seen_batches_per_dataloader))  # ever
         processes = [here] * trainer.world_size
         if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
         logged = trainer._logger_connector._callback_metrics
@@ -158,6 +167,8 @@ class ResumePoints:
             trainer.accumulate_grad_batches = self.restored["accumulate"]
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
+            seen = mine.get("validated", {})
+            trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(seen)
             if not self.restored["within_epoch"]: _set_batch_state(trainer, mine["now"])
             else:
                 _set_epoch_state(trainer, mine["sums"])

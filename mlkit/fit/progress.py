@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from ..base.text import Table, number
+from ..base.text import Table, number, stage_of
 
 _targets_ = True  # a config may name what is defined here
 
@@ -80,7 +80,7 @@ def _new_display() -> _Terminal | _Notebook:
 def stage_order(item: tuple[str, Any],  # of a mapping 'stage/name' -> metric
 ) -> tuple:                             # to be sorted by
     "Training before validation, the loss before the rest."
-    stage, _, name = item[0].partition("/")
+    stage, name = stage_of(item[0])
     return {"train": 0, "val": 1}.get(stage, 2), name != "loss", name
 
 # %% ../../nbs/fit/03_progress.ipynb #81cd9ce7

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
-from ..base.text import Table, number, short
+from ..base.text import Table, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.node import Config, ConfigError, Problem, about, gather, problem
 from ..config.secrets import secret_filter
@@ -99,8 +99,8 @@ class Sweep:
         "The table's columns by name, the best trial first."
         trials, (watched, _) = self.ranked, self._watched()
         known = {k for t in trials if t.run for k in t.run.metrics}
-        shown = [k for k in known if k == watched or not k.startswith("train/")]
-        shown.sort(key=lambda k: (k != watched, not k.startswith("test/"), k))
+        shown = [k for k in known if k == watched or stage_of(k)[0] != "train"]
+        shown.sort(key=lambda k: (k != watched, stage_of(k)[0] != "test", k))
         found: dict[str, list] = {k: [t.values[k] for t in trials] for k in trials[0].values}
         found["status"] = [t.status for t in trials]
         for k in shown: found[k] = [t.run.metrics.get(k) if t.run else None for t in trials]

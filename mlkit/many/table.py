@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
 from ..base.errors import UserError, did_you_mean
-from ..base.text import Table, flat, number, short
+from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, list_runs
 
@@ -152,6 +152,6 @@ def runs_text(dir: str | Path = "runs",  # a folder with runs anywhere below it
 
 def _default_columns(rows: list[dict], metrics: set[str]) -> list[str]:
     there = sorted(k for k in metrics if any(k in r for r in rows))
-    for stage in ("test/", "val/"):
-        if found := [k for k in there if k.startswith(stage)]: return found
+    for stage in ("test", "val"):
+        if found := [k for k in there if stage_of(k)[0] == stage]: return found
     return there

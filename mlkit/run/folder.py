@@ -18,7 +18,7 @@ from .. import __version__
 from ..base.errors import NotFound, UserError
 from ..base.files import atomic, bad_name, find_root, show_path, write_text
 from ..base.plot import plot_history
-from ..base.text import Table, number
+from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
 
@@ -188,9 +188,10 @@ class Run:
 
     def update(self, **changes):
         "Change entries of `run.json`."
-        self.info.update(changes)
+        self.info.update(plain(changes))
         if not self.writes: return
-        write_text(self.dir / "run.json", json.dumps(self.info, indent=1, default=str))
+        text = lambda o: o.tolist() if hasattr(o, "tolist") else str(o)  # arrays and tensors: lists
+        write_text(self.dir / "run.json", json.dumps(self.info, indent=1, default=text))
 
     def finish(self, metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
         best: dict | None,  # what is known of that checkpoint: epoch, monitor, value, path
@@ -257,11 +258,11 @@ class Run:
 
     @property
     def history(self):  # a DataFrame with 'epoch' and columns such as 'val/loss', or empty
-        "`metrics.csv`; of a run that was not kept, what it was."
+        "`metrics.csv`, if anything was logged; of a run that was not kept, what it was."
         import pandas as pd
         if not self.dir.exists(): return self.last_history
-        path = self.dir / "metrics.csv"
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        try: return pd.read_csv(self.dir / "metrics.csv")
+        except (FileNotFoundError, pd.errors.EmptyDataError): return pd.DataFrame()
 
     def plot(self):  # a matplotlib Figure
         "The run's curves, its best epoch marked."
