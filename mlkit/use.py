@@ -21,7 +21,7 @@ from .config.node import Config
 from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
-from .parts.build import blamed_on, build, make_trainer, quiet_lightning
+from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
 from .run.folder import Run, find_run
 
@@ -42,7 +42,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
     seed_all(cfg.seed)
-    run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does: the same split
+    run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     return run, cfg
@@ -66,10 +66,10 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
     "Measure a run's weights. Raises UserError if there is no data for it; else as `load_run`."
     if stage not in ("test", "val"): raise UserError(f"stage is 'test' or 'val', not {stage!r}")
     run, cfg = _load(run, overrides, checkpoint, trust)
-    if not is_overridden(f"{stage}_dataloader", run.datamodule):
-        name = type(run.datamodule).__name__
+    if not is_overridden(f"{stage}_dataloader", run.data):
+        name = type(run.data).__name__
         raise UserError(f"{name} has no {stage}_dataloader, so there is nothing to measure")
-    with blamed_on(cfg, "data"): run.datamodule.prepare_data()
+    with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
         here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
         trainer = make_trainer(cfg, callbacks=[Progress()], default_root_dir=run.dir, **here)
@@ -109,12 +109,12 @@ def predict(run: Run | str | Path,  # a run, or its folder
 ) -> Predictions:  # file, label, probability; of several heads <head>, <head>_probability
     "Classify files. Raises NotFound if there are none, UserError if the datamodule reads no files."
     run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
-    if not hasattr(run.datamodule, "read_image"):
-        name = type(run.datamodule).__name__
+    if not hasattr(run.data, "read_image"):
+        name = type(run.data).__name__
         raise UserError(f"{name} reads no files: it needs a read_image(path) -> (C, H, W)")
     rows, problems, ready = [], [], []
     for file in _files(inputs):
-        try: ready.append((file, run.datamodule.read_image(file)))
+        try: ready.append((file, run.data.read_image(file)))
         except (ValueError, OSError) as e: problems.append(" ".join(str(e).split()))
         if len(ready) == 256:  # images at a time
             rows += _predict_batch(run, *zip(*ready))

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError, one_line
 from ..base.text import Keys
@@ -103,10 +104,28 @@ def make_trainer(cfg: Config,      # a config that was checked
 class Parts:
     "The objects that a config describes."
     trainer: pl.Trainer           # with these callbacks, and no loggers yet
-    datamodule: pl.LightningDataModule  # with one process's share of the batch size
+    datamodule: pl.LightningDataModule | None  # with one process's share of the batch size
     model: pl.LightningModule     # with fresh weights
     callbacks: list[pl.Callback]  # the config's own
     loggers: list[Any]            # loggers, and functions that make one for a run
+
+    @property
+    def data(self) -> Any:  # whose loaders are used: the model's own where `data` is null
+        "The datamodule, or the model."
+        return self.model if self.datamodule is None else self.datamodule
+
+    @staticmethod
+    def data_and_model(config: Config,  # a config that was checked
+        n: int = 1,                     # processes, which share each batch
+    ) -> tuple[Any, Any]:               # the datamodule, None where `data` is null; the model
+        "Build these two. Raises ConfigError as `build`, and where there are no batches."
+        datamodule = build(config.get("data"), **_share_of_batch(config, n))
+        model = build(config.model)
+        is_empty = datamodule is None and isinstance(model, pl.LightningModule)
+        if is_empty and not is_overridden("train_dataloader", model):
+            says = f"is null, and {type(model).__name__} has no train_dataloader"
+            raise ConfigError(problem(config, ("data",), says))
+        return datamodule, model
 
 
 def build_parts(config: Config,  # a config that was checked; seed the generators before
@@ -114,8 +133,7 @@ def build_parts(config: Config,  # a config that was checked; seed the generator
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
     trainer = make_trainer(config, callbacks)
-    datamodule = build(config.data, **_share_of_batch(config, trainer.world_size))
-    model = build(config.model)
+    datamodule, model = Parts.data_and_model(config, trainer.world_size)
     loggers = _build_all(config.get("logger")) if trainer.is_global_zero else []
     return Parts(trainer, datamodule, model, callbacks, loggers)
 
@@ -128,7 +146,7 @@ def _build_all(node: Config | None) -> list:
 
 def _share_of_batch(config: Config, n: int) -> dict[str, int]:
     "The batch size of one of `n` processes, as an argument."
-    size = config.data.get("batch_size")
+    size = (config.get("data") or {}).get("batch_size")
     if n == 1 or not isinstance(size, int): return {}
     if size % n == 0: return dict(batch_size=size // n)
     says = f"is for all {n} processes together: take a multiple of {n}"

@@ -136,12 +136,24 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             yield _Unfit(path, path, why, (), "value")
 
 
+def _may_have_batches(model: Any) -> bool:
+    "Does a model have a `train_dataloader` of its own, or can that not be known?"
+    if not isinstance(model, Product) or model.unknown: return isinstance(model, Product)
+    for o in [o for o in _mro(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
+        init = getattr(vars(o).get("__init__"), "__code__", None)
+        if "train_dataloader" in (*vars(o), *getattr(init, "co_names", ())): return True
+    return False
+
+
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
     unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
-        if view.value((part,)) is None and not is_misspelt: yield (part,), _NEEDED.format(kind)
+        if view.value((part,)) is not None or is_misspelt: continue
+        if part != "data": yield (part,), _NEEDED.format(kind)
+        elif not _may_have_batches(view.value(("model",))):
+            yield (part,), f"{_NEEDED.format(kind)}, or a model with a train_dataloader"
     texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
     uses = " ".join(re.findall(r"\$\{[^}]*", texts))
     for key, near in unknown.items():

@@ -173,7 +173,8 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
     "What a statement in a class's body gives to its outline."
     if isinstance(node, ast.FunctionDef):
         decorators = {*map(ast.unparse, node.decorator_list)}
-        if node.name not in _MAKERS and not decorators & {"classmethod", "staticmethod"}: return
+        is_asked = node.name in (*_MAKERS, "train_dataloader")  # by the signature, by the check
+        if not is_asked and not decorators & {"classmethod", "staticmethod"}: return
         try: yield _header(node)
         except LookupError:
             if node.name in _MAKERS: raise
