@@ -23,6 +23,7 @@ from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, problem
 from .fits import convert, wanted
 from .locate import locate
+from .packages import adopt
 from .signature import signature
 from .trust import TargetError
 
@@ -59,7 +60,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
         kwargs = {**parts, **kwargs}
-        return functools.partial(obj, *args, **kwargs) if partial else obj(*args, **kwargs)
+        return functools.partial(obj, *args, **kwargs) if partial else adopt(obj(*args, **kwargs))
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached
@@ -69,7 +70,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
 @contextmanager
 def quiet_lightning() -> Iterator[None]:  # for a `with`
     "Lightning's warnings and errors without its greetings; an interrupt is a KeyboardInterrupt."
-    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = {o: o.level for o in map(logging.getLogger, names)}
     for o in levels: o.setLevel(logging.WARNING)
     with warnings.catch_warnings():

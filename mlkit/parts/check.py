@@ -19,6 +19,7 @@ from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
+from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
@@ -71,6 +72,8 @@ class _Target:
             found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
+        kind = getattr(self.view.value(self.path), "kind", None)
+        if why := no_mixing(kind): found["_target_"] = why
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 

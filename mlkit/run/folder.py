@@ -124,7 +124,7 @@ def config_text(config: Config,  # whole
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "mlkit": __version__}
-    for name in ("torch", "pytorch-lightning", "torchmetrics", "omegaconf", "numpy"):
+    for name in ("torch", "pytorch-lightning", "lightning", "torchmetrics", "omegaconf", "numpy"):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
