@@ -19,6 +19,7 @@ from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
 from mlkit.parts.locate import locate
+from mlkit.parts.packages import adopt
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run
 
@@ -50,7 +51,8 @@ def parts_of(package) -> dict:
 
         def loss(self, batch): return F.mse_loss(self.layers(batch[0]), batch[1])
         def training_step(self, batch, i):
-            assert isinstance(self, pl.LightningModule) and isinstance(self.trainer, pl.Trainer)
+            assert isinstance(self.trainer, package.Trainer)
+            assert isinstance(self.trainer.datamodule, package.LightningDataModule | None)
             loss = self.loss(batch["a"])
             self.log("train/loss", loss, on_step=True, on_epoch=True)
             return loss
@@ -90,7 +92,10 @@ def parts_of(package) -> dict:
         def state_dict(self): return dict(seen=self.seen)
         def load_state_dict(self, state): self.seen = state["seen"]
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            assert isinstance(pl_module, pl.LightningModule)
+            assert isinstance(pl_module, package.LightningModule)
+            kinds = package.pytorch.loggers.TensorBoardLogger, package.pytorch.loggers.Logger
+            self.loggers = [isinstance(o, kinds) for o in trainer.loggers[:-1]]
+            assert all(self.loggers)
             if trainer.global_step == self.at: raise RuntimeError("cut off")
             self.seen += 1
 
@@ -170,7 +175,9 @@ def test_either_package_and_both_train_resume_and_are_evaluated(tmp_path, mix):
 @needs_lightning
 def test_callbacks_loggers_and_strategies_of_the_other_package(tmp_path):
     LOGGED.clear()
-    more = dict(logger=dict(mine=dict(_target_=f"{HERE}.LLogger")))
+    ours = dict(_target_="mlkit.fit.trackers.tensorboard", _partial_=True)
+    theirs = dict(_target_="lightning.pytorch.loggers.CSVLogger", save_dir=str(tmp_path))
+    more = dict(logger=dict(mine=dict(_target_=f"{HERE}.LLogger"), ours=ours, theirs=theirs))
     cfg = config(tmp_path, **more)
     cfg["callbacks"] |= dict(
         ema=dict(_target_=f"{HERE}.LEma"),
@@ -194,7 +201,10 @@ def test_objects_stay_what_they_were_and_become_the_others():
         assert type(other) is type(model) and other.hparams == {"lr": 0.5}
         assert torch.equal(other.layers[0].weight, model.layers[0].weight)
     old = build(dict(_target_=f"{HERE}.plModule"))
-    assert type(old) is globals()["plModule"]
+    assert isinstance(old, globals()["plModule"]) and isinstance(old, L.LightningModule)
+    again = adopt(old)
+    assert again is old and type(again) is type(adopt(build(dict(_target_=f"{HERE}.plModule"))))
+    assert type(adopt(nn.Linear(1, 1))) is nn.Linear
 
 
 @needs_lightning

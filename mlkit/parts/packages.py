@@ -6,20 +6,23 @@
 __all__ = ['one_name', 'class_name', 'no_mixing', 'adopt']
 
 # %% ../../nbs/parts/08_packages.ipynb #b1f0c2a5
-import copyreg, functools, importlib, re
+import copyreg, functools, importlib, re, sys
 from typing import Any
 
 from ..base.errors import UserError
 
 # %% ../../nbs/parts/08_packages.ipynb #b1f0c2a7
+_PAIRS = {"lightning.pytorch": "pytorch_lightning", "lightning.fabric": "lightning_fabric"}
+_TOP = r"^lightning\.(?=(Trainer|Callback|LightningModule|LightningDataModule)(\.|$))"
+
+
 def one_name(dotted: str,  # of a module, class or function of any library
 ) -> str:                  # where it stands in `pytorch_lightning` or `lightning_fabric`
     "A name in `lightning` as a name in the packages that mlkit uses; any other name itself."
-    if not dotted.startswith("lightning."): return dotted
-    top = r"^lightning\.(?=(Trainer|Callback|LightningModule|LightningDataModule)(\.|$))"
-    name = re.sub(r"^lightning\.pytorch\b", "pytorch_lightning", dotted)
-    return re.sub(r"^lightning\.fabric\b", "lightning_fabric",
-                  re.sub(top, "pytorch_lightning.", name))
+    name = re.sub(_TOP, "lightning.pytorch.", dotted)
+    for theirs, ours in _PAIRS.items():
+        if f"{name}.".startswith(f"{theirs}."): return ours + name.removeprefix(theirs)
+    return dotted
 
 
 def class_name(cls: type,  # any
@@ -30,59 +33,62 @@ def class_name(cls: type,  # any
 # %% ../../nbs/parts/08_packages.ipynb #b1f0c2ab
 _HOOKS = ("configure_callbacks", "train_dataloader", "val_dataloader", "test_dataloader",
           "predict_dataloader")
-_OURS = ("pytorch_lightning.", "lightning_fabric.")
 
 
-def _is_theirs(cls: type) -> bool: return one_name(cls.__module__) != cls.__module__
+def _is_theirs(cls: type) -> bool: return cls.__module__.startswith((*_PAIRS,))
+def _is_ours(cls: type) -> bool: return cls.__module__.startswith((*_PAIRS.values(),))
 
 
 def no_mixing(kind: Any,  # a class; of anything else nothing is said
 ) -> str:                 # '' where its objects can be used
     "Why objects of a class of `lightning` cannot be used, and which import to change."
-    names = [class_name(o) for o in getattr(kind, "__mro__", ()) if _is_theirs(o)]
-    if ("pytorch_lightning.trainer.trainer", "Trainer") not in names: return ""
+    trainers = [o for o in getattr(kind, "__mro__", ()) if o.__name__ == "Trainer"]
+    if not any(map(_is_theirs, trainers)) or any(map(_is_ours, trainers)): return ""
     return (f"{kind.__name__} is a Trainer of lightning.pytorch; mlkit trains with that of "
             f"pytorch_lightning: in {kind.__module__}, import Trainer from there")
 
 
 def adopt(obj: Any,  # anything
-) -> Any:            # the same object; of its class no more, if that was of `lightning`
-    "Make an object of `lightning` one of `pytorch_lightning`, too. UserError: it cannot be."
-    if any(map(_is_theirs, type(obj).__mro__)) and (both := _both(type(obj))):
-        obj.__class__ = both
+) -> Any:            # the same object
+    "Make an object of one package one of the other, too. UserError: that cannot be."
+    mro, in_use = type(obj).__mro__, "lightning.pytorch" in sys.modules
+    if any(map(_is_theirs, mro)) or in_use and any(map(_is_ours, mro)):
+        obj.__class__ = _both(type(obj))
     return obj
 
 
 @functools.cache
-def _both(cls: type) -> type | None:
-    "A class that is derived from this one, and from its equals in `pytorch_lightning`."
+def _both(cls: type) -> type:
+    "A class that is derived from this one, and from its equals in the other package."
     if why := no_mixing(cls): raise UserError(why)
-    theirs = [o for o in cls.__mro__ if _is_theirs(o)]
-    last = [o for o in theirs if not any(issubclass(k, o) for k in theirs if k is not o)]
-    ours = [o for o in map(_equal, last) if o and o not in cls.__mro__]
-    if not ours: return None
+    known = [o for o in cls.__mro__ if _is_theirs(o) or _is_ours(o)]
+    last = [o for o in known if not any(o in k.__mro__ for k in known if k is not o)]
+    others = [o for o in map(_equal, last) if o and o not in cls.__mro__]
+    if not others: return cls
     names = dict(__module__=cls.__module__, __qualname__=cls.__qualname__, __reduce_ex__=_reduce)
-    own = {k for o in cls.__mro__ if not _is_theirs(o) for k in vars(o)}
+    own = {k for o in cls.__mro__ if o not in known for k in vars(o)}
     names |= {k: _adopting(getattr(cls, k)) for k in _HOOKS if k in own}
     kind: Any = type("Both", (type(cls),), dict(mro=_ours_first))
-    return kind(cls.__name__, (cls, *ours), names)
+    return kind(cls.__name__, (cls, *others), names)
 
 
 def _equal(cls: type) -> Any:
-    "The class of the same name in `pytorch_lightning`; None if there is none."
-    module, name = class_name(cls)
-    try: return getattr(importlib.import_module(module), name, None)
-    except ImportError: return None
+    "The class of the same name in the other package; None if there is none."
+    module = cls.__module__
+    for o in [*_PAIRS.items(), *((ours, theirs) for theirs, ours in _PAIRS.items())]:
+        if not f"{module}.".startswith(f"{o[0]}."): continue
+        try: found = importlib.import_module(o[1] + module.removeprefix(o[0]))
+        except ImportError: return None
+        return getattr(found, cls.__qualname__, None)
 
 
 def _ours_first(cls: type) -> list[type]:
     "Where methods are looked up: as in any class, but in `lightning` last."
     itself, *order = type.mro(cls)
-    theirs = [o for o in order if _is_theirs(o)]
-    ours = [o for o in order if o.__module__.startswith(_OURS)]
-    first = order.index(theirs[0])
+    ours, theirs = [*filter(_is_ours, order)], [*filter(_is_theirs, order)]
+    first = min(map(order.index, (*ours, *theirs)))
     rest = [o for o in order[first:] if o not in (*ours, *theirs)]
-    return [itself, *(o for o in order[:first] if o not in ours), *ours, *theirs, *rest]
+    return [itself, *order[:first], *ours, *theirs, *rest]
 
 
 def _reduce(self, protocol):
