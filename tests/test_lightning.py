@@ -207,15 +207,18 @@ def test_objects_stay_what_they_were_and_become_the_others():
     assert type(adopt(nn.Linear(1, 1))) is nn.Linear
 
 
+def make_trainer(**kwargs): return L.Trainer(**kwargs)
+
+
 @needs_lightning
-def test_a_trainer_of_ones_own_says_which_import_to_change(tmp_path):
+@pytest.mark.parametrize("name, is_known", [("LTrainer", True), ("make_trainer", False)])
+def test_a_trainer_of_ones_own_says_which_import_to_change(tmp_path, name, is_known):
     cfg = config(tmp_path)
-    cfg["trainer"]["_target_"] = f"{HERE}.LTrainer"
-    with pytest.raises(ConfigError, match=r"trainer.*LTrainer is a Trainer of lightning.pytorch; "
-                       "mlkit trains with that of pytorch_lightning: in test_lightning, import "
-                       "Trainer from there"):
+    cfg["trainer"]["_target_"] = f"{HERE}.{name}"
+    with pytest.raises(ConfigError, match=f"trainer[^:]*: {HERE}.{name} is a Trainer of lightning."
+                       "pytorch, .* change its import to `from pytorch_lightning import Trainer`"):
         train(cfg)
-    assert len(find_problems(load_config(cfg))) == 1 and not list(tmp_path.iterdir())
+    assert len(find_problems(load_config(cfg))) == is_known and not list(tmp_path.iterdir())
     cfg["trainer"]["_target_"] = f"{HERE}.plTrainer"
     assert not find_problems(load_config(cfg))
 

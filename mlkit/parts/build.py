@@ -23,7 +23,7 @@ from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, problem
 from .fits import convert, wanted
 from .locate import locate
-from .packages import adopt
+from .packages import adopt, no_mixing
 from .signature import signature
 from .trust import TargetError
 
@@ -60,7 +60,10 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
         kwargs = {**parts, **kwargs}
-        return functools.partial(obj, *args, **kwargs) if partial else adopt(obj(*args, **kwargs))
+        if partial: return functools.partial(obj, *args, **kwargs)
+        built = obj(*args, **kwargs)
+        if why := no_mixing(type(built)): raise TargetError(f"{target} {why}")
+        return adopt(built)
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached

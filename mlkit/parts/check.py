@@ -73,7 +73,7 @@ class _Target:
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
         kind = getattr(self.view.value(self.path), "kind", None)
-        if why := no_mixing(kind): found["_target_"] = why
+        if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 

@@ -9,8 +9,6 @@ __all__ = ['one_name', 'class_name', 'no_mixing', 'adopt']
 import copyreg, functools, importlib, re, sys
 from typing import Any
 
-from ..base.errors import UserError
-
 # %% ../../nbs/parts/08_packages.ipynb #b1f0c2a7
 _PAIRS = {"lightning.pytorch": "pytorch_lightning", "lightning.fabric": "lightning_fabric"}
 _TOP = r"^lightning\.(?=(Trainer|Callback|LightningModule|LightningDataModule)(\.|$))"
@@ -44,13 +42,13 @@ def no_mixing(kind: Any,  # a class; of anything else nothing is said
     "Why objects of a class of `lightning` cannot be used, and which import to change."
     trainers = [o for o in getattr(kind, "__mro__", ()) if o.__name__ == "Trainer"]
     if not any(map(_is_theirs, trainers)) or any(map(_is_ours, trainers)): return ""
-    return (f"{kind.__name__} is a Trainer of lightning.pytorch; mlkit trains with that of "
-            f"pytorch_lightning: in {kind.__module__}, import Trainer from there")
+    return ("is a Trainer of lightning.pytorch, and mlkit trains with that of pytorch_lightning: "
+            "change its import to `from pytorch_lightning import Trainer`")
 
 
 def adopt(obj: Any,  # anything
 ) -> Any:            # the same object
-    "Make an object of one package one of the other, too. UserError: that cannot be."
+    "Make an object of one package one of the other, too; no Trainer, see `no_mixing`."
     mro, in_use = type(obj).__mro__, "lightning.pytorch" in sys.modules
     if any(map(_is_theirs, mro)) or in_use and any(map(_is_ours, mro)):
         obj.__class__ = _both(type(obj))
@@ -60,7 +58,6 @@ def adopt(obj: Any,  # anything
 @functools.cache
 def _both(cls: type) -> type:
     "A class that is derived from this one, and from its equals in the other package."
-    if why := no_mixing(cls): raise UserError(why)
     known = [o for o in cls.__mro__ if _is_theirs(o) or _is_ours(o)]
     last = [o for o in known if not any(o in k.__mro__ for k in known if k is not o)]
     others = [o for o in map(_equal, last) if o and o not in cls.__mro__]
