@@ -27,7 +27,8 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(),
                     "trackers": cfg["tracker_requirements"].split(),
-                    "rich": cfg["rich_requirements"].split()},
+                    "rich": cfg["rich_requirements"].split(),
+                    "lightning": cfg["lightning_requirements"].split()},
     # nbdev finds a library's index of names here, for the links between its pages.
     entry_points={"console_scripts": cfg["console_scripts"].split(),
                   "nbdev": ["mlkit=mlkit._modidx:d"]},

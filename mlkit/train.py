@@ -82,7 +82,7 @@ def _train(config: Config, old: Run | None) -> Run:
     parts = build_parts(config)
     with blamed_on(config, "logger"): installed(parts.loggers)
     if parts.trainer.is_global_zero:
-        with blamed_on(config, "data"): parts.datamodule.prepare_data()
+        with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
@@ -124,7 +124,7 @@ def _report(job: Job, trackers: list):
 def _pictures(job: Job) -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name; 'predictions' are a table of these."
     run, trainer, made = job.run, job.parts.trainer, {}
-    data: Any = job.parts.datamodule
+    data: Any = job.parts.data
     alone = trainer.world_size == 1
     def attempt(name: str, make: Callable, *args):
         try: made[name] = make(*args)
@@ -146,5 +146,5 @@ def _pictures(job: Job) -> dict[str, Any]:
 
 def _test_answers(run: Run) -> Answers:
     "The answers to the test set, or to as much of it as a gigabyte holds."
-    first = answers(run.model, run.datamodule, limit=1)
-    return answers(run.model, run.datamodule, limit=max(64, 2**28 // first.x.numel()))
+    first = answers(run.model, run.data, limit=1)
+    return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))

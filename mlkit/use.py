@@ -22,7 +22,7 @@ from .config.node import Config
 from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
-from .parts.build import blamed_on, build, make_trainer, quiet_lightning
+from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
 from .run.folder import Run, find_run
 
@@ -43,7 +43,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
     seed_all(cfg.seed)
-    run.datamodule, model = build(cfg.data), build(cfg.model)  # as `train` does: the same split
+    run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     return run, cfg
@@ -71,7 +71,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         other = "val" if stage == "test" else "test"
         way = "" if _lacks(run, other) else f"; there is --stage {other} (stage={other!r})"
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
-    with blamed_on(cfg, "data"): run.datamodule.prepare_data()
+    with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
         here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
         trainer = make_trainer(cfg, callbacks=[Progress()], default_root_dir=run.dir, **here)
@@ -83,7 +83,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
 def _lacks(run: Run, stage: str) -> str:
     "What is not there of what measuring a stage needs; '' if all is there."
     step = "test_step" if stage == "test" else "validation_step"
-    for o, name in ((run.datamodule, f"{stage}_dataloader"), (run.model, step)):
+    for o, name in ((run.data, f"{stage}_dataloader"), (run.model, step)):
         if not is_overridden(name, o): return f"{type(o).__name__} has no {name}"
     return ""
 
@@ -119,12 +119,12 @@ def predict(run: Run | str | Path,  # a run, or its folder
 ) -> Predictions:  # file, label, probability; of several heads <head>, <head>_probability
     "Classify files. Raises NotFound if there are none, UserError if the datamodule reads no files."
     run = load_run(run, *overrides, checkpoint=checkpoint, trust=trust)
-    if not hasattr(run.datamodule, "read_image"):
-        name = type(run.datamodule).__name__
+    if not hasattr(run.data, "read_image"):
+        name = type(run.data).__name__
         raise UserError(f"{name} reads no files: it needs a read_image(path) -> (C, H, W)")
     rows, problems, ready = [], [], []
     for file in _files(inputs):
-        try: ready.append((file, run.datamodule.read_image(file)))
+        try: ready.append((file, run.data.read_image(file)))
         except (ValueError, OSError) as e: problems.append(" ".join(str(e).split()))
         if len(ready) == 256:  # images at a time
             rows += _predict_batch(run, *zip(*ready))

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import (
     DataLoader,
+    IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
     TensorDataset,
@@ -32,7 +33,7 @@ from mlkit.model.nets import MLP
 from mlkit.parts.check import find_problems
 from mlkit.parts.locate import register
 from mlkit.run.folder import Run, list_runs
-from mlkit.train import train
+from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, predict
 
 MNIST = str(Path(__file__).parents[1] / "configs" / "mnist.yaml")
@@ -129,6 +130,112 @@ def test_plain_lightning_modules_work_as_they_are(tmp_path):
     assert run.history.equals(again.history)
     weights = again.model.state_dict()
     assert all(torch.equal(v, weights[k]) for k, v in run.model.state_dict().items())
+
+
+class OwnData(PlainModule):
+    "Brings its batches itself."
+    def __init__(self, stop_at: int | None = None):
+        super().__init__()
+        self.stop_at, self.source = stop_at, PlainData()
+
+    def training_step(self, batch, i):
+        if self.global_step == self.stop_at: raise RuntimeError("cut off")
+        super().training_step(batch, i)
+
+    def test_step(self, batch, i): self.log("test_mse", F.mse_loss(self.layer(batch[0]), batch[1]))
+    def train_dataloader(self): return self.source.train_dataloader()
+    def val_dataloader(self): return self.source.val_dataloader()
+    def test_dataloader(self): return self.source.val_dataloader()
+
+
+class OnlyTrainingData(OwnData):
+    val_dataloader = pl.LightningModule.val_dataloader
+    test_dataloader = pl.LightningModule.test_dataloader
+
+
+class PreparedData(OwnData):
+    def prepare_data(self): self.prepared = True
+    def setup(self, stage): self.ready = PlainData(32)
+    def train_dataloader(self): return self.ready.train_dataloader()
+
+
+class AssignedLoader(OnlyTrainingData):
+    train_dataloader = pl.LightningModule.train_dataloader
+    def __init__(self, stop_at: int | None = None):
+        super().__init__(stop_at)
+        self.train_dataloader = self.source.train_dataloader
+
+
+class Episodes(IterableDataset):
+    "What an environment answers, as long as it lasts."
+    def __iter__(self):
+        for _ in range(40):
+            x = torch.randn(4)
+            yield x, x.sum(0, keepdim=True)
+
+
+class Actor(OwnData):
+    def train_dataloader(self): return DataLoader(Episodes(), batch_size=8)
+
+
+class OwnDigits(LitModel):
+    def __init__(self, stop_at: int | None = None):
+        super().__init__(nn.Linear(4, 1), F.mse_loss)
+        self.stop_at = stop_at
+
+    def training_step(self, batch, i):
+        if self.global_step == self.stop_at: raise RuntimeError("cut off")
+        return super().training_step(batch, i)
+
+    def train_dataloader(self): return PlainData().train_dataloader()
+    def val_dataloader(self): return PlainData().val_dataloader()
+    def test_dataloader(self): return [PlainData().val_dataloader()]
+
+
+@pytest.mark.parametrize("model, monitor, tests", [
+    ("OwnData", "val_mse", True), ("OnlyTrainingData", None, False),
+    ("PreparedData", "val_mse", True), ("AssignedLoader", None, False), ("Actor", "val_mse", True),
+    ("OwnDigits", "val/loss", True)])
+def test_a_model_may_bring_its_batches(tmp_path, model, monitor, tests):
+    config = {**plain(tmp_path), "data": None}
+    config["model"]["_target_"] = f"{__name__.rpartition('.')[2]}.{model}"
+    config["callbacks"]["checkpoint"] = dict(monitor=monitor, every_n_steps=1)
+    whole = train(config)
+    with pytest.raises(TrainingFailed, match="cut off") as failed:
+        train({**config, "model": {**config["model"], "stop_at": 5}})
+    again = resume(failed.value.run.dir, "model.stop_at=null")
+    assert again.datamodule is None and again.metrics == whole.metrics
+    weights, loaded = whole.model.state_dict(), load_run(again.dir)
+    for other in (again.model, loaded.model):
+        assert all(torch.equal(v.cpu(), weights[k].cpu()) for k, v in other.state_dict().items())
+    measured = {k: v for k, v in whole.metrics.items() if k.startswith("test")}
+    if tests: assert measured and evaluate(again.dir) == measured
+    else:
+        with pytest.raises(UserError, match=f"{model} has no test_dataloader"): evaluate(again.dir)
+    with pytest.raises(UserError, match=f"{model} reads no files"): predict(again.dir, tmp_path)
+
+
+@pytest.mark.parametrize("model", ["OwnData", "AssignedLoader", "OwnDigits", "BoringModel"])
+def test_a_model_that_may_have_batches_needs_no_data(model):
+    home = "pytorch_lightning.demos.boring_classes" if model == "BoringModel" else "test_train"
+    trainer = dict(_target_="pytorch_lightning.Trainer")
+    config = dict(data=None, trainer=trainer, model=dict(_target_=f"{home}.{model}"))
+    assert not find_problems(load_config(config))
+
+
+def test_a_model_without_batches_needs_data(tmp_path):
+    for more in ({}, dict(data=None)):
+        config = {**plain(tmp_path), **more}
+        if not more: del config["data"]
+        with pytest.raises(ConfigError, match="data: a run needs a LightningDataModule.*or a model "
+                           "with a train_dataloader"): train(config)
+    config["model"] = dict(_target_=f"{__name__.rpartition('.')[2]}.some_model")
+    with pytest.raises(ConfigError, match="data: is null, and PlainModule has no train_dataloader"):
+        train(config)
+    assert not list_runs(tmp_path)
+
+
+def some_model(): return PlainModule()
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):

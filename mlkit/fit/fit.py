@@ -137,7 +137,7 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     of_epoch = [item for r in rows if r["epoch"] == epoch for item in r.items()]
     metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))
-    has_test = is_overridden("test_dataloader", parts.datamodule)
+    has_test = is_overridden("test_dataloader", parts.data)
     if has_test and is_overridden("test_step", parts.model):
         tested = trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
         for figures in tested:  # one a dataloader

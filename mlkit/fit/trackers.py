@@ -20,6 +20,7 @@ from ..base.files import show_path
 from ..base.text import flat
 from .job import Job
 from .lightning import open_wandb
+from ..parts.packages import adopt
 from ..run.folder import Run
 
 _targets_ = ("tensorboard", "wandb", "mlflow")  # what a config may name here
@@ -174,7 +175,7 @@ def _attach(built: list, run: Run, step: int = 0) -> list[Tracker]:
         guard = _Guard(_name(make))
         purge = {"purge_step": step} if step and getattr(make, "func", make) is tensorboard else {}
         logger = make if isinstance(make, Logger) else guard.call(make, run, **purge)
-        if logger is not None: made.append(Tracker(logger, guard))
+        if logger is not None: made.append(Tracker(adopt(logger), guard))
     for tracker in made: tracker.experiment  # opens it: what fails, fails now
     return [o for o in made if not o.guard.over]
 

@@ -21,7 +21,7 @@ from ..base.plot import COLORS, new_figure
 from ..config.node import Config
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
-from ..parts.build import blamed_on, build, make_trainer, quiet_lightning
+from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
 from ..parts.check import check
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
@@ -154,7 +154,8 @@ def _train_with(ramp: _Ramp, config: Config):
     with TemporaryDirectory() as folder:
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs))
         trainer = make_trainer(config, [ramp], **here, **_INSTEAD)
-        datamodule, model = build(config.data), build(config.model)
-        with blamed_on(config, "data"): datamodule.prepare_data()
+        datamodule, model = Parts.data_and_model(config)
+        data: Any = model if datamodule is None else datamodule
+        with blamed_on(config, "data"): data.prepare_data()
         if isinstance(model, LitModel): model.scheduler = None  # OneCycle also sets the momentum
         with quiet_lightning(): trainer.fit(model, datamodule=datamodule)

@@ -16,12 +16,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError, one_line
 from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, problem
 from .fits import convert, wanted
 from .locate import locate
+from .packages import adopt, no_mixing
 from .signature import signature
 from .trust import TargetError
 
@@ -58,7 +60,10 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
         kwargs = {**parts, **kwargs}
-        return functools.partial(obj, *args, **kwargs) if partial else obj(*args, **kwargs)
+        if partial: return functools.partial(obj, *args, **kwargs)
+        built = obj(*args, **kwargs)
+        if why := no_mixing(type(built)): raise TargetError(f"{target} {why}")
+        return adopt(built)
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached
@@ -68,7 +73,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
 @contextmanager
 def quiet_lightning() -> Iterator[None]:  # for a `with`
     "Lightning's warnings and errors without its greetings; an interrupt is a KeyboardInterrupt."
-    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = {o: o.level for o in map(logging.getLogger, names)}
     for o in levels: o.setLevel(logging.WARNING)
     with warnings.catch_warnings():
@@ -103,10 +108,28 @@ def make_trainer(cfg: Config,      # a config that was checked
 class Parts:
     "The objects that a config describes."
     trainer: pl.Trainer           # with these callbacks, and no loggers yet
-    datamodule: pl.LightningDataModule  # with one process's share of the batch size
+    datamodule: pl.LightningDataModule | None  # with one process's share of the batch size
     model: pl.LightningModule     # with fresh weights
     callbacks: list[pl.Callback]  # the config's own
     loggers: list[Any]            # loggers, and functions that make one for a run
+
+    @property
+    def data(self) -> Any:  # whose loaders are used: the model's own where `data` is null
+        "The datamodule, or the model."
+        return self.model if self.datamodule is None else self.datamodule
+
+    @staticmethod
+    def data_and_model(config: Config,  # a config that was checked
+        n: int = 1,                     # processes, which share each batch
+    ) -> tuple[Any, Any]:               # the datamodule, None where `data` is null; the model
+        "Build these two. Raises ConfigError as `build`, and where there are no batches."
+        datamodule = build(config.get("data"), **_share_of_batch(config, n))
+        model = build(config.model)
+        is_empty = datamodule is None and isinstance(model, pl.LightningModule)
+        if is_empty and not is_overridden("train_dataloader", model):
+            says = f"is null, and {type(model).__name__} has no train_dataloader"
+            raise ConfigError(problem(config, ("data",), says))
+        return datamodule, model
 
 
 def build_parts(config: Config,  # a config that was checked; seed the generators before
@@ -114,8 +137,7 @@ def build_parts(config: Config,  # a config that was checked; seed the generator
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
     trainer = make_trainer(config, callbacks)
-    datamodule = build(config.data, **_share_of_batch(config, trainer.world_size))
-    model = build(config.model)
+    datamodule, model = Parts.data_and_model(config, trainer.world_size)
     loggers = _build_all(config.get("logger")) if trainer.is_global_zero else []
     return Parts(trainer, datamodule, model, callbacks, loggers)
 
@@ -128,7 +150,7 @@ def _build_all(node: Config | None) -> list:
 
 def _share_of_batch(config: Config, n: int) -> dict[str, int]:
     "The batch size of one of `n` processes, as an argument."
-    size = config.data.get("batch_size")
+    size = (config.get("data") or {}).get("batch_size")
     if n == 1 or not isinstance(size, int): return {}
     if size % n == 0: return dict(batch_size=size // n)
     says = f"is for all {n} processes together: take a multiple of {n}"

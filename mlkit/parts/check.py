@@ -19,6 +19,7 @@ from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
+from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
@@ -71,6 +72,8 @@ class _Target:
             found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
+        kind = getattr(self.view.value(self.path), "kind", None)
+        if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
@@ -136,12 +139,24 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             yield _Unfit(path, path, why, (), "value")
 
 
+def _may_have_batches(model: Any) -> bool:
+    "Does a model have a `train_dataloader` of its own, or can that not be known?"
+    if not isinstance(model, Product) or model.unknown: return isinstance(model, Product)
+    for o in [o for o in _mro(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
+        init = getattr(vars(o).get("__init__"), "__code__", None)
+        if "train_dataloader" in (*vars(o), *getattr(init, "co_names", ())): return True
+    return False
+
+
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
     unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
-        if view.value((part,)) is None and not is_misspelt: yield (part,), _NEEDED.format(kind)
+        if view.value((part,)) is not None or is_misspelt: continue
+        if part != "data": yield (part,), _NEEDED.format(kind)
+        elif not _may_have_batches(view.value(("model",))):
+            yield (part,), f"{_NEEDED.format(kind)}, or a model with a train_dataloader"
     texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
     uses = " ".join(re.findall(r"\$\{[^}]*", texts))
     for key, near in unknown.items():

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from ..base.errors import did_you_mean
 from ..base.text import Keys
+from .packages import class_name
 from .signature import signature
 
 # %% ../../nbs/parts/03_fits.ipynb #931c32ae
@@ -216,8 +217,7 @@ def _is_a(value, cls) -> bool:
     if isinstance(value, Product): kind = functools.partial if value.partial else value.kind
     if cls in (float, complex) and kind in (int, float): return True
     if cls is int and isinstance(value, bool): return False
-    name = (cls.__module__, cls.__qualname__)  # a class that was reloaded is still the same
-    if any((o.__module__, o.__qualname__) == name for o in kind.__mro__): return True
+    if class_name(cls) in map(class_name, kind.__mro__): return True
     try: return issubclass(kind, cls)
     except Exception: return True  # a Protocol, or a class with its own idea of its kin
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from .locate import locate
+from .packages import class_name, one_name
 from .trust import Trust, member
 
 # %% ../../nbs/parts/02_signature.ipynb #07cb18ee
@@ -173,7 +174,8 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
     "What a statement in a class's body gives to its outline."
     if isinstance(node, ast.FunctionDef):
         decorators = {*map(ast.unparse, node.decorator_list)}
-        if node.name not in _MAKERS and not decorators & {"classmethod", "staticmethod"}: return
+        is_asked = node.name in (*_MAKERS, "train_dataloader")  # by the signature, by the check
+        if not is_asked and not decorators & {"classmethod", "staticmethod"}: return
         try: yield _header(node)
         except LookupError:
             if node.name in _MAKERS: raise
@@ -186,8 +188,7 @@ def _part(node: ast.stmt, has_fields: bool) -> Iterator[ast.stmt]:
 class _Outline(abc.ABCMeta):
     "The type of stand-ins for classes."
     def __subclasscheck__(cls, other: type) -> bool:
-        name = (cls.__module__, cls.__qualname__)
-        return any((o.__module__, o.__qualname__) == name for o in other.__mro__)
+        return class_name(cls) in map(class_name, other.__mro__)
 
 
 class _Package:
@@ -229,7 +230,7 @@ def outline(target: str,        # as for `locate`
     trust: Iterable[str] = (),  # packages and dotted names to trust, with those of MLKIT_TRUST
 ) -> Any:                       # the class or function, or a stand-in, which is not to be called
     "What `locate` gives or raises, but Lightning is not imported for it."
-    package, *rest = str(target).split(".")
+    package, *rest = one_name(str(target)).split(".")
     is_private = any(o.startswith("_") for o in rest)
     if package in _READ and not is_private and "pytorch_lightning" not in sys.modules:
         try:

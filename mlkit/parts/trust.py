@@ -15,6 +15,7 @@ from typing import Any, Iterable, Iterator, Mapping
 import yaml
 
 from ..base.errors import UserError
+from .packages import one_name
 
 # %% ../../nbs/parts/00_trust.ipynb #29115321
 def member(obj: Any,      # a module or class; anything else has no members
@@ -152,7 +153,8 @@ class Trust:
     ):
         words = os.environ.get("MLKIT_TRUST", "").split(",")
         words += [trust] if isinstance(trust, str) else trust
-        self.named, root = {o.strip() for o in words} - {""}, root and Path(root).resolve()
+        self.named = {one_name(o.strip()) for o in words} - {""}
+        root = root and Path(root).resolve()
         self._run = root if root and (root / "run.json").exists() else None
         self.root = None if self._run else root
 

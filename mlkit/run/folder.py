@@ -124,7 +124,7 @@ def config_text(config: Config,  # whole
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "mlkit": __version__}
-    for name in ("torch", "pytorch-lightning", "torchmetrics", "omegaconf", "numpy"):
+    for name in ("torch", "pytorch-lightning", "lightning", "torchmetrics", "omegaconf", "numpy"):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -154,7 +154,7 @@ class Run:
         self.writes = True  # of several processes that train a run, one writes
         self.temporary: Path | None = None  # a folder that goes when the run ends (`runs: null`)
         self.model: Any = None  # these three are what this process has of it, besides the folder
-        self.datamodule: Any = None
+        self.datamodule: Any = None  # None, too, where `data` is null
         self.last_history: Any = None  # of one that was not kept
 
     @classmethod
@@ -255,6 +255,11 @@ class Run:
         if os.path.isfile(which): return Path(which)
         there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or "none"
         raise NotFound(f"{self.dir}: no checkpoint '{which}' (there are: {there})")
+
+    @property
+    def data(self) -> Any:  # whose loaders are used: the model's own where `data` is null
+        "The datamodule, or the model."
+        return self.model if self.datamodule is None else self.datamodule
 
     @property
     def history(self):  # a DataFrame with 'epoch' and columns such as 'val/loss', or empty

@@ -218,7 +218,7 @@ class _DenseAnswers(Answers):
 # %% ../../nbs/show/00_answers.ipynb #32c17afd
 @torch.no_grad()  # no inference mode: what the datamodule reads now, it may train with later
 def answers(model: pl.LightningModule,       # called with x
-    datamodule: pl.LightningDataModule,      # whose batches are (x, target)
+    datamodule: pl.LightningDataModule | pl.LightningModule,  # whose batches are (x, target)
     stage: Literal["val", "test"] = "test",  # whose samples are asked about
     limit: int | None = None,                # samples at most; None: all
 ) -> Answers:                                # in the order of the stage
@@ -246,8 +246,9 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
 
 
 def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[Tensor, Any]]:
-    datamodule.prepare_data()
-    datamodule.setup(stage if stage == "test" else "fit")
+    if not isinstance(datamodule, pl.LightningModule):  # whose setup might make its layers anew
+        datamodule.prepare_data()
+        datamodule.setup(stage if stage == "test" else "fit")
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
         pair = list(batch) if isinstance(batch, (tuple, list)) else []
