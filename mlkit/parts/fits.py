@@ -18,7 +18,7 @@ from typing import (
 from annotated_types import Ge, Gt, Le, Lt
 
 from ..base.errors import did_you_mean
-from ..base.text import Keys
+from ..base.text import Keys, told
 from .packages import class_name
 from .signature import signature
 
@@ -41,18 +41,18 @@ class Product:
 
 # %% ../../nbs/parts/03_fits.ipynb #2c06896d
 def type_name(want: Any,  # an annotation
-) -> str:                 # 'torch.nn.Module or None'
+) -> str:                 # 'torch.nn.Module or null'
     "An annotation in plain words."
     cls, args = get_origin(want) or want, get_args(want)
-    if cls is Literal and len(args) == 1: return repr(args[0])
+    if cls is Literal and len(args) == 1: return told(args[0])
     if cls in (Union, UnionType, Literal):
         return _or(list(dict.fromkeys(map(type_name, _members(want)))))
     if cls is Annotated: return type_name(args[0])
     if args: return f"{type_name(cls)}[{', '.join(map(type_name, args))}]"
     if isinstance(want, list): return f"[{', '.join(map(type_name, want))}]"  # of a Callable
-    if want in (None, NoneType, ...): return "..." if want is ... else "None"
+    if want in (None, NoneType, ...): return "..." if want is ... else "null"
     if isinstance(want, type(Enum)):
-        return f"{want.__name__} ({_or([repr(o.value) for o in want])})"
+        return f"{want.__name__} ({_or([told(o.value) for o in want])})"
     if isinstance(want, type): return _public_name(want)
     return getattr(want, "__name__", None) or str(want)
 
@@ -102,9 +102,7 @@ class Mismatch(NamedTuple):
     why: str = ""  # what else it should be, where its type is right
 
     def __str__(self):
-        text = repr(self.value)
-        short = text if len(text) <= 60 else f"{text[:57]}..."
-        return f"{self.text(short)}{self.why or self._hint()}"
+        return f"{self.text(told(self.value))}{self.why or self._hint()}"
 
     def text(self, got: str,  # what messages call the value
     ) -> str:                 # 'wants int, got 3.5'
