@@ -72,7 +72,7 @@ def test_help_of_a_config():
     wrong = command("mlkit_train", "--help", "configs/mnits.yaml")
     assert (wrong.returncode == 2
             and wrong.stderr
-            == "configs/mnits.yaml: no such config file; did you mean 'mnist.yaml'?\n")
+            == "configs/mnits.yaml: no such config file; did you mean 'configs/mnist.yaml'?\n")
 
 
 def test_completion_says_which_shells_there_are():

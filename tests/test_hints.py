@@ -1,9 +1,16 @@
 """What a message advises: it is about the right thing, in YAML's words, and short."""
+import json
+from pathlib import Path
+
 import pytest
 
+from mlkit.base.errors import NotFound, UserError
 from mlkit.config.load import explain, load_config
 from mlkit.config.node import ConfigError
+from mlkit.many import table
+from mlkit.many.table import runs_text
 from mlkit.parts.check import check
+from mlkit.run.folder import find_run
 
 CONFIG = """\
 defaults:
@@ -78,8 +85,84 @@ def test_a_value_that_is_near(config, override):
     check(config, f"{override.partition('=')[0]}={NEAR[override]}")
 
 
+FILES = {  # what is asked for -> what is there
+    "config/mine.yaml": "configs/mine.yaml", "configs/mine": "configs/mine.yaml",
+    "configs/mine.yml": "configs/mine.yaml", "mine": "configs/mine.yaml",
+    "Configs/Mine.yaml": "configs/mine.yaml", "confgs/mnie.yaml": "configs/mine.yaml",
+    "configs/sbu/deep.yaml": "configs/sub/deep.yaml", "deep.yaml": "configs/sub/deep.yaml",
+    "sub/deep.yaml": "configs/sub/deep.yaml", "configs/lab": "lab.yaml", "nothing/x.yaml": ""}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_elsewhere(config, name):
+    for o in ("mine", "sub/deep"):
+        Path(f"configs/{o}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        Path(f"configs/{o}.yaml").write_text(CONFIG)
+    near = f"; did you mean '{FILES[name]}'?" if FILES[name] else ""
+    with pytest.raises(ConfigError) as e: load_config(name)
+    assert str(e.value) == f"{name}: no such config file{near}"
+    if near: load_config(FILES[name])
+    Path("configs/more.yaml").write_text("extends: mnie.yaml\n")
+    for asked, near in {"configs/more.yaml": "'mine.yaml'", "configs": "configs/mine.yaml, "}.items():
+        with pytest.raises(ConfigError, match=near): load_config(asked)
+
+
+@pytest.fixture
+def runs(config):
+    for time, more in {"20260101-000000-aaaa": {}, "20260102-000000-bbbb": {"val/other": 1.0}}.items():
+        folder = Path("runs/base") / time
+        folder.mkdir(parents=True)
+        info = dict(name="base", status="done", metrics={"train/loss": 1.0, "test/acc": 1.0, **more},
+                    config={"optimizer": {"lr": 0.1}, "best": "${optimizer.lr}", "seed": 3,
+                            "data": {"seed": "${seed}", "root": "${oc.env:HOME}"}})
+        (folder / "run.json").write_text(json.dumps(info))
+
+
+NEAR_RUN = {  # an id -> the run that is meant
+    "base": "base/20260102-000000-bbbb", "bsae": "base/20260102-000000-bbbb",
+    "20260101-000000-aaaa": "base/20260101-000000-aaaa", "base/20260101-000000-aaa":
+    "base/20260101-000000-aaaa", "Base": "base/20260102-000000-bbbb", "nothing": ""}
+
+
+@pytest.mark.parametrize("name", NEAR_RUN)
+def test_a_run_that_is_near(runs, name):
+    near = NEAR_RUN[name] and f"; did you mean '{NEAR_RUN[name]}'?"
+    with pytest.raises(NotFound) as e: find_run(name)
+    assert str(e.value) == f"{name}: no run here (there is no run.json){near}"
+    if near: find_run(NEAR_RUN[name])
+
+
+@pytest.mark.parametrize("name,near", [("base", "runs/base"), ("bsae", "runs/base"), ("x", "")])
+def test_a_folder_of_runs_that_is_near(runs, name, near):
+    with pytest.raises(NotFound) as e: runs_text(name)
+    assert str(e.value) == f"{name}: no such folder" + (near and f"; did you mean '{near}'?")
+    if near: runs_text(near)
+
+
+NEAR_COLUMN = {"acc": "test/acc", "loss": "train/loss", "lr": "optimizer.lr", "accu": "test/acc",
+               "optim.lr": "optimizer.lr", "other": "val/other", "ACC": "test/acc", "xyz": ""}
+
+
+@pytest.mark.parametrize("name", NEAR_COLUMN)
+def test_a_column_that_is_near(runs, name):
+    near = NEAR_COLUMN[name]
+    for how in (dict(sort=name), dict(where=f"{name} > 0"), dict(columns=[name])):
+        with pytest.raises(UserError) as e: runs_text(**how)
+        assert str(e.value) == f"no run has a '{name}'" + (near and f"; did you mean '{near}'?")
+        if near: runs_text(**{k: [near] if k == "columns" else v.replace(name, near)
+                              for k, v in how.items()})
+
+
+@pytest.mark.parametrize("where,n", [
+    ("best == 0.1", 2), ("best > 0.05", 2), ("best > 0.5", 0), ("data.seed == 3", 2),
+    ("data.seed < 3", 0), ("data.root ~ HOME", 2), ("data.root ~ /", 0)])
+def test_references_are_compared_by_value(runs, where, n):
+    assert len(table.runs(where=where)) == n
+    assert runs_text(sort="best", columns=["data.seed"]).count("  3") == 2
+
+
 WORDS = {  # an override -> how the line says its value
-    "seed=null": "not null", "name=true": "not true", "data.batch_size=null": "got null",
+    "runs='a\0b'": "must be a folder, or null, not 'a\\x00b'", "seed=null": "not null", "name=true": "not true", "data.batch_size=null": "got null",
     "data.batch_size={a: null}": "got {a: null}", "tags={a: [true, x]}": "not {a: [true, 'x']}",
     "data.batch_size='3'": "got '3'", "data.batch_size=${extra.three}": "got '3'",
     "data.batch_size={a: ${oc.env:HOME}}": "got what {a: ${oc.env:HOME}} gives",
