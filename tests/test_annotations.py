@@ -146,22 +146,22 @@ right  names: [a, b]                              type(names) is ListConfig and 
 right  conf: {a: 1}                               type(conf) is DictConfig and conf.a == 1
 right  either: {a: 1}                             type(either) is dict
 right  cfg: {net: {RELU}}                         isinstance(cfg.net, torch.nn.ReLU)
-error  cfg: 3                                     wants omegaconf.DictConfig or None, got 3
+error  cfg: 3                                     wants omegaconf.DictConfig or null, got 3
 right  args: {lr: 0.1, net: {width: 3}}           type(args) is Namespace and args.net.width == 3
 right  args: {}                                   args == Namespace()
 right  simple: {a: {b: 1}}                        simple.a.b == 1
 right  own: {a: 1}                                own.a == 1
-warning  own: [1]                                   wants neighbours.Attributes or None
+warning  own: [1]                                   wants neighbours.Attributes or null
 right  steps: {MINE.Stepper}                      steps.step(1) == 2
-warning  closes: {MINE.Stepper}                   wants neighbours.Closes or None
+warning  closes: {MINE.Stepper}                   wants neighbours.Closes or null
 right  net: {RELU}                                isinstance(net, torch.nn.ReLU)
 right  nets: [{RELU}, {RELU}]                     len(nets) == 2
 right  number: 3                                  number == 3
 right  number: 0.5                                number == 0.5
 error  number: three                              wants int or float
-error  net: 3                                     wants torch.nn.Module or None
+error  net: 3                                     wants torch.nn.Module or null
 right  later: {MINE.Backbone}                     later.grow() is later
-warning  later: {RELU}                            wants neighbours.Backbone or None
+warning  later: {RELU}                            wants neighbours.Backbone or null
 right  thing: anything, other: [x]                thing == "anything"
 right  shape: {width: 3}                          shape.width == 3
 right  shapes: [{width: 3, parts: {a: [1]}}]      shapes[0].parts == {"a": [1]}
@@ -170,22 +170,22 @@ error  shape: {width: 3, deep: 1}                 it has no 'deep'
 right  limits: {high: 10}                         limits.high == 10
 right  two: 4                                     two == 4
 error  two: 3                                     wants to be even
-warning  weight: [1.0, 2.0]                       wants torch.Tensor or None
-warning  array: [1, 2]                            wants numpy.ndarray or None
-warning  data: [1, 2]                             wants torch.utils.data.Dataset or None
-error  weight: heavy                              wants torch.Tensor or None
-warning  data: {a: 1}                               wants torch.utils.data.Dataset or None
-warning  backbone: {RELU}                         wants neighbours.Backbone or None
+warning  weight: [1.0, 2.0]                       wants torch.Tensor or null
+warning  array: [1, 2]                            wants numpy.ndarray or null
+warning  data: [1, 2]                             wants torch.utils.data.Dataset or null
+error  weight: heavy                              wants torch.Tensor or null
+warning  data: {a: 1}                               wants torch.utils.data.Dataset or null
+warning  backbone: {RELU}                         wants neighbours.Backbone or null
 warning  backbone: {MINE.Backbone, LATER}         leave out `_partial_: true`
-warning  text: {MINE.Fake}                        wants neighbours.Tokenizer or None
-error  text: {MINE.Nothing}                       wants neighbours.Tokenizer or None
-error  backbone: {MINE.Nothing}                   wants neighbours.Backbone or None
+warning  text: {MINE.Fake}                        wants neighbours.Tokenizer or null
+error  text: {MINE.Nothing}                       wants neighbours.Tokenizer or null
+error  backbone: {MINE.Nothing}                   wants neighbours.Backbone or null
 error  call: {MINE.Nothing}                       wants Callable
 error  width: {RELU}                              wants int
 error  width: wide                                wants int
 error  width: 3.5                                 wants int
 error  width: null                                wants int
-warning  words: {_target_: torch.nn.ModuleList}   wants list[str] or None
+warning  words: {_target_: torch.nn.ModuleList}   wants list[str] or null
 right  size: [3, 4]                               (1, 2) + size == (1, 2, 3, 4)
 right  size: 3                                    size == 3
 right  size: same                                 size == "same"

@@ -1153,6 +1153,9 @@ def bad_grammar():
                 "model.optimizer.lr=3",
                 "data.nope.deep=3", "~nothing"]:
         yield overridden("digits", arg)
+    for words in ["trainer.max_epochs =3", "trainer.max_epochs = 3", "trainer.max_epochs= 3"]:
+        right, torn = "trainer.max_epochs=3", "command line: trainer.max_epochs = 3: "
+        yield Mistake("digits", {}, [torn], words.split(), (f"leave out the blanks: {right}",))
     for name, value in [("MLKIT_trainer__max_epochs", "[1,2"), ("MLKIT_trainer____max_epochs", "3"),
                         ("MLKIT_name", "'a")]:
         yield Mistake("digits", {}, [f"environment: {name}={value}: "], env={name: value})
@@ -1246,7 +1249,7 @@ def two_at_once():
             yield Mistake(base, m.edits, [*m.at, f"command line: {arg}: "], [arg], says=m.says)
     for args in ["trainer.max_epoch=3 model.net.channels=1 optimizer.learning_rate=1 "
                  "data.batch_size=few",
-                 "name='a sede=3", "sede=3 trainr.max_epochs=3", "trainer.max_epochs =3",
+                 "name='a sede=3", "sede=3 trainr.max_epochs=3",
                  "optimizer=adamm scheduler=nonesuch"]:
         yield overridden("digits", *args.split())
     nowhere = [(f"main.yaml: {part}: ", f"main.yaml:1:1: {part}: ") for part in ("data", "model")]

@@ -13,6 +13,8 @@ from inspect import Parameter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Iterator, Literal, TypeVar, Union, get_args, get_origin
 
+from ..base.text import told
+
 # %% ../../nbs/parts/10_annotation.ipynb #931c32ae
 @dataclass(frozen=True)
 class Product:
@@ -32,18 +34,18 @@ class Product:
 
 # %% ../../nbs/parts/10_annotation.ipynb #2c06896d
 def type_name(want: Any,  # an annotation
-) -> str:                 # 'torch.nn.Module or None'
+) -> str:                 # 'torch.nn.Module or null'
     "An annotation in plain words."
     cls, args = get_origin(want) or want, get_args(want)
-    if cls is Literal and len(args) == 1: return repr(args[0])
+    if cls is Literal and len(args) == 1: return told(args[0])
     if cls in (Union, UnionType, Literal):
         return _or(list(dict.fromkeys(map(type_name, members(want)))))
     if cls is Annotated: return type_name(args[0])
     if args: return f"{type_name(cls)}[{', '.join(map(type_name, args))}]"
     if isinstance(want, list): return f"[{', '.join(map(type_name, want))}]"  # of a Callable
-    if want in (None, NoneType, ...): return "..." if want is ... else "None"
+    if want in (None, NoneType, ...): return "..." if want is ... else "null"
     if isinstance(want, type(Enum)):
-        return f"{want.__name__} ({_or([repr(o.value) for o in want])})"
+        return f"{want.__name__} ({_or([told(o.value) for o in want])})"
     if isinstance(want, type): return _public_name(want)
     return getattr(want, "__name__", None) or str(want)
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean, near_metric
 from ..base.files import bad_name, packaged_configs
-from ..base.text import Keys, leaves, walk
+from ..base.text import Keys, leaves, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
 from ..config.node import origin_of, own_path, problem
@@ -58,7 +58,7 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = (), strict: b
         key = "_partial_" if fault == "partial" and "_partial_" in node else "_target_"
         place = (*blamed, key) if is_target and isinstance(node, dict) else blamed
         is_secret = any("oc.env" in str(view.written(p)[1]) for p in (at, *view.sources(at)))
-        what = o.text(f"what {raw} gives") if is_secret else o
+        what = o.text(f"what {told(raw)} gives") if is_secret else o
         message = f"{who} {what}"
         way = "; if that is meant, let the annotation say so"
         if is_sure: yield _Unfit(blamed, place, message, by, fault)
@@ -82,9 +82,9 @@ class _Target:
         found = {o: f"is not one of {known}{did_you_mean(o, DIRECTIVES)}" for o in self._odd}
         partial = self.view.value((*self.path, "_partial_"))
         if "_partial_" in node and mismatch(bool, partial):
-            found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
+            found["_partial_"] = f"must be true or false, not {told(node['_partial_'])}"
         if not isinstance(self.args, (list, Product)):
-            found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
+            found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
         if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
@@ -96,7 +96,8 @@ class _Target:
         known = [p.name for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if any(p.kind is p.VAR_KEYWORD for p in params):
             known += [k for k in self.keys if isinstance(k, str)]
-        unknown = {k: did_you_mean(str(k), known) for k in self.keys if k not in known}
+        data = self.view.data
+        unknown = {k: near_key((*self.path, k), data, known) for k in self.keys if k not in known}
         for key, near in unknown.items():
             yield (*self.path, key), f"{self.name} has no argument '{key}'{near}"
         if not isinstance(self.args, list): return
@@ -148,7 +149,7 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             yield from _find_unfit(view, "a run", want, path)
         else:
             name, raw = kind.split(".")[-1], view.written(path)[1]
-            why = f"must be a mapping with a _target_, a {name}, not {raw!r}"
+            why = f"must be a mapping with a _target_, a {name}, not {told(raw)}"
             if isinstance(value, dict): why = _NEEDED.format(name)
             yield _Unfit(path, path, why, (), "value")
 
@@ -164,7 +165,7 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
+    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
@@ -200,7 +201,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         if key == "seed": fits = type(value) is int and 0 <= value < 2**32
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
         if kinds is not _NODE or not isinstance(raw, str): way = ""
-        if not fits: yield (key,), f"must be {what}, not {raw!r}{way}"
+        if not fits: yield (key,), f"must be {what}, not {told(raw)}{way}"
         elif key == "name" and (why := bad_name(str(value))): yield (key,), why
         elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"

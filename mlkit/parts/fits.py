@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..base.errors import did_you_mean, reason
-from ..base.text import Keys
+from ..base.text import Keys, told
 from .annotation import Product, bare, is_pythons, members, type_name
 from .packages import class_name
 from .signature import signature
@@ -35,9 +35,7 @@ class Mismatch(NamedTuple):
     why: str = ""  # what else it should be, where its type is right
 
     def __str__(self):
-        text = repr(self.value)
-        short = text if len(text) <= 60 else f"{text[:57]}..."
-        return f"{self.text(short)}{self.why or self._hint()}"
+        return f"{self.text(told(self.value))}{self.why or self._hint()}"
 
     def text(self, got: str,  # what messages call the value
     ) -> str:                 # 'wants int, got 3.5'
