@@ -9,7 +9,7 @@ __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_me
 import re, traceback
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2c4
 class UserError(ValueError):
@@ -83,8 +83,27 @@ def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."
-    text = " ".join(str(e).split())
+    text = " ".join((_of_pydantic(e) or str(e)).split())
     if len(text) > limit: text = text[:limit] + "…"
     frames = traceback.extract_tb(e.__traceback__)
     at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(e).__name__}: {text}{at}"
+
+# %% ../../nbs/base/00_errors.ipynb #6efcd351
+_REASONS = dict(missing="which is missing", extra_forbidden="which is no argument")
+
+
+def reason(error: Mapping[str, Any],  # one of pydantic's
+) -> str:                             # 'which should be less than 9', or a validator's own text
+    "Why pydantic refuses a value, in plain words."
+    text = re.sub("^(Value error|Assertion failed), | after validation", "", error["msg"])
+    return _REASONS.get(error["type"]) or re.sub(r"^\w+ should ", "which should ", text)
+
+
+def _of_pydantic(e: Any) -> str:
+    "What a ValidationError says; '' of any other exception."
+    if not type(e).__module__.startswith("pydantic") or not hasattr(e, "errors"): return ""
+    def told(o):
+        at, got = ".".join(map(str, o["loc"])), repr(o["input"])
+        return f"{at and f'{at}: '}{got if len(got) <= 60 else f'{got[:57]}...'}, {reason(o)}"
+    return "; ".join(map(told, e.errors()))

@@ -51,8 +51,10 @@ class Problem:
     origin: Origin  # the place to change
     key: str      # dotted path, '' for a whole file
     message: str  # what is wrong, and what to do
+    is_warning: bool = False  # does it only look wrong?
 
-    def __str__(self): return f"{self.origin.at(self.key)}: {self.message}"
+    def __str__(self):
+        return f"{self.origin.at(self.key)}: {'warning: ' * self.is_warning}{self.message}"
 
 
 class Problems(list):
