@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlkit.base.errors import NotFound, UserError
+from mlkit.cli import mlkit_eval, mlkit_reproduce, mlkit_runs, mlkit_train
 from mlkit.config.load import explain, load_config
 from mlkit.config.node import ConfigError
 from mlkit.many import table
@@ -85,6 +86,43 @@ def test_a_value_that_is_near(config, override):
     check(config, f"{override.partition('=')[0]}={NEAR[override]}")
 
 
+OPTIONS = {  # a line -> what is said of it
+    "--max_epochs=3": "there is no key '--max_epochs'; did you mean 'trainer.max_epochs'?",
+    "--lr 0.1": "--lr=0.1: there is no key '--lr'; did you mean 'optimizer.lr'?",
+    "--lr -3": "--lr=-3: there is no key '--lr'; did you mean 'optimizer.lr'?",
+    "-lr=1": "did you mean 'optimizer.lr'?", "--optimizer sgd": "did you mean 'optimizer'?",
+    "--trainer.max_epochs 3": "did you mean 'trainer'?", "--foo=3": "'+extra.foo=3' adds one",
+    "--chek": "there is no option --chek; did you mean '--check'?", "--foo": "no option --foo",
+    "--explan lr": "did you mean '--explain'?", "-m --print": "--print is about one run",
+    "trainer.max_epochs = 3": "leave out the blanks: trainer.max_epochs=3",
+    "trainer.max_epochs= 3": "leave out the blanks: trainer.max_epochs=3",
+    "-m optimizer.lr = 1,2": "leave out the blanks: optimizer.lr=1,2",
+    "seed= 3 --check": "leave out the blanks: seed=3", "--completion": "--completion wants bash"}
+
+
+@pytest.mark.parametrize("line", OPTIONS)
+@pytest.mark.parametrize("config_is_first", [True, False])
+def test_options_that_are_none(config, line, config_is_first, capsys):
+    words = [config, *line.split()] if config_is_first else [*line.split(), config]
+    try: code = mlkit_train(words)
+    except SystemExit as e: code = e.code
+    out, err = capsys.readouterr()
+    if "--completion" in line and config_is_first or "= " in line and not config_is_first: return
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and OPTIONS[line] in err, err
+
+
+@pytest.mark.parametrize("command,line,says", [
+    (mlkit_runs, "--sorted acc", "did you mean '--sort'?"), (mlkit_runs, "--foo", "no option"),
+    (mlkit_eval, "nothing --lr 3", "nothing: no run here"), (mlkit_eval, "x --stages", "'--stage'"),
+    (mlkit_eval, "x --stage tset", "choose from"), (mlkit_reproduce, "x --lr=3", "no option --lr=3"),
+    (mlkit_train, "", "which config?"), (mlkit_train, "--sede=3", "which config?")])
+def test_options_of_other_commands(config, command, line, says, capsys):
+    try: code = command(line.split())
+    except SystemExit as e: code = e.code
+    out, err = capsys.readouterr()
+    assert (code, out, len(err.splitlines())) == (2, "", 1) and says in err, err
+
+
 FILES = {  # what is asked for -> what is there
     "config/mine.yaml": "configs/mine.yaml", "configs/mine": "configs/mine.yaml",
     "configs/mine.yml": "configs/mine.yaml", "mine": "configs/mine.yaml",
@@ -98,21 +136,24 @@ def test_a_file_that_is_elsewhere(config, name):
     for o in ("mine", "sub/deep"):
         Path(f"configs/{o}.yaml").parent.mkdir(parents=True, exist_ok=True)
         Path(f"configs/{o}.yaml").write_text(CONFIG)
-    near = f"; did you mean '{FILES[name]}'?" if FILES[name] else ""
+    near = FILES[name] and f"; did you mean '{FILES[name]}'?"
     with pytest.raises(ConfigError) as e: load_config(name)
     assert str(e.value) == f"{name}: no such config file{near}"
     if near: load_config(FILES[name])
     Path("configs/more.yaml").write_text("extends: mnie.yaml\n")
-    for asked, near in {"configs/more.yaml": "'mine.yaml'", "configs": "configs/mine.yaml, "}.items():
+    others = {"configs/more.yaml": "'mine.yaml'", "configs": "configs/mine.yaml, "}
+    for asked, near in others.items():
         with pytest.raises(ConfigError, match=near): load_config(asked)
 
 
 @pytest.fixture
 def runs(config):
-    for time, more in {"20260101-000000-aaaa": {}, "20260102-000000-bbbb": {"val/other": 1.0}}.items():
+    times = {"20260101-000000-aaaa": {}, "20260102-000000-bbbb": {"val/other": 1.0}}
+    for time, more in times.items():
         folder = Path("runs/base") / time
         folder.mkdir(parents=True)
-        info = dict(name="base", status="done", metrics={"train/loss": 1.0, "test/acc": 1.0, **more},
+        metrics = {"train/loss": 1.0, "test/acc": 1.0, **more}
+        info = dict(name="base", status="done", metrics=metrics,
                     config={"optimizer": {"lr": 0.1}, "best": "${optimizer.lr}", "seed": 3,
                             "data": {"seed": "${seed}", "root": "${oc.env:HOME}"}})
         (folder / "run.json").write_text(json.dumps(info))
@@ -162,7 +203,8 @@ def test_references_are_compared_by_value(runs, where, n):
 
 
 WORDS = {  # an override -> how the line says its value
-    "runs='a\0b'": "must be a folder, or null, not 'a\\x00b'", "seed=null": "not null", "name=true": "not true", "data.batch_size=null": "got null",
+    "runs='a\0b'": "must be a folder, or null, not 'a\\x00b'",
+    "seed=null": "not null", "name=true": "not true", "data.batch_size=null": "got null",
     "data.batch_size={a: null}": "got {a: null}", "tags={a: [true, x]}": "not {a: [true, 'x']}",
     "data.batch_size='3'": "got '3'", "data.batch_size=${extra.three}": "got '3'",
     "data.batch_size={a: ${oc.env:HOME}}": "got what {a: ${oc.env:HOME}} gives",
