@@ -109,6 +109,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
+    add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["--completion"], ["--complete"]): return _run(_complete, *argv)
@@ -138,11 +139,13 @@ def _train(args: argparse.Namespace) -> int | None:
     what = args.config, *args.overrides
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
-    if args.multirun: return _sweep(what, args.check)
-    if args.check:
+    if args.multirun: return _sweep(what, args)
+    if args.check or args.strict:
         from mlkit.parts.check import check
-        check(*what)
-        return print("no problems")
+        told: set = set()
+        check(*what, strict=args.strict, told=told)
+        says = f"no mistakes, {len(told)} to look at" if told else "no problems"
+        if args.check: return print(says)
     if args.print or args.explain is not None:
         from mlkit.config.load import explain, load_config
         from omegaconf import OmegaConf
@@ -153,10 +156,11 @@ def _train(args: argparse.Namespace) -> int | None:
     train(*what)
 
 
-def _sweep(what: Sequence[str], check: bool) -> int | None:
+def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
-    if check: return print(f"no problems in {len(load_trials(*what))} combinations")
+    n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
+    if args.check: return print(f"no problems in {n} combinations")
     sweep = grid(*what)
     print("", sweep, sep="\n")
     if sweep.file: print(f"\ntable: {show_path(sweep.file)}")

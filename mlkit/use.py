@@ -126,7 +126,7 @@ class Predictions:
     "What `predict` found."
     table: Any           # a DataFrame with one row an input
     problems: list[str]  # a line for each file that could not be read
-    dense: dict[str, Tensor] = field(default_factory=dict)  # (N, ...): maps and masks
+    dense: dict[str, Tensor] = field(default_factory=dict, repr=False)  # maps, (N, ...)
 
     def _repr_html_(self):
         return self.table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in self.problems)

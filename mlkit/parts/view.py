@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from ..base.errors import did_you_mean
 from ..base.text import Keys, pairs, show_keys, walk
 from ..config.node import about, children, follow, leaf, own_path, whole
-from .fits import Product
+from .annotation import Product
 from .signature import outline, produces
 from .trust import TargetError
 
