@@ -6,10 +6,12 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, re, signal, sys, textwrap, threading, time, traceback
+import argparse, json, os, signal, sys, threading, time, traceback
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
+
+from .base.command import command_parser
 
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args) -> int:
@@ -79,42 +81,11 @@ def _say(message, code: int) -> int:
     print(secret_filter({})(str(message)), file=sys.stderr)
     return code
 
-# %% ../nbs/cli.ipynb #a2294c5e
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        self.exit(2, f"{message} ({self.prog} --help says more)\n")
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        "What is no option may be an override: --lr=0.1 or --lr 0.1, of which checks find the key."
-        from mlkit.base.errors import nearest
-        options, words = re.findall(r"--([a-z-]+)", self.format_usage()), [""]
-        for o in sys.argv[1:] if argv is None else argv:
-            m = re.fullmatch(r"--?(\w[\w./-]+)", words[-1])
-            is_key = m and not any(name.startswith(m[1]) for name in options)
-            if is_key and not re.search(r"^-(?![.\d])|=|\.ya?ml$", o): words[-1] += f"={o}"
-            else: words.append(f"-{o}" if re.match(r"-\w[\w.]*=", o) else o)
-        args, rest = self.parse_known_intermixed_args(words[1:])
-        for o in rest:
-            near = nearest(o.partition("=")[0].lstrip("-"), options)
-            if near: self.error(f"there is no option {o}; did you mean '--{near}'?")
-            if "overrides" not in args or "=" not in o: self.error(f"there is no option {o}")
-            args.overrides.append(o)
-        return args
-
-
-def _parser(command: Callable, examples: str) -> tuple[_Parser, Callable]:
-    "A command's parser, and its `add_argument`."
-    examples = "examples:\n" + textwrap.indent(textwrap.dedent(examples), "  ")
-    about = textwrap.fill(str(command.__doc__), 79)
-    p = _Parser(command.__name__, description=about, epilog=examples,
-                formatter_class=argparse.RawDescriptionHelpFormatter)
-    return p, p.add_argument
-
 # %% ../nbs/cli.ipynb #7d9ead47
 def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train what a config describes."
-    p, add = _parser(mlkit_train, """\
+    p, add = command_parser(mlkit_train, """\
         mlkit_train configs/mnist.yaml                         train
         mlkit_train configs/mnist.yaml trainer.max_epochs=1    change a value
         mlkit_train configs/mnist.yaml optimizer=sgd           another of its options
@@ -261,7 +232,7 @@ def _find_run(text: str, dir: str | None = None):
 def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Measure a run's weights again."
-    p, add = _parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
+    p, add = command_parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
@@ -279,7 +250,7 @@ def _eval(args: argparse.Namespace):
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
-    p, add = _parser(mlkit_predict, """\
+    p, add = command_parser(mlkit_predict, """\
         mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv  pictures
         mlkit_predict wine/20260101-120000-abcd new.csv              .csv, .parquet, .npy, .pt
         mlkit_predict mnist/20260101-120000-abcd                     its predict_dataloader""")
@@ -321,7 +292,7 @@ def _predict(args: argparse.Namespace) -> int:
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train a run again and compare bit by bit. It runs its code.patch: look first, with --restore."
-    p, add = _parser(mlkit_reproduce, """\
+    p, add = command_parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
@@ -345,7 +316,7 @@ def _reproduce(args: argparse.Namespace) -> int:
 def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "List runs, newest first, or compare some."
-    p, add = _parser(mlkit_runs, """\
+    p, add = command_parser(mlkit_runs, """\
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
         mlkit_runs --sort +val/loss                             the smallest first
