@@ -255,11 +255,15 @@ def _eval(args: argparse.Namespace):
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Classify files with a run's weights."
-    p, add = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
+    "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
+    p, add = _parser(mlkit_predict, """\
+        mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv  pictures
+        mlkit_predict wine/20260101-120000-abcd new.csv              .csv, .parquet, .npy, .pt
+        mlkit_predict mnist/20260101-120000-abcd                     its predict_dataloader""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
-    add("files", nargs="+", metavar="FILES", help="files, or folders of files")
+    add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
+    add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
     return _run(_predict, p.parse_intermixed_args(argv))
 
@@ -274,13 +278,20 @@ def _predict(args: argparse.Namespace) -> int:
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
     from mlkit.use import predict
-    found = predict(run, args.files, checkpoint=args.checkpoint)
-    text, left_out = found.table.to_csv(index=False), len(found.problems)
+    changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
+    inputs = [o for o in args.files if o not in changes] or None
+    folder = out and f"{os.path.splitext(out)[0]}_files"
+    found = predict(run, inputs, *changes, checkpoint=args.checkpoint, folder=folder,
+                    probabilities=args.probabilities)
+    if found.dense:
+        return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
+    index, left_out = None if "file" in found.table else "row", len(found.problems)
+    text = found.table.to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
     else: print(text, end="")
     for line in found.problems: _say(line, 1)
     more = f", {left_out} left out" if left_out else ""
-    if out: print(f"{len(found.table)} files predicted in {out}{more}")
+    if out: print(f"{len(found.table)} predictions in {out}{more}")
     return int(left_out > 0)
 
 # %% ../nbs/cli.ipynb #18e92496
