@@ -251,9 +251,9 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
 ) -> int:  # the exit code
     "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
     p, add = command_parser(mlkit_predict, """\
-        mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv  pictures
-        mlkit_predict wine/20260101-120000-abcd new.csv              .csv, .parquet, .npy, .pt
-        mlkit_predict mnist/20260101-120000-abcd                     its predict_dataloader""")
+        mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
+        mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
+        mlkit_predict mnist/20260101-120000-abcd                        its predict_dataloader""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
