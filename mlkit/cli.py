@@ -253,7 +253,7 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
     p, add = command_parser(mlkit_predict, """\
         mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
         mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
-        mlkit_predict mnist/20260101-120000-abcd                        its predict_dataloader""")
+        mlkit_predict mnist/20260101-120000-abcd                           its loader""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
