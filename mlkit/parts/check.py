@@ -127,6 +127,12 @@ _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trai
 _GROUPS = dict(callbacks="Callback", logger="loggers.Logger")  # of which there may be any number
 _NEEDED = "a run needs a {} here: a mapping with a _target_"
 _KNOWN = (*_PARTS, *_GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
+_OTHERS_WORDS = dict(  # of lightning-hydra-template
+    task_name="a run's name is 'name'", train="mlkit_train trains, mlkit_eval measures",
+    test="what has a test is tested at the end; trainer.limit_test_batches=0 does not",
+    ckpt_path="mlkit_train --resume goes on, mlkit_eval measures a run",
+    extras="tags go under 'tags', and mlkit_train --print shows the config",
+    optimized_metric="callbacks.checkpoint.monitor says what is best")
 
 
 def _in_group(view: View, group: str) -> dict:
@@ -149,6 +155,8 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             name, raw = kind.split(".")[-1], view.written(path)[1]
             why = f"must be a mapping with a _target_, a {name}, not {told(raw)}"
             if isinstance(value, dict): why = _NEEDED.format(name)
+            if path[0] == "logger" and isinstance(value, dict) and not split_keys(value)[1]:
+                why = Note("is left out: it has no _target_, so its logger is not there")
             yield _Unfit(path, path, why, (), "value")
 
 
@@ -175,7 +183,10 @@ def _check_keys(view: View) -> Iterator[Mistake]:
     for key, near in unknown.items():
         is_used = re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses)
         near = near or "; values of your own go under 'extra'"
-        if not is_used: yield (key,), f"nothing reads this key{near}"
+        why: str = f"nothing reads this key{near}"
+        if key in _OTHERS_WORDS and origin_of(view.cfg, (key,)).name != "command line":
+            why = Note(f"has no effect here: {_OTHERS_WORDS[key]}")
+        if not is_used: yield (key,), why
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
 _SET_BY_RUN = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
@@ -191,7 +202,10 @@ _SHAPES: dict[str, tuple[tuple, str]] = dict(
 def _check_shapes(view: View) -> Iterator[Mistake]:
     trainer = view.data.get("trainer")
     for key in [o for o in _SET_BY_RUN if isinstance(trainer, dict) and trainer.get(o)]:
-        yield ("trainer", key), f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        origin = origin_of(view.cfg, ("trainer", key))
+        is_harmless = key == "default_root_dir" and origin.name != "command line"
+        why = f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        yield ("trainer", key), Note(why, is_harmless)
     for key, (kinds, what) in _SHAPES.items():
         value, raw = view.value((key,)), view.data.get(key)
         if isinstance(value, Product) and value.unknown: continue
