@@ -138,7 +138,8 @@ def _train(args: argparse.Namespace) -> int | None:
     what = args.config, *args.overrides
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
-    if args.multirun: return _sweep(what, args.check)
+    shows = args.print or args.explain is not None
+    if args.multirun or not shows and _is_multirun(what): return _sweep(what, args.check)
     if args.check:
         from mlkit.parts.check import check
         check(*what)
@@ -151,6 +152,14 @@ def _train(args: argparse.Namespace) -> int | None:
         return print(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
     train(*what)
+
+
+def _is_multirun(what: Sequence[str]) -> bool:
+    from mlkit.base.errors import UserError
+    from mlkit.config.hydra import is_multirun
+    from mlkit.config.load import load_first
+    try: return is_multirun(load_first(*what))
+    except UserError: return False  # which training will say
 
 
 def _sweep(what: Sequence[str], check: bool) -> int | None:

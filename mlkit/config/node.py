@@ -25,7 +25,7 @@ class Origin:
     line: int | None = None  # from 1; None where there are no lines
     col: int | None = None   # from 1
     text: str = ""           # the override as it was written, e.g. 'data.batch_size=64'
-    path: Path | None = field(default=None, repr=False, compare=False)  # of a file, absolute
+    path: Path | None = field(default=None, repr=False)  # of a file, absolute
 
     def __str__(self):
         return ":".join(str(o) for o in (self.name, self.line, self.col) if o is not None)
@@ -49,8 +49,10 @@ class Problem:
     origin: Origin  # the place to change
     key: str      # dotted path, '' for a whole file
     message: str  # what is wrong, and what to do
+    is_warning: bool = False  # does it only look wrong?
 
-    def __str__(self): return f"{self.origin.at(self.key)}: {self.message}"
+    def __str__(self):
+        return f"{self.origin.at(self.key)}: {'warning: ' * self.is_warning}{self.message}"
 
 
 class Problems(list):
@@ -103,6 +105,8 @@ class About:
     trust: tuple[str, ...] = ()  # what targets may be besides those of `MLKIT_TRUST`
     choices: dict[str, Any] = field(default_factory=dict)  # by group: an option, several, or None
     search: Any = None           # the `SearchPath` that its groups were looked for in
+    hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
+    notes: tuple[Problem, ...] = ()  # warnings of loading
 
 
 class Config(DictConfig):

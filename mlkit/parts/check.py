@@ -17,12 +17,12 @@ from ..base.errors import did_you_mean, near_metric
 from ..base.files import bad_name, packaged_configs
 from ..base.text import Keys, leaves, walk
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
+from ..config.node import Config, ConfigError, Problems, about, origin_of, own_path, problem
 from .fits import Product, mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
-from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
+from .view import CONVERSIONS, DIRECTIVES, Mistake, View, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
 class _Unfit(NamedTuple):
@@ -70,6 +70,10 @@ class _Target:
         partial = self.view.value((*self.path, "_partial_"))
         if "_partial_" in node and mismatch(bool, partial):
             found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
+        if not isinstance(node.get("_recursive_", True), bool):
+            found["_recursive_"] = f"must be true or false, not {node['_recursive_']!r}"
+        if str(node.get("_convert_", "all")).lower() not in CONVERSIONS:
+            found["_convert_"] = f"must be {', '.join(CONVERSIONS)}, not {node['_convert_']!r}"
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
         kind = getattr(self.view.value(self.path), "kind", None)
@@ -251,15 +255,18 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     view, top = View(cfg), own_path(cfg)
     found = _without_consequences(view, _find(view, top))
     problems = [problem(view.cfg, path, message) for path, message in found.items()]
-    files = list(dict.fromkeys(o.origin.name for o in problems))
-    def place(o): return files.index(o.origin.name), o.origin.line or 0, o.origin.col or 0
+    if not top: problems += about(view.cfg).notes
+    files = list(dict.fromkeys(o.origin.path or o.origin.name for o in problems))
+    def place(o):
+        return files.index(o.origin.path or o.origin.name), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
 
 
 def _find(view: View, top: Keys) -> list[Mistake]:
     "All that is wrong below `top`."
     nodes = walk(view.written(top)[1], top)
-    targets = [_Target(view, path) for path, o in nodes if isinstance(o, dict) and "_target_" in o]
+    targets = [_Target(view, path) for path, o in nodes
+               if isinstance(o, dict) and "_target_" in o and not view.is_unbuilt(path)]
     unfit = [o for t in targets if t.sig for o in t.unfit_arguments()]
     if not top: unfit += _unfit_parts(view)
     faults = {o.path: o.fault for o in reversed(unfit)}  # the first of a path counts
@@ -292,7 +299,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     problems = Problems()
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
-        if e.cfg is None: raise
+        if not e.cfg: raise
         cfg, problems = e.cfg, e.problems
     problems = [*problems, *find_problems(cfg)]
     if problems: raise ConfigError(*problems)
