@@ -109,6 +109,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
+    add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["--completion"], ["--complete"]): return _run(_complete, *argv)
@@ -139,11 +140,13 @@ def _train(args: argparse.Namespace) -> int | None:
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
     shows = args.print or args.explain is not None
-    if args.multirun or not shows and _is_multirun(what): return _sweep(what, args.check)
-    if args.check:
+    if args.multirun or not shows and _is_multirun(what): return _sweep(what, args)
+    if args.check or args.strict:
         from mlkit.parts.check import check
-        check(*what)
-        return print("no problems")
+        told: set = set()
+        check(*what, strict=args.strict, told=told)
+        says = f"no mistakes, {len(told)} to look at" if told else "no problems"
+        if args.check: return print(says)
     if args.print or args.explain is not None:
         from mlkit.config.load import explain, load_config
         from omegaconf import OmegaConf
@@ -162,10 +165,11 @@ def _is_multirun(what: Sequence[str]) -> bool:
     except UserError: return False  # which training will say
 
 
-def _sweep(what: Sequence[str], check: bool) -> int | None:
+def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
-    if check: return print(f"no problems in {len(load_trials(*what))} combinations")
+    n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
+    if args.check: return print(f"no problems in {n} combinations")
     sweep = grid(*what)
     print("", sweep, sep="\n")
     if sweep.file: print(f"\ntable: {show_path(sweep.file)}")
@@ -260,11 +264,15 @@ def _eval(args: argparse.Namespace):
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Classify files with a run's weights."
-    p, add = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
+    "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
+    p, add = _parser(mlkit_predict, """\
+        mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv  pictures
+        mlkit_predict wine/20260101-120000-abcd new.csv              .csv, .parquet, .npy, .pt
+        mlkit_predict mnist/20260101-120000-abcd                     its predict_dataloader""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
-    add("files", nargs="+", metavar="FILES", help="files, or folders of files")
+    add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
+    add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
     return _run(_predict, p.parse_intermixed_args(argv))
 
@@ -279,13 +287,20 @@ def _predict(args: argparse.Namespace) -> int:
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
     from mlkit.use import predict
-    found = predict(run, args.files, checkpoint=args.checkpoint)
-    text, left_out = found.table.to_csv(index=False), len(found.problems)
+    changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
+    inputs = [o for o in args.files if o not in changes] or None
+    folder = out and f"{os.path.splitext(out)[0]}_files"
+    found = predict(run, inputs, *changes, checkpoint=args.checkpoint, folder=folder,
+                    probabilities=args.probabilities)
+    if found.dense:
+        return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
+    index, left_out = None if "file" in found.table else "row", len(found.problems)
+    text = found.table.to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
     else: print(text, end="")
     for line in found.problems: _say(line, 1)
     more = f", {left_out} left out" if left_out else ""
-    if out: print(f"{len(found.table)} files predicted in {out}{more}")
+    if out: print(f"{len(found.table)} predictions in {out}{more}")
     return int(left_out > 0)
 
 # %% ../nbs/cli.ipynb #18e92496

@@ -65,7 +65,7 @@ def test_help_of_a_config():
     for text in ("optimizer +adam  adamw  sgd\\*", "debug +fast  overfit  profile",
                  # first sentences
                  "model.net: mlkit.model.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",
-                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or None"):
+                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or null"):
         assert re.search(text, done.stdout), text
     assert command("mlkit_train", MNIST, "--help").stdout.startswith("Groups, ")
     assert command("mlkit_train", "--help").stdout.startswith("usage: ")

@@ -14,14 +14,14 @@ from typing import Any, Iterable, Iterator, Mapping
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..base.errors import did_you_mean, one_line
+from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
-from ..base.text import Keys, Table, flat, has_keys, leaves, pairs, short, show_keys
+from ..base.text import Keys, Table, flat, has_keys, leaves, near_key, pairs, short, show_keys
+from ..base.text import told
 from .defaults import choose
 from .grammar import alternatives
-from .hydra import hydra_facts, is_multirun, is_own, fill_words
-from .hydra import search_folders, take_settings
-from .layers import Draft, Override, keys_of, parse_override
+from .hydra import facts, fill_words, is_multirun, is_own, search_folders, take_settings
+from .layers import Draft, Override, keys_of, parse_override, parse_overrides
 from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
 from .secrets import env_overrides, use_dotenv
@@ -33,7 +33,7 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 ) -> Config:
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
     problems, files = Problems(), read_configs(config)
-    changes = gather(parse_override, overrides, problems)
+    changes = parse_overrides(overrides, problems)
     known = _known(files, changes)
     return _compose(files, replace(known, hydra=None), changes, problems)
 
@@ -49,21 +49,21 @@ def _known(files: list[ConfigFile], changes: list[Override], *packaged: Path) ->
 
 def _compose(files: list[ConfigFile], known: About, changes: list[Override], problems: Problems,
              skip_missing: bool = False) -> Config:
-    try: sources, values, chosen = choose(files, changes, known.search, problems, skip_missing)
+    try: chosen = choose(files, changes, known.search, problems, skip_missing)
     except ConfigError as e:
         raise ConfigError(*problems, *e.problems, cfg=Config({}, known)) from None
+    sources, values, choices, picked = chosen
     draft = Draft({}, [Link(Origin(files[0].name), {})])
     for src in sources: draft.merge(src)
-    choices, notes = {k: o.option for k, o in chosen.items()}, Problems(known.notes)
-    def take(own: list[Override]):
-        groups = {k: o.origin for k, o in chosen.items() if is_own(k)}
-        return take_settings(draft, own, files, groups, notes)
-    own = [o for o in values if o.key.split(".")[0] == "hydra"]
+    notes, own = Problems(known.notes), [o for o in values if o.key.split(".")[0] == "hydra"]
+    groups = {k: o for k, o in picked.items() if is_own(k)}
+    take = lambda own: take_settings(draft, own, files, groups, notes)
     for settings in gather(take, [own], problems):
-        facts = hydra_facts(settings, Path(files[0].name).stem, changes, choices)
-        if known.hydra is not None: known = replace(known, hydra=facts)
+        hydra = facts(settings, Path(files[0].name).stem, changes, choices)
+        if known.hydra is not None: known = replace(known, hydra=hydra)
     gather(draft.apply, [o for o in values if o not in own], problems)
-    cfg = _config(draft, replace(known, choices=choices, notes=tuple(notes)))
+    known = replace(known, choices=choices, picked=picked, notes=tuple(notes))
+    cfg = _config(draft, known)
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
 
@@ -84,8 +84,8 @@ def _refusal(value: Any) -> str:
     try: OmegaConf.create([value])
     except OmegaConfBaseException:
         if not isinstance(value, str):
-            return f"a config cannot hold {value!r}, a {type(value).__name__}"
-        return f"{value} is no interpolation: write ${{name}}, or \\${{ for the characters"
+            return f"a config cannot hold {told(value)}, a {type(value).__name__}"
+        return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
     return ""
 
 # %% ../../nbs/config/09_load.ipynb #30494603
@@ -96,7 +96,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
 ) -> Config:
     "Compose a config from all its layers. Raises ConfigError, one line a problem."
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
-    changes = gather(parse_override, overrides, problems)
+    changes = parse_overrides(overrides, problems)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
     files = read_configs(config)
     file = files[0]
@@ -165,10 +165,10 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     cfg = _config_of(cfg)
     data = plain(cfg)
     path = keys_of(data, key)
-    for k in path:
+    for n, k in enumerate(path):
         inner = dict(pairs(data))
         if k not in inner:
-            why = f"there is no such key{did_you_mean(str(k), inner)}"
+            why = f"there is no such key{near_key((*path[:n], k), plain(cfg))}"
             raise config_error(origin_of(cfg, path), key, why)
         data = inner[k]
     if not has_keys(data):

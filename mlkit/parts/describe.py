@@ -13,7 +13,7 @@ from typing import Any, Mapping
 from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about
-from .fits import type_name
+from .annotation import type_name
 from .signature import signature
 from .trust import TargetError
 from .view import View
