@@ -139,8 +139,9 @@ def _train(args: argparse.Namespace) -> int | None:
     what = args.config, *args.overrides
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
-    shows = args.print or args.explain is not None
-    if args.multirun or not shows and _is_multirun(what): return _sweep(what, args)
+    from mlkit.config.load import is_sweep
+    if args.multirun or not (args.print or args.explain is not None) and is_sweep(*what):
+        return _sweep(what, args)
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
@@ -155,14 +156,6 @@ def _train(args: argparse.Namespace) -> int | None:
         return print(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
     train(*what)
-
-
-def _is_multirun(what: Sequence[str]) -> bool:
-    from mlkit.base.errors import UserError
-    from mlkit.config.hydra import is_multirun
-    from mlkit.config.load import load_first
-    try: return is_multirun(load_first(*what))
-    except UserError: return False  # which training will say
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
