@@ -7,6 +7,7 @@ __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_si
 
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import warnings
+from bisect import bisect
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
@@ -18,8 +19,10 @@ from lightning_utilities import apply_to_collection
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torchmetrics import Metric
 
+from ..base.errors import NotBegun
 from .randomness import rng_state, set_rng_state
 
 # %% ../../nbs/fit/01_lightning.ipynb #2ffeeb36
@@ -206,6 +209,45 @@ class ResumePoints:
         wrapped()
         self.epoch_over()
 
+
+# %% ../../nbs/fit/01_lightning.ipynb #4f1c7a02
+def schedulers_of(trainer: Any,  # in a fit
+) -> Iterator[Any]:              # outer ones first
+    "The schedulers, and those inside of them."
+    return _nested([o.scheduler for o in trainer.lr_scheduler_configs], vars)
+
+
+def _nested(found: list, items: Callable) -> Iterator[Any]:
+    for o in found:  # which grows
+        yield o
+        found += items(o).get("_schedulers", [])
+
+
+_LENGTHS = ("total_steps", "_schedule_phases", "T_max", "total_iters", "_milestones")
+
+
+def take_lengths(states: list[dict[str, Any]],  # of schedulers, from a checkpoint
+) -> list[dict[str, Any]]:                      # what was taken out of each
+    "Take the lengths out, so that those stay which the config gives."
+    return [{k: o.pop(k) for k in _LENGTHS if k in o} for o in _nested([*states], dict)]
+
+
+def follow_lengths(trainer: Any,    # about to train
+        old: list[dict[str, Any]]):  # from `take_lengths`
+    "Set the rates as if the schedules had always been this long. Raises NotBegun at an end."
+    now = list(schedulers_of(trainer))
+    changed = any(vars(o).get(k) != v for o, was in zip(now, old) for k, v in was.items())
+    for o in [conf.scheduler for conf in trainer.lr_scheduler_configs]:
+        while isinstance(o, SequentialLR): o = o._schedulers[bisect(o._milestones, o.last_epoch)]
+        if isinstance(o, OneCycleLR) and o.last_epoch >= o.total_steps:
+            raise NotBegun(f"the OneCycleLR has made all of its {o.total_steps} steps: to go on, "
+                           "give it more (total_steps, or epochs), or let mlkit fill them in")
+        rates = getattr(o, "_get_closed_form_lr", o.get_lr if isinstance(o, OneCycleLR) else None)
+        if not changed or not rates: continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is asked for a rate outside of a step
+            o._last_lr = rates()
+        for group, rate in zip(o.optimizer.param_groups, o._last_lr): group["lr"] = rate
 
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting
