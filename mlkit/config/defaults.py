@@ -253,7 +253,7 @@ def choose(files: list[ConfigFile],  # uppermost first
     changes: Iterable[Override],  # lowest first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
-) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
+) -> tuple[list[Tree], list[Override], dict, dict]:  # sources, changes of values, choices, origins
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
     choices = _Choices(files, search)
     gather(choices.sort, changes, problems)
@@ -269,4 +269,6 @@ def choose(files: list[ConfigFile],  # uppermost first
             raise o.error("no list has that, so there is nothing to take away")
         choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
-    return choices.sources, choices.values, {k: o.option for k, o in choices.entries.items()}
+    found = choices.entries.items()
+    options, origins = {k: o.option for k, o in found}, {k: o.origin for k, o in found}
+    return choices.sources, choices.values, options, origins

@@ -36,14 +36,15 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
              problems: Problems, trust: tuple[str, ...] = ()) -> Config:
-    try: sources, values, choices = choose(files, changes, search, problems)
+    try: sources, values, choices, picked = choose(files, changes, search, problems)
     except ConfigError as e: raise ConfigError(*problems, *e.problems) from None
     draft = Draft({}, [Link(Origin(files[0].name), {})])
     for src in sources: draft.merge(src)
     draft.value.pop("hydra", None)  # Hydra's own settings have no meaning here
     gather(draft.apply, values, problems)
     project = find_root(files[0].folder)
-    cfg = _config(draft, About(project=project, trust=trust, choices=choices, search=search))
+    known = About(project=project, trust=trust, choices=choices, picked=picked, search=search)
+    cfg = _config(draft, known)
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
 

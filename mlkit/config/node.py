@@ -106,6 +106,7 @@ class About:
     project: Path = field(default_factory=find_root)  # its folder; else the one around this folder
     trust: tuple[str, ...] = ()  # what targets may be besides those of `MLKIT_TRUST`
     choices: dict[str, Any] = field(default_factory=dict)  # by group: an option, several, or None
+    picked: dict[str, Origin] = field(default_factory=dict)  # by group: what chose its option
     search: Any = None           # the `SearchPath` that its groups were looked for in
 
 

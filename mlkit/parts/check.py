@@ -27,12 +27,10 @@ from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
-from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
+from .unread import unread
+from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
-class _Warning(str): "A message of what only looks wrong."
-
-
 class _Unfit(NamedTuple):
     "A value that is not what is wanted."
     path: Keys    # to blame: a value, or the node of a target
@@ -62,7 +60,7 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = (), strict: b
         message = f"{who} {what}"
         way = "; if that is meant, let the annotation say so"
         if is_sure: yield _Unfit(blamed, place, message, by, fault)
-        else: yield _Unfit(blamed, place, _Warning(f"{message}{way}"), by, "value")
+        else: yield _Unfit(blamed, place, Note(f"{message}{way}"), by, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #0a1a342a
 class _Target:
@@ -265,11 +263,16 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     view, top = View(cfg), own_path(cfg)
     found = _without_consequences(view, _find(view, top))
-    problems = [replace(problem(view.cfg, path, str(o)), is_warning=isinstance(o, _Warning))
-                for path, o in found.items()]
+    problems = Problems(_problem(view, *o) for o in found.items())
     files = list(dict.fromkeys(o.origin.name for o in problems))
     def place(o): return files.index(o.origin.name), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
+
+
+def _problem(view: View, path: Keys, what: str) -> Problem:
+    found = replace(problem(view.cfg, path, str(what)), is_warning=is_warning(what))
+    origin = what.origin if isinstance(what, Note) else None
+    return replace(found, origin=origin) if origin else found
 
 
 def _find(view: View, top: Keys) -> list[Mistake]:
@@ -288,13 +291,14 @@ def _find(view: View, top: Keys) -> list[Mistake]:
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]
     found += [(o.place, o.message) for o in counts]
-    return sorted(found, key=lambda o: isinstance(o[1], _Warning))  # of a place errors come first
+    if not top and all(is_warning(why) for _, why in found): found += unread(view)
+    return sorted(found, key=lambda o: is_warning(o[1]))  # of a place errors come first
 
 
 def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:
     "One mistake a place, and none that comes from another."
     first = dict(reversed(found))
-    sure = {path for path, o in first.items() if not isinstance(o, _Warning)}
+    sure = {path for path, o in first.items() if not is_warning(o)}
     def is_cause(o, path): return o in sure and path not in view.sources(o)
     def is_root(path):
         is_link = isinstance(view.written(path)[1], str)
