@@ -24,8 +24,7 @@ from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from ..base.text import find_metric, plain
 from .job import Job
-from .lightning import (
-    ResumePoints, follow_lengths, logged_by_step, requeue_signal, schedulers_of, take_lengths)
+from .lightning import ResumePoints, logged_by_step, requeue_signal
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -199,7 +198,6 @@ class Checkpoint(LightningCheckpoint):
         self._points: Any = None   # `ResumePoints`, in a fit
         self._state: Any = None    # goes into the file that is being written
         self._at_step: Any = None  # the state before this validation
-        self._lengths: Any = None  # of the schedulers, before the run was told to go on for longer
         self._saved_at, self._saved_step, self._is_best = 0.0, 0, False
 
     def set_job(self, job: Job):  # what is trained, and where
@@ -240,15 +238,12 @@ class Checkpoint(LightningCheckpoint):
     def on_train_start(self, trainer: Any, pl_module: Any):
         self.stop.listen()  # again: meanwhile Lightning has put its own handlers there
         self._saved_step = trainer.global_step
-        if self._lengths is not None: follow_lengths(trainer, self._lengths)
+        self._points.settle_rates()
         if not isinstance(trainer.strategy.checkpoint_io, _PlainCheckpointIO): return
         for part in (*trainer.callbacks, trainer.datamodule):  # what can be known before a step
             state = None
             with suppress(Exception): state = part.state_dict()  # it may need an epoch before
             _refuse_foreign({type(part).__name__: plain(state)})
-        groups = [group for o in trainer.optimizers for group in o.param_groups]
-        for numbers in (*groups, *map(vars, schedulers_of(trainer))):
-            numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
 
     def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
@@ -295,7 +290,7 @@ class Checkpoint(LightningCheckpoint):
                             "set trainer.devices")
         longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # it is to go on
         self._points.restored = state
-        if longer: self._lengths = take_lengths(checkpoint["lr_schedulers"])
+        if longer: self._points.free_lengths(checkpoint)
         trainer.should_stop = state["stopping"] and not state["within_epoch"] and not longer
         if trainer.is_global_zero and "rows" in state and (rows := self._rows):
             rows.go_on(**state["rows"])

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torchmetrics import Metric
 
 from ..base.errors import NotBegun
+from ..base.text import plain
 from .randomness import rng_state, set_rng_state
 
 # %% ../../nbs/fit/01_lightning.ipynb #2ffeeb36
@@ -135,6 +136,7 @@ class ResumePoints:
         self.step_over, self.epoch_over = step_over, epoch_over
         self.restored: Mapping[str, Any] | None = None  # a `state` to go on from, till it is done
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
+        self._lengths: Any = None  # of schedules, before the run was told to go on for longer
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
@@ -163,6 +165,18 @@ class ResumePoints:
                     accumulate=trainer.accumulate_grad_batches, stopping=trainer.should_stop,
                     limits=(trainer.max_epochs, trainer.max_steps),
                     validation=loop.val_loop.batch_progress.state_dict())
+
+    def free_lengths(self, checkpoint: dict[str, Any]):  # not loaded yet
+        "Let the schedules be as long as the config says."
+        self._lengths = take_lengths(checkpoint["lr_schedulers"])
+
+    def settle_rates(self):
+        "Bring schedules and optimizers to where steps begin. Raises NotBegun at their end."
+        outer = [o.scheduler for o in self.trainer.lr_scheduler_configs]
+        groups = [group for o in self.trainer.optimizers for group in o.param_groups]
+        for numbers in (*groups, *map(vars, _nested([*outer], vars))):
+            numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
+        if self._lengths is not None: follow_lengths(outer, self._lengths)
 
     def _open_epoch(self, wrapped: Callable):
         if self.restored:
@@ -211,13 +225,8 @@ class ResumePoints:
 
 
 # %% ../../nbs/fit/01_lightning.ipynb #4f1c7a02
-def schedulers_of(trainer: Any,  # in a fit
-) -> Iterator[Any]:              # outer ones first
-    "The schedulers, and those inside of them."
-    return _nested([o.scheduler for o in trainer.lr_scheduler_configs], vars)
-
-
 def _nested(found: list, items: Callable) -> Iterator[Any]:
+    "Schedulers, or their states, and those inside of them."
     for o in found:  # which grows
         yield o
         found += items(o).get("_schedulers", [])
@@ -232,12 +241,12 @@ def take_lengths(states: list[dict[str, Any]],  # of schedulers, from a checkpoi
     return [{k: o.pop(k) for k in _LENGTHS if k in o} for o in _nested([*states], dict)]
 
 
-def follow_lengths(trainer: Any,    # about to train
-        old: list[dict[str, Any]]):  # from `take_lengths`
+def follow_lengths(outer: list[Any],  # the trainer's schedulers
+        old: list[dict[str, Any]]):   # from `take_lengths`
     "Set the rates as if the schedules had always been this long. Raises NotBegun at an end."
-    now = list(schedulers_of(trainer))
+    now = _nested([*outer], vars)
     changed = any(vars(o).get(k) != v for o, was in zip(now, old) for k, v in was.items())
-    for o in [conf.scheduler for conf in trainer.lr_scheduler_configs]:
+    for o in outer:
         while isinstance(o, SequentialLR): o = o._schedulers[bisect(o._milestones, o.last_epoch)]
         if isinstance(o, OneCycleLR) and o.last_epoch >= o.total_steps:
             raise NotBegun(f"the OneCycleLR has made all of its {o.total_steps} steps: to go on, "
