@@ -181,7 +181,7 @@ def _no_such_key(o: Override, path: Keys, data: dict) -> ConfigError:
     for k in path[:-1]: node = node[k]
     is_inside = len(path) > len(o.key.split("."))  # of the new value, a mapping
     near = near_key(path[-1:], node) if is_inside else near_key(path, data)
-    text, way = o.origin.text, ""
+    text, way = o.origin.text.lstrip("-"), ""
     names = [str(k) for k, _ in pairs(node)]
     there = ", ".join([*names[:20], *["…"][:len(names) > 20]]) or "none"
     is_run = not {"data", "model", "trainer"}.isdisjoint(data)  # of which all other keys are known

@@ -215,6 +215,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         if isinstance(value, Product) and value.unknown: continue
         fits = isinstance(value, kinds)
         if key == "seed": fits = type(value) is int and 0 <= value < 2**32
+        if key == "runs": fits = fits and "\0" not in str(value)
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
         if kinds is not _NODE or not isinstance(raw, str): way = ""
         if not fits: yield (key,), f"must be {what}, not {told(raw)}{way}"
