@@ -22,7 +22,7 @@ from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
-from .fit.trackers import installed, report, tracked
+from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, list_runs
@@ -84,7 +84,6 @@ def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
     seed_all(config.seed)
     parts = build_parts(config)
-    with blamed_on(config, "logger"): installed(parts.loggers)
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)

@@ -10,12 +10,13 @@ import re, sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple, get_args
 
 from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean, near_metric
-from ..base.files import bad_name, packaged_configs
+from ..base.files import bad_name, in_project, packaged_configs
+from ..base.ranges import Folder
 from ..base.text import Keys, leaves, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
@@ -27,7 +28,8 @@ from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
-from .unread import unread
+from .libraries import missing_packages, range_of
+from .unread import chosen_at, is_users, unread
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -90,6 +92,9 @@ class _Target:
             found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
         if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
+        if lacks := missing_packages(self.obj):
+            says = f"{self.name} needs what is not installed; run: pip install {lacks}"
+            found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
@@ -126,6 +131,19 @@ class _Target:
             want, path = wanted(self.sig, key[-1]), (*self.path, *key)
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
+            if bound := range_of(self.obj, key[-1]):
+                want = list[bound] if isinstance(self.view.value(path), list) else bound | None
+                numbers = isinstance(self.view.value(path), (int, float, list))
+                if numbers: yield from _find_unfit(self.view, self.name, want, path, self.path)
+            yield from self._lost_folder(path, key[-1])
+
+    def _lost_folder(self, path: Keys, key: Any) -> Iterator[_Unfit]:
+        "A folder that must be there, and is not; a run's own config may be older than a move."
+        param, value = self.sig.parameters.get(key), self.view.value(path)
+        is_asked = param and isinstance(value, str) and Folder in get_args(param.annotation)
+        if not is_asked or not is_users(origin_of(self.view.cfg, path)): return
+        if not in_project(str(value)).is_dir():
+            yield _Unfit(path, path, f"{value}: no such folder", self.path, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
 _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")
