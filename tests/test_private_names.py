@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
@@ -36,6 +37,13 @@ def wandb_logger() -> WandbLogger:
     return WandbLogger(offline=True)
 
 
+OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+
+
+def schedule(name: str, **kwargs):
+    return getattr(torch.optim.lr_scheduler, name)(OPTIMIZER, **kwargs)
+
+
 HOMES = {  # how to come by the owner -> names
     "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector"}),
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
@@ -55,6 +63,12 @@ HOMES = {  # how to come by the owner -> names
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
     "torchmetrics.Metric": (MeanMetric, {"_computed", "_forward_cache", "_update_count"}),
+    "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
+        "_schedule_phases", "_last_lr"}),
+    "SequentialLR": (lambda: schedule("SequentialLR", milestones=[2], schedulers=[
+        schedule("ConstantLR"), schedule("ConstantLR")]), {"_schedulers", "_milestones"}),
+    "CosineAnnealingLR": (lambda: schedule("CosineAnnealingLR", T_max=9), {
+        "_get_closed_form_lr"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),

@@ -38,6 +38,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(why)
         self.run = run
 
+# %% ../../nbs/base/00_errors.ipynb #e0a1b2d0
+class NotBegun(UserError):
+    "What is asked of a run cannot be; the run is as it was, and its status stays."
+
 # %% ../../nbs/base/00_errors.ipynb #57fde98e
 def _likeness(word: str, name: str) -> float:
     "From 0, for what is not near, to 3, for the same in other cases."
