@@ -41,7 +41,8 @@ CHOICES = {  # what the template's users write -> what is warned of besides its 
     "logger=many_loggers": [], "model.optimizer.lr=0.1": [], "model.scheduler=null": [],
     "'tags=[a, b]'": [], "experiment=example logger=csv": ["logger.wandb", "logger.aim"],
     "trainer=gpu": [], "data.num_workers=2": [], "~callbacks.early_stopping": []}
-WORDS = ["extras", "task_name", "train", "test", "ckpt_path", "trainer.default_root_dir"]
+WORDS = ["extras", "task_name", "train", "test", "ckpt_path", "trainer.default_root_dir",
+         "hydra.run"]
 
 
 @pytest.mark.parametrize("line", CHOICES)
@@ -62,7 +63,7 @@ PACKAGES = [o for o in ("pytorch_lightning", "lightning") if importlib.util.find
 
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("words", ["", "experiment=example logger=csv callbacks=none"])
-def test_it_trains_goes_on_and_is_evaluated(project, package, words):
+def test_it_trains_and_is_evaluated(project, package, words):
     write(project, package)
     (project / "configs" / "local" / "default.yaml").write_text(
         "# @package _global_\ntrainer: {limit_test_batches: 1}\n")
@@ -70,7 +71,7 @@ def test_it_trains_goes_on_and_is_evaluated(project, package, words):
     command("mlkit_train", *train, cwd=project, code=0)
     run, = list_runs("runs")
     assert run.status == "done" and {"val/acc", "test/acc", "val/acc_best"} <= {*run.metrics}
-    assert list((run.dir / "checkpoints").glob("*.ckpt"))
+    assert run.checkpoint("best").name == "best.ckpt"
     done = command("mlkit_eval", run.dir, cwd=project, code=0)
     assert "acc" in done.stdout
     info = json.loads((run.dir / "run.json").read_text())
