@@ -17,11 +17,11 @@ from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
 from .config.node import Config, about
-from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import installed, report, tracked
+from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, list_runs

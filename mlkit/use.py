@@ -19,9 +19,9 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import NotFound, UserError
 from .base.text import Table, number, stage_of
 from .config.node import Config
-from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
+from .fit.weights import load_weights, weights_at_start
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check
 from .run.folder import Run, find_run
@@ -38,13 +38,32 @@ def load_run(run: Run | str | Path,  # a run, or its folder
     return _load(run, overrides, checkpoint, trust)[0]
 
 
+_HERE = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")  # not as it was trained
+
+
+def _set_up(cfg: Config, model: Any, datamodule: Any):
+    "Let a model make its layers as for a fit, without data if that will do."
+    trainer = make_trainer(cfg, [], **_HERE)
+    trainer.datamodule, model.trainer = datamodule, trainer
+    try: model.setup("fit")
+    except Exception:  # of any kind: what it asks of the datamodule is not there yet
+        if datamodule is None: raise
+        datamodule.trainer = trainer
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.setup("fit")
+    model.configure_model()
+    model.trainer = None
+
+
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
-    run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
+    def set_up(): _set_up(cfg, model, run.datamodule)
+    run.model = load_weights(model, run.checkpoint(checkpoint), set_up).eval()
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     return run, cfg
 
@@ -54,8 +73,10 @@ def trained(run: str,     # a run's folder, its id below `runs/`, or one of its 
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
     file = Path(run) if os.path.isfile(run) else None
     found = find_run(file.parents[1] if file else run)
-    with torch.random.fork_rng(devices=[]): model = build(check(found.config_file).model)
-    return load_weights(model, file or found.checkpoint()).eval()
+    cfg = check(found.config_file)
+    with torch.random.fork_rng(devices=[]): model = build(cfg.model)
+    def set_up(): _set_up(cfg, model, None)
+    return load_weights(model, file or found.checkpoint(), set_up).eval()
 
 # %% ../nbs/use.ipynb #f942e61c
 def evaluate(run: Run | str | Path,  # a run, or its folder
@@ -73,8 +94,8 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
-        trainer = make_trainer(cfg, callbacks=[Progress()], default_root_dir=run.dir, **here)
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
         results = measure(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
     return {k: v for measured in results for k, v in measured.items()}

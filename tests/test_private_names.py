@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
+from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 import mlkit
@@ -36,6 +38,12 @@ def wandb_logger() -> WandbLogger:
     return WandbLogger(offline=True)
 
 
+def module_with_hyperparameters() -> pl.LightningModule:
+    module = pl.LightningModule()
+    module.save_hyperparameters(dict(a=1))
+    return module
+
+
 HOMES = {  # how to come by the owner -> names
     "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector"}),
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
@@ -54,7 +62,10 @@ HOMES = {  # how to come by the owner -> names
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
-    "torchmetrics.Metric": (MeanMetric, {"_computed", "_forward_cache", "_update_count"}),
+    "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
+    "Tensor": (lambda: torch.zeros(1), {"_version"}),
+    "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
+    "LightningModule": (module_with_hyperparameters, {"_hparams_initial"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),
