@@ -6,10 +6,12 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, signal, sys, textwrap, threading, time, traceback
+import argparse, json, os, signal, sys, threading, time, traceback
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
+
+from .base.command import command_parser
 
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args) -> int:
@@ -79,29 +81,21 @@ def _say(message, code: int) -> int:
     print(secret_filter({})(str(message)), file=sys.stderr)
     return code
 
-# %% ../nbs/cli.ipynb #a2294c5e
-def _parser(command: Callable, examples: str) -> tuple[argparse.ArgumentParser, Callable]:
-    "A command's parser, and its `add_argument`."
-    examples = "examples:\n" + textwrap.indent(textwrap.dedent(examples), "  ")
-    p = argparse.ArgumentParser(command.__name__, description=command.__doc__, epilog=examples,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
-    return p, p.add_argument
-
 # %% ../nbs/cli.ipynb #7d9ead47
 def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train what a config describes."
-    p, add = _parser(mlkit_train, """\
+    p, add = command_parser(mlkit_train, """\
         mlkit_train configs/mnist.yaml                         train
         mlkit_train configs/mnist.yaml trainer.max_epochs=1    change a value
-        mlkit_train configs/mnist.yaml optimizer=sgd           pick another option of a group
-        mlkit_train configs/mnist.yaml +extra.a=1 '~scheduler' add a key, take one away
+        mlkit_train configs/mnist.yaml optimizer=sgd           another of its options
+        mlkit_train configs/mnist.yaml +extra.a=1 '~logger'    add, take away
         mlkit_train configs/mnist.yaml -m optimizer=sgd,adamw optimizer.lr=0.1,0.01
-                                                               train every combination, and compare
-        mlkit_train configs/mnist.yaml --resume                go on with the newest run cut off
+                                                               all combinations
+        mlkit_train configs/mnist.yaml --resume                the newest run cut off
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
-        mlkit_train configs/mnist.yaml --help                  its groups, options and arguments
-        eval "$(mlkit_train --completion bash)"                complete keys and options; or zsh""")
+        mlkit_train configs/mnist.yaml --help                  groups and arguments
+        eval "$(mlkit_train --completion bash)"                Tab completes; or zsh""")
     add("config", metavar="CFG", nargs="?", help="a YAML file; --resume RUN can do without")
     add("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
     add("-m", "--multirun", action="store_true", help="a run for each of key=1,5,10 or group=a,b")
@@ -109,13 +103,14 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
+    add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["--completion"], ["--complete"]): return _run(_complete, *argv)
     words = [o for o in argv if o not in ("-h", "--help")]
     if len(words) < len(argv) and any(not o.startswith("-") for o in words):
         return _run(_describe, words)
-    args = p.parse_intermixed_args(argv)
+    args = p.parse(argv)
     for flag in ("print", "explain", "resume"):
         if args.multirun and getattr(args, flag) not in (None, False):
             p.error(f"--{flag} is about one run, and -m about many: leave out -m")
@@ -138,11 +133,13 @@ def _train(args: argparse.Namespace) -> int | None:
     what = args.config, *args.overrides
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
-    if args.multirun: return _sweep(what, args.check)
-    if args.check:
+    if args.multirun: return _sweep(what, args)
+    if args.check or args.strict:
         from mlkit.parts.check import check
-        check(*what)
-        return print("no problems")
+        told: set = set()
+        check(*what, strict=args.strict, told=told)
+        says = f"no mistakes, {len(told)} to look at" if told else "no problems"
+        if args.check: return print(says)
     if args.print or args.explain is not None:
         from mlkit.config.load import explain, load_config
         from omegaconf import OmegaConf
@@ -153,10 +150,11 @@ def _train(args: argparse.Namespace) -> int | None:
     train(*what)
 
 
-def _sweep(what: Sequence[str], check: bool) -> int | None:
+def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
-    if check: return print(f"no problems in {len(load_trials(*what))} combinations")
+    n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
+    if args.check: return print(f"no problems in {n} combinations")
     sweep = grid(*what)
     print("", sweep, sep="\n")
     if sweep.file: print(f"\ntable: {show_path(sweep.file)}")
@@ -234,12 +232,12 @@ def _find_run(text: str, dir: str | None = None):
 def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Measure a run's weights again."
-    p, add = _parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
+    p, add = command_parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
-    return _run(_eval, p.parse_intermixed_args(argv))
+    return _run(_eval, p.parse(argv))
 
 
 def _eval(args: argparse.Namespace):
@@ -251,13 +249,17 @@ def _eval(args: argparse.Namespace):
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Classify files with a run's weights."
-    p, add = _parser(mlkit_predict, "mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv")
+    "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
+    p, add = command_parser(mlkit_predict, """\
+        mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
+        mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
+        mlkit_predict mnist/20260101-120000-abcd                           its loader""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
-    add("files", nargs="+", metavar="FILES", help="files, or folders of files")
+    add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
+    add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
-    return _run(_predict, p.parse_intermixed_args(argv))
+    return _run(_predict, p.parse(argv))
 
 
 def _may_be_written(path: str) -> bool:
@@ -270,26 +272,33 @@ def _predict(args: argparse.Namespace) -> int:
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
     from mlkit.use import predict
-    found = predict(run, args.files, checkpoint=args.checkpoint)
-    text, left_out = found.table.to_csv(index=False), len(found.problems)
+    changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
+    inputs = [o for o in args.files if o not in changes] or None
+    folder = out and f"{os.path.splitext(out)[0]}_files"
+    found = predict(run, inputs, *changes, checkpoint=args.checkpoint, folder=folder,
+                    probabilities=args.probabilities)
+    if found.dense:
+        return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
+    index, left_out = None if "file" in found.table else "row", len(found.problems)
+    text = found.table.to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
     else: print(text, end="")
     for line in found.problems: _say(line, 1)
     more = f", {left_out} left out" if left_out else ""
-    if out: print(f"{len(found.table)} files predicted in {out}{more}")
+    if out: print(f"{len(found.table)} predictions in {out}{more}")
     return int(left_out > 0)
 
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Train a run again and compare bit by bit. It runs its code.patch: look first, with --restore."
-    p, add = _parser(mlkit_reproduce, """\
+    p, add = command_parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
     add("run", metavar="RUN", help="a run's folder, or its id below runs/")
     add("--restore", metavar="FOLDER", help="only put its code into a new git worktree")
     add("--anyway", action="store_true", help="train even if the data has changed")
-    return _run(_reproduce, p.parse_intermixed_args(argv))
+    return _run(_reproduce, p.parse(argv))
 
 
 def _reproduce(args: argparse.Namespace) -> int:
@@ -307,18 +316,18 @@ def _reproduce(args: argparse.Namespace) -> int:
 def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "List runs, newest first, or compare some."
-    p, add = _parser(mlkit_runs, """\
-        mlkit_runs runs/mnist --metrics val/acc optimizer.lr    with these columns
-        mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  some (== != < <= > >= ~, and, or)
-        mlkit_runs --sort val/acc                               largest first; +val/loss: smallest
-        mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd --html a.html""")
+    p, add = command_parser(mlkit_runs, """\
+        mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
+        mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
+        mlkit_runs --sort +val/loss                             the smallest first
+        mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd""")
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
-    args = p.parse_intermixed_args(argv)
+    args = p.parse(argv)
     if args.compare and (args.where or args.sort or args.metrics):
         p.error("--compare takes runs, not a filter")
     if args.html and not args.compare: p.error("--html goes with --compare")

@@ -722,9 +722,40 @@ def test_using_a_model_needs_no_data(folder):
     data = make(folder)
     facts = data.facts()
     assert json.loads(json.dumps(facts)) == facts == dict(
-        classes=["a", "b"], in_shape=[3, 16, 24], mean=[0.5] * 3, std=[0.5] * 3)
+        classes=["a", "b"], in_shape=[3, 16, 24], mean=[0.5] * 3, std=[0.5] * 3,
+        resize="squash")
     picture = folder / "train/a/00.png"
     assert make("gone").read_image(picture).equal(data.read_image(picture))
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_what_gives_way_in_a_folder_of_pictures(tmp_path, resize):
+    for name in ("a", "b"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for i, (h, w) in enumerate([(40, 10), (10, 40), (20, 20), (1, 50)]):
+            ramp = np.linspace(100, 255, h * w).astype("u1").reshape(h, w)
+            Image.fromarray(ramp).save(tmp_path / "p" / name / f"{i}.png")
+    def made(**kwargs):
+        return ImageFolder(str(tmp_path / "p"), (16, 16), "L", 8, 1, resize=resize, **kwargs)
+    plain, cached = made(), made(cache=str(tmp_path / "cache"))
+    for data in (plain, cached): data.setup()
+    want = torch.stack([decode_image(o, "L", (16, 16), resize) for o in plain.paths])
+    assert torch.equal(cached.images, want) and cached.facts()["resize"] == resize
+    x, _ = next(iter(cached.val_dataloader()))
+    assert torch.equal(x[0], plain.read_image(plain.paths[plain.rows["val"][0]]))
+    assert torch.equal(x, next(iter(plain.val_dataloader()))[0])
+    assert plain.fingerprint() == cached.fingerprint()
+    black = want.flatten(1).min(1).values == 0
+    assert black.tolist() == [resize == "pad" and i % 4 != 2 for i in range(8)]
+    other = ImageFolder(str(tmp_path / "p"), (16, 16), "L", 8, 1, cache=str(tmp_path / "cache"))
+    other.setup()
+    assert torch.equal(other.images, want) == (resize == "squash")
+    assert (other.fingerprint() == plain.fingerprint()) == (resize == "squash")
+
+
+def test_another_way_to_resize_is_refused():
+    with pytest.raises(UserError, match="resize='fill': squash, crop, pad are expected"):
+        ImageFolder("x", resize="fill")  # pyright: ignore
 
 
 def test_modules_can_be_sent_to_another_process(folder):

@@ -65,14 +65,19 @@ def test_help_of_a_config():
     for text in ("optimizer +adam  adamw  sgd\\*", "debug +fast  overfit  profile",
                  # first sentences
                  "model.net: mlkit.model.nets.ConvNet: ", "optimizer: torch.optim.SGD: ",
-                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or None"):
+                 "  num_classes  int ", "  momentum ", "max_epochs ", "int or null"):
         assert re.search(text, done.stdout), text
     assert command("mlkit_train", MNIST, "--help").stdout.startswith("Groups, ")
-    assert command("mlkit_train", "--help").stdout.startswith("usage: ")
+    usages = [command(f"mlkit_{o}", "--help", COLUMNS="80").stdout
+              for o in ("train", "eval", "predict", "reproduce", "runs")]
+    assert all(o.startswith("usage: ") for o in usages)
+    assert max(map(len, [o for text in (done.stdout, *usages) for o in text.splitlines()])) <= 80
+    parts = re.findall(r"^(\w+): ", done.stdout, re.M)
+    assert parts[:2] == ["data", "model"] and "Ellipsis" not in done.stdout
     wrong = command("mlkit_train", "--help", "configs/mnits.yaml")
     assert (wrong.returncode == 2
             and wrong.stderr
-            == "configs/mnits.yaml: no such config file; did you mean 'mnist.yaml'?\n")
+            == "configs/mnits.yaml: no such config file; did you mean 'configs/mnist.yaml'?\n")
 
 
 def test_completion_says_which_shells_there_are():

@@ -44,6 +44,13 @@ def module_with_hyperparameters() -> pl.LightningModule:
     return module
 
 
+OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+
+
+def schedule(name: str, **kwargs):
+    return getattr(torch.optim.lr_scheduler, name)(OPTIMIZER, **kwargs)
+
+
 HOMES = {  # how to come by the owner -> names
     "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector"}),
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
@@ -66,6 +73,12 @@ HOMES = {  # how to come by the owner -> names
     "Tensor": (lambda: torch.zeros(1), {"_version"}),
     "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
     "LightningModule": (module_with_hyperparameters, {"_hparams_initial"}),
+    "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
+        "_schedule_phases", "_last_lr"}),
+    "SequentialLR": (lambda: schedule("SequentialLR", milestones=[2], schedulers=[
+        schedule("ConstantLR"), schedule("ConstantLR")]), {"_schedulers", "_milestones"}),
+    "CosineAnnealingLR": (lambda: schedule("CosineAnnealingLR", T_max=9), {
+        "_get_closed_form_lr"}),
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -212,7 +213,8 @@ def test_a_model_may_bring_its_batches(tmp_path, model, monitor, tests):
     if tests: assert measured and evaluate(again.dir) == measured
     else:
         with pytest.raises(UserError, match=f"{model} has no test_dataloader"): evaluate(again.dir)
-    with pytest.raises(UserError, match=f"{model} reads no files"): predict(again.dir, tmp_path)
+    with pytest.raises(UserError, match=f"{model} (reads no files|has no predict_step)"):
+        predict(again.dir, tmp_path)
 
 
 @pytest.mark.parametrize("model", ["OwnData", "AssignedLoader", "OwnDigits", "BoringModel"])
@@ -650,3 +652,84 @@ def test_any_loader_of_torch_repeats_its_batches(order):
     else:
         trainer.fit(PlainModule(), data)
         assert len(seen) == 10 and len(set(seen)) == 2
+
+
+# -- a schedule and a run that goes on for longer
+
+class Scheduled(OwnData):
+    "Its schedule is made by itself, with NumPy's numbers in it."
+    def __init__(self, kind: str = "one", stop_at: int | None = None):
+        super().__init__(stop_at)
+        self.kind, self.rates, self.automatic_optimization = kind, [], True
+
+    def training_step(self, batch, i):
+        if self.global_step == self.stop_at: raise RuntimeError("cut off")
+        self.rates.append(self.optimizers().param_groups[0]["lr"])
+        return F.mse_loss(self.layer(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        n, of = self.trainer.estimated_stepping_batches, torch.optim.lr_scheduler
+        small = np.float32(1e-3)
+        made = dict(
+            one=lambda: of.OneCycleLR(optimizer, 0.1, total_steps=n),
+            cosine=lambda: of.CosineAnnealingLR(optimizer, n, eta_min=small),
+            poly=lambda: of.PolynomialLR(optimizer, n, power=2.0),
+            step=lambda: of.StepLR(optimizer, 3, gamma=np.float32(0.7)),
+            fixed=lambda: of.OneCycleLR(optimizer, 0.1, total_steps=8),
+            warm=lambda: of.SequentialLR(optimizer, [
+                of.LinearLR(optimizer, np.float32(0.3), total_iters=3),
+                of.CosineAnnealingLR(optimizer, n - 3, eta_min=small)], [3]),
+            chained=lambda: of.ChainedScheduler([
+                of.ConstantLR(optimizer, 0.5, total_iters=2),
+                of.ExponentialLR(optimizer, np.float32(0.9))]))[self.kind]()
+        return [optimizer], [dict(scheduler=made, interval="step")]
+
+
+def scheduled(folder: Path, kind: str, epochs: int, **kwargs) -> dict:
+    config = {**plain(folder), "data": None}
+    config["model"] = dict(_target_=f"{__name__.rpartition('.')[2]}.Scheduled", kind=kind, **kwargs)
+    config["trainer"] = {**config["trainer"], "max_epochs": epochs}
+    config["callbacks"]["checkpoint"] = dict(monitor=None, every_n_steps=1)
+    return config
+
+
+@pytest.mark.parametrize("kind", ["one", "cosine", "poly", "step", "warm", "chained"])
+def test_a_schedule_is_as_long_as_the_run_that_goes_on(tmp_path, kind):
+    whole = train(scheduled(tmp_path, kind, 4))
+    n = len(whole.model.rates)
+    cut = resume(failed_at(tmp_path, kind, 5, 4), "model.stop_at=null")  # nested NumPy numbers, too
+    assert cut.model.rates == whole.model.rates[-len(cut.model.rates):]
+    assert all(torch.equal(v, cut.model.state_dict()[k])
+               for k, v in whole.model.state_dict().items())
+    for old in (train(scheduled(tmp_path, kind, 2)), failed_at(tmp_path, kind, 3)):
+        longer = resume(old, "trainer.max_epochs=4", "model.stop_at=null")
+        assert longer.status == "done" and 0 < len(longer.model.rates) < n
+        assert longer.model.rates == pytest.approx(whole.model.rates[-len(longer.model.rates):])
+
+
+def failed_at(folder: Path, kind: str, batch: int, epochs: int = 2) -> Run:
+    with pytest.raises(TrainingFailed, match="cut off") as e:
+        train(scheduled(folder, kind, epochs, stop_at=batch))
+    return e.value.run
+
+
+def test_a_schedule_that_is_over_ends_nothing_that_was_done(tmp_path):
+    run = train(scheduled(tmp_path, "fixed", 2))
+    before = {k: v.clone() for k, v in torch.load(run.checkpoint("last"))["state_dict"].items()}
+    with pytest.raises(TrainingFailed, match="OneCycleLR has made all of its 8 steps: .* more"):
+        resume(run, "trainer.max_epochs=3")
+    assert Run(run.dir).status == "done" and Run(run.dir).metrics == run.metrics
+    after = torch.load(run.checkpoint("last"))["state_dict"]
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert evaluate(run.dir)
+
+
+@pytest.mark.parametrize("choice, lengths", [("one_cycle", {"total_steps": 12}),
+                                             ("cosine", {"T_max": 12})])
+def test_a_packaged_schedule_follows_too(tmp_path, choice, lengths):
+    run = short(tmp_path, f"scheduler={choice}", "trainer.max_epochs=2")
+    again = resume(run, "trainer.max_epochs=4")
+    state = torch.load(again.checkpoint("last"), weights_only=True)["lr_schedulers"][0]
+    assert again.status == "done" and {k: state[k] for k in lengths} == lengths
+    assert state["_last_lr"][0] < 1e-3

@@ -7,9 +7,9 @@ __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_me
 
 # %% ../../nbs/base/00_errors.ipynb #2e39156b
 import re, traceback
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2c4
 class UserError(ValueError):
@@ -37,16 +37,39 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(why)
         self.run = run
 
+# %% ../../nbs/base/00_errors.ipynb #e0a1b2d0
+class NotBegun(UserError):
+    "What is asked of a run cannot be; the run is as it was, and its status stays."
+
+# %% ../../nbs/base/00_errors.ipynb #57fde98e
+def _likeness(word: str, name: str) -> float:
+    "From 0, for what is not near, to 3, for the same in other cases."
+    word, name = word.lower(), name.lower()
+    if word == name: return 3
+    short, long = sorted((word, name), key=len)
+    initials = "".join(o[:1] for o in re.split(r"[\W_]", long))
+    if short == initials and len(short) > 1: return 2  # wd: weight_decay
+    letters, alike = iter(long), SequenceMatcher(None, name, word).ratio()
+    is_inside = bool(re.search(r"\d", short)) and all(o in letters for o in short)  # fp16: 16
+    least = 0.4 if is_inside else 0.5 if len(long) == len(short) < 4 else 0.6
+    if len(word) < 4 and len(long) - len(short) > 1: return 0
+    return (alike >= least) * (alike + is_inside)
+
+
+def nearest(word: str,  # what was written
+    known: Iterable[str],  # the names that would have been right
+) -> str | None:
+    "The name that is clearly meant; None: there is none."
+    near = max(map(str, known), key=lambda o: _likeness(word, o), default="")
+    return near if _likeness(word, near) else None
+
 # %% ../../nbs/base/00_errors.ipynb #5a55d5d2
 def did_you_mean(word: str,  # what was written
     known: Iterable[str],  # the names that would have been right
 ) -> str:                  # "; did you mean 'max_epochs'?", or '' where nothing is near
     "A suggestion to end an error message with."
-    is_long = len(word) > 3
-    names = [o for o in map(str, known) if is_long or abs(len(o) - len(word)) < 2]
-    near = get_close_matches(word, names, n=1, cutoff=0.6 if is_long else 0.5)
-    near = near or [o for o in names if o.lower() == word.lower()]
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(word, known)
+    return f"; did you mean '{near}'?" if near else ""
 
 # %% ../../nbs/base/00_errors.ipynb #c26a0002
 def near_metric(name: str,  # what was written
@@ -64,8 +87,27 @@ def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."
-    text = " ".join(str(e).split())
+    text = " ".join((_of_pydantic(e) or str(e)).split())
     if len(text) > limit: text = text[:limit] + "…"
     frames = traceback.extract_tb(e.__traceback__)
     at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(e).__name__}: {text}{at}"
+
+# %% ../../nbs/base/00_errors.ipynb #6efcd351
+_REASONS = dict(missing="which is missing", extra_forbidden="which is no argument")
+
+
+def reason(error: Mapping[str, Any],  # one of pydantic's
+) -> str:                             # 'which should be less than 9', or a validator's own text
+    "Why pydantic refuses a value, in plain words."
+    text = re.sub("^(Value error|Assertion failed), | after validation", "", error["msg"])
+    return _REASONS.get(error["type"]) or re.sub(r"^\w+ should ", "which should ", text)
+
+
+def _of_pydantic(e: Any) -> str:
+    "What a ValidationError says; '' of any other exception."
+    if not type(e).__module__.startswith("pydantic") or not hasattr(e, "errors"): return ""
+    def told(o):
+        at, got = ".".join(map(str, o["loc"])), repr(o["input"])
+        return f"{at and f'{at}: '}{got if len(got) <= 60 else f'{got[:57]}...'}, {reason(o)}"
+    return "; ".join(map(told, e.errors()))

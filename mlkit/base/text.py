@@ -13,17 +13,21 @@ from typing import Any, Iterable, Iterator
 
 import yaml
 
-from .errors import UserError
+from .errors import UserError, nearest
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
+_NO_TEXT = re.compile(r"[-+]?[\d_]*\.?\d*|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
+
+
 def short(value: Any,  # plain data
     limit: int = 60,  # characters
 ) -> str:
     "A value as YAML would write it, on one line of at most `limit` characters."
-    if isinstance(value, str) and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
+    is_text = isinstance(value, str) and not _NO_TEXT.fullmatch(value)
+    if is_text and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
     else:
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
-        text = text.removesuffix("\n...\n").strip()
+        text = re.sub(r"\s*\n\s*", " ", text.removesuffix("\n...\n").strip())
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
@@ -31,6 +35,19 @@ def number(value: float,  # a loss, an accuracy
 ) -> str:
     "A metric, as short as it can be read, and never 0.0000 for what is not 0."
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+# %% ../../nbs/base/02_text.ipynb #bde5fb5c
+def told(value: Any,  # data with anything in it
+    limit: int = 60,  # characters
+) -> str:
+    "A value as messages have it: null and true are YAML's words, a text is in quotes."
+    if isinstance(value, dict): text = ", ".join(f"{k}: {told(v)}" for k, v in value.items())
+    elif isinstance(value, (list, tuple)): text = ", ".join(map(told, value))
+    elif isinstance(value, str) and "${" in value: text = short(value, limit)
+    else: text = short(value) if isinstance(value, (bool, float, type(None))) else repr(value)
+    if isinstance(value, dict): text = f"{{{text}}}"
+    if isinstance(value, (list, tuple)): text = f"[{text}]"
+    return text if len(text) <= limit else text[:limit - 1] + "…"
 
 # %% ../../nbs/base/02_text.ipynb #d2b30c42
 def plain(value: Any,  # dicts, lists and tuples, nested, with anything in them
@@ -99,6 +116,25 @@ def walk(data: Any,  # nested dicts and lists
     if len(path) > DEEPEST: raise UserError("it is too deep for a config")
     yield path, data
     for key, value in pairs(data): yield from walk(value, (*path, key))
+
+# %% ../../nbs/base/02_text.ipynb #d26154a4
+def near_key(path: Keys,  # of a key that should not be there; what is above it should
+    data: Any,            # nested dicts and lists
+    beside: Iterable | None = None,  # the keys that could be there; None: those that are
+) -> str:                 # to end a message with
+    "A suggestion of a key beside it, or else of one of that name elsewhere."
+    node, key, places = data, str(path[-1]), {}
+    for k in path[:-1]: node = dict(pairs(node))[k]
+    for o, _ in walk(data):
+        is_named = o and o != path and not {*map(type, o)} - {str}
+        if is_named: places.setdefault(o[-1], []).append(show_keys(o))
+    near = None
+    if beside is None: beside = [k for k, _ in pairs(node)]
+    if len(path) > 1 or key not in places: near = nearest(key, beside)
+    if near: return f"; did you mean '{near}'?"
+    names = places.get(nearest(key, places), [])[:3]
+    names = [f"'{o}'{'' if '.' in o else ' (at the top)'}" for o in names]
+    return f"; did you mean {' or '.join(names)}?" if names else ""
 
 # %% ../../nbs/base/02_text.ipynb #9eed9df0
 def has_keys(node: Any,  # a dict, a list, or a value

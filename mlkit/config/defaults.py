@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
+from ..base.text import told
 from .layers import Override, is_reference
 from .node import ConfigError, Origin, Problems, config_error, gather
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file
@@ -67,7 +68,9 @@ def _read_list(file: ConfigFile, home: _Place = _Place()) -> list[_Default]:
         if isinstance(entry, str): found.append(_read_entry(entry, None, origin, home, named=False))
         elif isinstance(entry, dict) and len(entry) == 1:
             found.append(_read_entry(*next(iter(entry.items())), origin, home))
-        else: raise _wrong(origin, f"wants '_self_', an option or 'group: option', got {entry!r}")
+        else:
+            why = f"wants '_self_', an option or 'group: option', got {told(entry)}"
+            raise _wrong(origin, why)
     options = [o for o in found if not o.is_self]
     n = len(found) - len(options)
     if n > 1: raise _wrong(found[-1].origin, "_self_ stands there twice")
@@ -94,7 +97,7 @@ def _read_entry(text: Any, option: Any, origin: Origin, home: _Place = _Place(),
                              "option', 'override group: option' or 'group@package: option'")
     for o in option if isinstance(option, list) else [option]:
         if isinstance(o, (dict, list, bool)):
-            raise _wrong(origin, f"an option of '{group}' is a word, not {o!r}")
+            raise _wrong(origin, f"an option of '{group}' is a word, not {told(o)}")
     if isinstance(option, list): option = [str(o) for o in option]
     elif option is not None: option = str(option)
     if target.startswith("/"): home = replace(home, base="")
@@ -250,7 +253,7 @@ def choose(files: list[ConfigFile],  # uppermost first
     changes: Iterable[Override],  # lowest first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
-) -> tuple[list[Tree], list[Override], dict]:  # lowest first; changes of values; choices
+) -> tuple[list[Tree], list[Override], dict, dict]:  # sources, changes of values, choices, origins
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
     choices = _Choices(files, search)
     gather(choices.sort, changes, problems)
@@ -266,4 +269,6 @@ def choose(files: list[ConfigFile],  # uppermost first
             raise o.error("no list has that, so there is nothing to take away")
         choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
-    return choices.sources, choices.values, {k: o.option for k, o in choices.entries.items()}
+    found = choices.entries.items()
+    options, origins = {k: o.option for k, o in found}, {k: o.origin for k, o in found}
+    return choices.sources, choices.values, options, origins

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from math import ceil
 from typing import Any, Callable
 
-from ..base.text import LARGEST
+from ..base.text import LARGEST, told
 from .node import Origin, config_error
 
 # %% ../../nbs/config/02_grammar.ipynb #950abddb
@@ -104,7 +104,7 @@ def _convert(name: str, values: list) -> Any:
         return [each(o) for o in v] if isinstance(v, list) else _CASTS[name](v)
     try: return json.dumps(values[0]) if name == "json_str" else each(values[0])
     except (TypeError, ValueError, KeyError):
-        raise ValueError(f"{name}(…) cannot convert {values[0]!r}") from None
+        raise ValueError(f"{name}(…) cannot convert {told(values[0])}") from None
 
 
 def parse_value(text: str,  # what stands behind the '='

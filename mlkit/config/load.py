@@ -14,11 +14,11 @@ from typing import Any, Iterable, Iterator, Mapping
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..base.errors import did_you_mean, one_line
+from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
-from ..base.text import Keys, Table, has_keys, leaves, pairs, short, show_keys
+from ..base.text import Keys, Table, has_keys, leaves, near_key, pairs, short, show_keys, told
 from .defaults import choose
-from .layers import Draft, Override, keys_of, parse_override
+from .layers import Draft, Override, keys_of, parse_override, parse_overrides
 from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
 from .secrets import env_overrides, use_dotenv
@@ -31,19 +31,20 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
     "Compose a config from its files alone, as Hydra does. Raises ConfigError, one line a problem."
     problems, files = Problems(), read_configs(config)
     search = SearchPath((*(o.folder for o in files), find_root(files[0].folder) / "configs"))
-    return _compose(files, search, gather(parse_override, overrides, problems), problems)
+    return _compose(files, search, parse_overrides(overrides, problems), problems)
 
 
 def _compose(files: list[ConfigFile], search: SearchPath, changes: list[Override],
              problems: Problems, trust: tuple[str, ...] = ()) -> Config:
-    try: sources, values, choices = choose(files, changes, search, problems)
+    try: sources, values, choices, picked = choose(files, changes, search, problems)
     except ConfigError as e: raise ConfigError(*problems, *e.problems) from None
     draft = Draft({}, [Link(Origin(files[0].name), {})])
     for src in sources: draft.merge(src)
     draft.value.pop("hydra", None)  # Hydra's own settings have no meaning here
     gather(draft.apply, values, problems)
     project = find_root(files[0].folder)
-    cfg = _config(draft, About(project=project, trust=trust, choices=choices, search=search))
+    known = About(project=project, trust=trust, choices=choices, picked=picked, search=search)
+    cfg = _config(draft, known)
     if problems: raise ConfigError(*problems, cfg=cfg)
     return cfg
 
@@ -64,8 +65,8 @@ def _refusal(value: Any) -> str:
     try: OmegaConf.create([value])
     except OmegaConfBaseException:
         if not isinstance(value, str):
-            return f"a config cannot hold {value!r}, a {type(value).__name__}"
-        return f"{value} is no interpolation: write ${{name}}, or \\${{ for the characters"
+            return f"a config cannot hold {told(value)}, a {type(value).__name__}"
+        return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
     return ""
 
 # %% ../../nbs/config/09_load.ipynb #30494603
@@ -75,7 +76,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
 ) -> Config:
     "Compose a config from all its layers. Raises ConfigError, one line a problem."
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
-    changes = gather(parse_override, overrides, problems)
+    changes = parse_overrides(overrides, problems)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
     files = read_configs(config)
     file = files[0]
@@ -114,10 +115,10 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     cfg = _config_of(cfg)
     data = plain(cfg)
     path = keys_of(data, key)
-    for k in path:
+    for n, k in enumerate(path):
         inner = dict(pairs(data))
         if k not in inner:
-            why = f"there is no such key{did_you_mean(str(k), inner)}"
+            why = f"there is no such key{near_key((*path[:n], k), plain(cfg))}"
             raise config_error(origin_of(cfg, path), key, why)
         data = inner[k]
     if not has_keys(data):

@@ -33,7 +33,9 @@ class Origin:
     def at(self, key: str,  # the dotted key that a message is about; '' for the place alone
     ) -> str:
         "The start of an error line: the place, then the override, or the key."
-        return f"{self}: {self.text or key}" if self.text or key else str(self)
+        what = self.text or key
+        if len(what) > 200: what = f"{what[:199]}…"
+        return f"{self}: {what}" if what else str(self)
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Problem:
     origin: Origin  # the place to change
     key: str      # dotted path, '' for a whole file
     message: str  # what is wrong, and what to do
+    is_warning: bool = False  # does it only look wrong?
 
-    def __str__(self): return f"{self.origin.at(self.key)}: {self.message}"
+    def __str__(self):
+        return f"{self.origin.at(self.key)}: {'warning: ' * self.is_warning}{self.message}"
 
 
 class Problems(list):
@@ -102,6 +106,7 @@ class About:
     project: Path = field(default_factory=find_root)  # its folder; else the one around this folder
     trust: tuple[str, ...] = ()  # what targets may be besides those of `MLKIT_TRUST`
     choices: dict[str, Any] = field(default_factory=dict)  # by group: an option, several, or None
+    picked: dict[str, Origin] = field(default_factory=dict)  # by group: what chose its option
     search: Any = None           # the `SearchPath` that its groups were looked for in
 
 
@@ -163,7 +168,8 @@ def links_of(cfg: DictConfig,  # a config, or a node of one
     try:
         for k in path: node = node._get_node(k)
         value = plain(node) if OmegaConf.is_list(node) else node._value()
-    except (KeyError, IndexError, AttributeError, TypeError): return links  # there is no such key
+    except (OmegaConfBaseException, KeyError, IndexError, AttributeError, TypeError):
+        return links  # there is no such key
     if isinstance(value, dict): value = {}  # what is in it has links of its own
     if not links or not same(links[-1].value, value): links.append(Link(Origin("notebook"), value))
     return links

@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import yaml
 from omegaconf import OmegaConf
 
-from ..base.errors import UserError, did_you_mean
+from ..base.errors import UserError, did_you_mean, nearest
 from ..base.files import find_root, in_project, show_path
 from ..base.text import DEEPEST, LARGEST, Keys, pairs
 from .node import Link, Origin, config_error, plain
@@ -246,6 +246,9 @@ def read_config_file(path: str | Path,  # of a YAML file
         raise config_error(Origin(name), "", f"no such config file{_near_file(path)}") from None
     except (OSError, ValueError) as e:  # of no UTF-8, or of a name with a NUL in it
         why = getattr(e, "strerror", None) or e
+        if os.path.isdir(path):
+            there = [show_path(o) for o in sorted(path.glob("*.yaml"))]
+            why = f"it is a folder (there are: {', '.join(there[:9]) or 'none'})"
         raise config_error(Origin(name), "", f"cannot be read as a config: {why}") from None
     header = _PACKAGE.match(text)
     package = header[1].strip() if header else None
@@ -271,7 +274,7 @@ def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the pr
     while extends := found[-1].extends:
         origin, path = extends.origin, found[-1].folder / extends.value
         if not os.path.isfile(path):
-            why = f"there is no file {show_path(path)}{_near_file(path)}"
+            why = f"there is no file {show_path(path)}{_near_file(path, found[-1].folder)}"
             raise config_error(origin, "extends", why)
         found.append(read_config_file(path))
         names = [o.name for o in found]
@@ -286,9 +289,12 @@ def _plain(data: Any) -> Any:
     return [_plain(o) for o in data] if isinstance(data, list) else data
 
 
-def _near_file(path: Path) -> str:
-    "A suggestion for a config file that is not there."
-    for folder in (path.parent, path.parent / "configs", path.parent.parent):
-        for name in (path.name, f"{path.name}.yaml"):
-            if os.path.isfile(folder / name): return f"; did you mean '{show_path(folder / name)}'?"
-    return did_you_mean(path.name, [o.name for o in _yaml_files(path.parent)])
+def _near_file(path: Path, start: Path | None = None) -> str:
+    "A suggestion for a config file that is not there, as one would type it here, or in `start`."
+    top = next(o for o in path.absolute().parents if os.path.isdir(o))
+    found = [*top.glob("*.yaml"), *top.glob("*/*.yaml"), *(top / "configs").glob("*/*.yaml"),
+             *top.parent.glob("*.yaml"), *(find_root(top) / "configs").glob("*.yaml")]
+    stem = nearest(path.stem, [o.stem for o in found])
+    show = (lambda o: os.path.relpath(o, start)) if start else show_path
+    names = [show(o) for o in found if o.stem == stem]
+    return f"; did you mean '{nearest(show(path), names) or names[0]}'?" if names else ""

@@ -9,7 +9,7 @@ __all__ = ['ImageFolder']
 import hashlib, json, os, zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterable, Literal
+from typing import Any, Iterable, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from ..base.errors import NotFound, UserError
 from ..base.ranges import Count, Natural, Positive, Share
 from ..base.files import atomic, in_project, write_text
 from .base import ImageData
-from .images import check_image, decode_image
+from .images import Resize, check_image, decode_image
 from .loader import EpochSampler, held_out, stratified_split
 
 _targets_ = True  # a config may name what is defined here
@@ -58,14 +58,14 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:  # class -> its files
 # %% ../../nbs/data/07_folder.ipynb #3a352cf7
 class _FileImages(Dataset):
     "Indexed like a tensor (N, C, H, W) uint8; images are decoded when they are asked for."
-    def __init__(self, paths: list[str], mode: Any, size: Any, transform: Any = None):
-        self.paths, self.mode, self.size, self.transform = paths, mode, size, transform
+    def __init__(self, paths: list[str], how: tuple, transform: Any = None):
+        self.paths, self.how, self.transform = paths, how, transform  # as for `decode_image`
 
     def __len__(self) -> int: return len(self.paths)
 
     def __getitem__(self, rows: Any) -> Tensor:  # a number gives (C, H, W), several (n, C, H, W)
         if isinstance(rows, Tensor): return torch.stack([self[row] for row in rows.tolist()])
-        image = decode_image(self.paths[rows], self.mode, self.size)
+        image = decode_image(self.paths[rows], *self.how)
         return self.transform(image) if self.transform else image
 
 # %% ../../nbs/data/07_folder.ipynb #62726661
@@ -110,6 +110,7 @@ class ImageFolder(ImageData):
         classes: list[str] | None = None,  # in the order of their numbers; None: folders by name
         in_shape: tuple[int, int, int] | None = None,  # expected shape; UserError if data differ
         num_classes: Count | None = None,  # expected number; UserError if the data differ
+        resize: Resize = "squash",    # or 'crop' or 'pad', which keep the aspect ratio
     ):
         if mode not in ("L", "RGB"): raise UserError(f"mode={mode!r}: L or RGB is expected")
         self.in_shape = (1 if mode == "L" else 3, *size)
@@ -117,6 +118,9 @@ class ImageFolder(ImageData):
         super().__init__(batch_size, seed, each(mean), each(std), in_shape, num_classes)
         self.root, self.size, self.mode = in_project(root), tuple(size), mode
         self.val_size, self.num_workers, self.cache = val_size, num_workers, cache
+        if resize not in (known := get_args(Resize)):
+            raise UserError(f"resize={resize!r}: {', '.join(known)} are expected")
+        self.resize: Resize = resize
         self.given_classes = classes and list(classes)
         self._digest = None  # of all files, once they were checked
 
@@ -141,7 +145,7 @@ class ImageFolder(ImageData):
         for split in missing:
             rest, held = stratified_split(targets[rows["train"]], k, self.seed)
             rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
-        images = _FileImages(self.paths, self.mode, self.size)
+        images = _FileImages(self.paths, (self.mode, self.size, self.resize))
         return self._cached(images) if self.cache else images, targets, rows
 
     def prepare_data(self) -> None:
@@ -151,7 +155,7 @@ class ImageFolder(ImageData):
     def content(self) -> str:
         "A digest of the names and bytes of all files, which are checked as they are read."
         if self._digest is None:
-            digest = hashlib.sha256()
+            digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
             for path in tqdm(self.paths, f"checking {self.root.name}", delay=1, leave=False):
                 digest.update(f"{self._name(path)} {check_image(path)}\n".encode())
             self._digest = digest.hexdigest()
@@ -161,7 +165,7 @@ class ImageFolder(ImageData):
         "An `ArrayLoader`; without a cache, a `DataLoader`."
         self.setup()
         if self.cache: return super().loader(split, shuffle)
-        images = _FileImages(self.paths, self.mode, self.size, self.normalize)
+        images = _FileImages(self.paths, (self.mode, self.size, self.resize), self.normalize)
         samples = Subset(StackDataset(images, self.targets), self.rows[split].tolist())
         sampler = EpochSampler(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
@@ -174,10 +178,11 @@ class ImageFolder(ImageData):
         "The pixels from the cache, which is built if need be."
         stats = {self._name(path): os.stat(path) for path in self.paths}
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-        key = _sha256(["decode_image 1", self.in_shape, files])
+        looks = [self.in_shape] + [self.resize] * (self.resize != "squash")
+        key = _sha256(["decode_image 1", *looks, files])
         folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
         root = self.root.resolve()
-        path = folder / f"{root.name}-{_sha256([str(root), self.in_shape])[:12]}.npy"
+        path = folder / f"{root.name}-{_sha256([str(root), *looks])[:12]}.npy"
         cache = _open_cache(path, key)
         if not cache:
             digest, shape = self.content(), (len(images), *self.in_shape)

@@ -7,6 +7,7 @@ __all__ = ['show_images', 'decode_image', 'check_image', 'read_idx', 'read_idx_p
 
 # %% ../../nbs/data/00_images.ipynb #2fc30f6f
 import gzip, hashlib, math, zlib
+from contextlib import nullcontext
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -62,27 +63,41 @@ def show_images(images: Iterable,         # each (H, W), (1, H, W) or (3, H, W);
     return figure
 
 # %% ../../nbs/data/00_images.ipynb #5f0c81d2
+Resize = Literal["squash", "crop", "pad"]  # what gives way where the aspect ratio is another
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 # %% ../../nbs/data/00_images.ipynb #6dcf7947
-def decode_image(path: str | Path,  # any file that Pillow reads
-    mode: Literal["L", "RGB"],      # grey or colour
-    size: tuple[int, int],          # (H, W) to resize to; the aspect ratio gives way
-) -> Tensor:                        # (C, H, W) uint8
+def decode_image(path: Any,     # any file that Pillow reads; or an image of Pillow's, or its pixels
+    mode: Literal["L", "RGB"],  # grey or colour
+    size: tuple[int, int],      # (H, W) to resize to
+    resize: Resize = "squash",  # the ratio itself; 'crop': the edges; 'pad': black is added
+) -> Tensor:                    # (C, H, W) uint8
     "Read one image. Raises NotFound, or UserError if it is no image or a broken one."
     try:
-        with Image.open(path) as image:
+        if isinstance(path, np.ndarray): path = Image.fromarray(path)
+        with nullcontext(path) if isinstance(path, Image.Image) else Image.open(path) as image:
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             image = ImageOps.exif_transpose(image).convert(mode)
     except FileNotFoundError: raise NotFound(f"{path}: no such file") from None
     except IMAGE_ERRORS as error: raise _bad_image(path, error) from None
     h, w = size
-    if image.size != (w, h): image = image.resize((w, h), Image.Resampling.BILINEAR)
+    if image.size != (w, h): image = _to_size(image, w, h, resize)
     return torch.from_numpy(np.array(image)).view(h, w, -1).permute(2, 0, 1).contiguous()
 
 
-def _bad_image(path: str | Path, error: Exception) -> UserError:
+def _to_size(image: Any, w: int, h: int, resize: Resize) -> Any:
+    method, (w_old, h_old) = Image.Resampling.BILINEAR, image.size
+    if resize == "squash": return image.resize((w, h), method)
+    if resize == "crop": return ImageOps.fit(image, (w, h), method)
+    scale = min(w / w_old, h / h_old)
+    small = image.resize([max(1, round(o * scale)) for o in image.size], method)
+    padded = Image.new(image.mode, (w, h))
+    padded.paste(small, ((w - small.width) // 2, (h - small.height) // 2))
+    return padded
+
+
+def _bad_image(path: Any, error: Exception) -> UserError:
     unknown = isinstance(error, Image.UnidentifiedImageError)
     why = "unknown format" if unknown else " ".join(str(error).split())
     return UserError(f"{path}: not an image that can be read ({why})")

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from tqdm import tqdm
 
-from ..base.errors import UserError, near_metric, one_line
+from ..base.errors import NotBegun, UserError, near_metric, one_line
 from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from ..base.text import find_metric, plain
@@ -217,14 +217,12 @@ class Checkpoint(LightningCheckpoint):
     def on_train_start(self, trainer: Any, pl_module: Any):
         self.stop.listen()  # again: meanwhile Lightning has put its own handlers there
         self._saved_step = trainer.global_step
+        self._points.settle_rates()
         if not isinstance(trainer.strategy.checkpoint_io, _PlainCheckpointIO): return
         for part in (*trainer.callbacks, trainer.datamodule):  # what can be known before a step
             state = None
             with suppress(Exception): state = part.state_dict()  # it may need an epoch before
             _refuse_foreign({type(part).__name__: plain(state)})
-        groups = [group for o in trainer.optimizers for group in o.param_groups]
-        for numbers in (*groups, *(vars(o.scheduler) for o in trainer.lr_scheduler_configs)):
-            numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
 
     def on_sanity_check_start(self, trainer: Any, pl_module: Any): self._points.note()
     def on_train_epoch_start(self, trainer: Any, pl_module: Any): self._tell()
@@ -278,10 +276,11 @@ class Checkpoint(LightningCheckpoint):
         "Raises UserError if the run was trained by another number of processes."
         if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
         if (n := len(state["processes"])) != trainer.world_size:
-            raise UserError(f"the run was trained by {n} processes, here are {trainer.world_size}: "
+            raise NotBegun(f"the run was trained by {n} processes, here are {trainer.world_size}: "
                             "set trainer.devices")
         longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # it is to go on
         self._points.restored = state
+        if longer: self._points.free_lengths(checkpoint)
         trainer.should_stop = state["stopping"] and not state["within_epoch"] and not longer
         if trainer.is_global_zero and "rows" in state and (rows := self._rows):
             rows.go_on(**state["rows"])

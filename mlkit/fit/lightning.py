@@ -6,8 +6,10 @@
 __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_signal', 'open_wandb']
 
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
+import warnings
+from bisect import bisect
 from functools import cache, partial
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -19,8 +21,11 @@ from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
+from ..base.errors import NotBegun
+from ..base.text import plain
 from .hidden import HiddenState
 from .objects import library_of
 from .randomness import rng_state, set_rng_state
@@ -172,6 +177,7 @@ class ResumePoints:
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
         self._is_noted = False  # an epoch has begun
         self.hidden = HiddenState(self._no_state, lambda t: (t.data_ptr(), t._version))
+        self._lengths: Any = None  # of schedules, before the run was told to go on for longer
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
@@ -229,6 +235,18 @@ class ResumePoints:
                     limits=(trainer.max_epochs, trainer.max_steps),
                     validation=loop.val_loop.batch_progress.state_dict())
 
+    def free_lengths(self, checkpoint: dict[str, Any]):  # not loaded yet
+        "Let the schedules be as long as the config says."
+        self._lengths = take_lengths(checkpoint["lr_schedulers"])
+
+    def settle_rates(self):
+        "Bring schedules and optimizers to where steps begin. Raises NotBegun at their end."
+        outer = [o.scheduler for o in self.trainer.lr_scheduler_configs]
+        groups = [group for o in self.trainer.optimizers for group in o.param_groups]
+        for numbers in (*groups, *map(vars, _nested([*outer], vars))):
+            numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
+        if self._lengths is not None: follow_lengths(outer, self._lengths)
+
     def _open_epoch(self, wrapped: Callable):
         self.note()
         if self.restored:
@@ -285,6 +303,40 @@ class ResumePoints:
         wrapped()
         self.epoch_over()
 
+
+# %% ../../nbs/fit/01_lightning.ipynb #4f1c7a02
+def _nested(found: list, items: Callable) -> Iterator[Any]:
+    "Schedulers, or their states, and those inside of them."
+    for o in found:  # which grows
+        yield o
+        found += items(o).get("_schedulers", [])
+
+
+_LENGTHS = ("total_steps", "_schedule_phases", "T_max", "total_iters", "_milestones")
+
+
+def take_lengths(states: list[dict[str, Any]],  # of schedulers, from a checkpoint
+) -> list[dict[str, Any]]:                      # what was taken out of each
+    "Take the lengths out, so that those stay which the config gives."
+    return [{k: o.pop(k) for k in _LENGTHS if k in o} for o in _nested([*states], dict)]
+
+
+def follow_lengths(outer: list[Any],  # the trainer's schedulers
+        old: list[dict[str, Any]]):   # from `take_lengths`
+    "Set the rates as if the schedules had always been this long. Raises NotBegun at an end."
+    now = _nested([*outer], vars)
+    changed = any(vars(o).get(k) != v for o, was in zip(now, old) for k, v in was.items())
+    for o in outer:
+        while isinstance(o, SequentialLR): o = o._schedulers[bisect(o._milestones, o.last_epoch)]
+        if isinstance(o, OneCycleLR) and o.last_epoch >= o.total_steps:
+            raise NotBegun(f"the OneCycleLR has made all of its {o.total_steps} steps: to go on, "
+                           "give it more (total_steps, or epochs), or let mlkit fill them in")
+        rates = getattr(o, "_get_closed_form_lr", o.get_lr if isinstance(o, OneCycleLR) else None)
+        if not changed or not rates: continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is asked for a rate outside of a step
+            o._last_lr = rates()
+        for group, rate in zip(o.optimizer.param_groups, o._last_lr): group["lr"] = rate
 
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting

@@ -73,4 +73,4 @@ def weights_at_start(checkpoint: str | Path,  # a file, as for `load_weights`
     "Loads the weights as a test or validation starts: a model's `setup` may make its layers anew."
     @torch.inference_mode(False)
     def load(trainer: Any, model: Any): load_weights(model, checkpoint)
-    return LambdaCallback(on_test_start=load, on_validation_start=load)
+    return LambdaCallback(on_test_start=load, on_validation_start=load, on_predict_start=load)

@@ -197,10 +197,12 @@ def _in_fresh_process(run: Run, code: _Code, tmp: Path, trust, anyway: bool) -> 
     command, env = [sys.executable, str(tmp / "train_again.py")], {"PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(command, cwd=cwd, env=os.environ | env, stdout=subprocess.PIPE,
                           encoding="utf-8", errors="replace") as done:
-        for line in done.stdout or ():
-            word, _, place = line.partition(": ")
-            folder = (cwd / place.strip()).resolve()  # it is gone when its name is read
-            if word != "run" or not folder.is_relative_to(tmp.resolve()): print(line, end="")
+        try:
+            for line in done.stdout or ():
+                word, _, place = line.partition(": ")
+                folder = (cwd / place.strip()).resolve()  # it is gone when its name is read
+                if word != "run" or not folder.is_relative_to(tmp.resolve()): print(line, end="")
+        except BaseException: done.kill(); raise
     found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
     return dict(found, code=done.returncode)
 

@@ -42,15 +42,17 @@ class Trial:
 
 def load_trials(config: str | Path | Mapping,  # as for `grid`
     *overrides: str, trust: Iterable[str] = (),  # as for `grid`
+    strict: bool = False,  # is a warning an error?
 ) -> list[Trial]:  # none of them begun
     "The trials of a grid. Raises ConfigError with the problems of all of them."
     choices = gather(alternatives, overrides)
-    every, trials, found = list(product(*choices)), [], {}
+    every, trials, found, told = list(product(*choices)), [], {}, set()
     for words in every:
         own = [word for word, o in zip(words, choices) if len(o) > 1]
-        try: trials.append(Trial(dict(map(_value, own)), check(config, *words, trust=trust)))
+        try: cfg = check(config, *words, trust=trust, strict=strict, told=told)
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(own)
+        else: trials.append(Trial(dict(map(_value, own)), cfg))
     if found: raise ConfigError(*(_located(o, who, len(every)) for o, who in found.items()))
     return trials
 

@@ -11,12 +11,13 @@ import re, sys
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
-from ..base.errors import UserError, did_you_mean
+from ..base.errors import UserError, nearest
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, list_runs
 
 # %% ../../nbs/many/00_table.ipynb #07ad3b3e
+_REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")  # to another key, not to the environment
 _FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns that come first
 
 
@@ -24,13 +25,27 @@ def _rows_of(runs: list[Run]) -> list[dict[str, Any]]:
     "One row per run. One whose config is too large or too deep is named on stderr, and left out."
     rows, taken = [], {*_FACTS, *(k for r in runs for k in r.metrics)}
     for r in runs:
-        own = {k: v for k, v in r.info["config"].items() if k not in ("seed", "tags")}
-        try: config = {f"config.{k}" if k in taken else k: v for k, v in flat(own).items()}
+        try: own = _resolved(flat(r.info["config"]))
         except UserError as e: print(f"{r.dir / 'run.json'}: {e}", file=sys.stderr)
         else:
+            own = {k: v for k, v in own.items() if k not in ("seed", "tags")}
+            config = {f"config.{k}" if k in taken else k: v for k, v in own.items()}
             facts = dict(run=r.id, status=r.status, **{k: r.info.get(k) for k in _FACTS[2:]})
             rows.append({**facts, **r.metrics, **config})
     return rows
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    "A config by dotted names, with the values that `${seed}` or `${..lr}` stand for."
+    def value(key: str, have: Any, depth: int = 0):
+        if not isinstance(have, str) or depth > 9: return have
+        def meant(m: re.Match, step: int = 5) -> Any:  # texts of references to such texts multiply
+            above = key.split(".")[:-len(m[1])] if m[1] else []
+            to = ".".join([*above, m[2]])
+            return value(to, config[to], depth + step) if to in config else m[0]
+        whole = _REFERENCE.fullmatch(have)
+        return meant(whole, 1) if whole else _REFERENCE.sub(lambda m: str(meant(m)), have)
+    return {k: value(k, v) for k, v in config.items()}
 
 # %% ../../nbs/many/00_table.ipynb #c92ecb09
 class _Condition(NamedTuple):
@@ -111,7 +126,12 @@ def _select(rows: list[dict], where: str = "", sort: str = "") -> list[dict]:
 def _check_column(name: str, rows: list[dict]):
     known = {k: None for r in rows for k in r}
     if not rows or name in known: return
-    raise UserError(f"no run has a '{name}'{did_you_mean(name, known)}")
+    stages = ("test", "val", "train", "")
+    places: dict[str, str] = {}  # the last word of a name -> the name, of a metric the test's
+    for k in sorted(known, key=lambda k: stages.index(stage_of(k)[0])):
+        places.setdefault(re.split("[./]", stage_of(k)[1])[-1], k)
+    near = places.get(name) or nearest(name, known) or places.get(nearest(name, places) or "")
+    raise UserError(f"no run has a '{name}'" + (f"; did you mean '{near}'?" if near else ""))
 
 # %% ../../nbs/many/00_table.ipynb #0cf58b4d
 def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it

@@ -6,7 +6,8 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import re
+import re, sys
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
@@ -15,14 +16,19 @@ from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean, near_metric
 from ..base.files import bad_name, packaged_configs
-from ..base.text import Keys, leaves, walk
+from ..base.text import Keys, leaves, near_key, told, walk
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, Problems, origin_of, own_path, problem
-from .fits import Product, mismatch, wanted
+from ..config.node import Config, ConfigError, Problem, Problems
+from ..config.node import origin_of, own_path, problem
+from ..config.secrets import secret_filter
+from .certainty import is_certain, is_strict
+from .annotation import Product
+from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
-from .view import DIRECTIVES, Mistake, View, check_leaves, split_keys
+from .unread import unread
+from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
 class _Unfit(NamedTuple):
@@ -34,7 +40,8 @@ class _Unfit(NamedTuple):
     fault: Literal["value", "kind", "partial"]  # of a target: its kind, or its `_partial_`
 
 
-def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = ()) -> Iterator[_Unfit]:
+def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = (), strict: bool = True,
+) -> Iterator[_Unfit]:
     "What is wrong with a value, if `who` (a target, a run) wants it to be a `want`."
     for o in mismatch(want, view.value(path)):
         at, raw = view.written((*path, *o.path))
@@ -43,13 +50,17 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = ()) -> Iterat
         is_packaged = file and packaged_configs() in file.parents
         blamed = stands_at if is_packaged or o.partial_only else at
         is_target = isinstance(o.value, Product) and blamed == stands_at
+        is_sure = strict or is_certain(o)
         fault = "value" if not is_target else "partial" if o.partial_only else "kind"
         node = view.written(blamed)[1]
         key = "_partial_" if fault == "partial" and "_partial_" in node else "_target_"
         place = (*blamed, key) if is_target and isinstance(node, dict) else blamed
         is_secret = any("oc.env" in str(view.written(p)[1]) for p in (at, *view.sources(at)))
-        what = o.text(f"what {raw} gives") if is_secret else o
-        yield _Unfit(blamed, place, f"{who} {what}", by, fault)
+        what = o.text(f"what {told(raw)} gives") if is_secret else o
+        message = f"{who} {what}"
+        way = "; if that is meant, let the annotation say so"
+        if is_sure: yield _Unfit(blamed, place, message, by, fault)
+        else: yield _Unfit(blamed, place, Note(f"{message}{way}"), by, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #0a1a342a
 class _Target:
@@ -69,9 +80,9 @@ class _Target:
         found = {o: f"is not one of {known}{did_you_mean(o, DIRECTIVES)}" for o in self._odd}
         partial = self.view.value((*self.path, "_partial_"))
         if "_partial_" in node and mismatch(bool, partial):
-            found["_partial_"] = f"must be true or false, not {node['_partial_']!r}"
+            found["_partial_"] = f"must be true or false, not {told(node['_partial_'])}"
         if not isinstance(self.args, (list, Product)):
-            found["_args_"] = f"must be a list of positional arguments, not {node['_args_']!r}"
+            found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
         if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
@@ -83,7 +94,8 @@ class _Target:
         known = [p.name for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if any(p.kind is p.VAR_KEYWORD for p in params):
             known += [k for k in self.keys if isinstance(k, str)]
-        unknown = {k: did_you_mean(str(k), known) for k in self.keys if k not in known}
+        data = self.view.data
+        unknown = {k: near_key((*self.path, k), data, known) for k in self.keys if k not in known}
         for key, near in unknown.items():
             yield (*self.path, key), f"{self.name} has no argument '{key}'{near}"
         if not isinstance(self.args, list): return
@@ -107,7 +119,8 @@ class _Target:
         if isinstance(self.args, list): keys += [("_args_", i) for i in range(len(self.args))]
         for key in keys:
             want, path = wanted(self.sig, key[-1]), (*self.path, *key)
-            yield from _find_unfit(self.view, self.name, want, path, self.path)
+            strict = is_strict(self.obj, str(key[-1]))
+            yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
 _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")
@@ -134,7 +147,7 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             yield from _find_unfit(view, "a run", want, path)
         else:
             name, raw = kind.split(".")[-1], view.written(path)[1]
-            why = f"must be a mapping with a _target_, a {name}, not {raw!r}"
+            why = f"must be a mapping with a _target_, a {name}, not {told(raw)}"
             if isinstance(value, dict): why = _NEEDED.format(name)
             yield _Unfit(path, path, why, (), "value")
 
@@ -150,7 +163,7 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: did_you_mean(str(k), _KNOWN) for k in view.data if k not in _KNOWN}
+    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
@@ -184,9 +197,10 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         if isinstance(value, Product) and value.unknown: continue
         fits = isinstance(value, kinds)
         if key == "seed": fits = type(value) is int and 0 <= value < 2**32
+        if key == "runs": fits = fits and "\0" not in str(value)
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
         if kinds is not _NODE or not isinstance(raw, str): way = ""
-        if not fits: yield (key,), f"must be {what}, not {raw!r}{way}"
+        if not fits: yield (key,), f"must be {what}, not {told(raw)}{way}"
         elif key == "name" and (why := bad_name(str(value))): yield (key,), why
         elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"
@@ -247,13 +261,19 @@ def _check_monitors(view: View) -> Iterator[Mistake]:
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
-    "All mistakes of a config at once, by file and line. Nothing is built and no data is touched."
+    "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     view, top = View(cfg), own_path(cfg)
     found = _without_consequences(view, _find(view, top))
-    problems = [problem(view.cfg, path, message) for path, message in found.items()]
+    problems = Problems(_problem(view, *o) for o in found.items())
     files = list(dict.fromkeys(o.origin.name for o in problems))
     def place(o): return files.index(o.origin.name), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
+
+
+def _problem(view: View, path: Keys, what: str) -> Problem:
+    found = replace(problem(view.cfg, path, str(what)), is_warning=is_warning(what))
+    origin = what.origin if isinstance(what, Note) else None
+    return replace(found, origin=origin) if origin else found
 
 
 def _find(view: View, top: Keys) -> list[Mistake]:
@@ -271,13 +291,16 @@ def _find(view: View, top: Keys) -> list[Mistake]:
     if not top: found += [*_check_keys(view), *_check_shapes(view), *_check_monitors(view)]
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]
-    return found + [(o.place, o.message) for o in counts]
+    found += [(o.place, o.message) for o in counts]
+    if not top and all(is_warning(why) for _, why in found): found += unread(view)
+    return sorted(found, key=lambda o: is_warning(o[1]))  # of a place errors come first
 
 
 def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:
     "One mistake a place, and none that comes from another."
     first = dict(reversed(found))
-    def is_cause(o, path): return o in first and path not in view.sources(o)
+    sure = {path for path, o in first.items() if not is_warning(o)}
+    def is_cause(o, path): return o in sure and path not in view.sources(o)
     def is_root(path):
         is_link = isinstance(view.written(path)[1], str)
         return not (is_link and any(is_cause(o, path) for o in view.sources(path)))
@@ -287,13 +310,21 @@ def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:
 def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a dict, a config
     *overrides: str,                     # as for `load_config`
     trust: Iterable[str] = (),           # packages and names that targets may come from
+    strict: bool = False,                # is a warning an error?
+    told: set[Problem] | None = None,    # warnings that need not be told again; gets those that are
 ) -> Config:                             # without mistakes
-    "Load a config and check it. Raises one ConfigError with all mistakes, of loading too."
+    """Load a config and check it. Warnings go to stderr.
+
+    Raises one ConfigError with all mistakes, of loading too."""
     problems = Problems()
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
         if e.cfg is None: raise
         cfg, problems = e.cfg, e.problems
     problems = [*problems, *find_problems(cfg)]
-    if problems: raise ConfigError(*problems)
+    if strict: problems = [replace(o, is_warning=False) for o in problems]
+    if any(not o.is_warning for o in problems): raise ConfigError(*problems)
+    told, hide = set() if told is None else told, secret_filter({})
+    for o in [o for o in problems if o not in told]: print(hide(str(o)), file=sys.stderr)
+    told.update(problems)
     return cfg

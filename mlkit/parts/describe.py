@@ -6,19 +6,22 @@
 __all__ = ['describe']
 
 # %% ../../nbs/parts/07_describe.ipynb #9e2a7c9d
-import inspect, re
+import inspect, re, textwrap
 from pathlib import Path
 from typing import Any, Mapping
 
 from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about
-from .fits import type_name
+from .annotation import type_name
 from .signature import signature
 from .trust import TargetError
 from .view import View
 
 # %% ../../nbs/parts/07_describe.ipynb #abdce859
+_WIDTH = 80  # columns
+
+
 def _groups_table(cfg: Config) -> Table:
     "The groups that a config can choose from, with a star at what it has chosen."
     search, chosen = about(cfg).search, {}
@@ -26,8 +29,12 @@ def _groups_table(cfg: Config) -> Table:
         taken = option if isinstance(option, list) else [str(option)]
         chosen.setdefault(key.split("@")[0], set()).update(taken)
     def star(group, option): return f"{option}{'*' if option in chosen.get(group, ()) else ''}"
-    def options(group): return "  ".join(star(group, o) for o in search.options(group))
-    return Table(("group", "options"), [(o, options(o)) for o in search.groups()])
+    rows, width = [], _WIDTH - 4 - max(map(len, search.groups()), default=0)
+    for group in search.groups():
+        options = "  ".join(star(group, o) for o in search.options(group))
+        lines = textwrap.wrap(options, width, break_on_hyphens=False, drop_whitespace=False)
+        rows += [("" if i else group, line.strip()) for i, line in enumerate(lines)]
+    return Table(("group", "options"), rows)
 
 # %% ../../nbs/parts/07_describe.ipynb #f8b536d7
 def _first_sentence(obj) -> str:
@@ -41,29 +48,36 @@ def _arguments_table(node: Mapping, target: Any) -> Table:
     "The arguments that a target takes, with what a config gives it."
     sig, rows = signature(target), []
     for p in sig.parameters.values() if sig else ():
-        default = "required" if p.default is p.empty else short(_plain(p.default), 30)
+        default = "required" if p.default is p.empty else short(_plain(p.default), 14)
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD): default = ""
         kind = "" if p.annotation is p.empty else type_name(p.annotation)
-        if len(kind) > 50: kind = kind[:49] + "…"
         name = str(p).split(":")[0].split("=")[0]  # with the stars of *args
         rows.append((name, kind, _here(node, p.name), default))
-    return Table(("argument", "type", "here", "default"), rows)
+    header = ("argument", "type", "here", "default")
+    others = sum(max(map(len, column)) + 2 for i, column in enumerate(zip(header, *rows)) if i != 1)
+    width = max(_WIDTH - 2 - others, 8)  # what is left for the types
+    cut = lambda o: o if len(o) <= width else o[:width - 1] + "…"
+    return Table(header, [(name, cut(kind), *more) for name, kind, *more in rows])
 
 
 def _here(node: Mapping, name: str) -> str:
     "What a config says; a target's node within would be too long."
     value = node.get(name, "")
     has_target = isinstance(value, (dict, list)) and "_target_" in str(value)
-    return "" if name not in node else "…" if has_target else short(value, 40)
+    return "" if name not in node else "…" if has_target else short(value, 18)
 
 
 def _plain(value):
-    "A default as it can be shown."
+    "A default as it can be shown; an Ellipsis stands for one that the target computes."
+    if value is ...: return "its own"
     if value is None or isinstance(value, (bool, int, float, str)): return value
     if isinstance(value, (list, tuple)): return [_plain(o) for o in value]
     return getattr(value, "__name__", None) or str(value)
 
 # %% ../../nbs/parts/07_describe.ipynb #e9ff677d
+_FIRST = ("data", "model", "optimizer", "scheduler", "trainer")  # what is changed most often
+
+
 def describe(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,                        # as for `load_config`
 ) -> str:                                   # what `mlkit_train --help CFG` prints
@@ -72,15 +86,15 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
     view, groups = View(cfg), _groups_table(cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
-    for path, node in walk(view.data):
+    data = {k: view.data[k] for k in dict.fromkeys([*_FIRST, *view.data]) if k in view.data}
+    for path, node in walk(data):
         if not isinstance(node, dict) or "_target_" not in node: continue
         head, obj = f"{show_keys(path)}: {node['_target_']}", view.find(node["_target_"])
-        if isinstance(obj, TargetError): head += f"\n  {obj}"
-        else:
-            summary, table = _first_sentence(obj), _arguments_table(node, obj)
-            if summary: head += f": {summary}"
-            if table: head += f"\n{_indented(table)}"
-        parts.append(head)
+        says = str(obj) if isinstance(obj, TargetError) else _first_sentence(obj)
+        lines = textwrap.wrap(f"{head}: {says}" if says else head, _WIDTH, subsequent_indent="  ",
+                              break_long_words=False, break_on_hyphens=False)
+        table = None if isinstance(obj, TargetError) else _arguments_table(node, obj)
+        parts.append("\n".join([*lines, *([_indented(table)] if table else [])]))
     return "\n\n".join(parts)
 
 

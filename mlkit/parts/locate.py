@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable
 
 from ..base.errors import did_you_mean, one_line
 from ..base.files import show_path
+from ..base.text import told
 from .packages import one_name
 from .trust import TargetError, Trust, Untrusted, member
 
@@ -73,7 +74,7 @@ def locate(target: str,         # 'torch.nn.Linear', or a name given to `registe
 ) -> Any:                       # the class or function
     "The object of a target. Raises TargetError if there is none, Untrusted if it is refused."
     if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)*", target):
-        raise TargetError(f"a target is a dotted path such as torch.nn.Linear, not {target!r}")
+        raise TargetError(f"a target is a dotted path such as torch.nn.Linear, not {told(target)}")
     target = one_name(target)
     allowed, rest = Trust(root, trust), target.split(".")[1:]
     if dunder := next((o for o in rest if re.fullmatch(r"__\w*__", o)), None):

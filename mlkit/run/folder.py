@@ -15,7 +15,7 @@ from typing import Any, Iterator
 from omegaconf import OmegaConf
 
 from .. import __version__
-from ..base.errors import NotFound, UserError
+from ..base.errors import NotFound, UserError, nearest
 from ..base.files import atomic, bad_name, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number, plain
@@ -108,7 +108,7 @@ def _new_folder(parent: Path) -> Path:
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: folder.mkdir(parents=True)
         except OSError as e:
-            if folder.exists(): continue  # another process was quicker
+            if os.path.exists(folder): continue  # another process was quicker
             raise UserError(f"{show_path(parent)}: no run can be put here: {e.strerror}; "
                             "runs=FOLDER names another place") from e
         for name in ("checkpoints", "plots"): (folder / name).mkdir()
@@ -288,7 +288,11 @@ def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
 ) -> list[Run]:  # newest first
     "All runs below a folder. Raises NotFound if there is no such folder."
     dir = Path(dir)
-    if not os.path.isdir(dir): raise NotFound(f"{dir}: no such folder")
+    if not os.path.isdir(dir):
+        home = find_root() / "runs"
+        near = nearest(dir.name, [o.name for o in home.glob("*/")])
+        way = f"; did you mean '{show_path(home / near)}'?" if near else ""
+        raise NotFound(f"{dir}: no such folder{way}")
     found = []
     for path in dir.rglob("run.json"):
         try: found.append(Run(path.parent))
@@ -302,7 +306,13 @@ def find_run(name: str | Path,  # a run's folder, or its id
     "The run of this name. Raises NotFound if there is none, UserError if it is damaged."
     for folder in (Path(name), Path(dir) / name, find_root() / "runs" / name):
         if os.path.isfile(folder / "run.json"): return Run(folder)
-    return Run(name)  # which says that there is none
+    try: return Run(name)
+    except NotFound as e:
+        found = [o.parent for o in (find_root() / "runs").glob("*/*/run.json")]
+        ids = [f"{o.parent.name}/{o.name}" for o in sorted(found, key=lambda o: o.name)[::-1]]
+        near = nearest(str(name), [*ids, *(part for o in ids for part in o.split("/"))])
+        meant = next((o for o in ids if near in (o, *o.split("/"))), None)  # the newest
+        raise NotFound(f"{e}; did you mean '{meant}'?" if meant else str(e)) from None
 
 
 def unfinished(config: Config,  # whose name and folder of runs count

@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 from typing import Callable, Iterator
 
-from ..base.errors import Interrupted, TrainingFailed, one_line
+from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
 from ..config.secrets import secret_filter
 from .folder import Run
@@ -82,6 +82,7 @@ def recording(run: Run,  # new, or to go on
 ) -> Iterator[Run]:               # the same run
     "Log a run, and its end. Raises TrainingFailed, Interrupted, UserError if it is being trained."
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
+    was = run.status  # kept where nothing begins
     hide = secret_filter(run.info["config"], project)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
@@ -99,7 +100,7 @@ def recording(run: Run,  # new, or to go on
                 if isinstance(e, KeyboardInterrupt):
                     ended("interrupted", error)
                     raise Interrupted(run, hide(str(e))) from e
-                ended("failed", error)
+                ended(was if isinstance(e, NotBegun) else "failed", error)
                 told = run.kept and run.writes
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
