@@ -16,11 +16,12 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
-from .config.node import Config, about
+from .config.hydra import is_multirun
+from .config.node import Config, about, config_error, origin_of
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
-from .fit.trackers import installed, report, tracked
+from .fit.trackers import report, tracked
 from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
@@ -40,6 +41,9 @@ def train(
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
     config = check(cfg, *overrides, trust=trust)
+    if is_multirun(config):
+        way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
+        raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
     return _train(config, _requeued(config))
 
 
@@ -80,7 +84,6 @@ def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
     seed_all(config.seed)
     parts = build_parts(config)
-    with blamed_on(config, "logger"): installed(parts.loggers)
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)

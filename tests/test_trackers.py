@@ -24,7 +24,6 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from mlkit.base.errors import UserError
 from mlkit.base.plot import new_figure
 from mlkit.config.load import load_config
 from mlkit.fit import trackers
@@ -380,13 +379,6 @@ def test_calls_of_the_users_own_cannot_stop_a_training_either(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert isinstance(loggers[0], TensorBoardLogger)
     trackers._finish(loggers, failed=False)
-
-
-def test_a_missing_package_is_a_mistake_of_the_config(monkeypatch):
-    monkeypatch.setitem(trackers.NEEDS, "mlflow", ["mlflow", "no_such_package"])
-    message = "^logger.mlflow: not installed; run: pip install no_such_package$"
-    with pytest.raises(UserError, match=message):
-        trackers.installed([partial(trackers.mlflow)])
 
 
 # The group, and sweeps

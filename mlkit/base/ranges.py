@@ -19,6 +19,7 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Chance = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Lt(1)]
+Folder = "a folder that is there"  # as in Annotated[str, Folder]
 
 # %% ../../nbs/base/01_ranges.ipynb #5a1c0b09
 def at_least_one(**numbers: int | None):  # name=value; None: not given

@@ -9,7 +9,7 @@ __all__ = ['ImageFolder']
 import hashlib, json, os, zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Iterable, Literal, get_args
+from typing import Annotated, Any, Iterable, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
 from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
-from ..base.ranges import Count, Natural, Positive, Share
+from ..base.ranges import Count, Folder, Natural, Positive, Share
 from ..base.files import atomic, in_project, write_text
 from .base import ImageData
 from .images import Resize, check_image, decode_image
@@ -97,7 +97,7 @@ def _write_cache(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor], 
 class ImageFolder(ImageData):
     "Images in a folder for each class. Raises UserError naming what is missing, empty, no image."
     def __init__(self,
-        root: str,  # holds train/<class>/*.png|jpg|jpeg, maybe val/ and test/; or the classes
+        root: Annotated[str, Folder],  # holds train/<class>/*.png, maybe val/, test/; or classes
         size: tuple[Count, Count] = (64, 64),  # (H, W) that every image is resized to
         mode: Literal["L", "RGB"] = "RGB",  # grey or colour
         batch_size: Count = 64,       # images in a batch

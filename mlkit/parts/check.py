@@ -10,16 +10,17 @@ import re, sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTuple, get_args
 
 from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean, near_metric
-from ..base.files import bad_name, packaged_configs
+from ..base.files import bad_name, in_project, packaged_configs
+from ..base.ranges import Folder
 from ..base.text import Keys, leaves, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
-from ..config.node import origin_of, own_path, problem
+from ..config.node import about, origin_of, own_path, problem
 from ..config.secrets import secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
@@ -27,7 +28,8 @@ from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
-from .unread import unread
+from .libraries import missing_packages, range_of
+from .unread import chosen_at, is_users, unread
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -81,10 +83,18 @@ class _Target:
         partial = self.view.value((*self.path, "_partial_"))
         if "_partial_" in node and mismatch(bool, partial):
             found["_partial_"] = f"must be true or false, not {told(node['_partial_'])}"
+        if not isinstance(node.get("_recursive_", True), bool):
+            found["_recursive_"] = f"must be true or false, not {told(node['_recursive_'])}"
+        if str(node.get("_convert_", "all")).lower() not in ("none", "partial", "object", "all"):
+            why = f"must be none, partial, object or all, not {told(node['_convert_'])}"
+            found["_convert_"] = why
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
         if why := no_mixing(kind): found["_target_"] = f"{self.name} {why}"
+        if lacks := missing_packages(self.obj):
+            says = f"{self.name} needs what is not installed; run: pip install {lacks}"
+            found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
@@ -121,6 +131,19 @@ class _Target:
             want, path = wanted(self.sig, key[-1]), (*self.path, *key)
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
+            if bound := range_of(self.obj, key[-1]):
+                want = list[bound] if isinstance(self.view.value(path), list) else bound | None
+                numbers = isinstance(self.view.value(path), (int, float, list))
+                if numbers: yield from _find_unfit(self.view, self.name, want, path, self.path)
+            yield from self._lost_folder(path, key[-1])
+
+    def _lost_folder(self, path: Keys, key: Any) -> Iterator[_Unfit]:
+        "A folder that must be there, and is not; a run's own config may be older than a move."
+        param, value = self.sig.parameters.get(key), self.view.value(path)
+        is_asked = param and isinstance(value, str) and Folder in get_args(param.annotation)
+        if not is_asked or not is_users(origin_of(self.view.cfg, path)): return
+        if not in_project(str(value)).is_dir():
+            yield _Unfit(path, path, f"{value}: no such folder", self.path, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
 _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trainer")
@@ -265,8 +288,10 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     view, top = View(cfg), own_path(cfg)
     found = _without_consequences(view, _find(view, top))
     problems = Problems(_problem(view, *o) for o in found.items())
-    files = list(dict.fromkeys(o.origin.name for o in problems))
-    def place(o): return files.index(o.origin.name), o.origin.line or 0, o.origin.col or 0
+    if not top: problems += about(view.cfg).notes
+    files = list(dict.fromkeys(o.origin.path or o.origin.name for o in problems))
+    def place(o):
+        return files.index(o.origin.path or o.origin.name), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
 
 
@@ -279,7 +304,8 @@ def _problem(view: View, path: Keys, what: str) -> Problem:
 def _find(view: View, top: Keys) -> list[Mistake]:
     "All that is wrong below `top`."
     nodes = walk(view.written(top)[1], top)
-    targets = [_Target(view, path) for path, o in nodes if isinstance(o, dict) and "_target_" in o]
+    targets = [_Target(view, path) for path, o in nodes
+               if isinstance(o, dict) and "_target_" in o and not view.is_unbuilt(path)]
     unfit = [o for t in targets if t.sig for o in t.unfit_arguments()]
     if not top: unfit += _unfit_parts(view)
     faults = {o.path: o.fault for o in reversed(unfit)}  # the first of a path counts
@@ -319,7 +345,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     problems = Problems()
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
-        if e.cfg is None: raise
+        if not e.cfg: raise
         cfg, problems = e.cfg, e.problems
     problems = [*problems, *find_problems(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]

@@ -256,6 +256,7 @@ def _fit_annotated(want, value, make: bool):
         bound = getattr(o, type(o).__name__.lower())
         if not holds(fitted, bound): _refuse(want, value, f", which should be {says.format(bound)}")
         conditions.remove(o)
+    conditions = [o for o in conditions if not isinstance(o, str)]  # a remark
     if conditions: _ask_pydantic(want, value, Annotated[(Any, *conditions)], fitted)
     return fitted
 
