@@ -133,7 +133,9 @@ def _train(args: argparse.Namespace) -> int | None:
     what = args.config, *args.overrides
     if args.resume is not None and not args.print and not args.check and args.explain is None:
         return _resume(args)
-    if args.multirun: return _sweep(what, args)
+    from mlkit.config.load import is_sweep
+    if args.multirun or not (args.print or args.explain is not None) and is_sweep(*what):
+        return _sweep(what, args)
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()

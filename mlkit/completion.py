@@ -12,8 +12,7 @@ from typing import Iterable
 from omegaconf import OmegaConf
 
 from .base.text import show_keys, walk
-from .config.grammar import alternatives
-from .config.load import load_config
+from .config.load import load_first
 from .config.node import Config, ConfigError, about
 
 # %% ../nbs/completion.ipynb #12fefa97
@@ -39,9 +38,11 @@ def completions(line: str,  # the command line up to the cursor, with the comman
 
 def _load(config: str, overrides: list[str]) -> Config | None:
     "The config with what is on the line so far, of a sweep the first values; or without it."
+    cfg = None
     for changes in (overrides, []):
-        try: return load_config(config, *(alternatives(o)[0] for o in changes))
-        except ConfigError: continue
+        try: return load_first(config, *changes)
+        except ConfigError as e: cfg = e.cfg
+    return cfg
 
 
 def _words(line: str) -> list[str]:
@@ -71,6 +72,8 @@ def _values(word: str, cfg: Config, is_sweep: bool) -> Iterable[str]:
     start, _, text = word.partition("=")
     key = start.lstrip("+~").rstrip("+")
     before = text[:text.rfind(",") + 1] if is_sweep else ""
-    options = about(cfg).search.options(key.split("@")[0])
+    folder = text[len(before):text.rfind("/") + 1]
+    found = about(cfg).search.options(f"{key.split('@')[0]}/{folder}".rstrip("/"))
+    options = [f"{folder}{o}" for o in found]
     is_flag = not options and isinstance(OmegaConf.select(cfg, key, default=None), bool)
     return [f"{start}={before}{o}" for o in (["true", "false"] if is_flag else options)]

@@ -16,7 +16,8 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
-from .config.node import Config, about
+from .config.hydra import is_multirun
+from .config.node import Config, about, config_error, origin_of
 from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
@@ -40,6 +41,9 @@ def train(
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
     config = check(cfg, *overrides, trust=trust)
+    if is_multirun(config):
+        way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
+        raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
     return _train(config, _requeued(config))
 
 

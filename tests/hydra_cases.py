@@ -743,6 +743,11 @@ TAKEN = [(Case(f"taken: {name}", tree, tuple(overrides)), like) for name, tree, 
      ["tags=[a,1]", "b.c=[x y]"]),
     ("away with keys of a group that no list names", {**DB, "config": "a: 1\ndb: {port: 1}"},
      ["~db"], {"a": 1}),
+    ("a plugin of Hydra's that is not there", {"config": "a: 1"}, ["hydra/launcher=submitit"], []),
+    ("a group of Hydra's without the word override", {
+        "config": "defaults: [_self_, hydra/job_logging: none]\na: 1"}, [], {"a": 1}),
+    ("values for Hydra's sweeper", {"config": "a: 1"}, ["+hydra.sweeper.params.a='1,2'"], []),
+    ("a search path of null", {"config": "hydra: {searchpath: null}\na: 1"}, [], {"a": 1}),
 ]]
 
 # -- where Hydra composes something, and mlkit something else on purpose, or nothing (None)
@@ -759,6 +764,13 @@ OTHERWISE = [(Case(f"otherwise: {name}", tree, tuple(overrides)), data)
     ("Hydra takes _group_ in a header for the name of a key", {
         "config": "defaults: [group: option]", "group/option": "# @package _group_\nx: 1"}, [],
      {"group": {"x": 1}}),
+    ("and of _name_, which is the option's", {
+        "config": "defaults: [g: x]", "g/x": "# @package _group_._name_\nb: 1"}, [],
+     {"g": {"x": {"b": 1}}}),
+    ("and so in the file that is run, which is in no group", {
+        "config": "# @package _group_\ndefaults: [g: x]\na: 1", "g/x": "b: 1"}, [],
+     {"g": {"b": 1}, "a": 1}),
+    ("a package below that", {"config": "# @package _group_.x\na: 1"}, [], {"x": {"a": 1}}),
     ("a newer OmegaConf holds no 1 beside a '1'", {"config": "1: a\n'1': b"}, [], None),
     ("a text is no config", {"config": "text"}, [], None),
     ("a key has no slash", SHOP, ["+q/w=1"], None),
@@ -1463,10 +1475,323 @@ RANDOM = [case for seed in range(200) for case in random_cases(seed)]
 # see TAKEN; of the command line, for what is said of a file begins with "In '…'"
 EXCUSED = re.compile(r"\w+: Could not (override|delete) '\S+'\. No match in the defaults list")
 
+# -- the shapes of public projects
+
+def rows(topic: str, common: dict[str, str], text: str) -> list[Case]:
+    r"A case a line: its name, the primary config, with \n in it, and its overrides."
+    cells = [line.split(" | ") for line in text.strip().splitlines()]
+    return [Case(f"{topic}: {name}", {**common, "config": config.replace(r"\n", "\n")}, tuple(more))
+            for name, config, *more in cells]
+
+
+FOLDERS = {
+    "exp/s/x": "v: x\nw: {a: 1}", "exp/s/y": "v: y", "exp/s/t/z": "v: z", "exp/r/x": "v: r",
+    "exp/s/both": "defaults: [y, t/z@deeper, _self_]\nv: both", "mix/top": "k: top",
+    "mix/low/one": "k: one", "mix/low/two": "defaults: [low/one@_here_]\nm: 2",
+    "only/a/b/c/deep": "d: 1", "only/a/b/c/other": "d: 2", "num/1/2": "n: 12",
+    "dot.s/a-b/c": "n: c",
+    "lab/ana/first": "# @package _global_\nwho: ana\ndefaults: [override /exp: s/y]",
+    "lab/ben/first": "# @package _global_\ndefaults: [/lab/ana/first, _self_]\nwho: ben",
+    "lab/ben/second": "# @package _global_\ndefaults: [override /mix: low/two]\nwho: ben2"}
+STEPS = {
+    "steps/two": "- crop\n- flip", "steps/one": "- {name: blur, size: 3}", "steps/none": "[]",
+    "steps/deep": "- [1, [2]]\n- {a: [b]}\n- null\n- ${n}", "steps/in/folder": "- f",
+    "steps/root": "# @package _global_\n- x", "steps/placed": "# @package aug.train\n- p",
+    "steps/by_target": "- _target_: a.B\n  p: 0.5\n- _target_: a.C", "steps/map": "k: 1",
+    "aug/both": "defaults: [/steps@train: two, /steps@test: one]\nseed: 1",
+    "aug/over": "defaults: [/steps@train: two, _self_]\ntrain: [mine]",
+    "e/swap": "# @package _global_\ndefaults: [override /steps: one]",
+    "steps/note": "# a note\n\n- n # another\n"}
+SLASHED = {
+    "data/sub/x": "n: 1", "data/y": "n: 2", "data/own": "defaults: [/data/y, sub: /x]\nm: 1",
+    "data/list": "defaults: [sub: [/x]]", "data/sub/w": "# @package _global_\nw: 1",
+    "e/one": "# @package _global_\ndefaults: [override /data: /sub/x]"}
+SHARED = {
+    "db/m": "from: main\np: 1", "more/db/m": "from: more", "more/db/only": "from: more",
+    "more/extra/one": "e: 1", "more/extra/up": "defaults: [/db: m, one]", "more/lone": "lone: 1",
+    "more/steps/l": "- s", "last/db/m": "from: last", "last/db/only": "from: last",
+    "last/extra/two": "# @package _global_\ne: 2", "kit/__init__": "",
+    "kit/conf/extra/three": "e: 3", "kit/conf/db/only": "from: kit",
+    "e/x": "# @package _global_\nhydra: {searchpath: [more]}",
+    "e/y": "# @package hydra\nsearchpath: [more]"}
+SETTINGS = {
+    "hydra/default": "defaults: [override job_logging: mine]\nrun: {dir: out}",
+    "hydra/quiet": "verbose: false", "hydra/launcher/mine": "_target_: a.B\nn: 2",
+    "hydra/job_logging/mine": "version: 1", "hydra/sweeper/mine": "_target_: a.S",
+    "db/m": "p: 1", "e/node": "# @package _global_\nhydra: {run: {dir: q}}\nb: 1",
+    "e/kept": "hydra: {run: {dir: q}}\nb: 1", "e/named": "name: q",
+    "e/launch": "# @package _global_\ndefaults: [override /hydra/launcher: mine]\nb: 1",
+    "e/placed": "# @package hydra.job\nname: q"}
+HEADERS = columns("""
+__global__   __global__.q   a.__global__   my_global_x   _global_x   x_global_   _global_._global_
+_global_.a._global_.b   ._global_.   _global_.   a.   a..b   _global   global   _here_   _self_
+_global__   a._global_x.y
+""")
+SHAPES = [
+    *[Case(f"word: {o} in a header", {"config": "defaults: [g: x]", "g/x": f"# @package {o}\nb: 1"})
+      for o in HEADERS],
+    *[Case(f"word: {o} in the primary's header",
+           {"config": f"# @package {o}\ndefaults: [g: plain]\na: 1", "g/plain": "b: 1"})
+      for o in ["__global__", "_global_", "_global_.q", "my_global_x", "a.b"]],
+    *[Case(f"word: @{o}", {"config": f"defaults: [g@{o}: plain]\na: 1", "g/plain": "b: 1"})
+      for o in ["__global__", "a._global_.b", "_global__", "x_global_y.z", "_here_", "_group_.x"]],
+    *rows("folders", FOLDERS, r"""
+as it is | defaults: [exp: s/x]
+another | defaults: [exp: s/x] | exp=s/y
+deeper | defaults: [exp: s/x] | exp=s/t/z
+of another folder | defaults: [exp: s/x] | exp=r/x
+with suffix | defaults: [exp: s/x] | exp=s/y.yaml
+in quotes | defaults: [exp: s/x] | exp='s/y'
+away | defaults: [exp: s/x]\na: 1 | ~exp
+away by name | defaults: [exp: s/x]\na: 1 | ~exp=s/x
+at a package | defaults: [exp@p.q: s/x] | exp@p.q=s/y
+at the root | defaults: [exp@_global_: s/x] | exp@_global_=s/t/z
+added | a: 1 | +exp=s/y
+added at a package | a: 1 | +exp@q=s/t/z
+added list | a: 1 | +exp=[s/x,s/t/z]
+list for list | defaults: [exp: [s/x]] | exp=[s/y,s/t/z]
+list for one | defaults: [exp: s/x] | exp=[s/y,r/x]
+one for list | defaults: [exp: [s/x, r/x]] | exp=s/y
+keys of it | defaults: [exp: s/x] | exp.v=3 | exp.w.a=2
+and its keys | defaults: [exp: s/x] | exp=s/y | +exp.w=1
+a mapping is a value | defaults: [exp: s/x] | exp={v: 2}
+null then | defaults: [exp: null] | exp=s/x
+missing then | defaults: [exp: '???'] | exp=s/x
+optional then | defaults: [optional exp: 'no'] | exp=s/x
+by override | defaults: [exp: s/x, override exp: s/y]
+the folder is a group | defaults: [exp/s: x] | exp/s=y
+the folder below too | defaults: [exp/s/t: z] | exp/s/t=z
+an option of that | defaults: [exp/s: x] | exp/s=t/z
+it at the place of the first | defaults: [exp/s@exp: x] | exp/s@exp=both
+with a list of its own | defaults: [exp/s: both]
+beside files | defaults: [mix: top] | mix=low/one
+beside files back | defaults: [mix: low/one] | mix=top
+four folders | defaults: [only: a/b/c/deep] | only=a/b/c/other
+four folders in parts | defaults: [only/a/b: c/deep] | only/a/b=c/other
+an experiment in a folder | defaults: [exp: s/x, mix: top, lab: null] | lab=ana/first
+of the other | defaults: [exp: s/x, mix: top, lab: null] | lab=ben/first
+that overrides | defaults: [exp: s/x, mix: top, lab: null] | lab=ben/second | exp=s/y
+added experiment | defaults: [exp: s/x, mix: top] | +lab=ana/first
+added experiments | defaults: [exp: s/x, mix: top] | +lab/ana=first | +lab/ben=second
+of numbers | defaults: [num: '1/2']\na: 1
+of numbers chosen | a: 1 | +num=1/2
+of dots and dashes | defaults: [dot.s: a-b/c] | dot.s=a-b/c
+by reference | defaults: [mix: top, exp@second: s/x, exp: 's/${oc.env:NO_SUCH,y}']
+by reference to it | defaults: [exp: s/t/z, exp@again: '${exp}']
+up and down | defaults: [exp: s/../r/x]
+with a dot | defaults: [exp: ./s/x]
+"""),
+    *rows("list option", STEPS, r"""
+as it is | defaults: [steps: two]
+of mappings | defaults: [steps: one]
+empty | defaults: [steps: none]\na: 1
+nested | n: 1\ndefaults: [steps: deep, _self_]
+of targets | defaults: [steps: by_target]
+with comments | defaults: [steps: note]
+in a folder | defaults: [steps: in/folder]
+placed | defaults: [steps: placed]
+at a package | defaults: [steps@aug.train: two]
+twice at packages | defaults: [steps@a: two, steps@b: one]
+several the last counts | defaults: [steps: [two, one]]
+several the other way | defaults: [steps: [one, two]]
+without a group | defaults: [steps/two]
+without a group twice | defaults: [steps/two, steps/one]
+absolute | defaults: [/steps: two]
+optional | defaults: [optional steps: two]
+own list over it | defaults: [steps: two, _self_]\nsteps: [mine]
+own list below it | defaults: [_self_, steps: two]\nsteps: [mine]
+own empty list over it | defaults: [steps: two, _self_]\nsteps: []
+null over it | defaults: [steps: two, _self_]\nsteps: null
+it over null | defaults: [_self_, steps: two]\nsteps: null
+it over missing | defaults: [_self_, steps: two]\nsteps: ???
+missing over it | defaults: [steps: two, _self_]\nsteps: ???
+a reference over it | defaults: [steps: two, _self_]\nsteps: ${other}\nother: [1]
+in an option | defaults: [aug: both]
+in an option over | defaults: [aug: over]
+chosen | defaults: [steps: two] | steps=one
+chosen mapping | defaults: [steps: two] | steps=map
+chosen in place of a mapping | defaults: [steps: map] | steps=two
+chosen list | defaults: [steps: two] | steps=[one,two]
+chosen empty list | defaults: [steps: two]\na: 1 | steps=[]
+added | a: 1 | +steps=two
+added at | a: 1 | +steps@x.y=one
+away | defaults: [steps: two]\na: 1 | ~steps
+by an experiment | defaults: [steps: two, e: swap]
+at a package chosen | defaults: [steps@a.b: two] | steps@a.b=one
+an item | defaults: [steps: two] | steps.0=x
+an item at a package | defaults: [steps@a.b: two] | a.b.1=x
+in an item | defaults: [steps: one] | steps.0.size=5
+a new key in an item | defaults: [steps: one] | +steps.0.new=5
+chosen then an item | defaults: [steps: two] | steps=one | steps.0.name=q
+all of it is added | defaults: [steps@x: two] | ++x=[q]
+"""),
+    *rows("absolute option", SLASHED, r"""
+as it is | defaults: [data: /sub/x]
+in the group | defaults: [data: /y]
+two | defaults: [data: //sub/x]
+in the middle | defaults: [data: sub//x]
+of an absolute group | defaults: [/data: /sub/x]
+at a package | defaults: [data@z: /sub/x]
+at the root | defaults: [data@_global_: /sub/x]
+with suffix | defaults: [data: /sub/x.yaml]
+with a header | defaults: [data: /sub/w]
+optional | defaults: [optional data: /sub/x]
+optional and not there | defaults: [optional data: /no/x]\na: 1
+chosen | defaults: [data: y] | data=/sub/x
+chosen back | defaults: [data: /sub/x] | data=y
+added | a: 1 | +data=/sub/x
+added at | a: 1 | +data@q=/y
+away | defaults: [data: /sub/x]\na: 1 | ~data
+away by name | defaults: [data: /y]\na: 1 | ~data=/y
+in a list | defaults: [data: [/sub/x]]
+in a list chosen | defaults: [data: y] | data=[/sub/x,y]
+without a group | defaults: [/data/y]
+without a group two | defaults: [data//y]
+in an option | defaults: [data: own]
+in a list in an option | defaults: [data: list]
+by an experiment | defaults: [data: y, e: one]
+up | defaults: [data: /sub/../y]
+by reference | defaults: [data: /y, data@b: '${data}']
+"""),
+    *rows("searchpath", SHARED, r"""
+file | hydra: {searchpath: [file://more]}\ndefaults: [extra: one]
+plain | hydra: {searchpath: [more]}\ndefaults: [extra: one]
+main counts first | hydra: {searchpath: [file://more]}\ndefaults: [db: m]
+an option of a known group | hydra: {searchpath: [file://more]}\ndefaults: [db: only]
+the first counts | hydra: {searchpath: [file://more, file://last]}\ndefaults: [db: only]
+the other way | hydra: {searchpath: [file://last, file://more]}\ndefaults: [db: only]
+both | hydra: {searchpath: [file://more, file://last]}\ndefaults: [extra: [one, two]]
+an option with a list | hydra: {searchpath: [file://more]}\ndefaults: [extra: up]
+without a group | hydra: {searchpath: [more]}\ndefaults: [lone]
+a list | hydra: {searchpath: [more]}\ndefaults: [steps: l]
+a slash at the end | hydra: {searchpath: [file://more/]}\ndefaults: [extra: one]
+a dot | hydra: {searchpath: [file://./more]}\ndefaults: [extra: one]
+package | hydra: {searchpath: [pkg://kit.conf]}\ndefaults: [extra: three]
+package with slashes | hydra: {searchpath: [pkg://kit/conf]}\ndefaults: [extra: three]
+package later | hydra: {searchpath: [more, pkg://kit.conf]}\ndefaults: [db: only, extra: three]
+package first | hydra: {searchpath: [pkg://kit.conf, more]}\ndefaults: [db: only, extra: one]
+not there | hydra: {searchpath: [file://nowhere]}\ndefaults: [db: m]
+no package | hydra: {searchpath: [pkg://no.such]}\ndefaults: [db: m]
+no package and one | hydra: {searchpath: [pkg://kit.none, more]}\ndefaults: [extra: one]
+empty | hydra: {searchpath: []}\ndefaults: [db: m]
+by reference | hydra: {searchpath: ['file://${where}']}\nwhere: more\ndefaults: [extra: one]
+by the environment | hydra: {searchpath: ['file://${oc.env:NO_SUCH,more}']}\ndefaults: [extra: one]
+beside other settings | hydra: {searchpath: [more], run: {dir: x}}\ndefaults: [extra: one]
+on the command line | defaults: [db: m] | hydra.searchpath=[file://more] | +extra=one
+in place of the files | hydra: {searchpath: [more]}\ndefaults: [db: only] | hydra.searchpath=[last]
+a group is chosen | hydra: {searchpath: [file://more]}\ndefaults: [db: m] | db=only
+a new group | hydra: {searchpath: [file://more]}\na: 1 | +extra=one
+taken away | hydra: {searchpath: [more]}\ndefaults: [extra: one] | ~extra
+"""),
+    *rows("hydra", SETTINGS, r"""
+run | hydra: {run: {dir: x}}\na: 1
+empty | hydra: {}\na: 1
+only | hydra: {verbose: true}
+many | hydra: {job: {env_set: {A: b}, chdir: true}, sweep: {dir: a}, output_subdir: null}\na: 1
+sweep | hydra: {mode: MULTIRUN, sweeper: {params: {a: '1,2'}}}\na: 1
+references | hydra: {run: {dir: '${a}/${now:%Y}'}}\na: 1
+logging | hydra: {job_logging: {root: {level: INFO}}}\na: 1
+with a list | defaults: [db: m, _self_]\nhydra: {run: {dir: x}}\na: 1
+group | defaults: [hydra: quiet]\na: 1
+group chosen | defaults: [hydra: quiet]\na: 1 | hydra=quiet
+optional | defaults: [optional hydra: nope]\na: 1
+null | defaults: [hydra: null]\na: 1
+launcher | defaults: [override hydra/launcher: mine, _self_]\na: 1
+launcher after self | defaults: [_self_, override hydra/launcher: mine]\na: 1
+two | defaults: [_self_, override hydra/launcher: mine, override hydra/job_logging: mine]\na: 1
+of hydra itself | defaults: [override hydra/job_logging: disabled, override hydra/output: default]
+none | defaults: [_self_, override hydra/job_logging: none]\na: 1
+null option | defaults: [_self_, override hydra/callbacks: null]\na: 1
+at another place | defaults: [hydra/launcher@l: mine]\na: 1
+in an option | defaults: [e: node]\na: 1
+kept below a key | defaults: [e: kept]\na: 1
+by an option | defaults: [e: launch]\na: 1
+by two | defaults: [_self_, e: launch, override hydra/launcher: mine]\na: 1
+placed | defaults: [e: placed]\na: 1
+placed by the list | defaults: [e@hydra.job: named]\na: 1
+on the line | a: 1 | hydra.run.dir=.
+two on the line | a: 1 | hydra.run.dir=. | a=2 | hydra.sweep.dir=x
+forced | a: 1 | ++hydra.run.dir=x
+new | a: 1 | +hydra.nope=1
+new below | a: 1 | +hydra.job.env_set.A=b
+chdir | a: 1 | hydra.job.chdir=true
+verbose | a: 1 | hydra.verbose=[a,b]
+mode | a: 1 | hydra.mode=MULTIRUN
+mode run | a: 1 | hydra.mode=RUN
+subdir | a: 1 | hydra.output_subdir=null
+mapping | a: 1 | hydra={run: {dir: x}}
+launcher on the line | a: 1 | hydra/launcher=mine
+launcher, twice | defaults: [_self_, override hydra/launcher: mine]\na: 1 | hydra/launcher=basic
+logging on the line | a: 1 | hydra/job_logging=disabled | hydra/hydra_logging=disabled
+both | hydra: {run: {dir: x}}\ndefaults: [db: m]\na: 1 | hydra.run.dir=y | db.p=2
+words | a: ${hydra:runtime.cwd}\nb: ${now:%Y-%m-%d}\nc: x${hydra:job.name}${python_version:minor}
+word of a choice | defaults: [db: m]\na: ${hydra:runtime.choices.db}
+word on the line | a: 1 | a=${now:%Y-%m-%d}
+word in the middle | a: 1 | a=${hydra:runtime.output_dir}/x
+override below | defaults: [hydra: default]\na: 1
+added word | a: 1 | +b='${hydra:job.num}'
+"""),
+]
+REFUSED += [
+    *rows("refused, folders", FOLDERS, r"""
+no such option | defaults: [exp: s/x] | exp=nope
+no such option there | defaults: [exp: s/x] | exp=s/nope
+the folder itself | defaults: [exp: s/x] | exp=s
+a number | exp: 1 | exp=2
+a word | exp: 1 | exp=word
+a truth value | exp: 1 | exp=true
+a word where folders go deep | only: 1 | only=word
+no such option in a list | defaults: [exp: s/x] | exp=[s/x,s/nope]
+added without file | a: 1 | +exp=s
+another is taken away | defaults: [exp: s/x] | ~exp=s/y
+a slash at the end | defaults: [exp: s/x] | exp=s/x/
+"""),
+    *rows("refused, list option", STEPS, r"""
+at the root | defaults: [steps: root]
+at the root by the list | defaults: [steps@_global_: two]
+at the root here | defaults: [steps@_here_: two]
+chosen at the root | a: 1 | +steps@_global_=two
+no such item | defaults: [steps: two] | steps.5=x
+a word in it | defaults: [steps: two] | steps.a=x
+"""),
+    *rows("refused, absolute option", SLASHED, r"""
+not there | defaults: [data: /x]
+from the top | defaults: [data: /data/y]
+a slash | defaults: [data: /]
+chosen and not there | defaults: [data: y] | data=/x
+taken away by another name | defaults: [data: /y] | ~data=y
+"""),
+    *rows("refused, searchpath", SHARED, r"""
+a word | hydra: {searchpath: more}\na: 1
+numbers | hydra: {searchpath: [1]}\na: 1
+a mapping | hydra: {searchpath: {a: more}}\na: 1
+in an option | defaults: [e: x]
+placed by an option | defaults: [e: y]
+another scheme | hydra: {searchpath: [s3://more]}\na: 1
+a reference to nothing | hydra: {searchpath: ['${nowhere}']}\na: 1
+no such option | hydra: {searchpath: [more]}\ndefaults: [extra: three]
+a word on the command line | a: 1 | hydra.searchpath=more
+"""),
+    *rows("refused, hydra", SETTINGS, r"""
+no such setting | hydra: {nope: 1}\na: 1
+no such setting below | hydra: {run: {nope: 1}}\na: 1
+misspelt on the line | a: 1 | hydra.nope=1
+misspelt below on the line | a: 1 | hydra.run.dri=x
+a number | hydra: 5\na: 1
+null | hydra: null\na: 1
+a list | hydra: [1]\na: 1
+no such mode | a: 1 | hydra.mode=nope
+no such mode in a file | hydra: {mode: twice}\na: 1
+no such option | defaults: [hydra: nope]\na: 1
+no such group | defaults: [_self_, override hydra/nope: mine]\na: 1
+taken away | a: 1 | ~hydra.run
+"""),
+]
+
 # -- together
 
 COMPOSED = [*LISTS, *PACKAGES, *NESTED, *OVERRIDE, *INTERPOLATED, *MERGING, *OWN, *COMMAND,
-            *VALUE_CASES, *PROJECTS]
+            *VALUE_CASES, *PROJECTS, *SHAPES]
 
 
 # Hydra's own command lines for what mlkit takes in a shorter way

@@ -46,6 +46,8 @@ def compose(folder: str, name: str, overrides: list[str]) -> dict:
     "One case: the config's lines, or how Hydra refuses it."
     import hydra
     from omegaconf import OmegaConf
+    os.chdir(folder)  # where a search path looks for folders, and for packages
+    sys.path.insert(0, folder)
     try:
         with hydra.initialize_config_dir(folder, version_base="1.3"):
             config = hydra.compose(name, overrides)
@@ -53,6 +55,14 @@ def compose(folder: str, name: str, overrides: list[str]) -> dict:
     except Exception as e:  # its own errors, and those that it lets through: AssertionError, …
         text = (str(e).strip() or str(e.__cause__)).splitlines()[0]
         return {"error": f"{type(e).__name__}: {text.replace(folder, '')}"}
+    finally:
+        sys.path.remove(folder)
+        sys.path_importer_cache.clear()
+        for k in [k for k, o in sys.modules.items() if is_below(folder, o)]: del sys.modules[k]
+
+
+def is_below(folder: str, module) -> bool:
+    return str(getattr(module, "__file__", "")).startswith(folder)
 
 
 def give_copies():

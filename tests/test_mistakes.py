@@ -982,9 +982,9 @@ def extra_argument():
         new = set_value(WHOLE["main.yaml"], (*linear, "_args_"), args)
         either = places("main.yaml", new, linear, (*linear, "_args_"), (*linear, "in_features"))
         yield changed("whole", "main.yaml", new, either[1:])
-    new = add(WHOLE["main.yaml"], ("model", "net"), "_recursive_: false")
+    new = add(WHOLE["main.yaml"], ("model", "net"), "_recursion_: false")
     yield changed("whole", "main.yaml", new,
-                  place("main.yaml", new, ("model", "net", "_recursive_")))
+                  place("main.yaml", new, ("model", "net", "_recursion_")))
     for key in ["model.net.colour", "trainer.colour"]:
         yield from elsewhere(key, "red", says=("'colour'",))
     for arg in ["+optimizer.colour=red", "++model.metrics.acc.colour=red"]:

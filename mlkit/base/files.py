@@ -41,7 +41,9 @@ def show_path(path: str | Path,  # of a file or folder
 ) -> str:  # relative to the current folder where that is shorter
     "A file's name as one would type it here; mlkit's own configs by their name within the package."
     path, packaged = Path(path), packaged_configs()
-    if path.is_relative_to(packaged): return path.relative_to(packaged).as_posix()
+    if path.is_relative_to(packaged):
+        name = path.relative_to(packaged).as_posix()
+        return f"mlkit/configs/{name}" if os.path.exists(name) else name  # here is one like it
     return min(os.path.relpath(path), str(path), key=len)
 
 # %% ../../nbs/base/03_files.ipynb #c29a0001

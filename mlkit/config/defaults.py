@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
 from ..base.text import told
+from .hydra import is_own
 from .layers import Override, is_reference
 from .node import ConfigError, Origin, Problems, config_error, gather
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file
@@ -25,7 +26,7 @@ class _Place:
     "Where in the tree of files a list is read."
     base: str = ""    # the group that its file is an option of
     above: str = ""   # where the file's keys go
-    files: tuple[str, ...] = ()  # from the outermost one to this
+    files: tuple[ConfigFile, ...] = ()  # from the outermost one to this
     picked: Origin = Origin("packaged")  # the entry that picked the file
     by_reference: bool = False  # was one of them chosen by reference?
 
@@ -44,6 +45,7 @@ class _Default:
 
     path = property(lambda o: f"{o.home.base}/{o.group}".strip("/"), doc="of its options")
     is_self = property(lambda o: (o.option, o.package, o.named) == ("_self_", None, False))
+    is_hydras = property(lambda o: o.named and o.package is None and is_own(o.path))
 
     @property
     def key(self) -> str:
@@ -53,11 +55,18 @@ class _Default:
 
     def place(self, header: str | None = None) -> str:
         "The dotted path of its keys; `header`: what its option's `@package` says."
-        package = self.group.replace("/", ".") if header is None else f"_global_.{header}"
+        package = self.group.replace("/", ".")
+        if header is not None: package = f"_global_.{header.replace('_name_', str(self.option))}"
         if self.package is not None: package = "" if self.package == "_here_" else self.package
         if "_group_" in package:
             package = "_global_." + package.replace("_group_", self.path.replace("/", "."))
-        return f"{self.home.above}.{package}".rpartition("_global_")[2].strip(".")
+        return _below(self.home.above, package)
+
+
+def _below(above: str, package: str) -> str:
+    "The path of a package: from the top, where it says `_global_`."
+    _, word, path = ".".join(filter(None, (above, package))).rpartition("_global_")
+    return path[1:] if word else path
 
 # %% ../../nbs/config/06_defaults.ipynb #216cecaf
 def _read_list(file: ConfigFile, home: _Place = _Place()) -> list[_Default]:
@@ -110,8 +119,8 @@ def _wrong(origin: Origin, message: str): return config_error(origin, "defaults"
 # %% ../../nbs/config/06_defaults.ipynb #95294fa8
 class _Choices:
     "What the overrides ask for, and a walk through the lists of all files, uppermost first."
-    def __init__(self, files: list[ConfigFile], search: SearchPath):
-        self.files, self.search = files, search
+    def __init__(self, files: list[ConfigFile], search: SearchPath, skip_missing: bool):
+        self.files, self.search, self.skip_missing = files, search, skip_missing
         self.values: list[Override] = []        # changes of values
         self.added: list[_Default] = []         # '+group=option'
         self.wished: dict[str, _Default] = {}   # 'group=option', by key: 'db' or 'db@source'
@@ -119,7 +128,8 @@ class _Choices:
 
     def sort(self, o: Override):
         "Does it choose a file, or change a value?"
-        if not self.search.is_choice(o.key, o.value):
+        is_hydras = is_own(o.key) and not isinstance(o.value, dict)
+        if not is_hydras and not self.search.is_choice(o.key, o.value):
             if o.package is None and "/" not in o.key: return self.values.append(o)
             near = did_you_mean(o.key, self.search.groups())
             raise o.error(f"there is no group '{o.key}'{near}")
@@ -140,21 +150,28 @@ class _Choices:
         self.absent: set[str] = set()      # keys of this layer's optional entries without a file
         self.sources: list[Tree] = []    # the result, lowest first
         gather(self.layer, self.files)
+        for key in [k for k, o in self.wanted.items() if o.is_hydras]:  # Hydra's list has them all
+            self.used.add(key)
+            o = replace(self.wanted[key], home=_Place(), override=False, optional=True)
+            self.sources[:0] = self.of_entry(self.looked_up(o) if is_reference(o.option) else o)
 
     def layer(self, file: ConfigFile):
         "A file's sources come below those of the files before it."
         while self.absent: del self.entries[self.absent.pop()]
         nodes = [item for o in self.sources for item in o.value.items()]
         self.decided = {*self.entries, *(k for k, o in nodes if o.at(("_target_",)))}
-        above = (file.package or "").removeprefix("_global_").strip(".")
+        above = _below("", (file.package or "").replace("_group_", "_global_"))
         added = self.added if file is self.files[0] else []
         self.sources[:0] = self.expand(file, _Place(above=above), added)
 
     def expand(self, file: ConfigFile, place: _Place, added: Iterable[_Default] = ()):
         "The sources that a file and its list stand for, lowest first."
-        place = replace(place, files=(*place.files, file.name))
+        place = replace(place, files=(*place.files, file))
+        if isinstance(file.tree.value, list) and not place.above:
+            raise config_error(file.tree.origin, "", "a list needs a key to stand at, so it can be "
+                               "an option, with a package other than _global_")
         entries = [*_read_list(file, place), *(replace(o, home=place) for o in added)]
-        entries = [o for o in entries if o.path.split("/")[0] != "hydra"]  # Hydra's own settings
+        entries = [replace(o, override=True) if o.is_hydras else o for o in entries]
         gather(self.override, [o for o in entries if o.override])
         def first(o: _Default) -> list[Tree] | _Default:
             if o.is_self:
@@ -212,6 +229,7 @@ class _Choices:
     def of_option(self, entry: _Default, key: str) -> list[Tree]:
         group, origin, place = entry.path, entry.origin, entry.home
         if entry.option == "???":
+            if self.skip_missing: return []
             there = ", ".join(self.search.options(group))
             why = f"choose an option: {key}=… on the command line (there are: {there})"
             raise config_error(origin, key, why)
@@ -220,8 +238,8 @@ class _Choices:
             if not entry.optional or e.problems[0].origin != origin: raise
             if entry.named: self.absent.add(key)
             return []
-        if file.name in place.files:
-            circle = " -> ".join((*place.files, file.name))
+        if any(file.path.samefile(o.path) for o in place.files if o.path):
+            circle = " -> ".join(o.name for o in (*place.files, file))
             raise config_error(origin, "defaults", f"a circle: {circle}")
         if file.extends:
             raise config_error(file.extends.origin, "extends", "is for the file that "
@@ -253,9 +271,10 @@ def choose(files: list[ConfigFile],  # uppermost first
     changes: Iterable[Override],  # lowest first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
+    skip_missing: bool = False,   # leave out a group whose option is `???`; else that is an error
 ) -> tuple[list[Tree], list[Override], dict, dict]:  # sources, changes of values, choices, origins
     "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
-    choices = _Choices(files, search)
+    choices = _Choices(files, search, skip_missing)
     gather(choices.sort, changes, problems)
     choices.walk()
     while unmet := [k for k in choices.wanted if k not in choices.used]:

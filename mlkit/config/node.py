@@ -25,7 +25,7 @@ class Origin:
     line: int | None = None  # from 1; None where there are no lines
     col: int | None = None   # from 1
     text: str = ""           # the override as it was written, e.g. 'data.batch_size=64'
-    path: Path | None = field(default=None, repr=False, compare=False)  # of a file, absolute
+    path: Path | None = field(default=None, repr=False)  # of a file, absolute
 
     def __str__(self):
         return ":".join(str(o) for o in (self.name, self.line, self.col) if o is not None)
@@ -108,6 +108,8 @@ class About:
     choices: dict[str, Any] = field(default_factory=dict)  # by group: an option, several, or None
     picked: dict[str, Origin] = field(default_factory=dict)  # by group: what chose its option
     search: Any = None           # the `SearchPath` that its groups were looked for in
+    hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
+    notes: tuple[Problem, ...] = ()  # warnings of loading
 
 
 class Config(DictConfig):

@@ -7,16 +7,16 @@ __all__ = ['Tree', 'parse_yaml', 'SearchPath', 'ConfigFile', 'as_config_file']
 
 # %% ../../nbs/config/01_yaml.ipynb #2b76c85c
 import os, re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import yaml
 from omegaconf import OmegaConf
 
 from ..base.errors import UserError, did_you_mean, nearest
-from ..base.files import find_root, in_project, show_path
+from ..base.files import find_root, in_project, packaged_configs, show_path
 from ..base.text import DEEPEST, LARGEST, Keys, pairs
 from .node import Link, Origin, config_error, plain
 
@@ -96,9 +96,11 @@ class Tree:
     def below(self, path: Keys,  # ('optimizer',): {lr: 1} becomes {optimizer: {lr: 1}}
         origin: Origin,  # of the keys that are added
     ) -> "Tree":
-        "The same mapping under a path."
+        "The same mapping or list under a path."
         tree = self
-        for key in reversed(path): tree = Tree({key: Tree(tree.value, [Link(origin, {})])})
+        for key in reversed(path):
+            links = tree.links if isinstance(tree.value, list) else [Link(origin, {})]
+            tree = Tree({key: Tree(tree.value, links)})
         return tree
 
     def walk(self, path: Keys = (),  # what their paths begin with
@@ -124,7 +126,7 @@ def parse_yaml(text: str,  # YAML
 ) -> Tree:      # of None for an empty text
     "Parse YAML and keep the place of every key. Raises ConfigError with line and column."
     at = lambda mark: Origin(name, mark.line + 1, mark.column + 1, path=path)
-    origin = Origin(name)
+    origin = Origin(name, path=path)
     try:
         _check_depth(text)
         loader = _Loader(text)
@@ -133,12 +135,13 @@ def parse_yaml(text: str,  # YAML
         # construct_document has put merged keys (`<<: *base`) in place, so their lines are known
         origins = dict(islice(_origins(node, at, loader.construct_object), LARGEST + 1))
         if len(origins) > LARGEST: raise ValueError(_TOO_MUCH)
+        if node and isinstance(data, list): origins[()] = at(node.start_mark)
         return Tree.of(data, origin, origins)
     except yaml.MarkedYAMLError as e:
         mark, start, why = e.problem_mark or e.context_mark, e.context_mark, e.problem or e.context
         if e.context and start and start != mark:  # where the thing began that is not finished
             why = f"{why}, {e.context} from {start.line + 1}:{start.column + 1}"
-        if mark: origin = Origin(name, mark.line + 1, mark.column + 1)
+        if mark: origin = at(mark)
     except RecursionError: why = "nested too deeply, or an alias in itself"
     except (yaml.YAMLError, ValueError) as e: why = " ".join(str(e).split())  # a number too long
     raise config_error(origin, "", f"YAML does not parse: {why}")
@@ -153,10 +156,6 @@ def _check_depth(text: str):
         if depth > DEEPEST: raise _stop(f"more than {DEEPEST} levels deep", event)
 
 # %% ../../nbs/config/01_yaml.ipynb #c62f34a3
-def _yaml_files(folder: Path) -> Iterable[Path]:  # none, if its name is none that a folder can have
-    return folder.glob("*.yaml") if os.path.isdir(folder) else ()
-
-
 @dataclass(frozen=True)
 class SearchPath:
     "The folders that groups are looked for in, nearest first."
@@ -166,36 +165,48 @@ class SearchPath:
         value: Any,  # what is behind the '='
     ) -> bool:
         "Does an override choose a file, and not change a value?"
-        return not isinstance(value, dict) and bool(self.options(key))
+        return not isinstance(value, dict) and bool(self.options(key) or self.options(key, ".yml"))
 
     def options(self, group: str,  # 'model/net'
-    ) -> list[str]:     # sorted, without '.yaml'
+        suffix: str = ".yaml",     # of the files
+    ) -> list[str]:  # sorted, without the suffix; 's/x' where all are in folders below
         "What a group has to choose from."
-        return sorted({p.stem for o in self.folders for p in _yaml_files(o / group)})
+        folders = [o / group for o in self.folders if os.path.isdir(o / group)]
+        for depth in range(4):
+            paths = ((o, p) for o in folders for p in o.glob("*/" * depth + f"*{suffix}"))
+            found = {p.relative_to(o).as_posix().removesuffix(suffix) for o, p in paths
+                     if not (p.parent / "run.json").exists()}
+            if found: return sorted(found)
+        return []
 
     def groups(self) -> list[str]:
         "All groups, by name."
         found = set()
         for folder in self.folders:
             is_project = find_root(folder) == folder
-            for pattern in ("*", "*/*", "*/*/*")[:1 if is_project else 3]:
-                paths = folder.glob(f"{pattern}/*.yaml")
+            for depth in range(1, 2 if is_project else 4):
+                paths = folder.glob("*/" * depth + "*.yaml")
                 found |= {o.parent.relative_to(folder).as_posix() for o in paths}
             if is_project: found -= {"configs", "runs"}
-        return sorted(found)
+        return sorted(found | {p.as_posix() for o in found for p in Path(o).parents} - {"."})
 
     def find(self, group: str,  # '' for a file beside the config
         option: str,     # with or without '.yaml'
-        origin: Origin,  # what asks for it
+        origin: Origin,  # what asks for it: one of mlkit's own files means mlkit's own
     ) -> Path:
         "The file of an option. Raises ConfigError with the group's options if there is none."
-        for folder in self.folders:
-            path = folder / group / f"{option.removesuffix('.yaml')}.yaml"
+        own = packaged_configs()
+        folders = (own,) if origin.path and own in origin.path.parents else self.folders
+        name = f"{group}/{option.removesuffix('.yaml')}.yaml".lstrip("/")
+        for folder in folders:
+            path = folder / name
             if os.path.isfile(path): return path
             path = path.with_suffix(".yml")
             if os.path.isfile(path):
                 raise config_error(origin, group, f"{show_path(path)} must end in .yaml")
-        there = self.options(group)
+        deeper, _, last = f"{group}/{option}".lstrip("/").rpartition("/")
+        if there := self.options(deeper): group, option = deeper, last
+        else: there = self.options(group)
         if group and not there:
             near = did_you_mean(group, self.groups())
             raise config_error(origin, group, f"there is no group '{group}'{near}")
@@ -208,22 +219,25 @@ class SearchPath:
 @dataclass
 class ConfigFile:
     "A config's tree without the parts that are about the file itself."
-    tree: Tree                    # its keys
+    tree: Tree                    # its keys, or the items of an option that is a list
     name: str = ""                # what messages call it
     defaults: list[Tree] | None = None  # None where the file has no such list
     extends: Tree | None = None   # of another file's name, relative to this one
     package: str | None = None    # '_global_', '_group_' or a dotted path, from the header
-    folder: Path = field(default_factory=Path.cwd)  # that `extends` is relative to
+    path: Path | None = None      # the file, absolute
+
+    folder = property(lambda o: o.path.parent if o.path else Path.cwd(), doc="of the file")
 
 
 def as_config_file(tree: Tree,  # what `parse_yaml` gave
     name: str,    # what messages call it
 ) -> ConfigFile:
-    "Take a tree apart. Raises ConfigError if it is no mapping, or its `defaults` are no list."
+    "Take a tree apart. Raises ConfigError if it is a value, or its `defaults` are no list."
     data = {} if tree.value is None else tree.value
+    if isinstance(data, list): return ConfigFile(tree, name)
     if not isinstance(data, dict):
         why = f"a config is a mapping of keys, not a {type(data).__name__}"
-        raise config_error(Origin(name, 1, 1), "", why)
+        raise config_error(replace(tree.origin, line=1, col=1), "", why)
     own = (("defaults", list, "[data: mnist, _self_]"), ("extends", str, "../base.yaml"))
     defaults, extends = (data.get(key) or Tree(None) for key, *_ in own)
     for (key, kind, example), o in zip(own, (defaults, extends)):
@@ -253,10 +267,10 @@ def read_config_file(path: str | Path,  # of a YAML file
     header = _PACKAGE.match(text)
     package = header[1].strip() if header else None
     if package is not None and not re.fullmatch(r"[\w.]+", package):
-        origin = Origin(name, text[:header.end()].count("\n") + 1)
+        origin = Origin(name, text[:header.end()].count("\n") + 1, path=path.absolute())
         raise config_error(origin, "# @package", f"wants one path such as a.b, not '{package}'")
     file = as_config_file(parse_yaml(text, name, path.absolute()), name)
-    file.package, file.folder = package, path.absolute().parent
+    file.package, file.path = package, path.absolute()
     return file
 
 
@@ -277,9 +291,9 @@ def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the pr
             why = f"there is no file {show_path(path)}{_near_file(path, found[-1].folder)}"
             raise config_error(origin, "extends", why)
         found.append(read_config_file(path))
-        names = [o.name for o in found]
-        if names.count(names[-1]) > 1:
-            raise config_error(origin, "extends", "a circle: " + " -> ".join(names))
+        if any(path.samefile(o.path) for o in found[:-1] if o.path):
+            circle = " -> ".join(o.name for o in found)
+            raise config_error(origin, "extends", f"a circle: {circle}")
     return found
 
 

@@ -20,6 +20,7 @@ from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.text import Table, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
+from ..config.load import sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, problem
 from ..config.secrets import secret_filter
 from ..parts.check import check
@@ -45,6 +46,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     strict: bool = False,  # is a warning an error?
 ) -> list[Trial]:  # none of them begun
     "The trials of a grid. Raises ConfigError with the problems of all of them."
+    overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
     choices = gather(alternatives, overrides)
     every, trials, found, told = list(product(*choices)), [], {}, set()
     for words in every:

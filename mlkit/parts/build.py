@@ -26,6 +26,7 @@ from .locate import locate
 from .packages import adopt, no_mixing
 from .signature import signature
 from .trust import TargetError
+from .view import DIRECTIVES
 
 # %% ../../nbs/parts/06_build.ipynb #00ba6c63
 def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a node of one
@@ -38,20 +39,33 @@ def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a 
     except (OmegaConfBaseException, RecursionError) as e:
         why = " ".join(str(e).split())
         raise ConfigError(problem(cfg, (), f"cannot be resolved: {why}")) from None
+    if isinstance(data, dict) and "_target_" in data:
+        data |= {k: kwargs.pop(k) for k in DIRECTIVES if k in kwargs}
     return _build(data, cfg, (), kwargs)
 
 
-def _build(data, cfg, path: Keys, kwargs: dict):
-    if isinstance(data, list): return [_build(v, cfg, (*path, i), {}) for i, v in enumerate(data)]
+def _build(data, cfg, path: Keys, kwargs: dict, convert: str = "all"):
+    "`convert`: what the `_convert_` above says."
+    if isinstance(data, list):
+        return [_build(v, cfg, (*path, i), {}, convert) for i, v in enumerate(data)]
     if not isinstance(data, dict): return data
-    parts = {k: _build(v, cfg, (*path, k), {}) for k, v in data.items()}
-    return _call(parts, cfg, path, kwargs) if "_target_" in data else {**parts, **kwargs}
+    convert, parts = str(data.get("_convert_", convert)).lower(), {**data}
+    if "_target_" not in data or data.get("_recursive_", True):
+        parts = {k: _build(v, cfg, (*path, k), {}, convert) for k, v in data.items()}
+    if "_target_" not in data: return {**parts, **kwargs}
+    if convert == "none":  # what is plain stays a config
+        for k, v in data.items():
+            is_built = parts[k] is not v and "_target_" in v
+            if isinstance(v, (dict, list)) and not is_built and k != "_args_":
+                parts[k] = OmegaConf.create(parts[k], flags=dict(allow_objects=True))
+    return _call(parts, cfg, path, kwargs)
 
 
 def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     "Call a target with arguments that are built."
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
     partial = parts.pop("_partial_", False)
+    for key in ("_recursive_", "_convert_"): parts.pop(key, None)
     try:
         obj = locate(target, about(cfg).project, about(cfg).trust)
         if "cdata" in parts:

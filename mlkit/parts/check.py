@@ -20,7 +20,7 @@ from ..base.ranges import Folder
 from ..base.text import Keys, leaves, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
-from ..config.node import origin_of, own_path, problem
+from ..config.node import about, origin_of, own_path, problem
 from ..config.secrets import secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
@@ -83,6 +83,11 @@ class _Target:
         partial = self.view.value((*self.path, "_partial_"))
         if "_partial_" in node and mismatch(bool, partial):
             found["_partial_"] = f"must be true or false, not {told(node['_partial_'])}"
+        if not isinstance(node.get("_recursive_", True), bool):
+            found["_recursive_"] = f"must be true or false, not {told(node['_recursive_'])}"
+        if str(node.get("_convert_", "all")).lower() not in ("none", "partial", "object", "all"):
+            why = f"must be none, partial, object or all, not {told(node['_convert_'])}"
+            found["_convert_"] = why
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
@@ -283,8 +288,10 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     view, top = View(cfg), own_path(cfg)
     found = _without_consequences(view, _find(view, top))
     problems = Problems(_problem(view, *o) for o in found.items())
-    files = list(dict.fromkeys(o.origin.name for o in problems))
-    def place(o): return files.index(o.origin.name), o.origin.line or 0, o.origin.col or 0
+    if not top: problems += about(view.cfg).notes
+    files = list(dict.fromkeys(o.origin.path or o.origin.name for o in problems))
+    def place(o):
+        return files.index(o.origin.path or o.origin.name), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
 
 
@@ -297,7 +304,8 @@ def _problem(view: View, path: Keys, what: str) -> Problem:
 def _find(view: View, top: Keys) -> list[Mistake]:
     "All that is wrong below `top`."
     nodes = walk(view.written(top)[1], top)
-    targets = [_Target(view, path) for path, o in nodes if isinstance(o, dict) and "_target_" in o]
+    targets = [_Target(view, path) for path, o in nodes
+               if isinstance(o, dict) and "_target_" in o and not view.is_unbuilt(path)]
     unfit = [o for t in targets if t.sig for o in t.unfit_arguments()]
     if not top: unfit += _unfit_parts(view)
     faults = {o.path: o.fault for o in reversed(unfit)}  # the first of a path counts
@@ -337,7 +345,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     problems = Problems()
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
-        if e.cfg is None: raise
+        if not e.cfg: raise
         cfg, problems = e.cfg, e.problems
     problems = [*problems, *find_problems(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]

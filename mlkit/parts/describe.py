@@ -82,7 +82,7 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,                        # as for `load_config`
 ) -> str:                                   # what `mlkit_train --help CFG` prints
     "A config's groups and targets, as text. Raises ConfigError if it cannot be loaded."
-    cfg = load_config(config, *overrides)
+    cfg = load_config(config, *overrides, skip_missing=True)
     view, groups = View(cfg), _groups_table(cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]

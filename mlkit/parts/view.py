@@ -21,7 +21,7 @@ from .trust import TargetError
 
 # %% ../../nbs/parts/04_view.ipynb #8a40949e
 Mistake = tuple[Keys, str]  # the place to change, and what is wrong there: a text, or a `Note`
-DIRECTIVES = ("_target_", "_args_", "_partial_")
+DIRECTIVES = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
 _BROKEN = (OmegaConfBaseException, ValueError, AttributeError, RecursionError)  # by interpolations
 
 
@@ -57,6 +57,8 @@ class View:
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
         self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
+        closed = [o for o, v in walk(self.data) if o[-1:] == ("_recursive_",) and v is False]
+        self._closed = {id(self._node(o[:-1])) for o in closed}
 
     def find(self, target: Any,  # what a `_target_` says
     ) -> Any:                    # a class or function, or the TargetError
@@ -72,7 +74,14 @@ class View:
         "What the builder will see at a path."
         try: node = self._node(path)
         except _BROKEN: return Product()
-        return None if node is None else self._value(node, ())
+        return None if node is None else self._value(node, (), self.is_unbuilt(path))
+
+    def is_unbuilt(self, path: Keys,  # of a value
+    ) -> bool:                        # by the builder, since a `_recursive_: false` is above
+        "Does a target get it as it is written?"
+        if not self._closed: return False
+        above = (self._node(path[:n]) for n in range(len(path)))
+        return any(id(follow(o)) in self._closed for o in above)
 
     def written(self, path: Keys,  # it may end before its time, at a null, a `???`, a reference
     ) -> tuple[Keys, Any]:         # (that part of it, its data)
@@ -111,16 +120,18 @@ class View:
             if node is None: return None
         return node
 
-    def _value(self, node, above: tuple):
+    def _value(self, node, above: tuple, unbuilt: bool = False):
         try: node = follow(node)
         except _BROKEN: return Product()
         if leaf(node) == "???" or any(o is node for o in above): return Product()
         if not OmegaConf.is_config(node) or leaf(node) is None: return leaf(node)
         nodes = children(node)
-        unseen = split_keys(nodes)[0] if "_target_" in nodes else ()
-        parts = {k: self._value(o, (*above, node)) for k, o in nodes.items() if k not in unseen}
+        is_target = "_target_" in nodes and not unbuilt
+        unseen = split_keys(nodes)[0] if is_target else ()
+        parts = {k: self._value(o, (*above, node), unbuilt) for k, o in nodes.items()
+                 if k not in unseen}
         if OmegaConf.is_list(node): return list(parts.values())
-        if "_target_" not in parts: return parts
+        if not is_target: return parts
         target, partial = parts["_target_"], parts.get("_partial_", False)
         is_plain = isinstance(target, str) and isinstance(partial, bool)
         obj = self.find(target) if is_plain and not split_keys(parts)[1] else None
