@@ -8,6 +8,7 @@ __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'p
 # %% ../nbs/use.ipynb #7bc37dea
 import os, traceback
 from dataclasses import dataclass, field
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -174,9 +175,9 @@ def predict(run: Run | str | Path,  # a run, or its folder
     batches, kind = _batches(run, cfg, inputs)
     forms, errors = _FORMS["any"], []
     if kind == ("x" if own else "loader"): forms = _FORMS[kind]
+    step = model.predict_step
     for form in forms:
-        step = model.predict_step
-        model.predict_step = lambda batch, *args, step=step, form=form: step(form(batch), *args)
+        model.predict_step = _given(step, form)
         found = _Answers(run, batches, probabilities, folder)
         try: _ask(cfg, run, batches, [found, weights_at_start(run.checkpoint(checkpoint))])
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
@@ -184,7 +185,6 @@ def predict(run: Run | str | Path,  # a run, or its folder
             errors.append(e)
             if found.n: break
         else: return found.predictions()
-        finally: model.predict_step = step
     raise max(errors, key=lambda e: len(traceback.extract_tb(e.__traceback__)))  # came furthest
 
 
@@ -192,6 +192,12 @@ _FORMS: dict[str, list[Callable]] = dict(  # what a predict_step may want of a b
     x=[lambda x: [x], lambda x: [x, None], lambda x: x],  # a model's own; x has no target
     loader=[lambda o: o, lambda o: o[0] if isinstance(o, (list, tuple)) else o],  # Lightning's
     any=[lambda batch: batch])
+
+
+def _given(step: Callable, form: Callable) -> Callable:
+    @wraps(step)  # Lightning looks at its signature
+    def given(batch, *args, **kwargs): return step(form(batch), *args, **kwargs)
+    return given
 
 
 def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
@@ -224,7 +230,7 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[Any, str]:
     is_alone = isinstance(x, Tensor)
     if is_alone and [*x.shape] == facts.get("in_shape"): x = x[None]
     if is_alone and x.dtype == torch.uint8 and "resize" in facts and x.ndim in (3, 4):
-        return Batches(_pictures(x, facts["in_shape"][0]), image_reader(facts), size, True), "x"
+        return Batches(_pictures(x), image_reader(facts), size, True), "x"
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
     return rows(x, names, size), "x" if is_alone else "any"
 
@@ -262,7 +268,7 @@ def _reader(run: Run, cfg: Config) -> Callable[[Any], Tensor]:
                     "(C, H, W); or give arrays, or a file .npy, .npz, .pt, .csv or .parquet")
 
 
-def _pictures(x: Tensor, channels: int) -> list[np.ndarray]:
+def _pictures(x: Tensor) -> list[np.ndarray]:
     "Pixels (N, H, W), (N, C, H, W) or (N, H, W, C) as arrays that Pillow knows."
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3): x = x.permute(0, 2, 3, 1)
     return [*(x.squeeze(3) if x.ndim == 4 and x.shape[3] == 1 else x).numpy()]
@@ -284,13 +290,14 @@ class _Answers(pl.Callback):
         heads = by_head(outputs, len(names) if self.batches else None)
         n = len(next(iter(heads.values())))
         numbers, is_file = range(self.n, self.n + n), self.batches and self.batches.is_file
+        if names is None: names = numbers
         found: dict[str, Any] = {"loader": [dataloader_idx] * n}
         if is_file: found["file"] = names = [*map(_title, names)]
         for head, o in heads.items():
             of = self.classes.get(head) if isinstance(self.classes, Mapping) else self.classes
             made, dense = columns(o, head, of, _loss_name(pl_module, head), self.every)
-            found |= made if dense is None else self._put(head or "answer", dense, names or numbers)
-        index = numbers if names is None or is_file else names
+            found |= made if dense is None else self._put(head or "answer", dense, names)
+        index = numbers if is_file else names
         self.frames.append(pd.DataFrame(found, index=index))
         self.n += n
 
@@ -318,7 +325,7 @@ def _title(o: Any) -> str: return str(o) if isinstance(o, Path) else getattr(o, 
 
 def _loss_name(model: Any, head: str) -> str:
     "Of a `LitModel` whose answers are the net's own; of other models nothing is known."
-    if not isinstance(model, LitModel): return ""
+    if getattr(type(model), "predict_step") is not LitModel.predict_step: return ""
     loss: Any = getattr(model.loss, "losses", model.loss)
     if isinstance(loss, Mapping): loss = loss.get(head)
     loss = getattr(loss, "func", loss)  # of a partial

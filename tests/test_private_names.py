@@ -65,7 +65,7 @@ HOMES = {  # how to come by the owner -> names
     "logger_connector.result": (lambda: result, {
         "_Metadata", "_ResultMetric", "_Sync"}),
     "logger_connector.result._ResultCollection": (lambda: result._ResultCollection, {
-        "valid_items"}),
+        "valid_items", "_forked_name"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),

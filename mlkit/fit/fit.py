@@ -26,6 +26,7 @@ from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
 from .job import Job
+from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
 from .progress import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
@@ -97,6 +98,7 @@ def _prepare(job: Job):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
     use_plain_io(trainer, secret_filter(job.run.info["config"], about(job.config).project))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
+    trainer.callbacks.insert(0, Monitors())
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
     if job.resumed: trainer.callbacks.append(keep)
     _reseed_on_start(trainer)

@@ -57,6 +57,16 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
         m._update_count, m._forward_cache = o["updates"], o.get("step")
 
 
+def logged_names(trainer: Any,  # in a fit
+) -> set[str]:
+    "The names of all that was logged so far, in training and in validation, as callbacks see them."
+    loop, found = trainer.fit_loop.epoch_loop, set(trainer._logger_connector._callback_metrics)
+    for results in (loop._results, loop.val_loop._results):
+        for m in results.values():
+            found |= {name for o in (True, False) for name in results._forked_name(m, o)}
+    return found
+
+
 def logged_by_step(trainer: Any,  # at the end of an epoch
 ) -> tuple[dict[str, Any], int]:  # 'epoch', and name -> value in its last step; the step of its row
     "What was logged by step alone in this epoch, whether or not a logger has got it."
