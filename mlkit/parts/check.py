@@ -6,7 +6,7 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import re, sys
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -29,7 +29,7 @@ from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .libraries import missing_packages, range_of
-from .unread import chosen_at, is_users, unread
+from .unread import unknown_keys, chosen_at, is_users, unread
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -147,12 +147,6 @@ _PARTS = dict(data="LightningDataModule", model="LightningModule", trainer="Trai
 _GROUPS = dict(callbacks="Callback", logger="loggers.Logger")  # of which there may be any number
 _NEEDED = "a run needs a {} here: a mapping with a _target_"
 _KNOWN = (*_PARTS, *_GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
-_OTHERS_WORDS = dict(  # of lightning-hydra-template
-    task_name="a run's name is 'name'", train="mlkit_train trains, mlkit_eval measures",
-    test="what has a test is tested at the end; trainer.limit_test_batches=0 does not",
-    ckpt_path="mlkit_train --resume goes on, mlkit_eval measures a run",
-    extras="tags go under 'tags', and mlkit_train --print shows the config",
-    optimized_metric="callbacks.checkpoint.monitor says what is best")
 
 
 def _in_group(view: View, group: str) -> dict:
@@ -191,22 +185,14 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
+    unknown = unknown_keys(view, _KNOWN)
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
         if part != "data": yield (part,), _NEEDED.format(kind)
         elif not _may_have_batches(view.value(("model",))):
             yield (part,), f"{_NEEDED.format(kind)}, or a model with a train_dataloader"
-    texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
-    uses = " ".join(re.findall(r"\$\{[^}]*", texts))
-    for key, near in unknown.items():
-        is_used = re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses)
-        near = near or "; values of your own go under 'extra'"
-        why: str = f"nothing reads this key{near}"
-        if key in _OTHERS_WORDS and origin_of(view.cfg, (key,)).name != "command line":
-            why = Note(f"has no effect here: {_OTHERS_WORDS[key]}")
-        if not is_used: yield (key,), why
+    yield from (((key,), why) for key, why in unknown.items())
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
 _SET_BY_RUN = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
