@@ -19,11 +19,11 @@ from .base.files import show_path
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, about, config_error, origin_of
-from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
+from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, list_runs

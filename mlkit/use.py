@@ -8,6 +8,7 @@ __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'p
 # %% ../nbs/use.ipynb #7bc37dea
 import os, traceback
 from dataclasses import dataclass, field
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -27,9 +28,9 @@ from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
-from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
+from .fit.weights import load_weights, weights_at_start
 from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
@@ -48,13 +49,33 @@ def load_run(run: Run | str | Path,  # a run, or its folder
     return _load(run, overrides, checkpoint, trust)[0]
 
 
+_HERE = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")  # not as it was trained
+
+
+def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -> Any:
+    "The model, in eval mode; layers that it makes in `setup` are made, without data if they can."
+    def set_up():
+        trainer = make_trainer(cfg, [], **_HERE)
+        trainer.datamodule, model.trainer = datamodule, trainer
+        try: model.setup("fit")
+        except Exception:  # of any kind: what it asks of the datamodule is not there yet
+            if datamodule is None: raise
+            datamodule.trainer = trainer
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+            model.setup("fit")
+        model.configure_model()
+        model.trainer = None
+    return load_weights(model, file, set_up).eval()
+
+
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
-    run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
+    run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     return run, cfg
 
@@ -64,8 +85,9 @@ def trained(run: str,     # a run's folder, its id below `runs/`, or one of its 
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
     file = Path(run) if os.path.isfile(run) else None
     found = find_run(file.parents[1] if file else run)
-    with torch.random.fork_rng(devices=[]): model = build(_config_of(found, "model").model)
-    return load_weights(model, file or found.checkpoint()).eval()
+    cfg = _config_of(found, "model")
+    with torch.random.fork_rng(devices=[]): model = build(cfg.model)
+    return _with_weights(model, cfg, file or found.checkpoint())
 
 
 def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
@@ -93,8 +115,8 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
-        trainer = make_trainer(cfg, callbacks=[Progress()], default_root_dir=run.dir, **here)
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
         results = measure(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
     return {k: v for measured in results for k, v in measured.items()}
@@ -146,24 +168,23 @@ def predict(run: Run | str | Path,  # a run, or its folder
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = _config_of(run, "model", overrides, trust)
     seed_all(cfg.seed)
-    run.model = model = load_weights(build(cfg.model), run.checkpoint(checkpoint)).eval()
+    run.model = model = _with_weights(build(cfg.model), cfg, run.checkpoint(checkpoint))
     own = is_overridden("predict_step", model)
     if not own and not is_overridden("forward", model):
         raise UserError(f"{type(model).__name__} has no predict_step and no forward: write one")
     batches, kind = _batches(run, cfg, inputs)
     forms, errors = _FORMS["any"], []
     if kind == ("x" if own else "loader"): forms = _FORMS[kind]
+    step = model.predict_step
     for form in forms:
-        step = model.predict_step
-        model.predict_step = lambda batch, *args, step=step, form=form: step(form(batch), *args)
+        model.predict_step = _given(step, form)
         found = _Answers(run, batches, probabilities, folder)
-        try: _ask(cfg, run, batches, found)
+        try: _ask(cfg, run, batches, [found, weights_at_start(run.checkpoint(checkpoint))])
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
                 TypeError, ValueError) as e:
             errors.append(e)
             if found.n: break
         else: return found.predictions()
-        finally: model.predict_step = step
     raise max(errors, key=lambda e: len(traceback.extract_tb(e.__traceback__)))  # came furthest
 
 
@@ -173,13 +194,20 @@ _FORMS: dict[str, list[Callable]] = dict(  # what a predict_step may want of a b
     any=[lambda batch: batch])
 
 
-def _ask(cfg: Config, run: Run, batches: Any, found: "_Answers"):
+def _given(step: Callable, form: Callable) -> Callable:
+    @wraps(step)  # Lightning looks at its signature
+    def given(batch, *args, **kwargs): return step(form(batch), *args, **kwargs)
+    return given
+
+
+def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     given: Any = cfg.get("trainer") or {}
     kept = {k: given[k] for k in ("precision", "limit_predict_batches") if k in given}
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
-        trainer = pl.Trainer(devices=1, logger=False, enable_checkpointing=False, callbacks=[found],
-                             enable_model_summary=False, enable_progress_bar=False, **kept)
+        trainer = pl.Trainer(devices=1, logger=False, callbacks=callbacks, **kept,
+                             enable_checkpointing=False, enable_model_summary=False,
+                             enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)
 
 
@@ -202,7 +230,7 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[Any, str]:
     is_alone = isinstance(x, Tensor)
     if is_alone and [*x.shape] == facts.get("in_shape"): x = x[None]
     if is_alone and x.dtype == torch.uint8 and "resize" in facts and x.ndim in (3, 4):
-        return Batches(_pictures(x, facts["in_shape"][0]), image_reader(facts), size, True), "x"
+        return Batches(_pictures(x), image_reader(facts), size, True), "x"
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
     return rows(x, names, size), "x" if is_alone else "any"
 
@@ -240,7 +268,7 @@ def _reader(run: Run, cfg: Config) -> Callable[[Any], Tensor]:
                     "(C, H, W); or give arrays, or a file .npy, .npz, .pt, .csv or .parquet")
 
 
-def _pictures(x: Tensor, channels: int) -> list[np.ndarray]:
+def _pictures(x: Tensor) -> list[np.ndarray]:
     "Pixels (N, H, W), (N, C, H, W) or (N, H, W, C) as arrays that Pillow knows."
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3): x = x.permute(0, 2, 3, 1)
     return [*(x.squeeze(3) if x.ndim == 4 and x.shape[3] == 1 else x).numpy()]
@@ -262,13 +290,14 @@ class _Answers(pl.Callback):
         heads = by_head(outputs, len(names) if self.batches else None)
         n = len(next(iter(heads.values())))
         numbers, is_file = range(self.n, self.n + n), self.batches and self.batches.is_file
+        if names is None: names = numbers
         found: dict[str, Any] = {"loader": [dataloader_idx] * n}
         if is_file: found["file"] = names = [*map(_title, names)]
         for head, o in heads.items():
             of = self.classes.get(head) if isinstance(self.classes, Mapping) else self.classes
             made, dense = columns(o, head, of, _loss_name(pl_module, head), self.every)
-            found |= made if dense is None else self._put(head or "answer", dense, names or numbers)
-        index = numbers if names is None or is_file else names
+            found |= made if dense is None else self._put(head or "answer", dense, names)
+        index = numbers if is_file else names
         self.frames.append(pd.DataFrame(found, index=index))
         self.n += n
 
@@ -296,7 +325,7 @@ def _title(o: Any) -> str: return str(o) if isinstance(o, Path) else getattr(o, 
 
 def _loss_name(model: Any, head: str) -> str:
     "Of a `LitModel` whose answers are the net's own; of other models nothing is known."
-    if not isinstance(model, LitModel): return ""
+    if getattr(type(model), "predict_step") is not LitModel.predict_step: return ""
     loss: Any = getattr(model.loss, "losses", model.loss)
     if isinstance(loss, Mapping): loss = loss.get(head)
     loss = getattr(loss, "func", loss)  # of a partial

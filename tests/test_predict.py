@@ -86,6 +86,10 @@ class TakesAny(Net):
         return self(batch[0] if isinstance(batch, (tuple, list)) else batch)
 
 
+class TakesAlone(Net):
+    def predict_step(self, batch): return self(batch[0])  # pyright: ignore
+
+
 class TakesDict(Net):
     def predict_step(self, batch, i): return self(batch["x"])
 
@@ -192,7 +196,8 @@ def test_files_of_numbers(run, tmp_path, name, capsys):
     assert len(said) == 1 and (str(file) in said[0] or "column" in said[0])
 
 
-@pytest.mark.parametrize("model", ["TakesFirst", "TakesPair", "TakesTensor", "TakesAny"])
+@pytest.mark.parametrize("model", ["TakesFirst", "TakesPair", "TakesTensor", "TakesAny",
+                                   "TakesAlone"])
 def test_a_model_gets_an_array_as_it_wants_it(tmp_path, model):
     run = run_of(tmp_path, model, k=3)
     want = predict(run_of(tmp_path, k=3), X).table
@@ -247,6 +252,9 @@ def test_maps_are_kept_or_written(tmp_path, capsys):
     run = run_of(tmp_path, "Maps")
     found = predict(run, X)
     assert found.dense["answer"].shape == (12, 1, 2, 3) and len(found.table) == 12
+    assert [*predict(run, TABLE).table.index] == [*TABLE.index]
+    written = predict(run, TABLE, folder=tmp_path / "maps").table
+    assert Path(written["answer"]["r3"]).name == "00003_r3_answer.npy"
     written = predict(run, X, folder=tmp_path / "maps")
     assert np.array_equal(np.load(written.table["answer"][3]), found.dense["answer"][3])
     np.save(tmp_path / "x.npy", X.numpy())
