@@ -113,8 +113,8 @@ def take_settings(draft: Draft,  # loses its node `hydra`
     idle |= groups
     if idle:
         first, *more = idle
-        also = f"; so are {', '.join(more)}" if more else ""
-        why = f"a setting of Hydra itself, which has no effect here{also}"
+        also = f", nor have {', '.join(more)}" if more else ""
+        why = f"is Hydra's own and has no effect here{also}; `runs` names the folder of all runs"
         notes.append(Problem(idle[first], first, why, True))
     return node.plain()
 
