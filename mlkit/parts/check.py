@@ -132,9 +132,10 @@ class _Target:
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
             if bound := range_of(self.obj, key[-1]):
-                want = list[bound] if isinstance(self.view.value(path), list) else bound | None
-                numbers = isinstance(self.view.value(path), (int, float, list))
-                if numbers: yield from _find_unfit(self.view, self.name, want, path, self.path)
+                value = self.view.value(path)
+                want = list[bound | None] if isinstance(value, list) else bound
+                if isinstance(value, (int, float, list)):
+                    yield from _find_unfit(self.view, self.name, want, path, self.path)
             yield from self._lost_folder(path, key[-1])
 
     def _lost_folder(self, path: Keys, key: Any) -> Iterator[_Unfit]:
@@ -186,7 +187,8 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
+    said = [k for k, v in view.data.items() if v != {}]  # an empty option says nothing
+    unknown = {k: near_key((k,), view.data, _KNOWN) for k in said if k not in _KNOWN}
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
