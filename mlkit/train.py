@@ -18,11 +18,11 @@ from .base.plot import plot_history
 from .base.files import show_path
 from .config.hydra import is_multirun
 from .config.node import Config, about, config_error, origin_of
-from .fit.checkpoint import read_checkpoint
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
+from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, list_runs

@@ -28,9 +28,9 @@ from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
-from .fit.checkpoint import load_weights
 from .fit.progress import Progress
 from .fit.randomness import seed_all
+from .fit.weights import load_weights, weights_at_start
 from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
@@ -49,13 +49,33 @@ def load_run(run: Run | str | Path,  # a run, or its folder
     return _load(run, overrides, checkpoint, trust)[0]
 
 
+_HERE = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")  # not as it was trained
+
+
+def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -> Any:
+    "The model, in eval mode; layers that it makes in `setup` are made, without data if they can."
+    def set_up():
+        trainer = make_trainer(cfg, [], **_HERE)
+        trainer.datamodule, model.trainer = datamodule, trainer
+        try: model.setup("fit")
+        except Exception:  # of any kind: what it asks of the datamodule is not there yet
+            if datamodule is None: raise
+            datamodule.trainer = trainer
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+            model.setup("fit")
+        model.configure_model()
+        model.trainer = None
+    return load_weights(model, file, set_up).eval()
+
+
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
-    run.model = load_weights(model, run.checkpoint(checkpoint)).eval()
+    run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
     run.model.to(torch.accelerator.current_accelerator() or "cpu")
     return run, cfg
 
@@ -65,8 +85,9 @@ def trained(run: str,     # a run's folder, its id below `runs/`, or one of its 
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
     file = Path(run) if os.path.isfile(run) else None
     found = find_run(file.parents[1] if file else run)
-    with torch.random.fork_rng(devices=[]): model = build(_config_of(found, "model").model)
-    return load_weights(model, file or found.checkpoint()).eval()
+    cfg = _config_of(found, "model")
+    with torch.random.fork_rng(devices=[]): model = build(cfg.model)
+    return _with_weights(model, cfg, file or found.checkpoint())
 
 
 def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
@@ -94,8 +115,8 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        here = dict(accelerator="auto", devices=1, num_nodes=1, strategy="auto")
-        trainer = make_trainer(cfg, callbacks=[Progress()], default_root_dir=run.dir, **here)
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
         results = measure(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
     return {k: v for measured in results for k, v in measured.items()}
@@ -147,7 +168,7 @@ def predict(run: Run | str | Path,  # a run, or its folder
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = _config_of(run, "model", overrides, trust)
     seed_all(cfg.seed)
-    run.model = model = load_weights(build(cfg.model), run.checkpoint(checkpoint)).eval()
+    run.model = model = _with_weights(build(cfg.model), cfg, run.checkpoint(checkpoint))
     own = is_overridden("predict_step", model)
     if not own and not is_overridden("forward", model):
         raise UserError(f"{type(model).__name__} has no predict_step and no forward: write one")
@@ -158,7 +179,7 @@ def predict(run: Run | str | Path,  # a run, or its folder
     for form in forms:
         model.predict_step = _given(step, form)
         found = _Answers(run, batches, probabilities, folder)
-        try: _ask(cfg, run, batches, found)
+        try: _ask(cfg, run, batches, [found, weights_at_start(run.checkpoint(checkpoint))])
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
                 TypeError, ValueError) as e:
             errors.append(e)
@@ -179,13 +200,14 @@ def _given(step: Callable, form: Callable) -> Callable:
     return given
 
 
-def _ask(cfg: Config, run: Run, batches: Any, found: "_Answers"):
+def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     given: Any = cfg.get("trainer") or {}
     kept = {k: given[k] for k in ("precision", "limit_predict_batches") if k in given}
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
-        trainer = pl.Trainer(devices=1, logger=False, enable_checkpointing=False, callbacks=[found],
-                             enable_model_summary=False, enable_progress_bar=False, **kept)
+        trainer = pl.Trainer(devices=1, logger=False, callbacks=callbacks, **kept,
+                             enable_checkpointing=False, enable_model_summary=False,
+                             enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)
 
 

@@ -120,6 +120,30 @@ def test_random_trees(tmp_path):
     assert not wrong, f"{len(wrong)} of {len(RANDOM)} differ:\n\n" + "\n\n".join(wrong[:9])
 
 
+# -- too deep
+
+def nested(n: int): return "{a: " * n + "1" + "}" * n
+
+
+@pytest.mark.parametrize("text, overrides", [
+    (f"a: {nested(80)}", ()), (f"a: {'[' * 80}{']' * 80}", ()), (f"a: {nested(1000)}", ()),
+    ("".join(f"{'  ' * n}a:\n" for n in range(90)), ()), ("a: 1", (f"+b={nested(80)}",)),
+    ("a: 1", (f"+{'b.' * 80}c=1",)), ("a: 1", (f"+{'b.' * 900}c=1",)),
+    ("a: 1", (f"+g@{'b.' * 80}c=x",)),
+    (f"# @package {'b.' * 80}c\na: 1", ())])
+def test_too_many_levels_are_one_line(text, overrides, tmp_path):
+    "OmegaConf holds some 70, and ends in a RecursionError."
+    case = Case("", {"config": text, "g/x": "n: 1"}, overrides)
+    assert_one_line(case.write(tmp_path), case)
+
+
+def test_fifty_levels_are_none_too_many(tmp_path):
+    path = Case("", {"config": f"extra: {nested(50)}"}).write(tmp_path)
+    cfg = load_config(path, "seed=3")
+    assert not [o for o in find_problems(cfg) if "extra" in o.key]
+    assert lines(OmegaConf.to_container(cfg)["extra"])[0].count("a") == 50
+
+
 # -- the live oracle
 
 

@@ -320,7 +320,7 @@ def test_directives_do_as_in_hydra(project, more, kinds, as_argument):
 
 
 @pytest.mark.parametrize("more, says", [
-    ({"_convert_": "nope"}, "_convert_: must be none"),
+    ({"_convert_": "nope"}, "_convert_: is none"),
     ({"_recursive_": "no"}, "_recursive_: must be true"),
     ({"_recusive_": False}, "did you mean '_recursive_'"), ({}, "needs 'params'"),
     ({"_recursive_": False}, ""), ({"_recursive_": False, "_convert_": "none"}, "")])

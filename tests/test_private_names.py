@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
+from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 import mlkit
@@ -35,6 +36,12 @@ def trainer() -> pl.Trainer:
 def wandb_logger() -> WandbLogger:
     pytest.importorskip("wandb")
     return WandbLogger(offline=True)
+
+
+def module_with_hyperparameters() -> pl.LightningModule:
+    module = pl.LightningModule()
+    module.save_hyperparameters(dict(a=1))
+    return module
 
 
 OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
@@ -62,7 +69,10 @@ HOMES = {  # how to come by the owner -> names
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
-    "torchmetrics.Metric": (MeanMetric, {"_computed", "_forward_cache", "_update_count"}),
+    "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
+    "Tensor": (lambda: torch.zeros(1), {"_version"}),
+    "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
+    "LightningModule": (module_with_hyperparameters, {"_hparams_initial"}),
     "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
         "_schedule_phases", "_last_lr"}),
     "SequentialLR": (lambda: schedule("SequentialLR", milestones=[2], schedulers=[

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Iterable
 
-from ..base.text import Keys, near_key, pairs, show_keys, told
+from ..base.text import DEEPEST, Keys, near_key, pairs, show_keys, told
 from .grammar import parse_value
 from .node import ConfigError, Link, Origin, Problems, config_error, gather
 from .node import mapping_behind
@@ -109,6 +109,7 @@ class Draft(Tree):
     ) -> None:
         "Change one value. Raises ConfigError if that cannot be done."
         *above, key = path = keys_of(self.plain(), o.key)
+        if len(path) > DEEPEST: raise o.error(f"more than {DEEPEST} levels deep")
         node, is_new = self, o.op in ("+", "++")
         for n, k in enumerate(above, 1):
             inner = node.at((k,))

@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
-from ..base.text import Keys, Table, flat, has_keys, leaves, near_key, pairs, short, show_keys
-from ..base.text import told
+from ..base.text import DEEPEST, Keys, Table, flat, has_keys, leaves, near_key, pairs, short
+from ..base.text import show_keys, told
 from .defaults import choose
 from .grammar import alternatives
 from .hydra import facts, fill_words, is_multirun, is_own, search_folders, take_settings
@@ -71,6 +71,8 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
 def _config(draft: Draft, known: About) -> Config:
     if known.hydra is not None: fill_words(draft, known.hydra)
     data, links = draft.plain(), {path: o.links for path, o in draft.walk()}
+    if deep := next((o for o in links if len(o) > DEEPEST), ()):
+        raise config_error(links[deep][-1].origin, deep[0], f"more than {DEEPEST} levels deep")
     try: return Config(data, replace(known, links=links))
     except OmegaConfBaseException as e:
         found = [(p, _refusal(v)) for p, v in leaves(data)]

@@ -27,6 +27,8 @@ class Origin:
     text: str = ""           # the override as it was written, e.g. 'data.batch_size=64'
     path: Path | None = field(default=None, repr=False)  # of a file, absolute
 
+    file = property(lambda o: o.path or o.name, doc="what tells two files of one name apart")
+
     def __str__(self):
         return ":".join(str(o) for o in (self.name, self.line, self.col) if o is not None)
 

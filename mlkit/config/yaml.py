@@ -15,12 +15,13 @@ from typing import Any, Callable, Iterator, Mapping
 import yaml
 from omegaconf import OmegaConf
 
-from ..base.errors import UserError, did_you_mean, nearest
+from ..base.errors import did_you_mean, nearest
 from ..base.files import find_root, in_project, packaged_configs, show_path
 from ..base.text import DEEPEST, LARGEST, Keys, pairs
-from .node import Link, Origin, config_error, plain
+from .node import ConfigError, Link, Origin, config_error, plain
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
+_TOO_DEEP = f"more than {DEEPEST} levels deep"
 _TOO_MUCH = f"more than {LARGEST:,} values; aliases (*) that multiply?"
 _FLOAT = re.compile(r"""^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?
     |[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
@@ -70,8 +71,9 @@ class Tree:
         places: Mapping[Keys, Origin] | None = None,  # of paths that have a place of their own
         path: Keys = (),  # where in `places` it stands
     ) -> "Tree":
-        "A tree of values, one link each. Raises UserError if it is too deep."
-        if len(path) > DEEPEST: raise UserError("it is too deep for a config")
+        "A tree of values, one link each. Raises ConfigError if it is too deep."
+        if len(path) > DEEPEST:
+            raise config_error((places or {}).get(path, origin), "", _TOO_DEEP)
         items = {k: cls.of(v, origin, places, (*path, k)) for k, v in pairs(data)}
         tree = cls(items if isinstance(data, dict) else data)
         if isinstance(data, list): tree.value = list(items.values())
@@ -143,17 +145,18 @@ def parse_yaml(text: str,  # YAML
             why = f"{why}, {e.context} from {start.line + 1}:{start.column + 1}"
         if mark: origin = at(mark)
     except RecursionError: why = "nested too deeply, or an alias in itself"
+    except ConfigError: raise
     except (yaml.YAMLError, ValueError) as e: why = " ".join(str(e).split())  # a number too long
     raise config_error(origin, "", f"YAML does not parse: {why}")
 
 
 def _check_depth(text: str):
-    if len(text) <= 10 * DEEPEST: return  # too short to do harm
+    if len(text) <= 2000: return  # too short to do harm
     depth = 0
     for event in yaml.parse(text, _Loader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST: raise _stop(f"more than {DEEPEST} levels deep", event)
+        if depth > DEEPEST: raise _stop(_TOO_DEEP, event)
 
 # %% ../../nbs/config/01_yaml.ipynb #c62f34a3
 @dataclass(frozen=True)

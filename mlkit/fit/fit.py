@@ -18,16 +18,18 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.nn.parameter import is_lazy
 
 from ..base.errors import UserError
 from ..base.files import show_path, write_text
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
-from .checkpoint import load_weights, read_checkpoint, use_plain_io
+from .checkpoint import use_plain_io
 from .job import Job
 from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
 from .progress import stage_order
+from .weights import load_weights, read_checkpoint, weights_at_start
 from ..run.folder import Run
 
 # %% ../../nbs/fit/07_fit.ipynb #30559f6e
@@ -77,7 +79,7 @@ def fit(job: Job,                                     # its run is recorded by t
     parts, run = job.parts, job.run
     _prepare(job)
     _note(job)
-    size = sum(p.numel() for p in parts.model.parameters())
+    size = sum(p.numel() for p in parts.model.parameters() if not is_lazy(p))
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
     with _handlers_kept(), run.timed("fit"):
         parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
@@ -135,7 +137,9 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     epoch = best["epoch"] if best else rows[-1]["epoch"] if rows else None
     if best:
         trainer.strategy.barrier()  # the process that writes has written
-        load_weights(parts.model, job.run.dir / best["path"])
+        file = job.run.dir / best["path"]
+        load_weights(parts.model, file)
+        trainer.callbacks.append(weights_at_start(file))
     of_epoch = [item for r in rows if r["epoch"] == epoch for item in r.items()]
     metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))

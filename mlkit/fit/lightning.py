@@ -8,37 +8,27 @@ __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_si
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import warnings
 from bisect import bisect
-from functools import partial
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any, Callable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities import move_data_to_device
-from lightning_utilities import apply_to_collection
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
-from torchmetrics import Metric
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
 from ..base.errors import NotBegun
 from ..base.text import plain
+from .hidden import HiddenState
+from .objects import library_of
 from .randomness import rng_state, set_rng_state
-
-# %% ../../nbs/fit/01_lightning.ipynb #2ffeeb36
-def _metric_states(model: nn.Module) -> dict[str, dict[str, Any]]:
-    "The sums in a model's torchmetrics objects: by name, the number of updates and the states."
-    def copied(m: Metric): return apply_to_collection(m.metric_state, Tensor, Tensor.clone)
-    metrics = {name: m for name, m in model.named_modules() if isinstance(m, Metric)}
-    return {k: dict(updates=m.update_count, states=copied(m)) for k, m in metrics.items()}
-
-
-def _set_metric_states(model: nn.Module, states: Mapping[str, Mapping[str, Any]]):
-    for name, m in model.named_modules():
-        if name not in states or not isinstance(m, Metric): continue
-        for k, v in move_data_to_device(states[name]["states"], m.device).items(): setattr(m, k, v)
-        m._update_count, m._computed = states[name]["updates"], None
 
 # %% ../../nbs/fit/01_lightning.ipynb #892c44b6
 _LOG_ARGS = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph",
@@ -87,52 +77,101 @@ def logged_by_step(trainer: Any,  # at the end of an epoch
     return figures, loop._batches_that_stepped - 1
 
 # %% ../../nbs/fit/01_lightning.ipynb #82df9cfb
-def _order_state(loaders: Iterable) -> list[dict[str, Any]]:
-    "What the order of batches depends on besides the global generators."
-    found = []
-    for o in _sources(loaders):
-        own, epoch = getattr(o, "generator", None), getattr(o, "epoch", None)
-        found.append(dict(generator=own.get_state() if isinstance(own, torch.Generator) else None,
-                          epoch=epoch if isinstance(epoch, int) else None))
-    return found
+@cache
+def _own_names() -> dict[type, set[str]]:
+    "Attributes that the libraries' classes have for themselves, or save anyway."
+    some: Any = [torch.zeros(1, requires_grad=True)]
+    private = {k for k in vars(DataLoader(some)) if not k[0].isalpha()}
+    return {pl.LightningModule: {*vars(pl.LightningModule()), "_hparams_initial"} - {"training"},
+            pl.LightningDataModule: {*vars(pl.LightningDataModule()), "_hparams_initial"},
+            nn.Module: {*vars(nn.Module())} - {"training"}, DataLoader: private,
+            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0))}}
 
 
-def _set_order_state(loaders: Iterable, states: Iterable[Mapping[str, Any]]):
-    for o, state in zip(_sources(loaders), states):
-        if state["generator"] is not None: o.generator.set_state(state["generator"])
-        if state["epoch"] is not None and hasattr(o, "set_epoch"): o.set_epoch(state["epoch"])
+def no_state(o: Any,  # of any kind
+) -> set[str]:
+    "The attributes of an object that its library has for itself."
+    if type(o).__module__.startswith("torch._dynamo"): return {*vars(o)}
+    names = next((v for k, v in _own_names().items() if isinstance(o, k)), set())
+    if library_of(type(o)) != "torch": return names
+    return names | {k for k in getattr(o, "__dict__", ()) if not k[0].isalpha()}
 
 
-def _sources(loaders: Iterable) -> Iterator[Any]:
-    "The loaders, and the samplers that they draw from, always in the same sequence."
-    for loader in loaders:
-        of = lambda o: [getattr(o, k, None) for k in ("sampler", "batch_sampler")]
-        sampler, batches = of(loader)
-        yield from (o for o in (loader, sampler, batches, *of(batches)) if o is not None)
+def saved_tensors(model: nn.Module,  # the root of what is saved
+) -> dict[str, Tensor]:              # 'model.' + name -> parameter or buffer, itself
+    "What a model's `state_dict` has."
+    try: found = model.state_dict(prefix="model.", keep_vars=True)
+    except TypeError:  # it has one of its own
+        found = nn.Module.state_dict(model, prefix="model.", keep_vars=True)
+    return {k: v for k, v in found.items() if isinstance(v, Tensor)}
+
+
+def _roots(trainer: Any) -> dict[str, Any]:
+    "The objects whose attributes are state of a fit, with names."
+    roots = dict(model=trainer.lightning_module, data=trainer.datamodule)
+    kept = [c for c in trainer.callbacks if not isinstance(c, (ProgressBar, Checkpoint))]
+    for c in kept:
+        name = f"callbacks.{type(c).__name__}"
+        while name in roots: name += "+"
+        roots[name] = c
+    roots |= {f"optimizers.{i}": o for i, o in enumerate(trainer.optimizers)}
+    for stage, loop in _loops(trainer):
+        roots |= {f"{stage}_dataloader.{i}": o for i, o in enumerate(_loaders(loop))}
+    return roots
+
+
+def _loops(trainer: Any) -> list[tuple[str, Any]]:
+    return [("train", trainer.fit_loop), ("val", trainer.fit_loop.epoch_loop.val_loop)]
+
+
+def _loaders(loop: Any) -> list[Any]:
+    combined = loop._combined_loader
+    return [] if combined is None else combined.flattened
+
+
+def _has_worker_state(loader: Any) -> bool:
+    "May its workers, which outlive an epoch, hold state? Not with plain tensors."
+    if not getattr(loader, "persistent_workers", False): return False
+    todo = [loader.dataset]
+    while todo:
+        o = todo.pop()
+        if isinstance(o, ConcatDataset): todo += o.datasets
+        elif isinstance(o, Subset): todo.append(o.dataset)
+        elif type(o) is not TensorDataset: return True
+    return library_of(loader.collate_fn) != "torch"
+
+
+def _workers(loader: Any) -> bool:
+    "Does it have workers that outlive an epoch?"
+    return getattr(loader, "_iterator", None) is not None
 
 # %% ../../nbs/fit/01_lightning.ipynb #be24c4e6
-def _batch_state(trainer: Any) -> dict[str, Any]:
-    "What the coming batches depend on: the generators and the order."
-    return dict(rng=rng_state(trainer.strategy.root_device),
-                order=_order_state(trainer.fit_loop._combined_loader.flattened))
+def _batch_state(trainer: Any, hidden: HiddenState) -> dict[str, Any]:
+    "What the coming batches depend on."
+    hidden.note(_roots(trainer))
+    return dict(rng=rng_state(trainer.strategy.root_device), hidden=hidden.state())
 
 
-def _set_batch_state(trainer: Any, state: Mapping[str, Any]):
-    _set_order_state(trainer.fit_loop._combined_loader.flattened, state["order"])
+def _set_batch_state(trainer: Any, hidden: HiddenState, state: Mapping[str, Any]):
+    hidden.note(_roots(trainer))
+    hidden.restore(state["hidden"])
     set_rng_state(state["rng"], trainer.strategy.root_device)
 
 
 def _epoch_state(trainer: Any) -> dict[str, Any]:
     "What has been summed in this epoch."
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
-    own = model.epoch_state() if hasattr(model, "epoch_state") else None
-    return dict(model=own, metrics=_metric_states(model), logged=_logged_state(loop._results))
+    ends_itself = not model.automatic_optimization or is_overridden("optimizer_zero_grad", model)
+    params = model.named_parameters() if ends_itself else ()  # else the next step begins with none
+    grads = {k: p.grad.clone() for k, p in params if p.grad is not None}
+    return dict(grads=grads, logged=_logged_state(loop._results))
 
 
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
     model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
-    if state["model"] is not None: model.load_epoch_state(state["model"])
-    _set_metric_states(model, state["metrics"])
+    for k, grad in state["grads"].items():
+        param = model.get_parameter(k)
+        param.grad = grad.to(param.device)
     _set_logged_state(trainer, loop._results, state["logged"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
 
@@ -146,6 +185,8 @@ class ResumePoints:
         self.step_over, self.epoch_over = step_over, epoch_over
         self.restored: Mapping[str, Any] | None = None  # a `state` to go on from, till it is done
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
+        self._is_noted = False  # an epoch has begun
+        self.hidden = HiddenState(self._no_state, lambda t: (t.data_ptr(), t._version))
         self._lengths: Any = None  # of schedules, before the run was told to go on for longer
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
@@ -159,17 +200,45 @@ class ResumePoints:
         "Leave the loops as they were."
         for loop, name, _ in self._wrapped: vars(loop).pop(name, None)
 
+    def note(self) -> None:
+        "Take notice of what there is, before a first batch is drawn."
+        trainer: Any = self.trainer
+        if not self.hidden.objects:
+            self.hidden.note({}, saved_tensors(trainer.lightning_module))
+        if trainer.sanity_checking: trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        self.hidden.note(_roots(trainer), everything=not self._is_noted)
+        self._is_noted = not trainer.sanity_checking
+
+    def unsaved(self) -> dict[str, str]:  # place -> why
+        "What will be another when a fit goes on from here."
+        found = dict(self.hidden.unsaved)
+        for stage, loop in _loops(self.trainer):
+            for i, o in enumerate(_loaders(loop)):
+                name, data = f"{stage}_dataloader.{i}", getattr(o, "dataset", None)
+                if _has_worker_state(o):
+                    found[name] = "its workers' state; take persistent_workers out"
+                draws = isinstance(data, IterableDataset) and self.hidden.leads(data, "model")
+                if stage == "train" and draws:
+                    found[name] = "batches that the model takes part in, if cut off within an epoch"
+        return found
+
+    def _no_state(self, o: Any) -> set[str]:
+        is_saved = any(o is k for k in self.trainer.optimizers)
+        return no_state(o) | ({"*own"} if is_saved else set())
+
     def state(self, within_epoch: bool,  # True: at the end of a step; False: at the end of an epoch
     ) -> dict[str, Any]:                 # plain data and tensors
         "What a checkpoint needs besides Lightning's own."
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
-        here = dict(now=_batch_state(trainer), began=self._began if within_epoch else None,
+        here = dict(now=_batch_state(trainer, self.hidden),
+                    began=self._began if within_epoch else None,
                     sums=_epoch_state(trainer) if within_epoch else None,
-                    validated=dict(loop.val_loop._seen_batches_per_dataloader))  # ever
+                    validated=dict(loop.val_loop._seen_batches_per_dataloader),  # ever
+                    workers=[_workers(o) for o in _loaders(loop.val_loop)])
         processes = [here] * trainer.world_size
         if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
         logged = trainer._logger_connector._callback_metrics
-        return dict(version=1, within_epoch=within_epoch, processes=processes,
+        return dict(version=2, within_epoch=within_epoch, processes=processes,
                     batch=loop.batch_progress.current.ready if within_epoch else 0,
                     metrics={k: v for k, v in logged.items() if isinstance(v, Tensor)},
                     accumulate=trainer.accumulate_grad_batches, stopping=trainer.should_stop,
@@ -189,39 +258,50 @@ class ResumePoints:
         if self._lengths is not None: follow_lengths(outer, self._lengths)
 
     def _open_epoch(self, wrapped: Callable):
+        self.note()
         if self.restored:
             trainer, mine = self.trainer, self.restored["processes"][self.trainer.global_rank]
             trainer.accumulate_grad_batches = self.restored["accumulate"]
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
+            self._start_validation(mine["workers"])
             seen = mine.get("validated", {})
             trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(seen)
-            if not self.restored["within_epoch"]: _set_batch_state(trainer, mine["now"])
+            if not self.restored["within_epoch"]:
+                _set_batch_state(trainer, self.hidden, mine["now"])
             else:
                 _set_epoch_state(trainer, mine["sums"])
                 trainer.should_stop = self.restored["stopping"]
         wrapped()
 
+    def _start_validation(self, workers: list[bool]):
+        "Make the validation's loaders and their lasting workers, where they were made before."
+        trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop.val_loop
+        if workers and loop._combined_loader is None:
+            trainer.validating = True
+            loop.setup_data()
+            trainer.training = True
+            self.note()
+        for o, has_some in zip(_loaders(loop), workers):
+            if has_some and not _workers(o): iter(o)
+
     def _start_batches(self, wrapped: Callable, fetcher):
         restored, self.restored = self.restored, None
-        if not restored or not restored["within_epoch"]: self._began = _batch_state(self.trainer)
+        if not restored or not restored["within_epoch"]:
+            self._began = _batch_state(self.trainer, self.hidden)
         if not restored: return wrapped(fetcher)
         fit, epoch = self.trainer.fit_loop, self.trainer.fit_loop.epoch_loop
         mine = restored["processes"][self.trainer.global_rank]
         if restored["within_epoch"]:
             self._began = mine["began"]
-            _set_batch_state(self.trainer, mine["began"])
-        if self.trainer.current_epoch:  # the first epoch's loaders were started as they were before
-            if any(getattr(o, "persistent_workers", 0) for o in fit._combined_loader.flattened):
-                warnings.warn("a loader has persistent_workers: if they augment at random, what "
-                              "they draw from now on is not what it would have been", stacklevel=2)
-            iter(fetcher)
+            _set_batch_state(self.trainer, self.hidden, mine["began"])
+        if self.trainer.current_epoch: iter(fetcher)  # the first epoch's is as it was before
         for _ in range(restored["batch"]): next(fetcher)
         fetcher.fetched -= restored["batch"]  # Lightning adds it
         wrapped(fetcher)
         fit._restarting = epoch.restarting = False  # nothing is left that Lightning should repair
         if restored["within_epoch"]:
-            set_rng_state(mine["now"]["rng"], self.trainer.strategy.root_device)
+            _set_batch_state(self.trainer, self.hidden, mine["now"])
             type(epoch).on_advance_end(epoch, fetcher)
 
     def _end_batch(self, wrapped: Callable, fetcher):

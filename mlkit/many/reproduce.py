@@ -252,7 +252,7 @@ def _history(was: Path, now: Path) -> Compared:
 
 def _weights(was: Path, now: Path) -> Compared:
 
-    from mlkit.fit.checkpoint import read_checkpoint
+    from mlkit.fit.weights import read_checkpoint
     try: a, b = (read_checkpoint(o)["state_dict"] if o.exists() else {} for o in (was, now))
     except UserError as e: return Compared(was.name, "cannot be loaded", [str(e)])
     lines = {k: _tensor(a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}

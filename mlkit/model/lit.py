@@ -12,7 +12,6 @@ from typing import Any, Callable, Mapping
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from lightning_utilities import apply_to_collection
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -162,13 +161,6 @@ class LitModel(pl.LightningModule):
         steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
         conf = scheduler_config(self.scheduler, optimizer, steps, epochs)
         return dict(optimizer=optimizer, lr_scheduler=conf)
-
-    def epoch_state(self) -> dict[str, Any]:  # stage -> its sums so far
-        return {stage: dict(sums=dict(o.sums), n=o.n) for stage, o in self.means.items()}
-
-    def load_epoch_state(self, state: Mapping[str, Any]):  # as `epoch_state` gave it
-        for stage, o in move_data_to_device(state, self.device).items():
-            vars(self.means[stage]).update(o)
 
     def _augmented(self, batch: Any) -> Any:
         if self.augment is None: return batch

@@ -80,14 +80,11 @@ class _Target:
         "What is wrong with the target itself, not with its arguments."
         known, node = ", ".join(DIRECTIVES), self.node
         found = {o: f"is not one of {known}{did_you_mean(o, DIRECTIVES)}" for o in self._odd}
-        partial = self.view.value((*self.path, "_partial_"))
-        if "_partial_" in node and mismatch(bool, partial):
-            found["_partial_"] = f"must be true or false, not {told(node['_partial_'])}"
-        if not isinstance(node.get("_recursive_", True), bool):
-            found["_recursive_"] = f"must be true or false, not {told(node['_recursive_'])}"
+        for key in ("_partial_", "_recursive_"):
+            if key in node and mismatch(bool, self.view.value((*self.path, key))):
+                found[key] = f"must be true or false, not {told(node[key])}"
         if str(node.get("_convert_", "all")).lower() not in ("none", "partial", "object", "all"):
-            why = f"must be none, partial, object or all, not {told(node['_convert_'])}"
-            found["_convert_"] = why
+            found["_convert_"] = f"is none, partial, object or all, not {told(node['_convert_'])}"
         if not isinstance(self.args, (list, Product)):
             found["_args_"] = f"must be a list of positional arguments, not {told(node['_args_'])}"
         kind = getattr(self.view.value(self.path), "kind", None)
@@ -291,9 +288,8 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     found = _without_consequences(view, _find(view, top))
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
-    files = list(dict.fromkeys(o.origin.path or o.origin.name for o in problems))
-    def place(o):
-        return files.index(o.origin.path or o.origin.name), o.origin.line or 0, o.origin.col or 0
+    files = list(dict.fromkeys(o.origin.file for o in problems))
+    def place(o): return files.index(o.origin.file), o.origin.line or 0, o.origin.col or 0
     return Problems(sorted(problems, key=place))
 
 
