@@ -41,8 +41,7 @@ def _logged_state(results: Any) -> dict[str, dict[str, Any]]:
         args={k: getattr(m.meta, k) for k in _LOG_ARGS}, reduce=m.meta.reduce_fx.__name__,
         sync={k: getattr(m.meta.sync, k) for k in ("_should", "rank_zero_only")},
         values=m.metric_state if m.is_tensor else {}, updates=m.update_count,
-        step=m._forward_cache,
-    ) for key, m in results.valid_items()}
+        step=m._forward_cache) for key, m in results.valid_items()}
 
 
 def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str, Any]):
@@ -60,11 +59,9 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
 def logged_names(trainer: Any,  # in a fit
 ) -> set[str]:
     "The names of all that was logged so far, in training and in validation, as callbacks see them."
-    loop, found = trainer.fit_loop.epoch_loop, set(trainer._logger_connector._callback_metrics)
-    for results in (loop._results, loop.val_loop._results):
-        for m in results.values():
-            found |= {name for o in (True, False) for name in results._forked_name(m, o)}
-    return found
+    loop, known = trainer.fit_loop.epoch_loop, trainer._logger_connector._callback_metrics
+    found = [(o, m) for o in (loop._results, loop.val_loop._results) for m in o.values()]
+    return {*known, *(k for o, m in found for by in (True, False) for k in o._forked_name(m, by))}
 
 
 def logged_by_step(trainer: Any,  # at the end of an epoch
@@ -187,7 +184,7 @@ class ResumePoints:
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
         self._is_noted = False  # an epoch has begun
         self.hidden = HiddenState(self._no_state, lambda t: (t.data_ptr(), t._version))
-        self._lengths: Any = None  # of schedules, before the run was told to go on for longer
+        self.lengths: Any = None  # of schedules, before the run was told to go on for longer
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
@@ -245,17 +242,13 @@ class ResumePoints:
                     limits=(trainer.max_epochs, trainer.max_steps),
                     validation=loop.val_loop.batch_progress.state_dict())
 
-    def free_lengths(self, checkpoint: dict[str, Any]):  # not loaded yet
-        "Let the schedules be as long as the config says."
-        self._lengths = take_lengths(checkpoint["lr_schedulers"])
-
     def settle_rates(self):
         "Bring schedules and optimizers to where steps begin. Raises NotBegun at their end."
         outer = [o.scheduler for o in self.trainer.lr_scheduler_configs]
         groups = [group for o in self.trainer.optimizers for group in o.param_groups]
         for numbers in (*groups, *map(vars, _nested([*outer], vars))):
             numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
-        if self._lengths is not None: follow_lengths(outer, self._lengths)
+        if self.lengths is not None: follow_lengths(outer, self.lengths)
 
     def _open_epoch(self, wrapped: Callable):
         self.note()
@@ -316,8 +309,7 @@ class ResumePoints:
 
 # %% ../../nbs/fit/01_lightning.ipynb #4f1c7a02
 def _nested(found: list, items: Callable) -> Iterator[Any]:
-    "Schedulers, or their states, and those inside of them."
-    for o in found:  # which grows
+    for o in found:  # which grows: schedulers, or their states, and those inside of them
         yield o
         found += items(o).get("_schedulers", [])
 
@@ -365,8 +357,7 @@ def requeue_signal(trainer: pl.Trainer,  # on any cluster
                    ) -> int | None:  # None: no SLURM job, or not to be queued again
     "The signal with which SLURM says that it will take the machine away."
     cluster: Any = trainer._accelerator_connector.cluster_environment
-    queued = isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue
-    return cluster.requeue_signal if queued else None
+    if isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue: return cluster.requeue_signal
 
 # %% ../../nbs/fit/01_lightning.ipynb #5c0fe1a2
 def open_wandb(logger: Any,  # Lightning's WandbLogger, not opened yet

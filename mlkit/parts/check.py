@@ -6,7 +6,7 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import re, sys
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -14,10 +14,10 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTup
 
 from omegaconf import DictConfig
 
-from ..base.errors import did_you_mean, near_metric
+from ..base.errors import did_you_mean
 from ..base.files import bad_name, in_project, packaged_configs
 from ..base.ranges import Folder
-from ..base.text import Keys, leaves, near_key, told, walk
+from ..base.text import Keys, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
 from ..config.node import about, origin_of, own_path, problem
@@ -29,7 +29,8 @@ from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .libraries import missing_packages, range_of
-from .unread import chosen_at, is_users, unread
+from .unread import unknown_keys, chosen_at, is_users, unread
+from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -129,9 +130,10 @@ class _Target:
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
             if bound := range_of(self.obj, key[-1]):
-                want = list[bound] if isinstance(self.view.value(path), list) else bound | None
-                numbers = isinstance(self.view.value(path), (int, float, list))
-                if numbers: yield from _find_unfit(self.view, self.name, want, path, self.path)
+                value = self.view.value(path)
+                want = list[bound | None] if isinstance(value, list) else bound
+                if isinstance(value, (int, float, list)):
+                    yield from _find_unfit(self.view, self.name, want, path, self.path)
             yield from self._lost_folder(path, key[-1])
 
     def _lost_folder(self, path: Keys, key: Any) -> Iterator[_Unfit]:
@@ -149,17 +151,10 @@ _NEEDED = "a run needs a {} here: a mapping with a _target_"
 _KNOWN = (*_PARTS, *_GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
 
 
-def _in_group(view: View, group: str) -> dict:
-    "The parts of a group as the builder will see them, without what null switches off."
-    parts = view.value((group,))
-    if isinstance(parts, list): parts = dict(enumerate(parts))
-    return {k: v for k, v in parts.items() if v is not None} if isinstance(parts, dict) else {}
-
-
 def _unfit_parts(view: View) -> Iterator[_Unfit]:
     "The parts of a run that are of another kind, or no targets."
     parts = {(part,): o for part, o in _PARTS.items() if view.value((part,)) is not None}
-    parts |= {(group, k): o for group, o in _GROUPS.items() for k in _in_group(view, group)}
+    parts |= {(group, k): o for group, o in _GROUPS.items() for k in in_group(view, group)}
     for path, kind in parts.items():
         want, value = view.find(f"pytorch_lightning.{kind}"), view.value(path)
         if isinstance(value, Product):
@@ -169,13 +164,15 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             name, raw = kind.split(".")[-1], view.written(path)[1]
             why = f"must be a mapping with a _target_, a {name}, not {told(raw)}"
             if isinstance(value, dict): why = _NEEDED.format(name)
+            if path[0] == "logger" and isinstance(value, dict) and not split_keys(value)[1]:
+                why = Note("is left out: it has no _target_, so its logger is not there")
             yield _Unfit(path, path, why, (), "value")
 
 
 def _may_have_batches(model: Any) -> bool:
     "Does a model have a `train_dataloader` of its own, or can that not be known?"
     if not isinstance(model, Product) or model.unknown: return isinstance(model, Product)
-    for o in [o for o in _mro(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
+    for o in [o for o in mro_of(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
         init = getattr(vars(o).get("__init__"), "__code__", None)
         if "train_dataloader" in (*vars(o), *getattr(init, "co_names", ())): return True
     return False
@@ -183,19 +180,14 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
+    unknown = unknown_keys(view, _KNOWN)
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
         if part != "data": yield (part,), _NEEDED.format(kind)
         elif not _may_have_batches(view.value(("model",))):
             yield (part,), f"{_NEEDED.format(kind)}, or a model with a train_dataloader"
-    texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
-    uses = " ".join(re.findall(r"\$\{[^}]*", texts))
-    for key, near in unknown.items():
-        is_used = re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses)
-        near = near or "; values of your own go under 'extra'"
-        if not is_used: yield (key,), f"nothing reads this key{near}"
+    yield from (((key,), why) for key, why in unknown.items())
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
 _SET_BY_RUN = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
@@ -211,7 +203,10 @@ _SHAPES: dict[str, tuple[tuple, str]] = dict(
 def _check_shapes(view: View) -> Iterator[Mistake]:
     trainer = view.data.get("trainer")
     for key in [o for o in _SET_BY_RUN if isinstance(trainer, dict) and trainer.get(o)]:
-        yield ("trainer", key), f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        origin = origin_of(view.cfg, ("trainer", key))
+        is_harmless = key == "default_root_dir" and origin.name != "command line"
+        why = f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        yield ("trainer", key), Note(why, is_harmless)
     for key, (kinds, what) in _SHAPES.items():
         value, raw = view.value((key,)), view.data.get(key)
         if isinstance(value, Product) and value.unknown: continue
@@ -225,58 +220,6 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"
             yield (key,), f"holds any number of such mappings: {way}"
-
-# %% ../../nbs/parts/05_check.ipynb #8d1db404
-_QUIET = {"forward", "configure_optimizers", "predict_step"}  # may be redefined: they log nothing
-
-
-def _mro(value: Any) -> list[type]:
-    "The classes of what a target gives, as far as they are known."
-    return list(getattr(value.kind, "__mro__", ())) if isinstance(value, Product) else []
-
-
-def _logged(view: View) -> list[str]:
-    "The metrics that mlkit's own model logs during a fit; none where others may be logged, too."
-    model = view.stands_at(("model",))
-    loss, metrics = view.value((*model, "loss")), view.value((*model, "metrics")) or {}
-    is_one = not isinstance(loss, Product) or loss.target.startswith("torch.")  # and not a dict
-    if not is_one or not isinstance(metrics, dict) or not _is_known(view): return []
-    has_val = view.value(("trainer", "limit_val_batches")) != 0
-    heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
-    names = ["loss", *heads, *("/".join(map(str, o)) for o, v in leaves(metrics) if o and v)]
-    return [f"{stage}/{o}" for stage in ["train", "val"][:1 + has_val] for o in names]
-
-
-def _is_known(view: View) -> bool:
-    "Do only a model that says what it logs, and mlkit's and Lightning's callbacks, log?"
-    own = []
-    for cls in _mro(view.value(("model",))):
-        if vars(cls).get("_logs_") is True: break
-        own.append(cls)
-    else: return False
-    if any(callable(v) and k not in _QUIET for o in own for k, v in vars(o).items()): return False
-    callbacks = [_mro(o) for o in _in_group(view, "callbacks").values()]
-    packages = [o[0].__module__.partition(".")[0] if o else "" for o in callbacks]
-    return {*packages} <= {"mlkit", "pytorch_lightning"}
-
-# %% ../../nbs/parts/05_check.ipynb #f00d01f4
-def _check_monitors(view: View) -> Iterator[Mistake]:
-    "Metrics that are watched and not logged; none where it cannot be known what is logged."
-    logged = _logged(view)
-    if not logged: return
-    scheduler = (*view.stands_at(("model",)), "scheduler")
-    watchers = [scheduler, *(("callbacks", name) for name in _in_group(view, "callbacks"))]
-    for path in dict.fromkeys(view.stands_at((*o, "monitor")) for o in watchers):
-        metric = view.value(path)
-        if not isinstance(metric, str) or metric in ("epoch", "step"): continue
-        if any(f"{metric}/".startswith(f"{o}/") for o in logged): continue
-        near = near_metric(metric, logged) or f"; there are {', '.join(logged)}"
-        yield path, f"nothing logs '{metric}' during the fit{near}"
-    value: Any = view.value(scheduler)
-    if isinstance(value, dict) and not value.get("monitor"): value = value.get("scheduler")
-    if isinstance(value, Product) and "ReduceLROnPlateau" in [o.__name__ for o in _mro(value)]:
-        way = f"{{scheduler: …, monitor: {logged[-1].partition('/')[0]}/loss}}"
-        yield view.stands_at(scheduler), f"{value.target} needs a metric to watch: {way}"
 
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
@@ -310,7 +253,7 @@ def _find(view: View, top: Keys) -> list[Mistake]:
         found += t.mistakes()
         fault = faults.get(t.path)
         if t.sig and fault != "kind": found += t.argument_mistakes(fault == "partial")
-    if not top: found += [*_check_keys(view), *_check_shapes(view), *_check_monitors(view)]
+    if not top: found += [*_check_keys(view), *_check_shapes(view), *watched(view)]
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]
     found += [(o.place, o.message) for o in counts]
