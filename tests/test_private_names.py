@@ -56,12 +56,12 @@ HOMES = {  # how to come by the owner -> names
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
         "_callback_metrics", "_first_loop_iter"}),
     "Trainer.fit_loop": (lambda: trainer().fit_loop, {
-        "_combined_loader", "_restarting", "on_advance_start", "on_advance_end"}),
+        "_combined_loader", "_last_train_dl_reload_epoch", "_restarting", "on_advance_start", "on_advance_end"}),
     "Trainer.fit_loop.epoch_loop": (lambda: trainer().fit_loop.epoch_loop, {
         "_batches_that_stepped", "_results", "_should_accumulate", "_should_check_val_fx",
         "on_run_start", "on_advance_end", "val_loop", "batch_progress"}),
     "Trainer.fit_loop.epoch_loop.val_loop": (lambda: trainer().fit_loop.epoch_loop.val_loop, {
-        "_seen_batches_per_dataloader", "batch_progress"}),
+        "_last_val_dl_reload_epoch", "_seen_batches_per_dataloader", "batch_progress"}),
     "logger_connector.result": (lambda: result, {
         "_Metadata", "_ResultMetric", "_Sync"}),
     "logger_connector.result._ResultCollection": (lambda: result._ResultCollection, {

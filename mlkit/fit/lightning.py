@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities import move_data_to_device
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -212,6 +212,8 @@ class ResumePoints:
     def unsaved(self) -> dict[str, str]:  # place -> why
         "What will be another when a fit goes on from here."
         found = dict(self.hidden.unsaved)
+        if any(isinstance(c, StochasticWeightAveraging) for c in self.trainer.callbacks):
+            found["callbacks.StochasticWeightAveraging"] = "its schedule, if cut off within an epoch"
         for stage, loop in _loops(self.trainer):
             for i, o in enumerate(_loaders(loop)):
                 name, data = f"{stage}_dataloader.{i}", getattr(o, "dataset", None)
@@ -234,6 +236,8 @@ class ResumePoints:
                     began=self._began if within_epoch else None,
                     sums=_epoch_state(trainer) if within_epoch else None,
                     validated=dict(loop.val_loop._seen_batches_per_dataloader),  # ever
+                    reloaded=(trainer.fit_loop._last_train_dl_reload_epoch,
+                              loop.val_loop._last_val_dl_reload_epoch),
                     workers=[_workers(o) for o in _loaders(loop.val_loop)])
         processes = [here] * trainer.world_size
         if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
@@ -265,8 +269,9 @@ class ResumePoints:
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
             self._start_validation(mine["workers"])
-            seen = mine.get("validated", {})
-            trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(seen)
+            fit, val = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
+            fit._last_train_dl_reload_epoch, val._last_val_dl_reload_epoch = mine["reloaded"]
+            val._seen_batches_per_dataloader.update(mine.get("validated", {}))
             if not self.restored["within_epoch"]:
                 _set_batch_state(trainer, self.hidden, mine["now"])
             else:
