@@ -184,6 +184,7 @@ def _resume(args: argparse.Namespace):
     from mlkit.base.errors import UserError
     from mlkit.base.files import in_project
     from mlkit.base.text import flat
+    from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     if os.path.isfile(in_project(args.resume)):
@@ -193,6 +194,8 @@ def _resume(args: argparse.Namespace):
     if args.config:
         configs = run.cfg, load_config(args.config), load_config(*wanted)
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
+        for key in {k for o in configs for k in moving(o)}:  # it was another time then
+            for o in plain: o.pop(key, None)
         changes, edited = _changes(*plain)
         if edited: print(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                          "the run's own config counts")

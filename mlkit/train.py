@@ -16,7 +16,8 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
-from .config.hydra import is_multirun
+from .base.text import flat
+from .config.hydra import is_multirun, moving
 from .config.node import Config, about, config_error, origin_of
 from .fit.fit import find_checkpoint, fit, say, shared_run
 from .fit.job import Job
@@ -104,10 +105,10 @@ def _requeued(config: Config) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
     folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
-    same = OmegaConf.to_container(config, resolve=False)
+    same, own = flat(OmegaConf.to_container(config, resolve=False)), moving(config)
     for run in list_runs(folder) if folder.is_dir() else []:
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
-        if mine and run.info["config"] == same: return run
+        if mine and {**flat(run.info["config"]), **own} == same: return run
     return None
 
 # %% ../nbs/train.ipynb #c98745c1

@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
+from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -205,6 +206,7 @@ def _given(step: Callable, form: Callable) -> Callable:
 def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     given: Any = cfg.get("trainer") or {}
     kept = {k: given[k] for k in ("precision", "limit_predict_batches") if k in given}
+    kept = {k: build(o) if OmegaConf.is_config(o) else o for k, o in kept.items()}
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing

@@ -10,12 +10,14 @@ from hydra_cases import Case
 from mlkit.base.files import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.completion import completions
+from mlkit.config.hydra import moving
 from mlkit.config.load import explain, load_config
 from mlkit.config.node import ConfigError, about, origin_of
 from mlkit.many.sweep import load_trials
 from mlkit.parts.build import build
 from mlkit.parts.check import check, find_problems
 from mlkit.parts.describe import describe
+from mlkit.run.folder import Run
 from mlkit.train import train
 
 
@@ -208,6 +210,19 @@ hydra:
     assert isinstance(means, (dict, list)) or cfg.extra.b == f"x_{means}"
     assert str(origin_of(cfg, ("extra", "a"))) == "main.yaml:2:9" and "hydra" not in cfg
     assert origin_of(cfg, ("extra", "c")).name == "main.yaml"
+
+
+def test_a_run_that_goes_on_is_not_of_another_time(project, capsys):
+    project({"main": MAIN.format("debug: fast, ") + "\nruns: runs\nextra:\n"
+             "  a: '${now:%f}'\n  b: [1, 'x${now:%f}']\n  c: '${hydra:runtime.cwd}'"})
+    run = Run.new(load_config("main.yaml", "name=it"))  # killed at once
+    was = run.cfg.extra
+    assert mlkit_train(["main.yaml", "name=it", "--resume"]) == 0
+    assert "says something else" not in capsys.readouterr().out
+    assert Run(run.dir).status == "done" and Run(run.dir).cfg.extra == was
+    cfg = load_config("main.yaml")
+    assert [*moving(cfg)] == ["extra.a", "extra.b", "extra.c"]
+    assert [o[1] for o in explain(cfg, "extra.a")] == [cfg.extra.a, "${now:%f}"]
 
 
 @pytest.mark.parametrize("text", ["${hydra:runtime.output_dir}", "x/${hydra:job.num}",

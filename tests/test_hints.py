@@ -1,17 +1,22 @@
 """What a message advises: it is about the right thing, in YAML's words, and short."""
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Callable, Iterator
 
 import pytest
 
+import test_mistakes
 from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_eval, mlkit_reproduce, mlkit_runs, mlkit_train
 from mlkit.config.load import explain, load_config
-from mlkit.config.node import ConfigError
+from mlkit.config.node import ConfigError, Problem
 from mlkit.many import table
 from mlkit.many.table import runs_text
 from mlkit.parts.check import check
 from mlkit.run.folder import find_run
+from test_mistakes import KINDS, Mistake, corpus, write
 
 CONFIG = """\
 defaults:
@@ -231,3 +236,119 @@ def test_a_line_is_short_whatever_it_is_about(config, override):
     with pytest.raises(ConfigError) as e: check(config, override)
     lines = str(e.value).splitlines()
     assert len(lines) == 1 and len(lines[0]) < 500, len(lines[0])
+
+
+# -- each hint of the mistakes, followed to the letter
+
+HINT = re.compile(r"did you mean|leave out|would add it|adds one|changes it|write \{|it needs `|"
+                  r"or `_partial_|; set |in the 'defaults:' list|\(there are: [\w/]|; there are \w|"
+                  r"monitor: val/loss\}|say it with")
+Files, Args = dict[str, str], list[str]
+
+
+def problems_of(m: Mistake, folder: Path, root: Path) -> list[Problem]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(write(folder, m.files()))
+        for k, v in m.env.items(): patch.setenv(k, v)
+        if m.dotenv: (root / ".env").write_text(m.dotenv)
+        try: check(m.config, *m.args)
+        except ConfigError as e: return [o for o in e.problems if not o.is_warning]
+        finally: (root / ".env").unlink(missing_ok=True)
+    return []
+
+
+def edited(m: Mistake, p: Problem, change: Callable[[str], str]) -> Mistake:
+    "A mistake after its user has changed the text at the place that a problem names."
+    at, files = p.origin, m.files()
+    if at.text in m.args:
+        return replace(m, args=[change(o) if o == at.text else o for o in m.args])
+    if at.name == "environment":
+        key, _, value = at.text.partition("=")
+        new = change(f"{key.removeprefix('MLKIT_').replace('__', '.')}={value}")
+        return replace(m, env={}, args=[*m.args, new])
+    if at.name == ".env":
+        lines = m.dotenv.splitlines()
+        new = change(lines[at.line - 1].removeprefix("MLKIT_").replace("__", "."))
+        return replace(m, dotenv="", args=[*m.args, new])
+    if at.name not in files: return replace(m, config=change(m.config))
+    lines = files[at.name].splitlines(keepends=True)
+    above, text = "".join(lines[:at.line - 1]), "".join(lines[at.line - 1:])
+    col = at.col - 1
+    return replace(m, edits={**m.edits, at.name: above + text[:col] + change(text[col:])})
+
+
+def followed(m: Mistake, p: Problem) -> Iterator[tuple[Mistake, str]]:
+    "What each advice of a problem's line makes of a mistake, and the key that it is about then."
+    says, key, text = p.message, p.key, p.origin.text
+    def swap(old, new):
+        return edited(m, p, lambda o: o.replace(old, new, 1) if old in o else o.replace(
+            old.rpartition("/")[2], new.rpartition("/")[2], 1))
+    def with_arg(arg, *gone):
+        return replace(m, args=[*(o for o in m.args if o not in (*gone, text)), arg])
+    near = re.search(r"did you mean ([^?]*)\?", says)
+    for name, at_top in re.findall(r"'([^']*)'( \(at the top\))?", near[1]) if near else ():
+        quoted = re.findall(r"'([^']*)'", says[:near.start()].replace("did not", ""))
+        wrong = quoted[-1] if quoted else m.config if not key else key.split(".")[-1]
+        about_key = re.search("no key|no argument|reads this key", says)
+        if about_key and ("." in name or at_top):
+            value = text.partition("=")[2] if text else None
+            if value is not None: yield with_arg(f"{name}={value}"), name
+        else: yield swap(wrong, name), f"{key.rpartition('.')[0]}.{name}".strip(".") \
+            if about_key else key
+    if way := re.search(r"leave out the blanks: (\S+)", says):
+        yield with_arg(way[1], *text.split(), "="), way[1].split("=")[0]
+    if way := re.search(r"\('?(\+\S.*?)'? (?:would add it|adds one)", says):
+        yield with_arg(way[1]), way[1].strip("+").split("=")[0]
+    for name in re.findall(r"(\+{0,2}[\w.]+)=… ", says):
+        if "command line" not in says.partition(name)[2]:
+            yield with_arg(f"{name}={text.partition('=')[2]}"), name.strip("+")
+    if way := re.search(r"; set ([\w.]+)", says):
+        yield with_arg(f"{way[1]}={text.partition('=')[2]}"), way[1]
+    if way := re.search(r"write (\{_target_: .*\})", says):
+        yield swap(re.search(r"got '(.*?)'", says)[1], way[1]), key
+    node = key.removesuffix("._partial_").removesuffix("._target_")
+    if "leave out `_partial_" in says and p.origin.name in m.files():
+        yield edited(m, p, lambda o: re.sub(r"_partial_: true", "_args_: []", o, count=1)), node
+    if re.search("(it needs|or) `_partial_: true`", says) and p.origin.name in m.files():
+        margin = "\n" + " " * (p.origin.col - 1)
+        def make_partial(o):
+            is_flow = re.match(r"\{|.*\{_target_|_target_: [\w.]+[,}]", o)
+            more = ", _partial_: true" if is_flow else f"{margin}_partial_: true"
+            return re.sub(r"(_target_: [\w.]+)", lambda t: t[1] + more, o, count=1)
+        yield edited(m, p, make_partial), node
+    if way := re.search(r"write '(\S+: \w+)' in the 'defaults:' list", says):
+        new = edited(m, p, lambda o: o.partition("\n")[2])
+        main = new.files()[m.config].replace("  - _self_\n", f"  - {way[1]}\n  - _self_\n", 1)
+        if not text: yield replace(new, edits={**new.edits, m.config: main}), key
+    if way := re.search(r"logs '(.*?)' during the fit; there are ([\w/]+)", says):
+        yield swap(way[1], way[2]) if p.origin.name in m.files() or text \
+            else with_arg(f"{key}={way[2]}"), key
+    if (way := re.search(r"\(there are: ([^,)]+)", says)) and not near:
+        wrong = re.search("no (?:option|config) '(.*?)(?:.yaml)?'", says)
+        if wrong and wrong[1]: yield swap(wrong[1], way[1]), key
+        elif key: yield with_arg(f"{key}={way[1]}"), key
+        else: yield replace(m, config=way[1]), ""
+    if way := re.search(r"(\{scheduler: …, monitor: val/loss\})", says):
+        node = re.search(r"\{_target_: .*Plateau.*\}", m.files()[p.origin.name])
+        if node: yield swap(node[0], way[1].replace("…", node[0])), key
+
+
+own_code = test_mistakes.project
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_to_follow_a_hint_is_enough(kind, own_code, figure):
+    wrong, n, lost = [], 0, []
+    for i, m in enumerate(corpus(KINDS[kind])):
+        folder = own_code / "hints" / kind.replace(" ", "_") / str(i)
+        for p in problems_of(m, folder, own_code):
+            ways = [*followed(m, p)]
+            if HINT.search(p.message) and not ways: lost.append(str(p))
+            for j, (new, key) in enumerate(ways):
+                n += 1
+                later = problems_of(new, folder / f"{p.origin.line}_{p.origin.col}_{j}", own_code)
+                again = [o for o in later if o.key == key or o.origin.text == p.origin.text != ""]
+                if again or any((o.key, o.message) == (p.key, p.message) for o in later):
+                    wrong.append(f"{p}\n => {new.args} {new}\n => {later}")
+    figure(f"{kind}: {n} hints followed, {len(wrong)} in vain, {len(lost)} not understood")
+    assert not wrong and not lost, "\n\n".join([*wrong, *lost])

@@ -780,8 +780,9 @@ def misspelt_key():
     file = "optimizer/quick.yaml"
     new = set_key(OWN[file], ("_partial_",), "_partal_")
     yield changed("own", file, new, place(file, new, ("_partal_",)), says=meant("_partial_"))
-    for head, last in [("trainer", "max_epochs"), ("model.net", "widths"), ("data", "batch_size")]:
-        yield from elsewhere(f"{head}.{typo(last)}", "3", says=meant(last))
+    for head, last, value in [("trainer", "max_epochs", "3"), ("model.net", "widths", "[8]"),
+                              ("data", "batch_size", "3")]:
+        yield from elsewhere(f"{head}.{typo(last)}", value, says=meant(last))
     for arg, right in {"sede=3": "seed", "trainr.max_epochs=3": "trainer",
                        "model.nett.widths=[3]": "net",
                        "~trainer.max_epoch": "max_epochs",
@@ -1064,7 +1065,7 @@ def broken_interpolation():
             yield changed(base, file, new, place(file, new, path))
     for base, path in [("digits", ("model", "net", "dropout")), ("digits", ("optimizer", "lr")),
                        ("whole", ("model", "loss", "label_smoothing"))]:
-        for value in ["${nothing}", "${trainer.max_epoch}", "${..nothing}",
+        for value in ["${nothing}", "${data.val_siz}", "${..nothing}",
                       "${oc.env:NOT_SET_ANYWHERE}", "${nosuch:1}",
                       "${" + ".".join(path) + "}", "${data.name.x}", "'${trainer.max_epochs'",
                       "'${}'", "'${a b}'",

@@ -134,13 +134,14 @@ class Mute(Net):
     forward = pl.LightningModule.forward
 
 
-def run_of(folder: Path, model: str = "Net", data: str = "Rows", **kwargs) -> Path:
+def run_of(folder: Path, model: str = "Net", data: str = "Rows", trainer: dict | None = None,
+           **kwargs) -> Path:
     "A run whose data is gone."
     np.save(folder / "x.npy", X.numpy())
     run = train(dict(
         name="a", runs=str(folder), model=dict(_target_=f"{HERE}.{model}", **kwargs),
         data=dict(_target_=f"{HERE}.{data}", root=str(folder / "x.npy")),
-        trainer=dict(max_epochs=1, accelerator="cpu"),
+        trainer=dict(max_epochs=1, accelerator="cpu", **(trainer or {})),
         callbacks=dict(progress=None, checkpoint=dict(monitor=None))))
     (folder / "x.npy").unlink()
     return run.dir
@@ -280,6 +281,20 @@ def test_what_cannot_be_asked_is_one_line(tmp_path, model, inputs, says):
 def test_an_error_of_the_models_own_stays_what_it_is(tmp_path):
     with pytest.raises(RuntimeError, match="12x4 and 9x9"): predict(run_of(tmp_path, "Broken"), X)
     with pytest.raises(RuntimeError, match="12x3 and 4x8"): predict(run_of(tmp_path), X[:, :3])
+
+
+def double(accelerator: str): return "64-true" if accelerator == "cpu" else "32-true"
+
+
+def test_the_precision_of_the_run_counts(tmp_path):
+    node = dict(_target_=f"{HERE}.double", accelerator="${trainer.accelerator}")
+    run = run_of(tmp_path, "Bits", trainer=dict(precision=node))
+    assert value(predict(run, X)) == [64.0] * 12
+
+
+class Bits(Net):
+    def predict_step(self, batch, i):
+        return torch.full(batch[0].shape[:1], 8.0 * batch[0].element_size())
 
 
 def test_only_the_model_of_a_config_has_to_be_right(run, tmp_path):

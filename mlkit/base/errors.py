@@ -8,6 +8,7 @@ __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_me
 # %% ../../nbs/base/00_errors.ipynb #2e39156b
 import re, traceback
 from difflib import SequenceMatcher
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -46,6 +47,8 @@ def _likeness(word: str, name: str) -> float:
     "From 0, for what is not near, to 3, for the same in other cases."
     word, name = word.lower(), name.lower()
     if word == name: return 3
+    start = max(commonprefix([word, name]).rfind(o) for o in "./") + 1  # the same group, or stage
+    word, name = word[start:], name[start:]
     short, long = sorted((word, name), key=len)
     initials = "".join(o[:1] for o in re.split(r"[\W_]", long))
     if short == initials and len(short) > 1: return 2  # wd: weight_decay
@@ -68,7 +71,8 @@ def did_you_mean(word: str,  # what was written
     known: Iterable[str],  # the names that would have been right
 ) -> str:                  # "; did you mean 'max_epochs'?", or '' where nothing is near
     "A suggestion to end an error message with."
-    near = nearest(word, known)
+    others = [o for o in map(str, known) if o != word and not word.startswith((f"{o}.", f"{o}/"))]
+    near = nearest(word, others)
     return f"; did you mean '{near}'?" if near else ""
 
 # %% ../../nbs/base/00_errors.ipynb #c26a0002

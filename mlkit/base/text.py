@@ -132,7 +132,9 @@ def near_key(path: Keys,  # of a key that should not be there; what is above it 
     if beside is None: beside = [k for k, _ in pairs(node)]
     if len(path) > 1 or key not in places: near = nearest(key, beside)
     if near: return f"; did you mean '{near}'?"
-    names = places.get(nearest(key, places), [])[:3]
+    is_clear = key in places or len(path) > 1  # below the top, any other name may be meant
+    name = key if is_clear else nearest(key, places)
+    names = places.get(name, [])[:3]
     names = [f"'{o}'{'' if '.' in o else ' (at the top)'}" for o in names]
     return f"; did you mean {' or '.join(names)}?" if names else ""
 

@@ -45,7 +45,7 @@ class _Default:
 
     path = property(lambda o: f"{o.home.base}/{o.group}".strip("/"), doc="of its options")
     is_self = property(lambda o: (o.option, o.package, o.named) == ("_self_", None, False))
-    is_hydras = property(lambda o: o.named and o.package is None and is_own(o.path))
+    is_hydras = property(lambda o: o.named and o.key == o.path and is_own(o.path))
 
     @property
     def key(self) -> str:

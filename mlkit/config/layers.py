@@ -206,5 +206,5 @@ def _check_keys(o: Override, path: Keys, new: dict, data: dict):
 
 def _has_no_keys(o: Override, path: Keys, n: int, value) -> ConfigError:
     to = re.fullmatch(r"\$\{([\w.]+)\}", str(value))
-    way = f"set {to[1]}.{show_keys(path[n:])}" if to else "give it a value with keys first"
+    way = f"set {to[1]}.{show_keys(path[n:])}" if to else f"{show_keys(path[:n])}=… changes it"
     return o.error(f"'{show_keys(path[:n])}' is {told(value)}, so it has no keys to set; {way}")

@@ -20,7 +20,7 @@ from ..base.text import DEEPEST, Keys, Table, flat, has_keys, leaves, near_key, 
 from ..base.text import show_keys, told
 from .defaults import choose
 from .grammar import alternatives
-from .hydra import facts, fill_words, is_multirun, is_own, search_folders, take_settings
+from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
 from .layers import Draft, Override, keys_of, parse_override, parse_overrides
 from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
@@ -42,7 +42,7 @@ def _known(files: list[ConfigFile], changes: list[Override], *packaged: Path) ->
     "What is known before anything is composed."
     use_dotenv()
     project, notes = find_root(files[0].folder), Problems()
-    more = search_folders(files, changes, project, notes)
+    more = search_path(files, changes, project, notes)
     search = SearchPath((*(o.folder for o in files), *more, project / "configs", *packaged))
     return About(project=project, search=search, hydra={}, notes=tuple(notes))
 

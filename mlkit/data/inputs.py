@@ -7,6 +7,7 @@ __all__ = ['to_tensors', 'open_table', 'list_files', 'Batches', 'rows']
 
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a14
 import math, os, pickle
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
@@ -53,16 +54,14 @@ def _from_numpy(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array.astype(np.int64 if wide else array.dtype.newbyteorder("=")))
 
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a1a
-def _pt(path): return torch.load(path, map_location="cpu", weights_only=True)
-def _npy(path): return np.load(path, allow_pickle=False)
-def _pandas(path):
+def _pandas(path: Path) -> Any:
     import pandas as pd
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 _OPEN: dict[str, Callable] = {
-    ".npy": _npy, ".npz": lambda path: {**_npy(path)}, ".pt": _pt, ".csv": _pandas,
-    ".parquet": _pandas}
+    ".npy": np.load, ".npz": lambda path: {**np.load(path)}, ".csv": _pandas, ".parquet": _pandas,
+    ".pt": partial(torch.load, map_location="cpu", weights_only=True)}
 
 
 def open_table(path: str | Path,  # a file

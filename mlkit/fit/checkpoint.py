@@ -25,7 +25,7 @@ from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from ..base.text import find_metric, plain
 from .job import Job
-from .lightning import ResumePoints, logged_by_step, requeue_signal
+from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -280,7 +280,7 @@ class Checkpoint(LightningCheckpoint):
                             "set trainer.devices")
         longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # it is to go on
         self._points.restored = state
-        if longer: self._points.free_lengths(checkpoint)
+        if longer: self._points.lengths = take_lengths(checkpoint["lr_schedulers"])
         trainer.should_stop = state["stopping"] and not state["within_epoch"] and not longer
         if trainer.is_global_zero and "rows" in state and (rows := self._rows):
             rows.go_on(**state["rows"])

@@ -187,7 +187,7 @@ class ResumePoints:
         self._began: dict[str, Any] | None = None       # the state before this epoch's batches
         self._is_noted = False  # an epoch has begun
         self.hidden = HiddenState(self._no_state, lambda t: (t.data_ptr(), t._version))
-        self._lengths: Any = None  # of schedules, before the run was told to go on for longer
+        self.lengths: Any = None  # of schedules, before the run was told to go on for longer
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
@@ -249,17 +249,13 @@ class ResumePoints:
                     limits=(trainer.max_epochs, trainer.max_steps),
                     validation=loop.val_loop.batch_progress.state_dict())
 
-    def free_lengths(self, checkpoint: dict[str, Any]):  # not loaded yet
-        "Let the schedules be as long as the config says."
-        self._lengths = take_lengths(checkpoint["lr_schedulers"])
-
     def settle_rates(self):
         "Bring schedules and optimizers to where steps begin. Raises NotBegun at their end."
         outer = [o.scheduler for o in self.trainer.lr_scheduler_configs]
         groups = [group for o in self.trainer.optimizers for group in o.param_groups]
         for numbers in (*groups, *map(vars, _nested([*outer], vars))):
             numbers.update(plain(numbers))  # float32 counts otherwise than what is restored
-        if self._lengths is not None: follow_lengths(outer, self._lengths)
+        if self.lengths is not None: follow_lengths(outer, self.lengths)
 
     def _open_epoch(self, wrapped: Callable):
         self.note()
@@ -321,8 +317,7 @@ class ResumePoints:
 
 # %% ../../nbs/fit/01_lightning.ipynb #4f1c7a02
 def _nested(found: list, items: Callable) -> Iterator[Any]:
-    "Schedulers, or their states, and those inside of them."
-    for o in found:  # which grows
+    for o in found:  # which grows: schedulers, or their states, and those inside of them
         yield o
         found += items(o).get("_schedulers", [])
 

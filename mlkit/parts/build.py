@@ -159,7 +159,8 @@ def build_parts(config: Config,  # a config that was checked; seed the generator
 def _build_all(node: Config | None) -> list:
     "The objects of a mapping or a list of targets; null stands for nothing."
     built = build(node) or []
-    return [o for o in (built.values() if isinstance(built, dict) else built) if o is not None]
+    each = built.values() if isinstance(built, dict) else built
+    return [o for o in each if o is not None and not isinstance(o, dict)]  # a dict has no target
 
 
 def _share_of_batch(config: Config, n: int) -> dict[str, int]:

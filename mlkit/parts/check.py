@@ -6,7 +6,7 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import re, sys
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -29,7 +29,7 @@ from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .libraries import missing_packages, range_of
-from .unread import chosen_at, is_users, unread
+from .unread import unknown_keys, chosen_at, is_users, unread
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -169,6 +169,8 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
             name, raw = kind.split(".")[-1], view.written(path)[1]
             why = f"must be a mapping with a _target_, a {name}, not {told(raw)}"
             if isinstance(value, dict): why = _NEEDED.format(name)
+            if path[0] == "logger" and isinstance(value, dict) and not split_keys(value)[1]:
+                why = Note("is left out: it has no _target_, so its logger is not there")
             yield _Unfit(path, path, why, (), "value")
 
 
@@ -183,19 +185,14 @@ def _may_have_batches(model: Any) -> bool:
 
 def _check_keys(view: View) -> Iterator[Mistake]:
     "Parts that are missing, and keys that nothing reads."
-    unknown = {k: near_key((k,), view.data, _KNOWN) for k in view.data if k not in _KNOWN}
+    unknown = unknown_keys(view, _KNOWN)
     for part, kind in _PARTS.items():
         is_misspelt = f"'{part}'" in " ".join(unknown.values())
         if view.value((part,)) is not None or is_misspelt: continue
         if part != "data": yield (part,), _NEEDED.format(kind)
         elif not _may_have_batches(view.value(("model",))):
             yield (part,), f"{_NEEDED.format(kind)}, or a model with a train_dataloader"
-    texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
-    uses = " ".join(re.findall(r"\$\{[^}]*", texts))
-    for key, near in unknown.items():
-        is_used = re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses)
-        near = near or "; values of your own go under 'extra'"
-        if not is_used: yield (key,), f"nothing reads this key{near}"
+    yield from (((key,), why) for key, why in unknown.items())
 
 # %% ../../nbs/parts/05_check.ipynb #867ef373
 _SET_BY_RUN = dict(callbacks="callbacks", logger="logger", default_root_dir="runs",
@@ -211,7 +208,10 @@ _SHAPES: dict[str, tuple[tuple, str]] = dict(
 def _check_shapes(view: View) -> Iterator[Mistake]:
     trainer = view.data.get("trainer")
     for key in [o for o in _SET_BY_RUN if isinstance(trainer, dict) and trainer.get(o)]:
-        yield ("trainer", key), f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        origin = origin_of(view.cfg, ("trainer", key))
+        is_harmless = key == "default_root_dir" and origin.name != "command line"
+        why = f"is set by mlkit; say it with '{_SET_BY_RUN[key]}'"
+        yield ("trainer", key), Note(why, is_harmless)
     for key, (kinds, what) in _SHAPES.items():
         value, raw = view.value((key,)), view.data.get(key)
         if isinstance(value, Product) and value.unknown: continue

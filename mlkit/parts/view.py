@@ -157,7 +157,10 @@ def _why_broken(view: View, path: Keys) -> str:
         text = str(e).split("\n")[0]
         why = re.sub(r'^\w+ raised while resolving interpolation: "?|"$', "", text)
         lost = re.search(r"key '([\w.]+)' not found", why)
-        names = (show_keys(o) for o, _ in walk(view.data))
-        return why + (did_you_mean(lost[1], names) if lost else "")
+        if not lost: return why
+        above, _, last = lost[1].rpartition(".")
+        names = [show_keys(o) for o, _ in walk(view.data)]  # of the same group, or the same word
+        if above: names = [o for o in names if {above, last} & {*o.rpartition(".")[::2]}]
+        return why + did_you_mean(lost[1], names)
     is_inside = any(path[:len(o)] == o for o in view.sources(path))
     return "it contains this key" if is_inside else ""
