@@ -255,7 +255,7 @@ CALLBACKS = dict(
     summary=dict(_target_=f"{LIGHTNING}.ModelSummary"), counts=dict(_target_=f"{HERE}.Counts"),
     pruning=dict(_target_=f"{LIGHTNING}.ModelPruning", pruning_fn="l1_unstructured", amount=0.2,
                  use_global_unstructured=True, parameter_names=["weight"]),
-    throughput=dict(_target_=f"{LIGHTNING}.DeviceStatsMonitor"))
+    devices=dict(_target_=f"{LIGHTNING}.DeviceStatsMonitor"))
 ALONE = {"swa", "ema", "freezes", "pruning"}  # Lightning lets no two of these be together
 
 
@@ -282,11 +282,15 @@ def drawn(seed: int) -> dict:
     elif "accumulate" not in names:
         trainer.update(accumulate_grad_batches=r.choice([1, 1, 2, 3]),
                        gradient_clip_val=r.choice([None, 0.5]))
-    if model["optimizer"] == "LBFGS": trainer["gradient_clip_val"] = None
+    if model["optimizer"] == "LBFGS":
+        trainer["gradient_clip_val"] = None
+        if model["scheduler"] == "OneCycleLR": model["scheduler"] = "StepLR"
+    if "devices" in names: trainer["log_every_n_steps"] = 50
     if r.random() < 0.2: trainer["precision"] = "bf16-mixed"
     if r.random() < 0.2: trainer["reload_dataloaders_every_n_epochs"] = 1
     if model["scheduler"] == "ReduceLROnPlateau": model["interval"] = "epoch"
-    if {"swa", "freezes", "ema"} & {*names}: model["layers"] = [o for o in layers if o != "lazy"]
+    lazy_too = model["style"] != "manual" and not {"swa", "freezes", "ema", "pruning"} & {*names}
+    if not lazy_too: model["layers"] = [o for o in layers if o != "lazy"]
     if model["scheduler"] and "swa" in names: model["scheduler"] = "StepLR"
     callbacks = {k: CALLBACKS[k] for k in names}
     loggers = {k: v for k, v in dict(
@@ -323,7 +327,8 @@ def flat(o, path: str = "") -> dict:
     elif isinstance(o, (list, tuple)): parts = enumerate(o)
     elif isinstance(o, torch.Tensor): return {path: (o.dtype, tuple(o.shape), repr(o.tolist()))}
     else: return {path: repr(o)}
-    return {k: v for key, part in parts for k, v in flat(part, f"{path}/{key}").items()}
+    found = {k: v for key, part in parts for k, v in flat(part, f"{path}/{key}").items()}
+    return {k: v for k, v in found.items() if "DeviceStats" not in k}
 
 
 def differences(a: Run, b: Run) -> list[str]:
@@ -332,7 +337,7 @@ def differences(a: Run, b: Run) -> list[str]:
         saved = torch.load(run.checkpoint("last"), weights_only=True)
         states = saved["callbacks"].items()
         saved["callbacks"] = {k: v for k, v in states if not k.startswith(TIMES)}
-        return flat({k: v for k, v in saved.items() if k not in ("mlkit_config", "loops")})
+        return flat({k: v for k, v in saved.items() if k not in ("mlkit_config", "loops")}, "")
     x, y = lasting(a), lasting(b)
     found = [k for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)]
     times = {f"metrics {k}" for k in a.metrics if "DeviceStats" in k}

@@ -85,7 +85,7 @@ class _Digest(pickle.Pickler):
         reduced = self._reduced(o)
         return reduced if isinstance(reduced, tuple) else (str, (reduced,))
 
-    def _reduced(self, o: Any) -> str | tuple:
+    def _reduced(self, o: Any) -> Any:
         if self.found and id(o) not in self.paths and is_walked(o): self.found(o)
         if id(o) in self.paths:
             self.links.add(self.paths[id(o)])
@@ -96,7 +96,9 @@ class _Digest(pickle.Pickler):
         if isinstance(o, torch.Generator): return o.get_state().numpy().tobytes().hex()
         if is_walked(o): return "a new object"
         if is_machinery(o) and not isinstance(o, dict): return type(o).__name__
-        if isinstance(o, CODE): return getattr(o, "__qualname__", "")
+        owner = getattr(o, "__self__", None)  # of a method
+        if isinstance(o, CODE) and (owner is None or isinstance(owner, CODE)):
+            return str(getattr(o, "__qualname__", ""))
         is_file = isinstance(o, io.IOBase)
         if not o.closed and o.readable() if is_file else hasattr(type(o), "__next__"):
             self.hidden.append(o)

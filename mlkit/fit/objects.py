@@ -32,8 +32,8 @@ _LIBRARIES = {"torch", "torchmetrics", "mlkit", "pandas", "numpy", *sys.stdlib_m
 _PARTS = (nn.Module, Callback, LightningDataModule, Dataset, Sampler, DataLoader, Optimizer)
 CODE = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, property)
 _CONTAINERS = (list, dict, set, deque)
-_DATA = (int, float, str, tuple, *_CONTAINERS, np.ndarray, Tensor, torch.Generator, Random,
-         np.random.Generator, np.random.RandomState)
+_GENERATORS = (torch.Generator, Random, np.random.Generator, np.random.RandomState)
+_DATA = (int, float, str, tuple, *_CONTAINERS, np.ndarray, Tensor, *_GENERATORS)
 
 
 def library_of(o: Any,  # a class or a function
@@ -104,6 +104,11 @@ def _data(prefix: str, names: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix} {k}": v for k, v in names.items() if isinstance(v, _DATA) and k[0] != "_"}
 
 
+def _is_layer(o: nn.Module, name: str) -> bool:
+    own = (*o.named_parameters(recurse=False), *o.named_buffers(recurse=False), *o.named_children())
+    return any(k == name for k, _ in own)
+
+
 def set_attribute(o: Any,  # as for `attributes`
         name: str,         # a key of these
         value: Any):       # its value; where that is part of the object, it was changed in place
@@ -114,7 +119,7 @@ def set_attribute(o: Any,  # as for `attributes`
     elif name == "*items":
         o.clear()
         (o.update if isinstance(o, (dict, set)) else o.extend)(value)
-    elif name.startswith("*"): pass
+    elif name.startswith("*") or isinstance(o, nn.Module) and _is_layer(o, name): pass
     elif isinstance(o, types.FunctionType): _cells(o)[name].cell_contents = value
     elif hasattr(o, "__dict__"): vars(o)[name] = value
     else: object.__setattr__(o, name, value)
@@ -154,6 +159,8 @@ def encoded(o: Any,            # anything
         items = [[inner(k), inner(v)] for k, v in o.items()]
         return ["dict", name, items, factory and factory.__name__]
     if kind in _LISTS.values(): return ["list", name, [*map(inner, o)], getattr(o, "maxlen", None)]
+    if isinstance(getattr(o, "__self__", None), _GENERATORS):
+        return ["method", name, inner(o.__self__)]  # such as rng.normal
     if kind.__module__ not in homes or isinstance(o, (nn.Module, *CODE)): raise Unsaved(o)
     place = [kind.__module__, kind.__qualname__]
     if isinstance(o, Enum): return ["enum", *place, o.name]
@@ -178,6 +185,9 @@ def decoded(data: Any,           # from `encoded`
         case "array": return _array(what, old, *more)
         case "generator":
             return (old if isinstance(old, torch.Generator) else torch.Generator()).set_state(what)
+        case "method":
+            inner(more[0], getattr(old, "__self__", None))
+            return old
         case "random": return _random(what, old if alike else None, inner(more[0]))
         case "dict":
             items = [(inner(k), v) for k, v in more[0]]
