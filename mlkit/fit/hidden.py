@@ -171,7 +171,9 @@ class HiddenState:
         homes = self._homes()
         for path in (o for o in state if o in self.objects):
             o, had = self.objects[path], self._attributes(path)
+            *tensors, layers = had.get("*layers", [{}])
             for k, data in state[path].items():
+                if k in (*tensors, *layers): continue  # it was pruned: of its weight a plain tensor
                 self._changed.add((path, k))
                 with suppress(KeyError):  # it is of an object that is not there any more
                     if data == ["gone"]: vars(o).pop(k, None)

@@ -82,7 +82,7 @@ def _own_names() -> dict[type, set[str]]:
     return {pl.LightningModule: {*vars(pl.LightningModule()), "_hparams_initial"} - {"training"},
             pl.LightningDataModule: {*vars(pl.LightningDataModule()), "_hparams_initial"},
             nn.Module: {*vars(nn.Module())} - {"training"}, DataLoader: private,
-            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0))}}
+            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0)), "step"}}  # which schedulers wrap
 
 
 def no_state(o: Any,  # of any kind
