@@ -41,8 +41,7 @@ def _logged_state(results: Any) -> dict[str, dict[str, Any]]:
         args={k: getattr(m.meta, k) for k in _LOG_ARGS}, reduce=m.meta.reduce_fx.__name__,
         sync={k: getattr(m.meta.sync, k) for k in ("_should", "rank_zero_only")},
         values=m.metric_state if m.is_tensor else {}, updates=m.update_count,
-        step=m._forward_cache,
-    ) for key, m in results.valid_items()}
+        step=m._forward_cache) for key, m in results.valid_items()}
 
 
 def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str, Any]):
@@ -60,11 +59,9 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
 def logged_names(trainer: Any,  # in a fit
 ) -> set[str]:
     "The names of all that was logged so far, in training and in validation, as callbacks see them."
-    loop, found = trainer.fit_loop.epoch_loop, set(trainer._logger_connector._callback_metrics)
-    for results in (loop._results, loop.val_loop._results):
-        for m in results.values():
-            found |= {name for o in (True, False) for name in results._forked_name(m, o)}
-    return found
+    loop, known = trainer.fit_loop.epoch_loop, trainer._logger_connector._callback_metrics
+    found = [(o, m) for o in (loop._results, loop.val_loop._results) for m in o.values()]
+    return {*known, *(k for o, m in found for by in (True, False) for k in o._forked_name(m, by))}
 
 
 def logged_by_step(trainer: Any,  # at the end of an epoch
@@ -360,8 +357,7 @@ def requeue_signal(trainer: pl.Trainer,  # on any cluster
                    ) -> int | None:  # None: no SLURM job, or not to be queued again
     "The signal with which SLURM says that it will take the machine away."
     cluster: Any = trainer._accelerator_connector.cluster_environment
-    queued = isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue
-    return cluster.requeue_signal if queued else None
+    if isinstance(cluster, SLURMEnvironment) and cluster.auto_requeue: return cluster.requeue_signal
 
 # %% ../../nbs/fit/01_lightning.ipynb #5c0fe1a2
 def open_wandb(logger: Any,  # Lightning's WandbLogger, not opened yet

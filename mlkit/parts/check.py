@@ -14,10 +14,10 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTup
 
 from omegaconf import DictConfig
 
-from ..base.errors import did_you_mean, near_metric
+from ..base.errors import did_you_mean
 from ..base.files import bad_name, in_project, packaged_configs
 from ..base.ranges import Folder
-from ..base.text import Keys, leaves, near_key, told, walk
+from ..base.text import Keys, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
 from ..config.node import about, origin_of, own_path, problem
@@ -30,6 +30,7 @@ from .signature import signature
 from .trust import TargetError
 from .libraries import missing_packages, range_of
 from .unread import unknown_keys, chosen_at, is_users, unread
+from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
 # %% ../../nbs/parts/05_check.ipynb #9a9dbb37
@@ -129,9 +130,10 @@ class _Target:
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
             if bound := range_of(self.obj, key[-1]):
-                want = list[bound] if isinstance(self.view.value(path), list) else bound | None
-                numbers = isinstance(self.view.value(path), (int, float, list))
-                if numbers: yield from _find_unfit(self.view, self.name, want, path, self.path)
+                value = self.view.value(path)
+                want = list[bound | None] if isinstance(value, list) else bound
+                if isinstance(value, (int, float, list)):
+                    yield from _find_unfit(self.view, self.name, want, path, self.path)
             yield from self._lost_folder(path, key[-1])
 
     def _lost_folder(self, path: Keys, key: Any) -> Iterator[_Unfit]:
@@ -149,17 +151,10 @@ _NEEDED = "a run needs a {} here: a mapping with a _target_"
 _KNOWN = (*_PARTS, *_GROUPS, "optimizer", "scheduler", "name", "seed", "runs", "tags", "extra")
 
 
-def _in_group(view: View, group: str) -> dict:
-    "The parts of a group as the builder will see them, without what null switches off."
-    parts = view.value((group,))
-    if isinstance(parts, list): parts = dict(enumerate(parts))
-    return {k: v for k, v in parts.items() if v is not None} if isinstance(parts, dict) else {}
-
-
 def _unfit_parts(view: View) -> Iterator[_Unfit]:
     "The parts of a run that are of another kind, or no targets."
     parts = {(part,): o for part, o in _PARTS.items() if view.value((part,)) is not None}
-    parts |= {(group, k): o for group, o in _GROUPS.items() for k in _in_group(view, group)}
+    parts |= {(group, k): o for group, o in _GROUPS.items() for k in in_group(view, group)}
     for path, kind in parts.items():
         want, value = view.find(f"pytorch_lightning.{kind}"), view.value(path)
         if isinstance(value, Product):
@@ -177,7 +172,7 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
 def _may_have_batches(model: Any) -> bool:
     "Does a model have a `train_dataloader` of its own, or can that not be known?"
     if not isinstance(model, Product) or model.unknown: return isinstance(model, Product)
-    for o in [o for o in _mro(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
+    for o in [o for o in mro_of(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
         init = getattr(vars(o).get("__init__"), "__code__", None)
         if "train_dataloader" in (*vars(o), *getattr(init, "co_names", ())): return True
     return False
@@ -226,58 +221,6 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
             way = f"give this one a name, as in {key}.mine"
             yield (key,), f"holds any number of such mappings: {way}"
 
-# %% ../../nbs/parts/05_check.ipynb #8d1db404
-_QUIET = {"forward", "configure_optimizers", "predict_step"}  # may be redefined: they log nothing
-
-
-def _mro(value: Any) -> list[type]:
-    "The classes of what a target gives, as far as they are known."
-    return list(getattr(value.kind, "__mro__", ())) if isinstance(value, Product) else []
-
-
-def _logged(view: View) -> list[str]:
-    "The metrics that mlkit's own model logs during a fit; none where others may be logged, too."
-    model = view.stands_at(("model",))
-    loss, metrics = view.value((*model, "loss")), view.value((*model, "metrics")) or {}
-    is_one = not isinstance(loss, Product) or loss.target.startswith("torch.")  # and not a dict
-    if not is_one or not isinstance(metrics, dict) or not _is_known(view): return []
-    has_val = view.value(("trainer", "limit_val_batches")) != 0
-    heads = [f"{o}/loss" for o in loss] if isinstance(loss, dict) else []
-    names = ["loss", *heads, *("/".join(map(str, o)) for o, v in leaves(metrics) if o and v)]
-    return [f"{stage}/{o}" for stage in ["train", "val"][:1 + has_val] for o in names]
-
-
-def _is_known(view: View) -> bool:
-    "Do only a model that says what it logs, and mlkit's and Lightning's callbacks, log?"
-    own = []
-    for cls in _mro(view.value(("model",))):
-        if vars(cls).get("_logs_") is True: break
-        own.append(cls)
-    else: return False
-    if any(callable(v) and k not in _QUIET for o in own for k, v in vars(o).items()): return False
-    callbacks = [_mro(o) for o in _in_group(view, "callbacks").values()]
-    packages = [o[0].__module__.partition(".")[0] if o else "" for o in callbacks]
-    return {*packages} <= {"mlkit", "pytorch_lightning"}
-
-# %% ../../nbs/parts/05_check.ipynb #f00d01f4
-def _check_monitors(view: View) -> Iterator[Mistake]:
-    "Metrics that are watched and not logged; none where it cannot be known what is logged."
-    logged = _logged(view)
-    if not logged: return
-    scheduler = (*view.stands_at(("model",)), "scheduler")
-    watchers = [scheduler, *(("callbacks", name) for name in _in_group(view, "callbacks"))]
-    for path in dict.fromkeys(view.stands_at((*o, "monitor")) for o in watchers):
-        metric = view.value(path)
-        if not isinstance(metric, str) or metric in ("epoch", "step"): continue
-        if any(f"{metric}/".startswith(f"{o}/") for o in logged): continue
-        near = near_metric(metric, logged) or f"; there are {', '.join(logged)}"
-        yield path, f"nothing logs '{metric}' during the fit{near}"
-    value: Any = view.value(scheduler)
-    if isinstance(value, dict) and not value.get("monitor"): value = value.get("scheduler")
-    if isinstance(value, Product) and "ReduceLROnPlateau" in [o.__name__ for o in _mro(value)]:
-        way = f"{{scheduler: …, monitor: {logged[-1].partition('/')[0]}/loss}}"
-        yield view.stands_at(scheduler), f"{value.target} needs a metric to watch: {way}"
-
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
@@ -310,7 +253,7 @@ def _find(view: View, top: Keys) -> list[Mistake]:
         found += t.mistakes()
         fault = faults.get(t.path)
         if t.sig and fault != "kind": found += t.argument_mistakes(fault == "partial")
-    if not top: found += [*_check_keys(view), *_check_shapes(view), *_check_monitors(view)]
+    if not top: found += [*_check_keys(view), *_check_shapes(view), *watched(view)]
     unfit.sort(key=lambda o: o.path[:len(o.by)] != o.by)  # a target's own arguments come first
     counts = [o for o in unfit if o.fault != "value" or faults.get(o.by) != "kind"]
     found += [(o.place, o.message) for o in counts]

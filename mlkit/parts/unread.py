@@ -36,7 +36,8 @@ def unknown_keys(view: View,  # of a whole config
     "The other keys at the top of a config, but for those that something refers to."
     texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
     uses, found = " ".join(re.findall(r"\$\{[^}]*", texts)), {}
-    for key in [k for k in view.data if k not in {*known}]:
+    said = [k for k, v in view.data.items() if v != {}]  # an empty option says nothing
+    for key in [k for k in said if k not in {*known}]:
         if re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses): continue
         near = near_key((key,), view.data, known) or "; values of your own go under 'extra'"
         found[key] = f"nothing reads this key{near}"
