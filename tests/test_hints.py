@@ -11,7 +11,7 @@ import test_mistakes
 from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_eval, mlkit_reproduce, mlkit_runs, mlkit_train
 from mlkit.config.load import explain, load_config
-from mlkit.config.node import ConfigError, Problem
+from mlkit.config.node import ConfigError, Problem, origin_of
 from mlkit.many import table
 from mlkit.many.table import runs_text
 from mlkit.parts.check import check
@@ -150,6 +150,38 @@ def test_a_file_that_is_elsewhere(config, name):
     others = {"configs/more.yaml": "'mine.yaml'", "configs": "configs/mine.yaml, "}
     for asked, near in others.items():
         with pytest.raises(ConfigError, match=near): load_config(asked)
+
+
+@pytest.mark.parametrize("model", [
+    "${extra.m}", "[1, 2]", "3", "null", "'???'", "${nothing}", "${extra.l}", "{net: 3}",
+    "${extra.n}"])
+def test_an_option_replaces_whatever_a_complete_config_has_above_it(config, model):
+    Path("model/net").mkdir(parents=True)
+    Path("model/net/flat.yaml").write_text("_target_: torch.nn.Flatten\n")
+    Path("whole.yaml").write_text(
+        f"defaults: []\nextra: {{m: {{net: 3, a: 1}}, l: [1], n: null}}\nmodel: {model}\n")
+    cfg = load_config("whole.yaml", "model/net=flat")
+    assert cfg.model.net == {"_target_": "torch.nn.Flatten"}
+    assert str(origin_of(cfg, ("model", "net", "_target_"))) == "model/net/flat.yaml:1:1"
+    assert model != "${extra.m}" or cfg.model.a == 1 and cfg.extra.m.net == 3
+
+
+@pytest.mark.parametrize("key", ["extra.l.²", "extra.l.٣", "extra.l.x", "extra.²", "²", "a.l.9"])
+def test_odd_keys_of_lists(config, key):
+    with pytest.raises(ConfigError, match="no such key"):
+        explain({"defaults": [], "extra": {"l": [1]}}, key)
+    assert "cannot be resolved" in says(config, f"extra.limit=${{{key}}}")
+
+
+def test_explain_tells_the_value_that_counts(config):
+    cfg = load_config(config, "+extra.x=nan", "+extra.e={}")
+    untouched = {k: str(explain(cfg, f"extra.{k}")) for k in ("limit", "x", "three", "none")}
+    assert not any("notebook" in o for o in untouched.values())
+    for key, new in dict(limit=True, three=3, none="a", x=1.0, e=2).items():
+        cfg.extra[key] = new
+        value, old = [(v, str(o)) for _, v, o in explain(cfg, f"extra.{key}")][:2]
+        assert value == (new, "notebook") and type(value[0]) is type(new) and old[1] != "notebook"
+    assert [repr(v) for _, v, _ in explain(cfg, "extra.limit")] == ["True", "1"]
 
 
 @pytest.fixture

@@ -189,3 +189,23 @@ def test_early_stopping_keeps_its_count_when_its_metric_has_another_name(tmp_pat
     stopping, = [k for k in states(run) if k.startswith("EarlyStopping")]
     assert states(run)[stopping] == states(whole)[stopping]
     assert states(run)[stopping]["best_score"] < float("inf")
+
+
+class Silent(Model):
+    def training_step(self, batch, batch_idx): return self.loss(batch)
+    def validation_step(self, batch, batch_idx): pass
+
+
+@pytest.mark.parametrize("model, data", [
+    ("Silent", "Data"), ("Silent", "NoVal"), ("Silent", "EmptyVal"), ("Model", "NoVal"),
+    ("Model", "EmptyVal")])
+def test_the_default_monitor_is_no_demand_where_validation_says_nothing(
+        model, data, tmp_path, capfd):
+    run = train(dict(
+        data={"_target_": f"{HERE}.{data}"}, model={"_target_": f"{HERE}.{model}"},
+        trainer=dict(max_epochs=2, accelerator="cpu"), runs=str(tmp_path)))
+    line = "nothing logs the monitored metric 'val/loss'"
+    assert capfd.readouterr().err.count(line) == 1
+    assert run.info["best"]["epoch"] == 1 and run.info["best"]["monitor"] is None
+    again = resume(run.dir, "trainer.max_epochs=3")
+    assert again.info["best"]["epoch"] == 2 and line not in capfd.readouterr().err

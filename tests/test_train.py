@@ -733,3 +733,22 @@ def test_a_packaged_schedule_follows_too(tmp_path, choice, lengths):
     state = torch.load(again.checkpoint("last"), weights_only=True)["lr_schedulers"][0]
     assert again.status == "done" and {k: state[k] for k in lengths} == lengths
     assert state["_last_lr"][0] < 1e-3
+
+
+class DrawsAsItSaves(LitModel):
+    def on_save_checkpoint(self, checkpoint): torch.rand(3)
+
+
+def test_saving_changes_no_run(tmp_path):
+    def weights(**checkpoint):
+        net = dict(_target_="torch.nn.Sequential", _args_=[
+            dict(_target_="torch.nn.Flatten"), dict(_target_="torch.nn.Dropout"),
+            dict(_target_="torch.nn.Linear", in_features=784, out_features=10)])
+        run = train(dict(
+            data=dict(_target_="mlkit.data.mnist.MNIST", batch_size=64), runs=str(tmp_path),
+            model=dict(_target_=f"{__name__}.DrawsAsItSaves", net=net),
+            trainer=dict(max_epochs=1, limit_train_batches=6, limit_val_batches=1,
+                         limit_test_batches=1, accelerator="cpu"),
+            callbacks=dict(checkpoint=dict(every_n_steps=1) if checkpoint else {})))
+        return run.model.state_dict().values()
+    assert all(map(torch.equal, weights(), weights(often=True)))

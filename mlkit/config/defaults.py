@@ -286,6 +286,9 @@ def choose(files: list[ConfigFile],  # uppermost first
     def take_away(o: Override):
         if o.package is not None:
             raise o.error("no list has that, so there is nothing to take away")
+        got = choices.entries.get(o.key)
+        if got and o.value is not None:
+            raise o.error(f"not taken away: its option is {got.option}, not {told(o.value)}")
         choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
     found = choices.entries.items()

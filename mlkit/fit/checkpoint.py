@@ -25,6 +25,7 @@ from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
 from ..base.text import find_metric, plain
 from .job import Job
+from .randomness import rng_state, set_rng_state
 from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
 
 _targets_ = ("Checkpoint",)  # what a config may name here
@@ -155,8 +156,8 @@ class _Best:
             value, old = float(metrics[name]), self.best_value
             is_better = old is None or (value < old if self.mode == "min" else value > old)
             if math.isnan(value) or not is_better: return False
-            self.best_value, self.logged_as = value, name
-        self.best_epoch = epoch
+            self.best_value = value
+        self.best_epoch, self.logged_as = epoch, name
         return True
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #7f524059
@@ -323,6 +324,7 @@ class Checkpoint(LightningCheckpoint):
             csv.flush()
             state = {**state, "rows": dict(n=len(csv.rows), last=dict(*csv.rows[-1:]))}
         self._state, last, writes = state, self.dir / "last.ckpt", self.trainer.is_global_zero
+        rng = rng_state(device := self.trainer.strategy.root_device)  # hooks of saving may draw
         try:  # every process takes part in saving; one writes
             with atomic(last, self.dir / "previous.ckpt") if writes else nullcontext(last) as path:
                 self.trainer.save_checkpoint(path)
@@ -330,7 +332,9 @@ class Checkpoint(LightningCheckpoint):
                     with atomic(self.dir / "best.ckpt") as tmp: shutil.copyfile(path, tmp)
         except (OSError, RuntimeError) as e:
             raise OSError(f"{show_path(last)}: cannot be written: {one_line(e)}") from e
-        finally: self._state = None
+        finally:
+            self._state = None
+            set_rng_state(rng, device)
         self._saved_at, self._saved_step = time.monotonic(), self.trainer.global_step
 
     def _leave(self):

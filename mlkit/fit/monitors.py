@@ -6,11 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/fit/05_monitors.ipynb #3a7c4005
+import sys
 from inspect import isfunction
 from types import CodeType
 from typing import Any, Iterator
 
 import pytorch_lightning as pl
+from tqdm import tqdm
 
 from ..base.errors import UserError, near_metric
 from ..base.text import find_metric, stage_of
@@ -71,8 +73,12 @@ class Monitors(pl.Callback):
             found = find_metric(name, logged)
             if found: self.taken |= {name: found} if found != name else {}
             elif only and stage_of(name)[0] != only or _may_come(trainer, name, late): waits = True
-            else: raise UserError(_refusal(trainer, part, logged))
-            part.monitor = found or name
+            elif _is_no_choice(trainer, part, logged):
+                self.taken[name] = None
+                line = f"{_nothing_logs(trainer, part, logged)}: the last epoch counts as the best"
+                if trainer.is_global_zero: tqdm.write(line, file=sys.stderr)
+            else: raise UserError(f"{_nothing_logs(trainer, part, logged)}; {_way(part)}")
+            part.monitor = self.taken.get(name, name)
         self.is_done = not waits
 
 
@@ -103,13 +109,24 @@ def _may_come(trainer: Any, name: str, late: tuple[str, ...]) -> bool:
     return False
 
 
-def _refusal(trainer: Any, part: Any, logged: set[str]) -> str:
-    who = "checkpoint" if type(part).__name__ == "_Best" else type(part).__name__
+def _is_no_choice(trainer: Any, part: Any, logged: set[str]) -> bool:
+    "Is it the default of mlkit's checkpoint, where no validation gives a figure?"
+    if not _is_checkpoint(part) or part.monitor != "val/loss": return False
+    return _validates_nothing(trainer) or all(stage_of(o)[0] == "train" for o in logged)
+
+
+def _is_checkpoint(part: Any) -> bool: return type(part).__name__ == "_Best"
+
+
+def _nothing_logs(trainer: Any, part: Any, logged: set[str]) -> str:
+    who = "checkpoint" if _is_checkpoint(part) else type(part).__name__
     if who == "LRSchedulerConfig": who = type(part.scheduler).__name__
     why = near_metric(part.monitor, logged)
     if not why and _validates_nothing(trainer): why = "; there is no batch to validate with"
     names = ", ".join(sorted(logged)) or "nothing"
-    way = "set callbacks.checkpoint.monitor (null: keep the last epoch's)"
-    if who != "checkpoint": way = "set its monitor"
-    return (f"{who}: nothing logs the monitored metric '{part.monitor}'{why} (logged: {names}); "
-            f"{way}")
+    return f"{who}: nothing logs the monitored metric '{part.monitor}'{why} (logged: {names})"
+
+
+def _way(part: Any) -> str:
+    if not _is_checkpoint(part): return "set its monitor"
+    return "set callbacks.checkpoint.monitor (null: keep the last epoch's)"

@@ -6,7 +6,7 @@
 __all__ = ['Mismatch', 'mismatch', 'convert', 'wanted']
 
 # %% ../../nbs/parts/03_fits.ipynb #d822054b
-import functools, itertools, json, operator, re
+import functools, itertools, json, operator, re, sys
 from argparse import Namespace
 from collections import abc
 from dataclasses import is_dataclass, replace
@@ -163,12 +163,27 @@ def _fit_class(want, cls, value):
     is_abstract = cls.__module__ in ("typing", "collections.abc", "numbers")
     is_letters = isinstance(value, str) and is_abstract and issubclass(cls, abc.Iterable)
     if _is_a(value, cls) and not is_letters: return value
+    named = _by_name(cls, value) if isinstance(value, str) else None
+    if named is not None: return named
     if isinstance(value, Product):
         has_items = hasattr(value.kind, "__getitem__") and not value.partial
         return value if has_items and cls.__module__ == "collections.abc" else _refuse(want, value)
     is_plain = is_abstract or _has_fields(cls) or cls in _PLAIN
     if is_plain or not _pydantic_knows(cls): _refuse(want, value)
     return _ask_pydantic(want, value, want)
+
+
+def _by_name(cls, name: str):
+    "The member of an Enum, or torch's device or dtype, that has this name; None: there is none."
+    torch: Any = sys.modules.get("torch")
+    if issubclass(cls, Enum):
+        return None if name in [o.value for o in cls] else cls.__members__.get(name)
+    if torch and cls is torch.dtype:
+        found = getattr(torch, name.removeprefix("torch."), None)
+        return found if isinstance(found, cls) else None
+    if not torch or cls is not torch.device: return None
+    try: return cls(name)
+    except RuntimeError: return None
 
 
 def _holds(cls, value: dict | list) -> bool:
