@@ -29,6 +29,7 @@ from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
+from .fit.job import CSVLogger
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights, weights_at_start
@@ -117,7 +118,8 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
         callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
-        trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, **_HERE)
+        logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
+        trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, logger=logger, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
         results = measure(run.model, datamodule=run.datamodule, verbose=False)  # one a dataloader
     return {k: v for measured in results for k, v in measured.items()}
@@ -207,7 +209,8 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     kept = {k: build(o) if OmegaConf.is_config(o) else o for k, o in kept.items()}
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
-        trainer = pl.Trainer(devices=1, logger=False, callbacks=callbacks, **kept,
+        logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
+        trainer = pl.Trainer(devices=1, logger=logger, callbacks=callbacks, **kept,
                              enable_checkpointing=False, enable_model_summary=False,
                              enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)

@@ -381,3 +381,47 @@ def test_predict_says_at_once_where_it_cannot_write(main_job, tmp_path):
         done = command("mlkit_predict", main_job[2], tmp_path, "-o", out)
         assert (done.returncode == 2
                 and done.stderr == f"{out}: not a file in a folder that exists\n")
+
+
+SPEAKS = """
+import ctypes, logging, os, subprocess, sys
+import pytorch_lightning as pl
+early = logging.StreamHandler(sys.__stderr__)
+logging.getLogger("lab").addHandler(early)
+KEPT = sys.stderr  # as other libraries for logging keep it
+
+class Speaks(pl.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        subprocess.run(["echo", "said by a program"])
+        subprocess.run("echo said by a program on stderr >&2", shell=True)
+        os.write(1, b"said by a descriptor\\n")
+        ctypes.CDLL(None).puts(b"said by C")
+        ctypes.CDLL(None).fflush(None)
+        KEPT.write("said by a kept stream\\n")
+        KEPT.flush()
+        logging.getLogger("lab").warning("said by an early handler")
+        print("said by print")
+        if os.fork() == 0:
+            print("said by a fork", flush=True)
+            os._exit(0)
+        os.wait()
+        subprocess.Popen(["sleep", "3"])  # outlives the run
+"""
+
+
+def test_the_log_has_what_other_programs_print(tmp_path):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "speaks.py").write_text(SPEAKS)
+    (tmp_path / "a.yaml").write_text(
+        "defaults: [data: mnist, model: classifier]\nruns: runs\ntrainer: {max_epochs: 1, "
+        "limit_train_batches: 2, limit_val_batches: 1, limit_test_batches: 1, accelerator: cpu}\n"
+        "callbacks: {progress: null, speaks: {_target_: speaks.Speaks}}\n"
+        "model: {net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}}\n")
+    words = [Path(sys.executable).parent / "mlkit_train", "a.yaml"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    log, = (o.read_text() for o in tmp_path.glob("runs/*/*/log.txt"))
+    for said in ("a program", "a program on stderr", "a descriptor", "C", "a kept stream",
+                 "an early handler", "print", "a fork"):
+        assert log.splitlines().count(f"said by {said}") == 1, said
+        assert (done.stdout + done.stderr).splitlines().count(f"said by {said}") == 1, said

@@ -1,4 +1,5 @@
 """What a model logs and saves, under whatever names and in whatever numbers, survives a kill."""
+import copy
 import json
 from datetime import date
 from pathlib import Path
@@ -13,9 +14,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.base.plot import panels_of
+from mlkit.fit.job import Nothing
+from mlkit.many.lr_find import lr_find
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
-from mlkit.use import evaluate, load_run, metrics_table
+from mlkit.use import evaluate, load_run, metrics_table, predict
 
 HERE = __name__.rpartition(".")[2]
 
@@ -375,3 +378,52 @@ def test_any_name_is_kept_shown_and_drawn(tmp_path, monkeypatch, names, shown):
     main = [curve for panel in drawn for curve in panel.main]
     assert any(curve.y.tolist() == run.history[names[1]].tolist() for curve in main)
     assert list(evaluate(run)) == [names[2]]
+
+
+# -- self.logger, as Lightning's documentation has it
+
+class Talks(Silent):
+    "To its logger and its loggers, in every stage."
+    said: list = []
+
+    def talk(self, stage: str):
+        for logger in self.loggers:
+            logger.experiment.add_histogram("weights", self.layer.weight, self.global_step)
+            logger.experiment.config.update(dict(a=1), allow_val_change=True)
+            with logger.experiment.as_default() as writer: writer.scalar("a", 1)
+            logger.log_hyperparams(dict(a=1))
+            logger.log_graph(self)
+        one = self.logger
+        folder = Path(one.save_dir, one.name, one.version)
+        Talks.said.append((stage, folder, one.root_dir, one.log_dir, one.experiment.log_dir,
+                           self.trainer.log_dir))
+
+    def on_fit_start(self): self.talk("fit")
+    def on_train_epoch_end(self): self.talk("fit")
+    def on_validation_end(self): self.talk("val")
+    def on_test_end(self): self.talk("test")
+    def on_predict_end(self): self.talk("predict")
+    def forward(self, x): return self.layer(x)
+
+
+def test_a_model_talks_to_its_logger(tmp_path):
+    Talks.said = []
+    run = train(config(tmp_path, "Talks", "Data"))
+    before = sorted(run.dir.rglob("*"))
+    metrics = (run.dir / "metrics.csv").exists()
+    evaluate(run)
+    evaluate(run, stage="val")
+    predict(run, torch.randn(2, 4))
+    assert {stage for stage, *_ in Talks.said} == {"fit", "val", "test", "predict"}
+    for _, folder, root, *logs in Talks.said:
+        assert folder == run.dir and Path(root) == run.dir.parent
+        assert {Path(o) for o in logs} == {run.dir}
+    assert sorted(run.dir.rglob("*")) == before and not metrics  # nothing was logged
+    lr_find(config(tmp_path, "Talks", "Data"), steps=20)
+
+
+def test_nothing_answers_everything():
+    nothing = Nothing(log_dir="a")
+    assert nothing.log_dir == "a" and nothing.run.log(1).x is nothing
+    assert copy.deepcopy(nothing).log_dir == "a" and not hasattr(nothing, "__len__")
+    with nothing.open("x") as o: assert o.write(1) is o

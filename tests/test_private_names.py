@@ -38,12 +38,6 @@ def wandb_logger() -> WandbLogger:
     return WandbLogger(offline=True)
 
 
-def module_with_hyperparameters() -> pl.LightningModule:
-    module = pl.LightningModule()
-    module.save_hyperparameters(dict(a=1))
-    return module
-
-
 OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
 
 
@@ -56,12 +50,13 @@ HOMES = {  # how to come by the owner -> names
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
         "_callback_metrics", "_first_loop_iter"}),
     "Trainer.fit_loop": (lambda: trainer().fit_loop, {
-        "_combined_loader", "_restarting", "on_advance_start", "on_advance_end"}),
+        "_combined_loader", "_last_train_dl_reload_epoch", "_restarting", "on_advance_start",
+        "on_advance_end"}),
     "Trainer.fit_loop.epoch_loop": (lambda: trainer().fit_loop.epoch_loop, {
         "_batches_that_stepped", "_results", "_should_accumulate", "_should_check_val_fx",
         "on_run_start", "on_advance_end", "val_loop", "batch_progress"}),
     "Trainer.fit_loop.epoch_loop.val_loop": (lambda: trainer().fit_loop.epoch_loop.val_loop, {
-        "_seen_batches_per_dataloader", "batch_progress"}),
+        "_last_val_dl_reload_epoch", "_seen_batches_per_dataloader", "batch_progress"}),
     "logger_connector.result": (lambda: result, {
         "_Metadata", "_ResultMetric", "_Sync"}),
     "logger_connector.result._ResultCollection": (lambda: result._ResultCollection, {
@@ -72,7 +67,6 @@ HOMES = {  # how to come by the owner -> names
     "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
     "Tensor": (lambda: torch.zeros(1), {"_version"}),
     "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
-    "LightningModule": (module_with_hyperparameters, {"_hparams_initial"}),
     "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
         "_schedule_phases", "_last_lr"}),
     "SequentialLR": (lambda: schedule("SequentialLR", milestones=[2], schedulers=[

@@ -8,26 +8,24 @@ __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_si
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
 import warnings
 from bisect import bisect
-from functools import cache, partial
+from functools import partial
 from typing import Any, Callable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities import move_data_to_device
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
-from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import IterableDataset
 
 from ..base.errors import NotBegun
 from ..base.text import plain
-from .hidden import HiddenState
-from .objects import library_of
+from .hidden import HiddenState, has_worker_state, no_state, saved_tensors
 from .randomness import rng_state, set_rng_state
 
 # %% ../../nbs/fit/01_lightning.ipynb #892c44b6
@@ -74,35 +72,6 @@ def logged_by_step(trainer: Any,  # at the end of an epoch
     return figures, loop._batches_that_stepped - 1
 
 # %% ../../nbs/fit/01_lightning.ipynb #82df9cfb
-@cache
-def _own_names() -> dict[type, set[str]]:
-    "Attributes that the libraries' classes have for themselves, or save anyway."
-    some: Any = [torch.zeros(1, requires_grad=True)]
-    private = {k for k in vars(DataLoader(some)) if not k[0].isalpha()}
-    return {pl.LightningModule: {*vars(pl.LightningModule()), "_hparams_initial"} - {"training"},
-            pl.LightningDataModule: {*vars(pl.LightningDataModule()), "_hparams_initial"},
-            nn.Module: {*vars(nn.Module())} - {"training"}, DataLoader: private,
-            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0)), "step"}}  # which schedulers wrap
-
-
-def no_state(o: Any,  # of any kind
-) -> set[str]:
-    "The attributes of an object that its library has for itself."
-    if type(o).__module__.startswith("torch._dynamo"): return {*vars(o)}
-    names = next((v for k, v in _own_names().items() if isinstance(o, k)), set())
-    if library_of(type(o)) != "torch": return names
-    return names | {k for k in getattr(o, "__dict__", ()) if not k[0].isalpha()}
-
-
-def saved_tensors(model: nn.Module,  # the root of what is saved
-) -> dict[str, Tensor]:              # 'model.' + name -> parameter or buffer, itself
-    "What a model's `state_dict` has."
-    try: found = model.state_dict(prefix="model.", keep_vars=True)
-    except TypeError:  # it has one of its own
-        found = nn.Module.state_dict(model, prefix="model.", keep_vars=True)
-    return {k: v for k, v in found.items() if isinstance(v, Tensor)}
-
-
 def _roots(trainer: Any) -> dict[str, Any]:
     "The objects whose attributes are state of a fit, with names."
     roots = dict(model=trainer.lightning_module, data=trainer.datamodule)
@@ -124,18 +93,6 @@ def _loops(trainer: Any) -> list[tuple[str, Any]]:
 def _loaders(loop: Any) -> list[Any]:
     combined = loop._combined_loader
     return [] if combined is None else combined.flattened
-
-
-def _has_worker_state(loader: Any) -> bool:
-    "May its workers, which outlive an epoch, hold state? Not with plain tensors."
-    if not getattr(loader, "persistent_workers", False): return False
-    todo = [loader.dataset]
-    while todo:
-        o = todo.pop()
-        if isinstance(o, ConcatDataset): todo += o.datasets
-        elif isinstance(o, Subset): todo.append(o.dataset)
-        elif type(o) is not TensorDataset: return True
-    return library_of(loader.collate_fn) != "torch"
 
 
 def _workers(loader: Any) -> bool:
@@ -209,10 +166,12 @@ class ResumePoints:
     def unsaved(self) -> dict[str, str]:  # place -> why
         "What will be another when a fit goes on from here."
         found = dict(self.hidden.unsaved)
+        if any(isinstance(c, StochasticWeightAveraging) for c in self.trainer.callbacks):
+            found["callbacks.StochasticWeightAveraging"] = "its schedule, within an epoch"
         for stage, loop in _loops(self.trainer):
             for i, o in enumerate(_loaders(loop)):
                 name, data = f"{stage}_dataloader.{i}", getattr(o, "dataset", None)
-                if _has_worker_state(o):
+                if has_worker_state(o):
                     found[name] = "its workers' state; take persistent_workers out"
                 draws = isinstance(data, IterableDataset) and self.hidden.leads(data, "model")
                 if stage == "train" and draws:
@@ -231,6 +190,8 @@ class ResumePoints:
                     began=self._began if within_epoch else None,
                     sums=_epoch_state(trainer) if within_epoch else None,
                     validated=dict(loop.val_loop._seen_batches_per_dataloader),  # ever
+                    reloaded=(trainer.fit_loop._last_train_dl_reload_epoch,
+                              loop.val_loop._last_val_dl_reload_epoch),
                     workers=[_workers(o) for o in _loaders(loop.val_loop)])
         processes = [here] * trainer.world_size
         if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
@@ -258,8 +219,9 @@ class ResumePoints:
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
             self._start_validation(mine["workers"])
-            seen = mine.get("validated", {})
-            trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(seen)
+            fit, val = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
+            fit._last_train_dl_reload_epoch, val._last_val_dl_reload_epoch = mine["reloaded"]
+            val._seen_batches_per_dataloader.update(mine.get("validated", {}))
             if not self.restored["within_epoch"]:
                 _set_batch_state(trainer, self.hidden, mine["now"])
             else:

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from ..base.errors import UserError, one_line
 from ..base.files import show_path
 from ..base.text import flat
-from .job import Job
+from .job import Job, Nothing
 from .lightning import open_wandb
 from ..parts.packages import adopt
 from ..run.folder import Run
@@ -69,11 +69,7 @@ class Tracker(_Guarded):
         "The tracker's own object; one that ignores every call if there is none."
         has_one = hasattr(type(self.thing), "experiment")
         found = self.guard.call(getattr, self.thing, "experiment") if has_one else None
-        return _Nothing() if found is None else _Guarded(found, self.guard)
-
-
-class _Nothing:
-    def __getattr__(self, name: str) -> Callable: return lambda *args, **kwargs: None
+        return Nothing() if found is None else _Guarded(found, self.guard)
 
 # %% ../../nbs/fit/06_trackers.ipynb #97114bd0
 def tensorboard(run: Run,  # its folder gets the event files

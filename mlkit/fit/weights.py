@@ -18,8 +18,7 @@ from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
 from ..base.files import show_path
-from .hidden import HiddenState
-from .lightning import no_state, saved_tensors
+from .hidden import HiddenState, no_state, saved_tensors
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b06
 def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning

@@ -19,6 +19,7 @@ import torch
 from ..base.errors import UserError
 from ..base.plot import COLORS, new_figure
 from ..config.node import Config
+from ..fit.job import CSVLogger
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
 from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
@@ -121,7 +122,7 @@ class _Ramp(pl.Callback):
 
 
 _INSTEAD = dict(  # of what the config's Trainer says
-    logger=False, profiler=None, limit_val_batches=0, max_epochs=-1, max_time=None, min_epochs=None,
+    profiler=None, limit_val_batches=0, max_epochs=-1, max_time=None, min_epochs=None,
     min_steps=None, devices=1, num_nodes=1, strategy="auto")
 
 
@@ -152,7 +153,8 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
 def _train_with(ramp: _Ramp, config: Config):
     seed_all(config.seed)
     with TemporaryDirectory() as folder:
-        here = dict(default_root_dir=folder, max_steps=len(ramp.lrs))
+        logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
+        here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
         trainer = make_trainer(config, [ramp], **here, **_INSTEAD)
         datamodule, model = Parts.data_and_model(config)
         data: Any = model if datamodule is None else datamodule

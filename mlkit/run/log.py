@@ -6,10 +6,10 @@
 __all__ = ['recording']
 
 # %% ../../nbs/run/02_log.ipynb #280de8a7
-import io, logging, os, platform, re, shutil, sys, time, traceback
+import io, logging, os, platform, re, shutil, subprocess, sys, tempfile, threading, time, traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
@@ -59,10 +59,11 @@ class _Tee:
 
 # %% ../../nbs/run/02_log.ipynb #bcf21d43
 @contextmanager
-def _logged_to(path: Path, hide: Callable[[str], str]) -> Iterator[io.TextIOBase]:
+def _logged_to(path: Path, hide: Callable[[str], str], real: dict[int, int] = {},
+               ) -> Iterator[io.TextIOBase]:
     "Copy what is printed and logged to a file, less what `hide` takes out; gives the log."
     log, old = _Log(path, hide), (sys.stdout, sys.stderr)
-    new = [_Tee(o, log) for o in old]
+    new = [_Tee(_real(o, real), log) for o in old]
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     every = {h for o in loggers for h in getattr(o, "handlers", ())}
     streams = [h for h in every if isinstance(h, logging.StreamHandler)]
@@ -74,6 +75,45 @@ def _logged_to(path: Path, hide: Callable[[str], str]) -> Iterator[io.TextIOBase
         for handler, i in handlers:
             if handler.stream is new[i]: handler.setStream(old[i])
         log.close()
+
+
+def _real(stream: Any, real: dict[int, int]) -> Any:
+    "A stream to the terminal itself, in the place of one to a descriptor that is logged."
+    try: fd = real[stream.fileno()]
+    except (AttributeError, KeyError, OSError): return stream
+    stream.flush()
+    binary = open(fd, "wb", buffering=0, closefd=False)
+    return io.TextIOWrapper(binary, stream.encoding, stream.errors, write_through=True)
+
+# %% ../../nbs/run/02_log.ipynb #8d1f0a02
+@contextmanager
+def _descriptors_logged(path: Path, hide: Callable[[str], str]) -> Iterator[dict[int, int]]:
+    "Copy what is written to the descriptors 1 and 2 to a file, too; gives their duplicates."
+    tees, real = [], {}
+    with tempfile.NamedTemporaryFile(prefix="mlkit-") as raw:
+        with suppress(OSError):  # there is no tee, or a descriptor is closed
+            real = {fd: os.dup(fd) for fd in (1, 2)}
+            tees = [subprocess.Popen(["tee", "-a", raw.name], stdin=subprocess.PIPE, stdout=fd,
+                                     stderr=subprocess.DEVNULL, start_new_session=True)
+                    for fd in real.values()]
+        log, over = _Log(path, hide), threading.Event()
+        def follow():
+            while not over.wait(0.1): log.write(raw.read().decode(errors="replace"))
+            log.write(raw.read().decode(errors="replace"))
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        for fd, tee in zip(real, tees):
+            pipe: Any = tee.stdin
+            with pipe: os.dup2(pipe.fileno(), fd)
+        try: yield real if tees else {}
+        finally:
+            for fd, duplicate in real.items(): os.dup2(duplicate, fd)
+            for tee in tees:
+                with suppress(subprocess.TimeoutExpired): tee.wait(1)  # a daemon may hold on to it
+            over.set()
+            thread.join()
+            log.close()
+            for duplicate in real.values(): os.close(duplicate)
 
 # %% ../../nbs/run/02_log.ipynb #ac0f74ed
 @contextmanager
@@ -89,7 +129,8 @@ def recording(run: Run,  # new, or to go on
         run.update(status=status, error=error, seconds=seconds)
     try:
         log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
-        with run.locked(), _logged_to(log_file, hide) as log:
+        with run.locked(), _descriptors_logged(log_file, hide) as real, \
+                _logged_to(log_file, hide, real) as log:
             run.update(status="running", error=None, host=platform.node())
             try:
                 yield run
