@@ -356,6 +356,10 @@ class Unfreeze(pl.callbacks.BaseFinetuning):
         if epoch == 1: self.unfreeze_and_add_param_group(pl_module.back, optimizer, lr=1e-3)
 
 
+class Prunes(pl.callbacks.ModelPruning):
+    def __init__(self): super().__init__("l1_unstructured", amount=0.3)
+
+
 class Plays(Base):
     "Reinforcement learning: batches come from a memory, to which each step adds."
     def __init__(self):
@@ -623,12 +627,19 @@ def test_wherever_it_is_cut_off(tmp_path, model, data, more, at):
     ("Global", "Data", {}, f"module {HERE}.STEPS"), ("Grows", "Data", {}, "model"),
     ("Base", "Noisy", dict(workers=1, persistent=True), "train_dataloader.0"),
     ("Base", "Streamed", dict(can_be_saved=False), "train_dataloader.0.dataset.numbers"),
-    ("OnPolicy", None, {}, "train_dataloader.0")])
+    ("OnPolicy", None, {}, "train_dataloader.0"),
+    ("Base", "Data", dict(callback="Prunes"), "model.head")])
 def test_what_is_not_saved_is_said_before(tmp_path, capsys, model, data, more, name):
     run = cut_off(config(tmp_path, model, data, **more), (1, 3))
     said = capsys.readouterr().err
     assert said.count(f"checkpoint: {name} is not saved, so a resumed run may differ (") == 1
     assert "is not saved" in run.log
+
+
+def test_a_pruned_model_goes_on(tmp_path, capsys):
+    run = cut_off(config(tmp_path, "Base", callback="Prunes"), (1, 3))
+    assert "checkpoint: model.head is not saved" in capsys.readouterr().err
+    assert resume(run).info["status"] == "done"
 
 
 def test_what_has_not_changed_may_be_overridden(tmp_path):

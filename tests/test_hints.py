@@ -62,6 +62,19 @@ def test_a_key_that_stands_elsewhere(config, override):
         explain(load_config(config), key)
 
 
+ARGUMENTS = {  # an override -> the argument that is meant, which no file mentions
+    "gradient_clip_val=0.5": "trainer.gradient_clip_val", "hidden=[8]": "model.net.hidden",
+    "dropout=0.1": "model.net.dropout", "limit_val_batches=2": "trainer.limit_val_batches",
+    "val_size=0.2": "data.val_size"}
+
+
+@pytest.mark.parametrize("override", ARGUMENTS)
+def test_an_argument_that_no_file_mentions(config, override):
+    key, line = ARGUMENTS[override], says(config, override)
+    assert line == f"there is no key '{override.partition('=')[0]}'; did you mean '{key}'?"
+    check(config, f"{key}={override.partition('=')[2]}")
+
+
 ADDED = {  # an override -> what would add its key; '': nothing would do
     "foo=3": "+extra.foo=3", "extra.new=1": "+extra.new=1",
     "extra.deep.new.x=1": "+extra.deep.new.x=1",

@@ -31,7 +31,7 @@ def _own_names() -> dict[type, set[str]]:
     return {pl.LightningModule: {*vars(pl.LightningModule()), "_hparams_initial"} - {"training"},
             pl.LightningDataModule: {*vars(pl.LightningDataModule()), "_hparams_initial"},
             nn.Module: {*vars(nn.Module())} - {"training"}, DataLoader: private,
-            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0))}}
+            Optimizer: {*vars(torch.optim.SGD(some, lr=1.0)), "step"}}  # which schedulers wrap
 
 
 def no_state(o: Any,  # of any kind
@@ -219,7 +219,9 @@ class HiddenState:
         homes = self._homes()
         for path in (o for o in state if o in self.objects):
             o, had = self.objects[path], self._attributes(path)
+            *tensors, layers = had.get("*layers", [{}])
             for k, data in state[path].items():
+                if k in (*tensors, *layers): continue  # it was pruned: of its weight a plain tensor
                 self._changed.add((path, k))
                 with suppress(KeyError):  # it is of an object that is not there any more
                     if data == ["gone"]: vars(o).pop(k, None)

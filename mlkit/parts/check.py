@@ -29,7 +29,7 @@ from .packages import no_mixing
 from .signature import signature
 from .trust import TargetError
 from .libraries import missing_packages, range_of
-from .unread import unknown_keys, chosen_at, is_users, unread
+from .unread import argument_meant, unknown_keys, chosen_at, is_users, unread
 from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
@@ -285,7 +285,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
         if not e.cfg: raise
-        cfg, problems = e.cfg, e.problems
+        cfg, problems = e.cfg, [argument_meant(o, e.cfg) for o in e.problems]
     problems = [*problems, *find_problems(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]
     if any(not o.is_warning for o in problems): raise ConfigError(*problems)
