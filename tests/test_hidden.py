@@ -299,7 +299,7 @@ class Accumulates(Base):
     def training_step(self, batch, i):
         optimizer: object = self.optimizers()
         self.manual_backward(self.loss(batch))
-        if i % 3 == 2:
+        if i % 4 == 3:  # not with the last batch of an epoch
             optimizer.step()
             optimizer.zero_grad()
 

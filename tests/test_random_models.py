@@ -149,7 +149,8 @@ def schedule_of(name: str, o: torch.optim.Optimizer, steps: int):
     s = torch.optim.lr_scheduler
     return dict(
         StepLR=lambda: s.StepLR(o, 3), ExponentialLR=lambda: s.ExponentialLR(o, 0.9),
-        OneCycleLR=lambda: s.OneCycleLR(o, 0.05, total_steps=steps + 2),
+        OneCycleLR=lambda: s.OneCycleLR(o, 0.05, total_steps=steps + 2,
+                                        cycle_momentum=False),
         CosineAnnealingLR=lambda: s.CosineAnnealingLR(o, steps),
         CyclicLR=lambda: s.CyclicLR(o, 1e-3, 1e-2, step_size_up=4, cycle_momentum=False),
         CosineAnnealingWarmRestarts=lambda: s.CosineAnnealingWarmRestarts(o, 4),
@@ -284,14 +285,17 @@ def drawn(seed: int) -> dict:
                        gradient_clip_val=r.choice([None, 0.5]))
     if model["optimizer"] == "LBFGS":
         trainer["gradient_clip_val"] = None
-        if model["scheduler"] == "OneCycleLR": model["scheduler"] = "StepLR"
+        if model["style"] in ("skips", "manual"): model["style"] = "plain"  # it wants a loss
     if "devices" in names: trainer["log_every_n_steps"] = 50
     if r.random() < 0.2: trainer["precision"] = "bf16-mixed"
     if r.random() < 0.2: trainer["reload_dataloaders_every_n_epochs"] = 1
     if model["scheduler"] == "ReduceLROnPlateau": model["interval"] = "epoch"
     lazy_too = model["style"] != "manual" and not {"swa", "freezes", "ema", "pruning"} & {*names}
+    lazy_too = lazy_too and model["optimizer"] in ("Adam", "AdamW", "SGD")  # others want shapes
     if not lazy_too: model["layers"] = [o for o in layers if o != "lazy"]
     if model["scheduler"] and "swa" in names: model["scheduler"] = "StepLR"
+    looks_at_layers = {"freezes", "pruning"} & {*names}
+    if looks_at_layers and model["style"] == "configured": model["style"] = "plain"
     callbacks = {k: CALLBACKS[k] for k in names}
     loggers = {k: v for k, v in dict(
         tensorboard=dict(_target_="mlkit.fit.trackers.tensorboard", _partial_=True),
@@ -351,7 +355,7 @@ def differences(a: Run, b: Run) -> list[str]:
 
 def judged(seed: int, folder: Path, said) -> tuple[str, list[str]]:
     "How it went: 'exact', 'named' or 'differs', and what differs."
-    cfg = dict(drawn(seed), runs=str(folder))
+    cfg, Cut.at = dict(drawn(seed), runs=str(folder)), None
     whole = train(cfg)
     r = random.Random(seed)
     Cut.at = (r.choice([0, 1, 1, 2]), r.randint(0, 4))

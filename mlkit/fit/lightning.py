@@ -112,21 +112,20 @@ def _set_batch_state(trainer: Any, hidden: HiddenState, state: Mapping[str, Any]
     set_rng_state(state["rng"], trainer.strategy.root_device)
 
 
+def _gradients(model: Any) -> dict[str, Any]:
+    "Those that a model may keep for a later step, by name."
+    keeps = not model.automatic_optimization or is_overridden("optimizer_zero_grad", model)
+    params = model.named_parameters() if keeps else ()  # else the next step begins with none
+    return {k: p.grad.clone() for k, p in params if p.grad is not None}
+
+
 def _epoch_state(trainer: Any) -> dict[str, Any]:
     "What has been summed in this epoch."
-    model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
-    ends_itself = not model.automatic_optimization or is_overridden("optimizer_zero_grad", model)
-    params = model.named_parameters() if ends_itself else ()  # else the next step begins with none
-    grads = {k: p.grad.clone() for k, p in params if p.grad is not None}
-    return dict(grads=grads, logged=_logged_state(loop._results))
+    return dict(logged=_logged_state(trainer.fit_loop.epoch_loop._results))
 
 
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
-    model, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop
-    for k, grad in state["grads"].items():
-        param = model.get_parameter(k)
-        param.grad = grad.to(param.device)
-    _set_logged_state(trainer, loop._results, state["logged"])
+    _set_logged_state(trainer, trainer.fit_loop.epoch_loop._results, state["logged"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
 
 # %% ../../nbs/fit/01_lightning.ipynb #009ed41c
@@ -189,6 +188,7 @@ class ResumePoints:
         here = dict(now=_batch_state(trainer, self.hidden),
                     began=self._began if within_epoch else None,
                     sums=_epoch_state(trainer) if within_epoch else None,
+                    grads=_gradients(trainer.lightning_module),
                     validated=dict(loop.val_loop._seen_batches_per_dataloader),  # ever
                     reloaded=(trainer.fit_loop._last_train_dl_reload_epoch,
                               loop.val_loop._last_val_dl_reload_epoch),
@@ -218,6 +218,9 @@ class ResumePoints:
             trainer.accumulate_grad_batches = self.restored["accumulate"]
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
             trainer._logger_connector._callback_metrics.update(known)
+            for k, grad in mine["grads"].items():
+                param = trainer.lightning_module.get_parameter(k)
+                param.grad = grad.to(param.device)
             self._start_validation(mine["workers"])
             fit, val = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
             fit._last_train_dl_reload_epoch, val._last_val_dl_reload_epoch = mine["reloaded"]
