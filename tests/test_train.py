@@ -437,7 +437,7 @@ def test_packaged_options_train(tmp_path, choice):
 @pytest.mark.parametrize("path", sorted(packaged_configs().glob("*/*.yaml")),
                          ids=lambda p: f"{p.parent.name}={p.stem}")
 def test_packaged_options_have_no_problems(path):
-    more = ["data.root=somewhere"] if path.stem == "image_folder" else []
+    more = ["data.root=."] if path.stem == "image_folder" else []
     overrides = [f"{path.parent.name}={path.stem}", *more]
     if path.stem == "classifier":
         overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, "

@@ -54,7 +54,8 @@ def _likeness(word: str, name: str) -> float:
     if short == initials and len(short) > 1: return 2  # wd: weight_decay
     letters, alike = iter(long), SequenceMatcher(None, name, word).ratio()
     is_inside = bool(re.search(r"\d", short)) and all(o in letters for o in short)  # fp16: 16
-    least = 0.4 if is_inside else 0.5 if len(long) == len(short) < 4 else 0.6
+    is_half = len(long) == len(short) < 4 or long.startswith(short)
+    least = 0.4 if is_inside else 0.5 if is_half else 0.6
     if len(word) < 4 and len(long) - len(short) > 1: return 0
     return (alike >= least) * (alike + is_inside)
 

@@ -90,11 +90,14 @@ def _real(stream: Any, real: dict[int, int]) -> Any:
 def _descriptors_logged(path: Path, hide: Callable[[str], str]) -> Iterator[dict[int, int]]:
     "Copy what is written to the descriptors 1 and 2 to a file, too; gives their duplicates."
     tees, real = [], {}
-    with tempfile.NamedTemporaryFile(prefix="mlkit-") as raw:
+    file, name = tempfile.mkstemp(prefix="mlkit-")
+    with open(file, "rb") as raw, open(name, "ab") as end:
+        os.unlink(name)  # nothing is left behind, even by a kill
         with suppress(OSError):  # there is no tee, or a descriptor is closed
             real = {fd: os.dup(fd) for fd in (1, 2)}
-            tees = [subprocess.Popen(["tee", "-a", raw.name], stdin=subprocess.PIPE, stdout=fd,
-                                     stderr=subprocess.DEVNULL, start_new_session=True)
+            tees = [subprocess.Popen(["tee", "-a", f"/dev/fd/{end.fileno()}"], stdout=fd,
+                                     stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                     pass_fds=[end.fileno()], start_new_session=True)
                     for fd in real.values()]
         log, over = _Log(path, hide), threading.Event()
         def follow():
