@@ -141,8 +141,10 @@ def sweep_params(config: str | Path | Mapping,  # as for `load_config`
     sweeper = (known.hydra or {}).get("sweeper") or {}
     name = known.choices.get("hydra/sweeper") or "basic"
     if name != "basic" or not sweeper.get("_target_", "BasicSweeper").endswith("BasicSweeper"):
-        why = "a sweep here trains all combinations; take hydra/sweeper=basic, and say the values"
-        raise config_error(origin_of(cfg), f"hydra/sweeper: {name}", why)
+        why = ("a sweep here trains all combinations: leave this sweeper out, and say the values, "
+               "as in -m optimizer.lr=0.1,0.01")
+        what = name if name != "basic" else sweeper["_target_"]
+        raise config_error(origin_of(cfg), f"hydra/sweeper: {what}", why)
     found = flat(sweeper["params"]) if sweeper.get("params") else {}
     more = ["hydra.mode=RUN"] if is_multirun(cfg) else []
     return more + [f"{k}={v if isinstance(v, str) else json.dumps(v)}"

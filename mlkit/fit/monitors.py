@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from ..base.errors import UserError, near_metric
-from ..base.text import find_metric, stage_of
+from ..base.text import find_metric, short, stage_of
 from .lightning import logged_names
 
 # %% ../../nbs/fit/05_monitors.ipynb #3a7c4006
@@ -123,7 +123,7 @@ def _nothing_logs(trainer: Any, part: Any, logged: set[str]) -> str:
     if who == "LRSchedulerConfig": who = type(part.scheduler).__name__
     why = near_metric(part.monitor, logged)
     if not why and _validates_nothing(trainer): why = "; there is no batch to validate with"
-    names = ", ".join(sorted(logged)) or "nothing"
+    names = short(", ".join(sorted(logged)) or "nothing", 80)
     return f"{who}: nothing logs the monitored metric '{part.monitor}'{why} (logged: {names})"
 
 

@@ -12,6 +12,7 @@ from collections import abc
 from dataclasses import is_dataclass, replace
 from enum import Enum
 from inspect import Parameter, Signature
+from numbers import Number
 from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
 from typing import (
@@ -152,7 +153,8 @@ def _is_a(value, cls) -> bool:
     if is_early and any(class_name(o) in _LATE for o in cls.__mro__):
         return value.kind is None or _is_a(replace(value, partial=False), cls)
     if isinstance(value, Product): kind = functools.partial if is_early else value.kind
-    if cls in (float, complex) and kind in (int, float): return True
+    is_numpys = cls.__module__ == "numpy" and issubclass(cls, Number)
+    if (cls in (float, complex) or is_numpys) and kind in (int, float): return True
     if cls is int and isinstance(value, bool): return False
     if class_name(cls) in map(class_name, kind.__mro__): return True
     try: return issubclass(kind, cls)
