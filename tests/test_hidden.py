@@ -654,3 +654,14 @@ def test_a_trained_model_without_its_data(tmp_path, monkeypatch, model, data):
     run = train(config(tmp_path, model, data), "trainer.max_epochs=1")
     x = torch.randn(3, 4)
     with torch.no_grad(): assert trained(str(run.dir))(x).equal(run.model(x))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_words(tmp_path):
+    run = cut_off(config(tmp_path, "Base"), (1, 3))
+    path = run.checkpoint("last")
+    saved = torch.load(path, weights_only=True)
+    saved["mlkit_state"]["version"] = 1
+    torch.save(saved, path)
+    with pytest.raises(TrainingFailed, match="of an earlier mlkit"): resume(run.dir)
+    assert Run(run.dir).info["status"] == run.info["status"]
+    assert evaluate(run)["test_loss"] > 0

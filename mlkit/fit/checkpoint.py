@@ -276,6 +276,9 @@ class Checkpoint(LightningCheckpoint):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]):
         "Raises UserError if the run was trained by another number of processes."
         if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
+        if state["version"] != 2:
+            raise NotBegun("last.ckpt is of an earlier mlkit, which saved other things: evaluate "
+                           "and predict read it; train on with that one, or begin a new run")
         if (n := len(state["processes"])) != trainer.world_size:
             raise NotBegun(f"the run was trained by {n} processes, here are {trainer.world_size}: "
                             "set trainer.devices")
