@@ -382,6 +382,7 @@ own_code = test_mistakes.project
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_to_follow_a_hint_is_enough(kind, own_code, figure):
     wrong, n, lost = [], 0, []
     for i, m in enumerate(corpus(KINDS[kind])):
