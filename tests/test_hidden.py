@@ -22,7 +22,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from mlkit.base.errors import TrainingFailed
+from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, trained
@@ -662,6 +662,6 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_words(tmp_path):
     saved = torch.load(path, weights_only=True)
     saved["mlkit_state"]["version"] = 1
     torch.save(saved, path)
-    with pytest.raises(TrainingFailed, match="of an earlier mlkit"): resume(run.dir)
+    with pytest.raises(UserError, match="of an earlier mlkit"): resume(run.dir)
     assert Run(run.dir).info["status"] == run.info["status"]
     assert evaluate(run)["test_loss"] > 0

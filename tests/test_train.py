@@ -717,7 +717,7 @@ def failed_at(folder: Path, kind: str, batch: int, epochs: int = 2) -> Run:
 def test_a_schedule_that_is_over_ends_nothing_that_was_done(tmp_path):
     run = train(scheduled(tmp_path, "fixed", 2))
     before = {k: v.clone() for k, v in torch.load(run.checkpoint("last"))["state_dict"].items()}
-    with pytest.raises(TrainingFailed, match="OneCycleLR has made all of its 8 steps: .* more"):
+    with pytest.raises(UserError, match="OneCycleLR has made all of its 8 steps: .* more"):
         resume(run, "trainer.max_epochs=3")
     assert Run(run.dir).status == "done" and Run(run.dir).metrics == run.metrics
     after = torch.load(run.checkpoint("last"))["state_dict"]

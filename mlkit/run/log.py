@@ -123,9 +123,11 @@ def _descriptors_logged(path: Path, hide: Callable[[str], str]) -> Iterator[dict
 def recording(run: Run,  # new, or to go on
     project: Path | None = None,  # whose secrets are hidden; None: the current one
 ) -> Iterator[Run]:               # the same run
-    "Log a run, and its end. Raises TrainingFailed, Interrupted, UserError if it is being trained."
+    """Log a run, and its end. Raises TrainingFailed, Interrupted.
+
+    Raises UserError if it is being trained, or if it cannot go on as it is asked to."""
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
-    was = run.status  # kept where nothing begins
+    was = run.status, run.info["error"]  # kept where nothing begins
     hide = secret_filter(run.info["config"], project)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
@@ -144,7 +146,10 @@ def recording(run: Run,  # new, or to go on
                 if isinstance(e, KeyboardInterrupt):
                     ended("interrupted", error)
                     raise Interrupted(run, hide(str(e))) from e
-                ended(was if isinstance(e, NotBegun) else "failed", error)
+                if isinstance(e, NotBegun):
+                    ended(*was)
+                    raise NotBegun(f"{run.id}: {hide(str(e))}") from e
+                ended("failed", error)
                 told = run.kept and run.writes
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
