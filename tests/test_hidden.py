@@ -26,6 +26,7 @@ from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, trained
+from power_cut import Cut, PowerCut
 
 HERE = __name__.rpartition(".")[2]
 
@@ -543,20 +544,14 @@ class Words(Base):
 
 # -- the runs
 
-class PowerCut(Exception): "Nothing is saved when this is raised."
 
-
-class Cut(pl.Callback):
-    "The power goes, once, as a batch starts. It counts what it has seen."
-    at: tuple | None = None  # epoch, batch
-
+class Counts(Cut):
+    "It counts the batches that it has seen."
     def __init__(self): self.batches = 0
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+    def on_train_batch_start(self, *args):
         self.batches += 1
-        if (trainer.current_epoch, batch_idx) != Cut.at: return
-        Cut.at = None
-        raise PowerCut
+        super().on_train_batch_start(*args)
 
 
 def config(runs, model: str, data: str | None = "Data", callback: str = "", **more) -> dict:
@@ -564,7 +559,7 @@ def config(runs, model: str, data: str | None = "Data", callback: str = "", **mo
     return dict(name="a", runs=str(runs), model=dict(_target_=f"{HERE}.{model}"),
                 data=data and dict(_target_=f"{HERE}.{data}", **more),
                 trainer=dict(max_epochs=3, accelerator="cpu"),
-                callbacks=dict(progress=None, cut=dict(_target_=f"{HERE}.Cut"), own=made,
+                callbacks=dict(progress=None, cut=dict(_target_=f"{HERE}.Counts"), own=made,
                                checkpoint=dict(monitor=None, every_n_steps=2)))
 
 

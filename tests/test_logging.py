@@ -19,6 +19,7 @@ from mlkit.many.lr_find import lr_find
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, metrics_table, predict
+from power_cut import Cut, PowerCut
 
 HERE = __name__.rpartition(".")[2]
 
@@ -82,24 +83,11 @@ class OnlyVal(Silent):
     def validation_step(self, batch, i): self.log("val/loss", self.loss(batch))
 
 
-class PowerCut(Exception): "Nothing is saved when this is raised."
-
-
-class Cut(pl.Callback):
-    "The power goes, once, as a batch starts."
-    at: tuple | None = None  # epoch, batch
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) != Cut.at: return
-        Cut.at = None
-        raise PowerCut
-
-
 def config(runs, model: str, data: str = "NoVal", monitor: str | None = None, **more) -> dict:
     return dict(name="a", runs=str(runs), data=dict(_target_=f"{HERE}.{data}", **more),
                 model=dict(_target_=f"{HERE}.{model}"), trainer=dict(max_epochs=3),
                 callbacks=dict(progress=None, checkpoint=dict(monitor=monitor),
-                               cut=dict(_target_=f"{HERE}.Cut")))
+                               cut=dict(_target_="power_cut.Cut")))
 
 
 def is_same(a: Run, b: Run) -> bool:

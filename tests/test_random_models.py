@@ -20,6 +20,7 @@ from mlkit.base.errors import TrainingFailed
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run
+from power_cut import Cut
 
 HERE = __name__.rpartition(".")[2]
 MANY, SEED = (int(os.environ.get(k, v)) for k, v in (("RANDOM_MODELS", 12), ("RANDOM_SEED", 0)))
@@ -304,21 +305,8 @@ def drawn(seed: int) -> dict:
     checkpoint = dict(monitor=r.choice([None, "val_loss"]), every_n_steps=r.choice([1, 2, 3, None]))
     return dict(name="a", seed=seed, model=model, data=data, trainer=trainer,
                 **(dict(logger=loggers) if loggers else {}),
-                callbacks=dict(progress=None, cut=dict(_target_=f"{HERE}.Cut"),
+                callbacks=dict(progress=None, cut=dict(_target_="power_cut.Cut"),
                                checkpoint=checkpoint, **callbacks))
-
-
-class PowerCut(Exception): "Nothing is saved when this is raised."
-
-
-class Cut(pl.Callback):
-    "The power goes, once, as a batch starts."
-    at: tuple | None = None  # epoch, batch
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) != Cut.at: return
-        Cut.at = None
-        raise PowerCut
 
 
 # -- what must hold
