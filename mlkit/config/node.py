@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import UserError
 from ..base.files import find_root
+from ..base.shown import shown
 from ..base.text import Keys, Table, show_keys
 
 # %% ../../nbs/config/00_node.ipynb #01ec5327
@@ -56,7 +57,8 @@ class Problem:
     is_warning: bool = False  # does it only look wrong?
 
     def __str__(self):
-        return f"{self.origin.at(self.key)}: {'warning: ' * self.is_warning}{self.message}"
+        warning = "warning: " * self.is_warning
+        return shown(f"{self.origin.at(self.key)}: {warning}{self.message}")
 
 
 class Problems(list):
@@ -78,6 +80,8 @@ class ConfigError(UserError):
         self.problems = Problems(dict.fromkeys(problems))
         self.cfg = cfg
         super().__init__(str(self.problems))
+
+    def __str__(self): return str(self.problems)
 
 
 def config_error(origin: Origin,  # where the mistake stands

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
 from ..base.errors import UserError, nearest
+from ..base.shown import tell
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, list_runs
@@ -22,16 +23,18 @@ _FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns 
 
 
 def _rows_of(runs: list[Run]) -> list[dict[str, Any]]:
-    "One row per run. One whose config is too large or too deep is named on stderr, and left out."
+    "One row per run. One whose config is too large or too deep is named on stderr: it is damaged."
     rows, taken = [], {*_FACTS, *(k for r in runs for k in r.metrics)}
     for r in runs:
+        status = r.status
         try: own = _resolved(flat(r.info["config"]))
-        except UserError as e: print(f"{r.dir / 'run.json'}: {e}", file=sys.stderr)
-        else:
-            own = {k: v for k, v in own.items() if k not in ("seed", "tags")}
-            config = {f"config.{k}" if k in taken else k: v for k, v in own.items()}
-            facts = dict(run=r.id, status=r.status, **{k: r.info.get(k) for k in _FACTS[2:]})
-            rows.append({**facts, **r.metrics, **config})
+        except UserError as e:
+            own, status = {}, "damaged"
+            tell(f"{r.dir / 'run.json'}: {e}", file=sys.stderr)
+        own = {k: v for k, v in own.items() if k not in ("seed", "tags")}
+        config = {f"config.{k}" if k in taken else k: v for k, v in own.items()}
+        facts = dict(run=r.id, status=status, **{k: r.info.get(k) for k in _FACTS[2:]})
+        rows.append({**facts, **r.metrics, **config})
     return rows
 
 
