@@ -1,6 +1,7 @@
 "What every test starts from: no tracker on the network, and none of the user's own settings."
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ os.environ["WANDB_MODE"] = "offline"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # one core each
 if "PYTEST_XDIST_WORKER" in os.environ: os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def no_modules_of_other_tests(tmp_path_factory):
+    "What an earlier test wrote and imported is forgotten when its folder has left `sys.path`."
+    base = str(tmp_path_factory.getbasetemp())
+    folders = tuple(o for o in sys.path if o.startswith(base))
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(base) and not file.startswith(folders): del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
