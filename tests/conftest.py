@@ -2,6 +2,7 @@
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from fixtures import figure, hydra_python, pytest_terminal_summary  # noqa: F401
 for name in [n for n in os.environ if n.startswith("MLKIT_")] + ["IN_TEST"]:
     os.environ.pop(name, None)
 os.environ["WANDB_MODE"] = "offline"
+for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):  # what mlkit remembers of folders
+    os.environ[name] = tempfile.mkdtemp(prefix="mlkit-test-")
 # where a shell starts pytest behind, all that the tests start would ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # one core each
