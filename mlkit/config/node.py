@@ -8,6 +8,7 @@ __all__ = ['Problem', 'Problems', 'ConfigError', 'config_error', 'About', 'Confi
 # %% ../../nbs/config/00_node.ipynb #0e9af1f1
 import os, re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
@@ -291,7 +292,7 @@ class _Reader(GrammarVisitor):
     def key(self, dots: int, words: Iterable[str]) -> Any:
         path = self.path[:-dots] if dots else ()
         data = at_path(self.references.data, path)
-        for word in words:
+        for word in takewhile(bool, words):  # '' is not known
             if word.isdecimal() and child(data, word) is None: word = int(word)
             path, data = (*path, word), child(data, word)
         self.found.append(Reference("", path))
@@ -303,7 +304,8 @@ class _Reader(GrammarVisitor):
             if isinstance(o, str) and "${" in o: self.read(o)
         first, default = (*args, "", "")[:2]
         if name == "oc.env": return self.references.env(str(first)) or default
-        if name not in _BY_KEY or not isinstance(first, str): return first
+        if name not in _BY_KEY or not isinstance(first, str):
+            return first if name == "oc.decode" else ""
         self.depth -= 1
         found = self.read(f"${{{first}}}")
         self.depth += 1
