@@ -22,6 +22,7 @@ from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
+from ..config.yaml import read_config_file
 from .info import damaged_info, read_info
 
 # %% ../../nbs/run/01_folder.ipynb #66c94f40
@@ -213,11 +214,11 @@ class Run:
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
-    def config_file(self) -> Path:  # checked, not read
-        "Its config.yaml. Raises UserError if that refers to other files."
+    def config_file(self) -> Path:  # that is whole and refers to no other file
+        "Its config.yaml. Raises UserError if that is damaged or refers to other files."
         path = self.file("config.yaml")
-        text = path.read_text(encoding="utf-8")
-        if not re.search(r"^(extends|defaults):(?! \[\]$)", text, re.MULTILINE): return path
+        file = read_config_file(path)
+        if not file.extends and not file.defaults: return path
         says = "is no run's config: it refers to other files (extends or defaults)"
         raise UserError(f"{show_path(path)}: {says}")
 
@@ -246,14 +247,17 @@ class Run:
         import pandas as pd
         if not self.dir.exists(): return self.last_history
         path = self.file("metrics.csv")
-        try: found = pd.read_csv(plain_file(path))
+        def damaged(why: Any) -> UserError:
+            return UserError(f"{show_path(path)}: is damaged: {' '.join(str(why).split())}")
+        try: found = pd.read_csv(plain_file(path), encoding_errors="replace")
         except (NotFound, pd.errors.EmptyDataError): return pd.DataFrame()
         except UserError: raise
-        except (ValueError, OSError) as e: why = " ".join(str(e).split())
-        else:
-            if "epoch" in found: return found
-            why = "it has no column 'epoch'"
-        raise UserError(f"{show_path(path)}: is damaged: {why}")
+        except (ValueError, OSError) as e: raise damaged(e) from None
+        if "epoch" not in found: raise damaged("it has no column 'epoch'")
+        with open(path, "rb") as f:  # a power cut, or a look while it is written
+            is_ours = f.readline().endswith(b"\r\n")
+            f.seek(-1, os.SEEK_END)
+            return found[:-1] if is_ours and f.read() != b"\n" else found  # half a row is none
 
     def plot(self):  # a matplotlib Figure
         "The run's curves, its best epoch marked."
