@@ -184,8 +184,7 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
     if flag == "--completion":
         return tell(files("mlkit").joinpath(f"completion.{shell}").read_text(), end="")
     from mlkit.completion import completions
-    found = [o for o in completions(line, shell) if shown(o) == o]
-    tell("\n".join(found), end="")
+    tell("\n".join(o for o in completions(line, shell) if shown(o) == o), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):
