@@ -235,7 +235,8 @@ def test_an_index_holds_for_every_way_to_a_folder(indexed, monkeypatch):
     listed = use_index(monkeypatch, indexed["ways"])
     monkeypatch.chdir(listed.parent)
     (listed.parent / "link").symlink_to(listed)
-    found = {runs_text(o) for o in (listed, "runs", "./runs/", "../" + listed.parent.name + "/runs")}
+    above = f"../{listed.parent.name}/runs"
+    found = {runs_text(o) for o in (listed, "runs", "./runs/", above)}
     monkeypatch.chdir(listed)
     found.add(runs_text("."))
     assert len(found) == 1 and not [o for o in OPENED if "000000" not in o]
