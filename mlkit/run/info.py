@@ -81,9 +81,9 @@ def read_info(path: str | Path,  # a run.json
     raise UserError(f"{show_path(path)}: is damaged: {why}")
 
 
-def damaged_info(path: str | Path,  # a run.json
-    error: str,                     # what is wrong with it
+def damaged_info(folder: Path,  # of a run
+    error: str,                 # what is wrong with its run.json
 ) -> dict[str, Any]:
     "What a table says of a run whose run.json is damaged."
-    return dict(name=Path(path).parents[1].name, status="damaged", error=error, metrics={},
+    return dict(name=folder.parent.name, status="damaged", error=error, metrics={},
                 config={}, tags=[], seconds=None, best=None)
