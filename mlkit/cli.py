@@ -284,6 +284,7 @@ def _predict(args: argparse.Namespace) -> int:
     if out and not _may_be_written(out):
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
+    from mlkit.base.text import no_formulas
     from mlkit.use import predict
     changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
     inputs = [o for o in args.files if o not in changes] or None
@@ -293,7 +294,7 @@ def _predict(args: argparse.Namespace) -> int:
     if found.dense:
         return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
     index, left_out = None if "file" in found.table else "row", len(found.problems)
-    text = found.table.to_csv(index=index is not None, index_label=index)
+    text = no_formulas(found.table).to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
     else: tell(text, end="")
     for line in found.problems: _say(line, 1)
@@ -314,13 +315,12 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
     return _run(_reproduce, p.parse(argv))
 
 
-def _reproduce(args: argparse.Namespace) -> int:
+def _reproduce(args: argparse.Namespace) -> int | None:
     run = _find_run(args.run)
     from mlkit.many.reproduce import reproduce, restore_code
     if args.restore:
         tell(f"restored: {restore_code(run, args.restore)}")
-        tell(f"to take it away again: git worktree remove --force {args.restore}")
-        return 0
+        return tell(f"to take it away again: git worktree remove --force {args.restore}")
     again = reproduce(run, anyway=args.anyway)
     tell("", again)
     return 0 if again.equal else 1

@@ -8,29 +8,61 @@ __all__ = ['read_checkpoint', 'load_weights', 'weights_at_start']
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b05
 import pickle, re
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
+from pydantic import BaseModel, ValidationError
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import nn
 from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
-from ..base.files import show_path
+from ..base.files import plain_zip, show_path
 from .hidden import HiddenState, no_state, saved_tensors
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b06
+class _Part(BaseModel, strict=True, extra="allow"): "A number is not taken from a text."
+
+
+class _Rows(_Part):
+    n: int
+    last: dict[str, Any]
+
+
+class _State(_Part):
+    version: int
+    processes: list[dict[str, Any]] = []
+    limits: Sequence[Any] = ()
+    stopping: bool = False
+    within_epoch: bool = False
+    rows: _Rows | None = None
+
+
+class _Checkpoint(_Part):
+    "What mlkit reads of its own."
+    epoch: int
+    global_step: int
+    loops: dict[str, Any]
+    mlkit_state: _State
+
+
 def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
 ) -> dict[str, Any]:                   # its content, on the CPU
     "Tensors and plain data of a checkpoint. Raises UserError if the file holds anything else."
+    path = plain_zip(path)
     try: found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as e:
         why, calls = "it is damaged", re.search(r"GLOBAL (\S+)", str(e))  # torch's words
         if calls: why = f"it wants {calls[1]}, and only tensors and plain data are let in"
         raise UserError(f"{show_path(path)}: cannot be loaded: {why}") from e
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict): return found
-    raise UserError(f"{show_path(path)}: is no checkpoint")
+    why = ""
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        try:
+            if "mlkit_state" in found: _Checkpoint.model_validate(found)
+            return found
+        except ValidationError as e: why = f" ({one_line(e.with_traceback(None), 200)})"
+    raise UserError(f"{show_path(path)}: is no checkpoint{why}")
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b0a
 def load_weights(model: pl.LightningModule,  # as it was built, or fitted

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.shown import html, tell
-from ..base.text import Table, number, short, stage_of
+from ..base.text import Table, no_formulas, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.load import sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, problem
@@ -204,4 +204,4 @@ def _write_table(sweep: Sweep):
     kept = [t.run for t in sweep.trials if t.run and t.run.kept and t.run.writes]
     if not kept: return
     sweep.file = kept[0].dir.parent / f"{sweep.mark}.csv"
-    write_text(sweep.file, sweep.table.to_csv(index=False))
+    write_text(sweep.file, no_formulas(sweep.table).to_csv(index=False))
