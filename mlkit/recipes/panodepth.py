@@ -177,7 +177,9 @@ def _pack(raw: bytes) -> bytes:
 
 def _unpack(packed: bytes, size: int) -> bytes:
     if len(packed) == size: return packed  # it would not have become smaller
-    steps = np.frombuffer(zlib.decompressobj().decompress(packed, size + 1), np.uint8).copy()
+    block = zlib.decompressobj()
+    steps = np.frombuffer(block.decompress(packed, size + 1), np.uint8).copy()
+    if not block.eof: raise ValueError("a block is cut off, or too long")
     steps[1:] -= np.uint8(128)
     halves, lines = np.cumsum(steps, dtype=np.uint8), np.empty(len(steps), np.uint8)
     lines[::2], lines[1::2] = np.split(halves, [(len(halves) + 1) // 2])
