@@ -15,7 +15,7 @@ from typing import Any, Callable
 from omegaconf import OmegaConf
 
 from ..base.files import find_root, show_path
-from .node import Origin, about, config_error
+from .node import Origin, about, config_error, guard_resolvers
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read
@@ -52,9 +52,13 @@ def _env(name, *default, _root_):
 
 
 @cache
+def _use_dotenv(): OmegaConf.register_resolver("oc.env", _env, replace=True)
+
+
 def use_dotenv() -> None:
-    "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs of this process."
-    OmegaConf.register_resolver("oc.env", _env, replace=True)
+    "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs but strangers'."
+    _use_dotenv()
+    guard_resolvers()
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
+from ..base.own import remember_runs
 from ..base.files import atomic, bad_name, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number, plain
@@ -177,6 +178,7 @@ class Run:
             config=OmegaConf.to_container(config, resolve=False)), indent=1))
         run = cls(folder)
         run.temporary = temporary
+        if not temporary: remember_runs(folder, folder.parents[1])
         return run
 
     id = property(lambda self: f"{self.dir.parent.name}/{self.dir.name}", doc="name and time")
