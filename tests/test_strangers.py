@@ -1,5 +1,4 @@
 "A stranger's config and a stranger's run: what they may not make this process do."
-import json
 import os
 from pathlib import Path
 
@@ -49,12 +48,14 @@ SAYS = dict(  # what a stranger's config says, and a word of the line that refus
     nested=("extra: {n: SECRET, a: '${oc.env:MY_${extra.n}}'}", "env:MY_SECRET"),
     within=("data: {root: 'x${oc.decode:\"${oc.env:MY_SECRET}\"}'}", "env:MY_SECRET"),
     made=("extra: {a: '${oc.create:{b: \"${oc.env:MY_SECRET}\"}}'}", "env:MY_SECRET"),
-    later=("extra: {a: '${oc.create:{b: \"\\${oc.env:MY_SECRET\\}\"}}', b: '${extra.a.b}'}", "env:"),
+    later=("extra: {a: '${oc.create:{b: \"\\${oc.env:MY_SECRET\\}\"}}', b: '${extra.a.b}'}",
+           "env:"),
     users_resolver=("extra: {a: '${run:MY_SECRET}'}", "gets no run"),
     option=("defaults: [data: '${oc.env:MY_SECRET}']", "env:MY_SECRET"),
     search=("hydra: {searchpath: ['file://${oc.env:MY_SECRET}']}", "env:MY_SECRET"),
     literal=("data: {_convert_: none, root: '\\${oc.env:MY_SECRET}'}", "a reference in it"),
-    extends=("extends: ../mine/secret.yaml", "outside"), extends_quoted=("'extends': out.csv", "outside"),
+    extends=("extends: ../mine/secret.yaml", "outside"),
+    extends_quoted=("'extends': out.csv", "outside"),
     extends_blank=("extends : ../mine/secret.yaml", "outside"),
     group=("defaults: [data: mnist, model/net: own]", "outside"),
     folders=("hydra: {searchpath: [../mine/configs]}", "outside"),
@@ -75,9 +76,9 @@ SAYS = dict(  # what a stranger's config says, and a word of the line that refus
            "address"),
     proxy=("logger: {w: {_target_: mlkit.fit.trackers.wandb, settings: {https_proxy: 'a:1'}}}",
            "address"),
-    mlflow=("logger: {m: {_target_: mlkit.fit.trackers.mlflow, tracking_uri: databricks}}", "address"),
-    address=("trainer: {plugins: [{_target_: pytorch_lightning.plugins.environments.X, a: '1.2.3.4:5'}]}",
-             "address"))
+    mlflow=("logger: {m: {_target_: mlkit.fit.trackers.mlflow, tracking_uri: databricks}}",
+            "address"),
+    address=("trainer: {plugins: [{_target_: torch.nn.Linear, a: '1.2.3.4:5'}]}", "address"))
 
 
 @pytest.mark.parametrize("case", SAYS)
@@ -100,7 +101,7 @@ def test_ones_own_config_may_say_that(case, places):
     for trust, path in ((), "x.yaml"), ((f"{places}/",), "../theirs/x.yaml"):
         Path(path).write_text(text.startswith("defaults") and text or HEAD + text)
         try: check(path, NET, trust=trust)
-        except ConfigError as e: assert "project" not in str(e) and "trust it" not in str(e), str(e)
+        except ConfigError as e: assert "your project" not in str(e), str(e)
 
 
 FINE = dict(  # of a stranger's config: what is said; the user's words; what is allowed
@@ -111,7 +112,8 @@ FINE = dict(  # of a stranger's config: what is said; the user's words; what is 
     users_option=("", ("model/net=own",), ()), words=("extra: {a: /etc, b: 'http://a.b'}", (), ()),
     named_variable=("extra: {a: '${oc.env:MY_SECRET}'}", (), ("env:MY_SECRET",)),
     variables_address=("data: {mirrors: ['${oc.env:MY_SECRET}']}", (), ("env:MY_SECRET",)),
-    folder=(FOLDER % "private", (), ("private/",)), file=("extends: out.csv", (), ("./secret.yaml",)),
+    folder=(FOLDER % "private", (), ("private/",)),
+    file=("extends: out.csv", (), ("./secret.yaml",)),
     address=("data: {mirrors: ['http://a.org/x']}", (), ("http://a.org",)),
     select=("extra: {a: 1, b: '${oc.select:extra.a}', c: '${oc.dict.keys:extra}'}", (), ()))
 
@@ -119,7 +121,7 @@ FINE = dict(  # of a stranger's config: what is said; the user's words; what is 
 @pytest.mark.parametrize("case", FINE)
 def test_what_is_harmless_or_allowed_passes(case, monkeypatch):
     text, overrides, trust = FINE[case]
-    for o in ("project", "trust it", "outside"):
+    for o in ("your project", "trust it", "outside"):
         assert o not in problems(text, *overrides, trust=trust)
     monkeypatch.setenv("MLKIT_TRUST", ",".join(trust))
     assert "trust it" not in problems(text, *overrides)

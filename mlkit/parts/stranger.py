@@ -61,8 +61,9 @@ def strangers_words(view: View,  # of a whole config
     top: Keys = (),              # the node to look at
 ) -> Iterator[Mistake]:          # none for a config of the user's own
     "What a stranger's config says to its targets and may not."
-    known = about(view.cfg)
-    for path, raw in walk(view.written(top)[1], top) if known.home else ():
+    home, trust = about(view.cfg).home, about(view.cfg).trust
+    if home is None: return
+    for path, raw in walk(view.written(top)[1], top):
         above = [view.written(path[:n])[1] for n in range(len(path))]
         is_read = path == ("runs",) or any(isinstance(o, dict) and "_target_" in o for o in above)
         if not is_read or isinstance(raw, (dict, list)) or path[-1] == "_target_": continue
@@ -72,7 +73,7 @@ def strangers_words(view: View,  # of a whole config
             if not isinstance(value, str) or not is_strangers(view.cfg, place): continue
             if re.fullmatch(r"\$\{oc\.env:\w+\}", str(view.written(place)[1])): continue  # allowed
             key = next((o for o in reversed(at) if isinstance(o, str)), "")
-            if why := _why_not(value, key, known.home, known.trust):
+            if why := _why_not(value, key, home, trust):
                 yield path, f"{told(value)} {why}"
                 break
 
@@ -82,7 +83,8 @@ def not_imported(target: str,  # what a `_target_` says
 ) -> str:                      # '' where there is no such module
     "Why code beside a stranger's config is not imported."
     name = str(target).partition(".")[0]
-    tops = [home, home / "src"] if home and name else []
-    if not any((o / end).exists() for o in tops for end in (name, f"{name}.py")): return ""
+    if home is None or not name: return ""
+    places = [o / end for o in (home, home / "src") for end in (name, f"{name}.py")]
+    if not any(o.exists() for o in places): return ""
     return (f"{target}: is not imported, as {show_path(home)} is not the project around the "
             f"current folder; go there, or allow it once: mlkit_train --trust {home}")
