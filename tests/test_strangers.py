@@ -93,6 +93,7 @@ def test_a_strangers_config_is_refused_in_one_line(case, places):
     with pytest.raises(ConfigError): build(load_config("../theirs/x.yaml", NET))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SAYS)
 def test_ones_own_config_may_say_that(case, places):
     text, word = SAYS[case]
