@@ -9,6 +9,7 @@ from mlkit.config.load import load_config, sweep_params
 from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.check import check
+from mlkit.run.folder import Run
 
 HEAD = "defaults: [data: mnist, model: classifier, _self_]\n"
 NET = "++model.net={_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}"
@@ -68,7 +69,7 @@ SAYS = dict(  # what a stranger's config says, and a word of the line that refus
     reference=("extra: {a: /etc}\n" + FOLDER % "'${extra.a}'", "/etc is outside"),
     joined=("extra: {a: /e}\n" + FOLDER % "'${extra.a}tc'", "/etc is outside"),
     run=("model: {_target_: mlkit.use.trained, run: mine/1}", "outside"),
-    runs=("runs: ../elsewhere", "outside"), listed=(FOLDER % "x, files: [/etc/a]", "outside"),
+    listed=(FOLDER % "x, files: [/etc/a]", "outside"),
     file_url=(FOLDER % "'file:/etc'", "outside"), hub=("data: {name: 'hf-hub:a/b'}", "address"),
     mirrors=("data: {mirrors: ['http://theirs.org']}", "MLKIT_TRUST=http://theirs.org"),
     embedded=("data: {mirrors: ['<URL:HTTP://theirs.org/a>']}", "address"),
@@ -126,6 +127,16 @@ def test_what_is_harmless_or_allowed_passes(case, monkeypatch):
         assert o not in problems(text, *overrides, trust=trust)
     monkeypatch.setenv("MLKIT_TRUST", ",".join(trust))
     assert "trust it" not in problems(text, *overrides)
+
+
+def test_no_run_is_written_where_a_stranger_says(places):
+    for text in "runs: ../elsewhere", "runs: '${extra.a}'\nextra: {a: /etc/x}":
+        problems(text)
+        with pytest.raises(ConfigError, match="outside"):
+            Run.new(load_config("../theirs/x.yaml", NET))
+        Run.new(load_config("../theirs/x.yaml", NET, "runs=../elsewhere"))
+    problems("runs: own")
+    assert (places / "mine/own") in Run.new(load_config("../theirs/x.yaml", NET)).dir.parents
 
 
 def test_a_sweep_is_not_smuggled_in_as_the_users_words(places):

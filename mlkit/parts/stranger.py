@@ -65,7 +65,7 @@ def strangers_words(view: View,  # of a whole config
     if home is None: return
     for path, raw in walk(view.written(top)[1], top):
         above = [view.written(path[:n])[1] for n in range(len(path))]
-        is_read = path == ("runs",) or any(isinstance(o, dict) and "_target_" in o for o in above)
+        is_read = any(isinstance(o, dict) and "_target_" in o for o in above)
         if not is_read or isinstance(raw, (dict, list)) or path[-1] == "_target_": continue
         for at, value in walk(view.value(path), path):
             place = (*view.stands_at(path), *at[len(path):])

@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.own import remember_runs
+from ..base.own import may_read, outside, remember_runs
 from ..base.files import atomic, bad_name, find_root, plain_file, show_path, write_text
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, about, problem
+from ..config.node import Config, ConfigError, about, is_strangers, problem
 from ..config.yaml import read_config_file
 from .info import damaged_info, read_info
 
@@ -143,8 +143,12 @@ class Run:
         name, runs, root = str(config.get("name")), config.get("runs"), about(config).project
         if why := bad_name(name): raise ConfigError(problem(config, ("name",), why))
         git, patch = code_state(root, root / (runs or "runs"))
+        place = root / str(runs)
+        is_theirs = runs and is_strangers(config, ("runs",))
+        if is_theirs and not may_read(place, root, about(config).trust):
+            raise ConfigError(problem(config, ("runs",), outside(place, root)))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
-        folder = _new_folder((temporary or root / str(runs)) / name)
+        folder = _new_folder((temporary or place) / name)
         if patch:
             with atomic(folder / "code.patch") as tmp: tmp.write_bytes(patch)
         write_text(folder / "config.yaml", config_text(config))
