@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,6 +114,140 @@ def test_where_that_is_wrong_says_so_in_one_line(where, message):
 
 def test_names_are_not_judged_where_there_are_no_runs():
     assert _select([], "any/thing > 1", sort="other") == []
+
+
+# -- the index: what it says is what the runs say, or it is not asked
+
+OPENED: list[str] = []
+
+
+def note_opened(event: str, args: tuple):
+    if event == "open" and str(args[0]).endswith("run.json"): OPENED.append(str(args[0]))
+
+
+sys.addaudithook(note_opened)
+
+
+def wait_for_clock(folder: Path):
+    "A run that has just changed is not noted."
+    (folder / "now").touch()
+    while time.time() - (folder / "now").stat().st_ctime < 2.1: time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def indexed(description, tmp_path_factory):
+    "By the change that waits for it: eight runs, one of them in another's folder, and an index."
+    top, folders = tmp_path_factory.mktemp("indexed"), {}
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("mlkit.many.table._MANY", 4)
+        for i, change in enumerate((*CHANGES, "ways", "busy")):
+            folders[change] = many(top / str(i) / "runs", description, 7)
+            inner = folders[change] / "job0" / "20260101-000000-abcd" / "runs" / "a" / "1"
+            write(inner, description)
+        wait_for_clock(top)
+        for folder in folders.values():
+            m.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+            runs_text(folder)
+        yield folders
+
+
+def use_index(monkeypatch, folder: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+    OPENED.clear()
+    return folder
+
+
+def index(folder: Path) -> Path: return folder.parent / "cache" / "mlkit" / "runs.sqlite"
+def first(folder: Path) -> Path: return folder / "job1" / "20260101-000001-abcd" / "run.json"
+
+
+def rewrite(file: Path, old: str, new: str, keep_times: bool = False):
+    was = file.stat()
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    if keep_times: os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def execute(folder: Path, statement: str):
+    with closing(sqlite3.connect(index(folder))) as db, db: db.execute(statement)
+
+
+def put_in_place(file: Path, old: str, new: str):
+    other = file.with_name("other")
+    other.write_text(file.read_text().replace(old, new))
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+
+
+CHANGES = {
+    "nothing": lambda o: None,
+    "a new run": lambda o: shutil.copytree(first(o).parent, o / "job9" / "20270101-000000-abcd"),
+    "a run is deleted": lambda o: shutil.rmtree(first(o).parent),
+    "all of a name are deleted": lambda o: shutil.rmtree(o / "job1"),
+    "its description is deleted": lambda o: first(o).unlink(),
+    "a name is another": lambda o: (o / "job1").rename(o / "job7"),
+    "another metric": lambda o: rewrite(first(o), '"test/acc": 0.91', '"test/acc": 0.19'),
+    "as old as before": lambda o: rewrite(first(o), '"test/acc": 0.91', '"test/acc": 0.19', True),
+    "another file": lambda o: put_in_place(first(o), '"test/acc": 0.91', '"test/acc": 0.19'),
+    "it goes on": lambda o: rewrite(first(o), '"status": "done"', '"status": "running"'),
+    "it is damaged": lambda o: first(o).write_text('{"name": '),
+    "a run within a run": lambda o: shutil.copytree(first(o).parent, first(o).parent / "r/a/2"),
+    "one of two runs in a run": lambda o: shutil.copytree(
+        first(o).parent, o / "job0/20260101-000000-abcd/runs/a/2"),
+    "no index": lambda o: index(o).unlink(),
+    "half an index": lambda o: os.truncate(index(o), index(o).stat().st_size // 2),
+    "an empty index": lambda o: os.truncate(index(o), 0),
+    "no index at all": lambda o: index(o).write_bytes(b"0.91" * 5000),
+    "another table": lambda o: execute(o, "drop table runs_1"),
+    "fewer columns": lambda o: execute(o, "alter table runs_1 drop column config"),
+    "other figures": lambda o: execute(o, "update runs_1 set facts = replace(facts, '1', '2')"),
+    "no figures": lambda o: execute(o, "update runs_1 set facts = 7"),
+    "no cache folder": lambda o: shutil.rmtree(index(o).parent),
+    "a file in its place": lambda o: (shutil.rmtree(index(o).parent), index(o).parent.touch()),
+    "a folder in its place": lambda o: (index(o).unlink(), index(o).mkdir()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_is_the_same_with_an_index(indexed, monkeypatch, capsys, change):
+    listed = use_index(monkeypatch, indexed[change])
+    CHANGES[change](listed)
+    OPENED.clear()
+    def table(**how): return runs_text(listed, **how), capsys.readouterr().err
+    ways = [dict(), dict(where="optimizer.lr > 0", sort="seed", columns=["test/acc"])]
+    found = [table(**how) for how in ways]
+    assert change != "nothing" or not [o for o in OPENED if "000000" not in o]
+    monkeypatch.setattr("mlkit.many.table._MANY", 10**9)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(listed / "nowhere"))
+    assert found == [table(**how) for how in ways] and len(found[0][0].splitlines()) > 5
+
+
+def test_an_index_in_use_is_not_waited_for(indexed, monkeypatch):
+    listed = use_index(monkeypatch, indexed["busy"])
+    with closing(sqlite3.connect(index(listed))) as db:
+        db.execute("begin exclusive")
+        start = time.monotonic()
+        assert len(runs_text(listed).splitlines()) == 9 and time.monotonic() - start < 10
+
+
+def test_an_index_holds_for_every_way_to_a_folder(indexed, monkeypatch):
+    listed = use_index(monkeypatch, indexed["ways"])
+    monkeypatch.chdir(listed.parent)
+    (listed.parent / "link").symlink_to(listed)
+    above = f"../{listed.parent.name}/runs"
+    found = {runs_text(o) for o in (listed, "runs", "./runs/", above)}
+    monkeypatch.chdir(listed)
+    found.add(runs_text("."))
+    assert len(found) == 1 and not [o for o in OPENED if "000000" not in o]
+    assert len(runs_text(listed.parent / "link").splitlines()) == 9
+    assert "job1/20260101-000001-abcd" in runs_text("job1")
+
+
+def test_a_few_runs_leave_no_index(description, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runs_text(many(tmp_path / "runs", description, 3))
+    assert not list(tmp_path.rglob("*.sqlite"))
 
 
 # -- hostile folders

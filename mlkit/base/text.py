@@ -17,6 +17,7 @@ from .errors import UserError, nearest
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
 _NO_TEXT = re.compile(r"[-+]?[\d_]*(\.\d*)?|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
+_PLAIN = re.compile(r"-?\d+(\.\d+)?")  # a number that Python and YAML write alike
 
 
 def short(value: Any,  # plain data
@@ -25,6 +26,7 @@ def short(value: Any,  # plain data
     "A value as YAML would write it, on one line of at most `limit` characters."
     is_text = isinstance(value, str) and not _NO_TEXT.fullmatch(value)
     if is_text and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
+    elif type(value) in (int, float) and _PLAIN.fullmatch(repr(value)): text = repr(value)
     else:
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
         lines = map(str.strip, text.removesuffix("\n...\n").split("\n"))
@@ -177,10 +179,14 @@ def leaves(data: Any,  # nested dicts and lists
 def flat(data: Any,  # nested dicts and lists
 ) -> dict[str, Any]:     # 'trainer.max_epochs' -> its value
     "A tree as dotted names. Raises UserError if it is larger or deeper than any config."
-    found = {}
-    for path, value in leaves(data):
-        if len(found) >= LARGEST: raise UserError("it is too large for a config")
-        found[show_keys(path)] = value
+    found: dict[str, Any] = {}
+    def add(prefix: str, node: Any, depth: int):  # not by `leaves`: there may be 20,000 configs
+        if depth > DEEPEST: raise UserError("it is too deep for a config")
+        for key, value in pairs(node):
+            if has_keys(value): add(f"{prefix}{key}.", value, depth + 1)
+            else: found[f"{prefix}{key}"] = value
+        if len(found) > LARGEST: raise UserError("it is too large for a config")
+    add("", data if has_keys(data) else {"": data}, 1)
     return found
 
 # %% ../../nbs/base/02_text.ipynb #909e5bb6

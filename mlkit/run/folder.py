@@ -10,7 +10,7 @@ import importlib.metadata, json, os, platform, re, shutil, subprocess, sys, temp
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from omegaconf import OmegaConf
 
@@ -289,21 +289,43 @@ class Run:
         if self.metrics: display(Table(("", ""), [(k, number(v)) for k, v in self.metrics.items()]))
         if self.history is not None and len(self.history): display(self.plot())
 
-# %% ../../nbs/run/01_folder.ipynb #3a0c2721
-def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
-) -> list[Run]:  # newest first
-    "All runs below a folder. Raises NotFound if there is no such folder."
+# %% ../../nbs/run/01_folder.ipynb #3a0c2722
+_NO_RUNS = ("checkpoints", "plots", "tensorboard", "wandb")  # what a run's folder may have in it
+
+
+def run_folders(dir: str | Path,  # a folder with runs anywhere below it
+    known: Callable[[str], bool] = lambda _: False,  # is it a run, and nothing else in it? Its path
+) -> list[str]:  # newest first
+    "The folders of all runs below a folder. Raises NotFound if there is no such folder."
     dir = Path(dir)
     if not os.path.isdir(dir):
         home = find_root() / "runs"
         near = nearest(dir.name, [o.name for o in home.glob("*/")])
         way = f"; did you mean '{show_path(home / near)}'?" if near else ""
         raise NotFound(f"{dir}: no such folder{way}")
-    found = []
-    for path in dir.rglob("run.json"):
-        try: found.append(Run(path.parent))
+    found, todo = [], [str(dir)]
+    while todo:
+        with suppress(OSError), os.scandir(here := todo.pop()) as entries:  # gone, or not ours
+            for o in entries:
+                if o.name == "run.json": found.append(here)
+                elif not o.is_dir(follow_symlinks=False) or o.name in _NO_RUNS: continue
+                elif known(o.path): found.append(o.path)
+                else: todo.append(o.path)
+    return sorted(found, key=lambda o: (os.path.basename(o), o), reverse=True)
+
+
+def read_runs(folders: Iterable[str],  # of runs
+) -> Iterator[Run]:  # one after the other, as they are asked for
+    "The runs in these folders. A damaged one is named on stderr, and left out."
+    for folder in folders:
+        try: yield Run(folder)
         except (UserError, OSError) as e: print(e, file=sys.stderr)
-    return sorted(found, key=lambda r: r.dir.name, reverse=True)
+
+# %% ../../nbs/run/01_folder.ipynb #3a0c2721
+def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
+) -> list[Run]:  # newest first
+    "All runs below a folder. Raises NotFound if there is no such folder."
+    return [*read_runs(run_folders(dir))]
 
 
 def find_run(name: str | Path,  # a run's folder, or its id
@@ -328,6 +350,6 @@ def unfinished(config: Config,  # whose name and folder of runs count
     ranks = (os.environ.get(o) for o in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     wanted = ["interrupted", "failed"]
     if any(int(o or 0) for o in ranks): wanted.append("running")  # the first process may have begun
-    for run in list_runs(home) if home.is_dir() else []:
+    for run in read_runs(run_folders(home)) if home.is_dir() else ():
         if run.status in wanted: return run
     raise UserError(f"{show_path(home)}: no run there was cut off, so there is none to go on with")
