@@ -10,6 +10,8 @@ import os, signal, sys, threading, time
 from contextlib import contextmanager, suppress
 from typing import Any, Iterator
 
+from .shown import tell
+
 # %% ../../nbs/base/07_signals.ipynb #0f6b3734
 class Signals:
     "In a `with`, SIGINT and SIGTERM raise KeyboardInterrupt. Afterwards they are the user's again."
@@ -89,7 +91,7 @@ class Signals:
     def _tell(self):
         if not self.says: return
         with suppress(OSError, ValueError):
-            if "ipykernel" in sys.modules: print(self.says, file=sys.stderr, flush=True)
+            if "ipykernel" in sys.modules: tell(self.says, file=sys.stderr)
             else: os.write(2, f"\n{self.says}\n".encode())  # a print may be under way
 
 

@@ -16,38 +16,14 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, bad_name, find_root, show_path, write_text
+from ..base.files import atomic, bad_name, find_root, plain_file, show_path, write_text
 from ..base.plot import plot_history
+from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
 from ..config.yaml import read_config_file
-
-# %% ../../nbs/run/01_folder.ipynb #d9d464a9
-_INFO_LIMIT = 16 * 2**20  # bytes; a run.json has some thousands
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    "What a run.json says."
-    def damaged(why) -> UserError: return UserError(f"{show_path(path)}: is damaged: {why}")
-    if not os.path.lexists(path):  # or its name cannot be a file's
-        raise NotFound(f"{path.parent}: no run here (there is no run.json)")
-    size = path.stat().st_size
-    if not path.is_file(): raise damaged("it is no file")  # a pipe would be waited for
-    if size > _INFO_LIMIT: raise damaged(f"{size:,} bytes are no description of a run")
-    try: info = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError: raise damaged("it is nested too deeply") from None
-    except ValueError as e: raise damaged(e) from None
-    if not _describes_a_run(info): raise damaged("it does not describe a run")
-    return info
-
-
-def _describes_a_run(info) -> bool:
-    kinds: dict[str, type] = dict(name=str, status=str, metrics=dict, config=dict)
-    if not isinstance(info, dict): return False
-    if not all(isinstance(info.get(k), kind) for k, kind in kinds.items()): return False
-    numbers = [*info["metrics"].values(), info.get("seconds") or 0]
-    return all(isinstance(v, float) or isinstance(v, int) and abs(v) < 2**63 for v in numbers)
+from .info import damaged_info, read_info
 
 # %% ../../nbs/run/01_folder.ipynb #66c94f40
 PATCH_LIMIT = 2**20       # bytes; an untracked file larger than this is not part of the patch
@@ -148,10 +124,11 @@ def _is_locked(path: Path) -> bool:
 class Run:
     "One training run: a folder, and what can be asked of it."
     def __init__(self, dir: str | Path,  # the run's folder
+        info: dict[str, Any] | None = None,  # what is known of it; None: its `run.json` is read
     ):
         "Raises NotFound if the folder holds no run, UserError if its `run.json` is damaged."
         self.dir = Path(dir)
-        self.info: dict[str, Any] = _read_info(self.dir / "run.json")
+        self.info: dict[str, Any] = read_info(self.dir / "run.json") if info is None else info
         self.writes = True  # of several processes that train a run, one writes
         self.temporary: Path | None = None  # a folder that goes when the run ends (`runs: null`)
         self.model: Any = None  # these three are what this process has of it, besides the folder
@@ -184,7 +161,7 @@ class Run:
     name = property(lambda self: self.info["name"])
     kept = property(lambda self: self.info["config"].get("runs") is not None)
     metrics = property(lambda self: self.info["metrics"], doc="of the best checkpoint, by name")
-    log = property(lambda self: self.file("log.txt").read_text(encoding="utf-8"))
+    log = property(lambda self: plain_file(self.file("log.txt")).read_text(encoding="utf-8"))
     cfg = property(lambda self: load_config(self.config_file), doc="the config, from its file")
 
     def update(self, **changes):
@@ -264,13 +241,20 @@ class Run:
 
     @property
     def history(self):  # a DataFrame with 'epoch' and columns such as 'val/loss', or empty
-        "`metrics.csv`, if anything was logged; of a run that was not kept, what it was."
+        """`metrics.csv`, if anything was logged; of a run that was not kept, what it was.
+
+        Raises UserError if it is damaged."""
         import pandas as pd
         if not self.dir.exists(): return self.last_history
-        file = self.dir / "metrics.csv"
-        try: found = pd.read_csv(file, encoding_errors="replace")
-        except (FileNotFoundError, pd.errors.EmptyDataError): return pd.DataFrame()
-        with open(file, "rb") as f:  # a power cut, or a look while it is written
+        path = self.file("metrics.csv")
+        def damaged(why: Any) -> UserError:
+            return UserError(f"{show_path(path)}: is damaged: {' '.join(str(why).split())}")
+        try: found = pd.read_csv(plain_file(path), encoding_errors="replace")
+        except (NotFound, pd.errors.EmptyDataError): return pd.DataFrame()
+        except UserError: raise
+        except (ValueError, OSError) as e: raise damaged(e) from None
+        if "epoch" not in found: raise damaged("it has no column 'epoch'")
+        with open(path, "rb") as f:  # a power cut, or a look while it is written
             is_ours = f.readline().endswith(b"\r\n")
             f.seek(-1, os.SEEK_END)
             return found[:-1] if is_ours and f.read() != b"\n" else found  # half a row is none
@@ -281,13 +265,15 @@ class Run:
 
     def __repr__(self):
         metrics = [f"{k} {number(v)}" for k, v in self.metrics.items()]
-        return "  ".join([self.id, self.status, *metrics])
+        return shown("  ".join([self.id, self.status, *metrics]))
 
     def _ipython_display_(self):
         from IPython.display import display
-        print(f"{self.id}  {self.status}  {self.info['seconds'] or 0:.0f} s")
+        tell(f"{self.id}  {self.status}  {self.info['seconds'] or 0:.0f} s")
         if self.metrics: display(Table(("", ""), [(k, number(v)) for k, v in self.metrics.items()]))
-        if self.history is not None and len(self.history): display(self.plot())
+        try:
+            if self.history is not None and len(self.history): display(self.plot())
+        except UserError as e: tell(e)
 
 # %% ../../nbs/run/01_folder.ipynb #3a0c2722
 _NO_RUNS = ("checkpoints", "plots", "tensorboard", "wandb")  # what a run's folder may have in it
@@ -316,14 +302,17 @@ def run_folders(dir: str | Path,  # a folder with runs anywhere below it
 
 def read_runs(folders: Iterable[str],  # of runs
 ) -> Iterator[Run]:  # one after the other, as they are asked for
-    "The runs in these folders. A damaged one is named on stderr, and left out."
-    for folder in folders:
-        try: yield Run(folder)
-        except (UserError, OSError) as e: print(e, file=sys.stderr)
+    "The runs in these folders. A damaged one is named on stderr, and has that status and no more."
+    for folder in map(Path, folders):
+        try: run = Run(folder)
+        except (UserError, OSError) as e:
+            tell(e, file=sys.stderr)
+            run = Run(folder, damaged_info(folder, str(e)))
+        yield run
 
 # %% ../../nbs/run/01_folder.ipynb #3a0c2721
 def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
-) -> list[Run]:  # newest first
+) -> list[Run]:  # newest first; a damaged one has that status, and nothing else
     "All runs below a folder. Raises NotFound if there is no such folder."
     return [*read_runs(run_folders(dir))]
 
