@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
+from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, about, config_error, origin_of
@@ -83,6 +84,10 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
+    with Signals(): return _trained(config, old)
+
+
+def _trained(config: Config, old: Run | None) -> Run:
     seed_all(config.seed)
     parts = build_parts(config)
     if parts.trainer.is_global_zero:

@@ -31,6 +31,7 @@ from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
 from .fit.job import CSVLogger
+from .fit.lightning import Interruptible
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights, weights_at_start
@@ -118,7 +119,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint)), Interruptible()]
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
         trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, logger=logger, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
@@ -214,7 +215,8 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
-        trainer = pl.Trainer(devices=1, logger=logger, callbacks=callbacks, **kept,
+        trainer = pl.Trainer(devices=1, logger=logger, **kept,
+                             callbacks=[*callbacks, Interruptible()],
                              enable_checkpointing=False, enable_model_summary=False,
                              enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)
