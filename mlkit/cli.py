@@ -78,7 +78,7 @@ def _how_to_go_on(e) -> str:
 
 def _say(message, code: int) -> int:
     from mlkit.config.secrets import secret_filter
-    print(secret_filter({})(str(message)), file=sys.stderr)
+    print(secret_filter()(str(message)), file=sys.stderr)
     return code
 
 # %% ../nbs/cli.ipynb #7d9ead47

@@ -160,6 +160,7 @@ def _train_again(task: dict):
 
     import torch
     from mlkit.config.node import ConfigError
+    from mlkit.config.secrets import secret_filter
     from mlkit.fit.randomness import seed_all
     from mlkit.parts.build import blamed_on, build_parts
     from mlkit.parts.check import check
@@ -178,7 +179,7 @@ def _train_again(task: dict):
             if found != task["data"] and not task["anyway"]: return
             del datamodule
         train(config)
-    except ConfigError as e: answer(error=str(e))
+    except ConfigError as e: answer(error=secret_filter()(str(e)))
 
 
 def _in_fresh_process(run: Run, code: _Code, tmp: Path, trust, anyway: bool) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, bad_name, find_root, show_path, write_text
+from ..base.files import atomic, find_root, show_path, write_text
 from ..base.plot import plot_history
 from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
+from ..config.secrets import bad_run_name, secret_filter
 
 # %% ../../nbs/run/01_folder.ipynb #d9d464a9
 _INFO_LIMIT = 16 * 2**20  # bytes; a run.json has some thousands
@@ -162,7 +163,10 @@ class Run:
     ) -> "Run":  # status 'running'
         "Make a run's folder. Raises ConfigError if the config's `name` cannot be a folder's."
         name, runs, root = str(config.get("name")), config.get("runs"), about(config).project
-        if why := bad_name(name): raise ConfigError(problem(config, ("name",), why))
+        written, hide = OmegaConf.to_container(config, resolve=False), secret_filter(root)
+        why = bad_run_name(name, str(written.get("name")))
+        if why: raise ConfigError(problem(config, ("name",), why))
+        tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
         folder = _new_folder((temporary or root / str(runs)) / name)
@@ -171,10 +175,10 @@ class Run:
         write_text(folder / "config.yaml", config_text(config))
         write_text(folder / "run.json", json.dumps(dict(
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            seconds=None, seed=config.get("seed"), tags=list(config.get("tags") or []), metrics={},
+            seconds=None, seed=config.get("seed"), tags=tags, metrics={},
             best=None, timings={}, error=None, git=git, versions=_versions(),
             slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(),
-            config=OmegaConf.to_container(config, resolve=False)), indent=1))
+            config=written), indent=1))
         run = cls(folder)
         run.temporary = temporary
         return run
