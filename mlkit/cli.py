@@ -308,7 +308,8 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
 
 def _reproduce(args: argparse.Namespace) -> int:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce, restore_code
+    from mlkit.many.reproduce import reproduce
+    from mlkit.run.restore import restore_code
     if args.restore:
         print(f"restored: {restore_code(run, args.restore)}")
         print(f"to take it away again: git worktree remove --force {args.restore}")
