@@ -15,6 +15,7 @@ from typing import Callable
 from urllib.parse import quote
 
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from ..base.errors import UserError
 from ..base.files import bad_name, find_root, show_path
@@ -59,11 +60,17 @@ def _env(name, *default, _root_):
     raise KeyError(f"'{name}' is neither in the environment nor in .env")
 
 
+def _coerce(kind, value):
+    "`${oc.coerce:int,3}`, without OmegaConf's import of the module of any other type."
+    if kind in ("bool", "bytes", "float", "int", "str"): return oc.coerce(kind, value)
+    raise ValueError(f"coerces to bool, bytes, float, int or str, not to {kind!r}")
+
+
 @cache
 def use_dotenv() -> None:
     "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs of this process."
     OmegaConf.register_resolver("oc.env", _env, replace=True)
-
+    OmegaConf.register_resolver("oc.coerce", _coerce, replace=True)
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)

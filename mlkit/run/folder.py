@@ -22,6 +22,7 @@ from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import bad_run_name, secret_filter
+from ..config.yaml import read_config_file
 from .code import code_state
 
 
@@ -188,11 +189,11 @@ class Run:
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
-    def config_file(self) -> Path:  # checked, not read
-        "Its config.yaml. Raises UserError if that refers to other files."
+    def config_file(self) -> Path:  # that is whole and refers to no other file
+        "Its config.yaml. Raises UserError if that is damaged or refers to other files."
         path = self.file("config.yaml")
-        text = path.read_text(encoding="utf-8")
-        if not re.search(r"^(extends|defaults):(?! \[\]$)", text, re.MULTILINE): return path
+        file = read_config_file(path)
+        if not file.extends and not file.defaults: return path
         says = "is no run's config: it refers to other files (extends or defaults)"
         raise UserError(f"{show_path(path)}: {says}")
 
@@ -218,8 +219,13 @@ class Run:
         "`metrics.csv`, if anything was logged; of a run that was not kept, what it was."
         import pandas as pd
         if not self.dir.exists(): return self.last_history
-        try: return pd.read_csv(self.dir / "metrics.csv")
+        file = self.dir / "metrics.csv"
+        try: found = pd.read_csv(file, encoding_errors="replace")
         except (FileNotFoundError, pd.errors.EmptyDataError): return pd.DataFrame()
+        with open(file, "rb") as f:  # a power cut, or a look while it is written
+            is_ours = f.readline().endswith(b"\r\n")
+            f.seek(-1, os.SEEK_END)
+            return found[:-1] if is_ours and f.read() != b"\n" else found  # half a row is none
 
     def plot(self):  # a matplotlib Figure
         "The run's curves, its best epoch marked."
