@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import UserError
 from ..base.files import show_path, write_text
+from ..base.shown import tell
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
@@ -61,7 +62,7 @@ def shared_run(config: Config,  # a config that was checked
 def say(run: Run,  # of this process
         *lines: str):
     "Print, in the one process that writes."
-    if run.writes: print(*lines, sep="\n", flush=True)
+    if run.writes: tell(*lines)
 
 
 def _reseed_on_start(trainer: Any):

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from ..base.errors import did_you_mean
 from ..base.files import in_project, packaged_configs
 from ..base.ranges import Folder
+from ..base.shown import tell
 from ..base.text import Keys, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
@@ -291,6 +292,6 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     hide, told = secret_filter(about(cfg).project), set() if told is None else told
     problems = [replace(o, message=hide(o.message)) for o in problems]
     if any(not o.is_warning for o in problems): raise ConfigError(*problems)
-    for o in [o for o in problems if o not in told]: print(o, file=sys.stderr)
+    for o in [o for o in problems if o not in told]: tell(o, file=sys.stderr)
     told.update(problems)
     return cfg
