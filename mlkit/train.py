@@ -27,6 +27,7 @@ from .fit.trackers import report, tracked
 from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
+from .run.code import code_notes
 from .run.folder import Run, read_runs, run_folders
 from .run.log import recording
 from .show.answers import Answers, answers
@@ -96,6 +97,7 @@ def _trained(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
+        say(run, *code_notes(run.info["git"]))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
