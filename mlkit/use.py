@@ -6,7 +6,7 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
-import os, traceback
+import os, sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
 from html import escape
@@ -75,6 +75,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
+    if says := run.edit(*overrides): print(says, file=sys.stderr)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
@@ -99,6 +100,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
+    if says := run.edit(*overrides): print(says, file=sys.stderr)
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c

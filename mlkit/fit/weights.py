@@ -6,7 +6,7 @@
 __all__ = ['read_checkpoint', 'load_weights', 'weights_at_start']
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b05
-import pickle, re
+import re
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,16 +17,20 @@ from torch import nn
 from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
-from ..base.files import show_path
+from ..base.files import check_sums, show_path
 from .hidden import HiddenState, no_state, saved_tensors
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b06
 def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
 ) -> dict[str, Any]:                   # its content, on the CPU
-    "Tensors and plain data of a checkpoint. Raises UserError if the file holds anything else."
-    try: found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as e:
+    "Tensors and plain data of a checkpoint. Raises UserError if it is damaged, or holds more."
+    try:
+        check_sums(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError: raise
+    except Exception as e:  # of any kind: nobody knows what a damaged file leads to
         why, calls = "it is damaged", re.search(r"GLOBAL (\S+)", str(e))  # torch's words
+        if isinstance(e, OSError) and e.filename: why = str(e.strerror)  # it cannot be opened
         if calls: why = f"it wants {calls[1]}, and only tensors and plain data are let in"
         raise UserError(f"{show_path(path)}: cannot be loaded: {why}") from e
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict): return found
