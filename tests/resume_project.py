@@ -124,6 +124,7 @@ class Killer(pl.Callback):
     `END_GROUP`: to all of the process group. Hooks that are no hooks of Lightning's: - forward: in
     the middle of the net - write: in the middle of writing a checkpoint, by the kernel, once `what`
     bytes are in a file - rename: a file called `what` is written, under a temporary name still -
+    append: the run's file `what` is about to get more rows -
     full: no file can grow beyond `what` bytes any more; nothing is sent - fill: the run's file
     system is filled up to the last `what` bytes; nothing is sent - sleep: the process sleeps for
     `what` seconds; nothing is sent `TRACE` is a file that gets a line a batch, with its number and
@@ -137,7 +138,7 @@ class Killer(pl.Callback):
         self.rank, self.trace = trainer.global_rank, os.environ.get("TRACE")
         hook, n, what, *_ = os.environ.get("END_AT", "nothing:0").split(":") + [""]
         self.hook, self.n, self.what, self.trainer = hook, int(n), what, trainer
-        if hook == "rename": sys.addaudithook(self.audit)
+        if hook in ("rename", "append"): sys.addaudithook(self.audit)
         if hook == "forward": pl_module.net[2].register_forward_pre_hook(self.forward)
 
     def forward(self, net, args):
@@ -156,6 +157,8 @@ class Killer(pl.Callback):
     def audit(self, event: str, args: tuple):
         if event in ("os.rename", "os.link") and Path(os.fsdecode(args[1])).name == self.what:
             self.at("rename")
+        if event == "open" and args[2] & os.O_RDWR and os.path.basename(args[0]) == self.what:
+            self.at("append")
 
     def on_train_batch_start(self, trainer, pl_module, batch, i):
         self.batches += 1

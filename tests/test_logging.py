@@ -1,6 +1,10 @@
 """What a model logs and saves, under whatever names and in whatever numbers, survives a kill."""
 import copy
+import csv
+import io
 import json
+import random
+import resource
 from datetime import date
 from pathlib import Path
 
@@ -14,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from mlkit.base.errors import TrainingFailed
 from mlkit.base.plot import panels_of
-from mlkit.fit.job import Nothing
+from mlkit.fit.job import CSVLogger, Nothing
 from mlkit.many.lr_find import lr_find
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
@@ -123,6 +127,99 @@ def test_a_run_that_logs_little_goes_on(tmp_path, model, data, more):
         assert (run.dir / "plots" / "curves.png").exists()
         assert repr(run) and "epoch" in run.history or run.history.empty
         assert load_run(run).model.layer.weight.equal(run.model.layer.weight)
+
+
+# -- metrics.csv is written once: what is there stays, and rows come below it
+
+def whole_file(rows: list[dict]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, dict.fromkeys(k for row in rows for k in row))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def rewrite(logger, how: str):
+    "What else may happen to the file, between two writings."
+    match how:
+        case "gone": logger.path.unlink()
+        case "cut": logger.path.write_bytes(logger.path.read_bytes()[:-7])
+        case "longer": logger.path.write_bytes(logger.path.read_bytes() + b"more")
+        case "empty": logger.path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_file_is_always_what_its_rows_are(tmp_path, seed):
+    "Rows, figures for the last row, new columns, texts, a resumption, a file that was changed."
+    rng, logger, step = random.Random(seed), CSVLogger(tmp_path), 0
+    for i in range(150):
+        step += rng.random() < 0.7
+        name = f"m{rng.randint(0, 3 + i // 50)}"
+        value = rng.choice([rng.random(), 1e-300, float("nan"), "a, \"b\"\nç", 2**62, True])
+        logger.log_metrics({name: value, "epoch": step // 20}, step)
+        match rng.choice(["", "", "save", "flush", "again", "other"]):
+            case "save": logger.save()
+            case "again":
+                logger.flush()
+                later = CSVLogger(tmp_path)
+                later.go_on(len(logger.rows), dict(logger.rows[-1]))
+                assert ([sorted(map(str, o.items())) for o in later.rows]
+                        == [sorted(map(str, o.items())) for o in logger.rows])
+                logger = later
+            case "other" if logger.path.exists():
+                logger.flush()
+                rewrite(logger, rng.choice(["gone", "cut", "longer", "empty"]))
+                logger.log_metrics({name: 1.5}, step)
+            case "": continue
+        logger.flush()
+        assert logger.path.read_bytes() == whole_file(logger.rows)
+
+
+def test_a_row_costs_the_same_however_many_there_are(tmp_path):
+    "The file is the same one; all of it is written anew for a new column alone."
+    logger, files = CSVLogger(tmp_path), []
+    for step in range(3000):
+        logger.log_metrics({"train/loss": 1 / (step + 1), "epoch": step // 100}, step)
+        if step == 2000: logger.log_metrics({"val/loss": 0.5}, step)
+        logger.flush(sync=False)
+        files.append(logger.path.stat().st_ino)
+    assert len(set(files[:2000])) == len(set(files[2000:])) == 1 < len(set(files))
+    assert logger.path.read_bytes() == whole_file(logger.rows)
+
+
+def test_the_end_may_be_torn_off_anywhere(tmp_path):
+    "Half a row is no row, and does not keep a run from going on."
+    run = cut_off(config(tmp_path, "Silent"))
+    logger = CSVLogger(run.dir)
+    for step in range(5): logger.log_metrics({"val/loss": 0.123456 + step, "note": "ça"}, step)
+    logger.flush()
+    text, rows = logger.path.read_bytes(), logger.rows
+    start = text.rindex(b"0,4,")
+    for end in range(start, len(text)):
+        logger.path.write_bytes(text[:end])
+        assert list(run.history["val/loss"]) == [row["val/loss"] for row in rows[:4]]
+        later = CSVLogger(run.dir)
+        later.go_on(5, rows[4])
+        later.flush()
+        assert later.path.read_bytes() == text
+    logger.path.write_bytes(text[:start] + bytes(50))  # what a file system may leave
+    later.go_on(5, rows[4])
+    assert later.rows == rows
+
+
+def test_no_room_for_a_row_leaves_the_others(tmp_path):
+    logger = CSVLogger(tmp_path)
+    for step in range(3): logger.log_metrics({"loss": 0.5, "epoch": 0}, step)
+    logger.flush()
+    size, limits = logger.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    logger.log_metrics({"loss": 0.25, "epoch": 0}, 3)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 3, limits[1]))
+        with pytest.raises(OSError, match="metrics.csv"): logger.flush()
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert logger.path.read_bytes() == whole_file(logger.rows[:2])
+    logger.flush()
+    assert logger.path.read_bytes() == whole_file(logger.rows)
 
 
 def test_a_metrics_csv_without_a_head_is_no_metrics(tmp_path):

@@ -310,7 +310,7 @@ KILLS = {"on_train_batch_start": 5, "forward": 5, "on_before_optimizer_step": 2,
          "on_validation_batch_start": 3, "on_validation_end": 3, "on_train_epoch_end": 3,
          "on_save_checkpoint": 2,
          "write": 5, "rename last.ckpt": 2, "rename previous.ckpt": 1, "rename best.ckpt": 1,
-         "rename metrics.csv": 1,
+         "append metrics.csv": 1,
          "on_test_batch_start": 1, "poll": 2, "delay": 2}
 TERMS = {"on_train_batch_start": 2, "forward": 2, "on_before_optimizer_step": 1,
          "on_validation_batch_start": 1,

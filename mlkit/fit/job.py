@@ -6,10 +6,11 @@
 __all__ = ['Nothing', 'CSVLogger', 'Job']
 
 # %% ../../nbs/fit/02_job.ipynb #33b155d8
-import csv, math, time
+import csv, errno, io, math, os, time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, takewhile
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -47,6 +48,8 @@ class CSVLogger(LightningLogger):
         super().__init__(folder.parents[1], folder.parent.name, folder.name)
         self.rows: list[dict[str, Any]] = []
         self._written, self._cost, self._dirty = -math.inf, 0.0, False
+        self._names: tuple[str, ...] = ()  # the file's columns; it has `_done` rows before its
+        self._done, self._at, self._size = 0, 0, -1  # last, which begins at the byte `_at`
 
     @property
     def experiment(self) -> Any: return Nothing(log_dir=self.log_dir)
@@ -71,36 +74,47 @@ class CSVLogger(LightningLogger):
     def complete(self, metrics: Mapping[str, Any],  # name -> number, with 'epoch'
             step: int):                             # of the epoch's row
         "Add figures that no row of the epoch has: of few batches, none may have been logged."
-        there = {k for row in self.rows if row["epoch"] == metrics["epoch"] for k in row}
+        own = takewhile(lambda row: row["epoch"] == metrics["epoch"], reversed(self.rows))
+        there = {k for row in own for k in row}
         there.discard("epoch")
         self.log_metrics({k: v for k, v in metrics.items() if k not in there}, step)
 
     def go_on(self, n: int,         # rows that there were when the checkpoint was made
             last: dict[str, Any]):  # the last of them, as it was then; {} if n is 0
         "Drop later rows. Raises UserError if the file has lost rows."
-        before = _read(self.path)[:n - 1] if n > 1 and self.path.exists() else []
+        before = _read(self.path, n - 1) if n > 1 and self.path.exists() else []
         if len(before) < n - 1:
             raise UserError(f"{show_path(self.path)}: has {len(before)} rows, but there were {n}")
-        self.rows, self._dirty = [*before, *([last] if n else [])], True
+        self.rows, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
 
     def save(self):
         "Write, unless the last writing was too short a time ago."
-        if time.perf_counter() - self._written > 20 * self._cost: self.flush()
+        if time.perf_counter() - self._written > max(0.5, 100 * self._cost): self.flush(sync=False)
 
-    def flush(self):
-        "Write what is not written yet."
+    def flush(self, sync: bool = True):  # is it on the disk when this returns?
+        "Write what is not written yet. Raises OSError with the file's name."
         if not self._dirty: return
         start = time.perf_counter()
         if not self.rows: self.path.unlink(missing_ok=True)  # a file without a head is none
-        else: self._write()
+        else: self._write(sync)
         self._written, self._dirty = time.perf_counter(), False
         self._cost = self._written - start
 
-    def _write(self):
-        with atomic(self.path) as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, dict.fromkeys(k for row in self.rows for k in row))
-            writer.writeheader()
-            writer.writerows(self.rows)
+    def _write(self, sync: bool):
+        "Write the rows from the file's last on; all, if they have a new column."
+        there = self.path.stat().st_size if self.path.is_file() else None
+        new = [k for row in self.rows[self._done:] for k in row]
+        names, whole = tuple(dict.fromkeys([*self._names, *new])), there != self._size
+        if whole or names != self._names:  # or the file is not as it was left
+            self._done = self._at = 0
+            names = tuple(dict.fromkeys(k for row in self.rows for k in row))
+        first = _text(self.rows[self._done:-1], names, head=not self._at)
+        last, at, self._size = _text(self.rows[-1:], names), self._at, -1
+        if not at:
+            with atomic(self.path) as tmp: tmp.write_bytes(first + last)
+        else: _replace_end(self.path, at, first + last, sync)
+        self._names, self._done, self._at = names, len(self.rows) - 1, at + len(first)
+        self._size = self._at + len(last)
 
     def finalize(self, status: str): self.flush()
 
@@ -113,14 +127,36 @@ def _figure(value: Any) -> int | float | str:
     return int(value) if isinstance(value, Integral) and abs(number) < 2**63 else number
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    "The rows of a file; empty cells are left out."
+def _text(rows: list[dict[str, Any]], names: tuple[str, ...], head: bool = False) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    if head: writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _replace_end(path: Path, at: int, text: bytes, sync: bool):
+    "Put a text in the place of what a file has from a byte on."
+    try:
+        with open(path, "r+b", buffering=0) as f:
+            f.seek(at)
+            if f.write(text) < len(text): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            f.truncate()
+            if sync: os.fsync(f.fileno())
+    except OSError as e:
+        with suppress(OSError): os.truncate(path, at)  # no half row stays
+        e.filename = str(path)
+        raise
+
+
+def _read(path: Path, n: int) -> list[dict[str, Any]]:
+    "The first rows of a file; empty cells are left out."
     def number(text: str) -> Any:
         for kind in (int, float):
             with suppress(ValueError): return kind(text)
         return text
-    with open(path, newline="", encoding="utf-8") as f:
-        return [{k: number(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
+    with open(path, newline="", encoding="utf-8", errors="replace") as f:  # its end may be torn
+        return [{k: number(v) for k, v in row.items() if v} for row in islice(csv.DictReader(f), n)]
 
 # %% ../../nbs/fit/02_job.ipynb #69680f5f
 @dataclass(frozen=True)

@@ -298,8 +298,13 @@ class Run:
         "`metrics.csv`, if anything was logged; of a run that was not kept, what it was."
         import pandas as pd
         if not self.dir.exists(): return self.last_history
-        try: return pd.read_csv(self.dir / "metrics.csv")
+        file = self.dir / "metrics.csv"
+        try: found = pd.read_csv(file, encoding_errors="replace")
         except (FileNotFoundError, pd.errors.EmptyDataError): return pd.DataFrame()
+        with open(file, "rb") as f:  # a power cut, or a look while it is written
+            is_ours = f.readline().endswith(b"\r\n")
+            f.seek(-1, os.SEEK_END)
+            return found[:-1] if is_ours and f.read() != b"\n" else found  # half a row is none
 
     def plot(self):  # a matplotlib Figure
         "The run's curves, its best epoch marked."
