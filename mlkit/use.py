@@ -68,7 +68,9 @@ def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -
             model.setup("fit")
         model.configure_model()
         model.trainer = None
-    return load_weights(model, file, set_up).eval()
+    precision = str((cfg.get("trainer") or {}).get("precision"))
+    convert = torch.nn.Module.double if precision in ("64", "64-true") else lambda o: o
+    return load_weights(model, file, set_up, convert).eval()
 
 
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:

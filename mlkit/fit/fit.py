@@ -6,11 +6,11 @@
 __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint', 'last_whole']
 
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
-import os, random, signal, sys, threading
+import os, random, signal, sys, threading, zlib
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import NotBegun, UserError
 from ..base.files import show_path, write_text
+from ..base.text import short
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
@@ -30,7 +31,7 @@ from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
 from .progress import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
-from ..run.folder import Run, as_json
+from ..run.folder import Run, as_json, versions
 
 # %% ../../nbs/fit/07_fit.ipynb #30559f6e
 _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where the run is
@@ -112,12 +113,36 @@ def _note(job: Job):
     machine = dict(cpu=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads())
     if device.type == "cuda": machine["gpu"] = torch.cuda.get_device_name(device)
     fingerprint = getattr(data, "fingerprint", lambda: None)
-    found = dict(device=str(device), machine=machine, data=fingerprint())
-    changed = [k for k, v in found.items() if job.resumed and run.info.get(k, v) != v]
-    what = ", ".join(changed)
+    root = about(job.config).project
+    found: dict[str, Any] = dict(device=str(device), machine=machine, data=fingerprint(),
+                                 versions=versions(), code=_sums(root, _own_code(root)))
+    if job.resumed: found["code"] = _sums(root, run.info.get("code", {}))
+    was = {k: run.info.get(k, v) if job.resumed else v for k, v in found.items()}
+    changed = [k for k, v in found.items() if was[k] != v]
+    what = ", ".join(k + _which(was[k], found[k]) for k in changed)
     if what: say(run, f"{run.id}: another {what} than when it started: the result may differ")
     if hasattr(data, "facts"): found["data_facts"] = data.facts()
     run.update(**{k: v for k, v in found.items() if k not in changed})
+
+
+def _which(was: Any, now: Any) -> str:
+    if not isinstance(was, dict) or not isinstance(now, dict): return ""
+    names = sorted(k for k in {**was, **now} if was.get(k) != now.get(k))
+    return f" ({short(', '.join(names), 80)})"
+
+
+def _own_code(root: Path) -> list[str]:
+    "The project's modules that are imported, relative to its folder."
+    files = [Path(getattr(o, "__file__", None) or "/").resolve() for o in [*sys.modules.values()]]
+    own = [o for o in files if o.is_relative_to(root.resolve()) and o.suffix == ".py"
+           and not o.is_relative_to(sys.prefix) and "site-packages" not in o.parts]
+    return sorted({o.relative_to(root.resolve()).as_posix() for o in own})
+
+
+def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:
+    "Their checksums; None: it is not there any more."
+    def total(path): return zlib.crc32(path.read_bytes()) if path.is_file() else None
+    return {o: total(root / o) for o in files}
 
 
 @contextmanager
@@ -135,6 +160,10 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     parts, rows, trainer = job.parts, job.csv.rows, job.parts.trainer
     found = (getattr(c, "best_checkpoint", None) for c in parts.callbacks)
     best = next(filter(None, found), None)
+    watched = (getattr(getattr(c, "best", None), "monitor", None) for c in parts.callbacks)
+    if not best and rows and (name := next(filter(None, watched), None)):
+        say(run, f"{run.id}: {name} was never a number, so no epoch is the best: the weights are "
+                 "those of the last")
     epoch = best["epoch"] if best else rows[-1]["epoch"] if rows else None
     if best:
         trainer.strategy.barrier()  # the process that writes has written
