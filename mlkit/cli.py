@@ -104,6 +104,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
+    add("--trust", metavar="FOLDER", help="take its configs, runs and code for your own, always")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (["--completion"], ["--complete"]): return _run(_complete, *argv)
@@ -114,10 +115,16 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     for flag in ("print", "explain", "resume"):
         if args.multirun and getattr(args, flag) not in (None, False):
             p.error(f"--{flag} is about one run, and -m about many: leave out -m")
+    if args.trust: return _run(_trust, args.trust)
     if args.resume is not None: _tell_apart(args)
     shows = args.print or args.check or args.explain is not None
     if not args.config and (shows or not args.resume): p.error("which config? give CFG")
     return _run(_train, args)
+
+
+def _trust(folder: str):
+    from mlkit.base.own import allow_folder
+    print(f"{folder}: is treated as your own from now on; a line of {allow_folder(folder)} says so")
 
 
 def _tell_apart(args: argparse.Namespace):

@@ -198,7 +198,13 @@ def test_links_that_lead_out_of_a_run(tmp_path, name):
 def test_a_config_that_refers_to_other_files(tmp_path):
     run = short(tmp_path / "runs")
     text = (run.dir / "config.yaml").read_text()
-    for line in ("extends: ../../../secret.yaml\n", "defaults: [../../../secret]\n"):
+    file = "../../../secret.yaml"
+    for line in (f"extends: {file}\n", "defaults: [../../../secret]\n", f'"extends": {file}\n',
+                 f"extends : {file}\n", f"!!str extends: {file}\n", f"&a extends: {file}\n",
+                 f'"\\x65xtends": {file}\n', f"? extends\n: {file}\n", f"'defaults': [{file}]\n",
+                 f"<<: {{extends: {file}}}\n", f"<<: [{{a: 1}}, {{defaults: [{file}]}}]\n",
+                 f"? !!str 'extends'\n: !!str\n  {file}\n", f"defaults:\n- {file}\n",
+                 f"%YAML 1.1\n---\nextends: {file}\n", f"\ufeffextends: {file}\n"):
         (run.dir / "config.yaml").write_text(line + text.replace("defaults: []\n", ""))
         for go in (load_run, resume):
             assert "is no run's config" in one_line(lambda: go(run.dir), ValueError) or go is resume

@@ -13,6 +13,12 @@ from typing import Iterator
 from uuid import uuid4
 from zipfile import ZipFile
 
+# %% ../../nbs/base/03_files.ipynb #0a7c11d5
+def is_project(folder: Path,  # need not be there
+) -> bool:
+    "Does a folder hold what marks a project?"
+    return any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git"))
+
 # %% ../../nbs/base/03_files.ipynb #7b4cb4db
 def find_root(start: str | Path = ".",  # a file or folder
 ) -> Path:                    # where there is no project around it, the current folder's, or that
@@ -20,10 +26,7 @@ def find_root(start: str | Path = ".",  # a file or folder
     start, here = Path(start).absolute(), Path.cwd()
     above = [start, *start.parents]
     if any((folder / "run.json").exists() for folder in above): above = []  # the reader's project
-    marks = ("settings.ini", "pyproject.toml", ".git")
-    for folder in [*above, here, *here.parents]:
-        if any((folder / o).exists() for o in marks): return folder
-    return here
+    return next(filter(is_project, [*above, here, *here.parents]), here)
 
 # %% ../../nbs/base/03_files.ipynb #81666350
 def in_project(path: str | Path,  # `~` is the home folder

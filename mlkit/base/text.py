@@ -16,7 +16,7 @@ import yaml
 from .errors import UserError, nearest
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
-_NO_TEXT = re.compile(r"[-+]?[\d_]*\.?\d*|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
+_NO_TEXT = re.compile(r"[-+]?[\d_]*(\.\d*)?|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
 
 
 def short(value: Any,  # plain data
@@ -27,7 +27,8 @@ def short(value: Any,  # plain data
     if is_text and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
     else:
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
-        text = re.sub(r"\s*\n\s*", " ", text.removesuffix("\n...\n").strip())
+        lines = map(str.strip, text.removesuffix("\n...\n").split("\n"))
+        text = " ".join(filter(None, lines))
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
@@ -117,14 +118,31 @@ def walk(data: Any,  # nested dicts and lists
     yield path, data
     for key, value in pairs(data): yield from walk(value, (*path, key))
 
+# %% ../../nbs/base/02_text.ipynb #b5a60c76
+def child(node: Any,  # a dict, a list, or a value
+    key: Any,         # of `pairs`
+) -> Any:             # None where there is none
+    "What is in a node at a key."
+    if isinstance(node, dict): return node.get(key)
+    is_there = isinstance(node, list) and type(key) is int and 0 <= key < len(node)
+    return node[key] if is_there else None
+
+
+def at_path(node: Any,  # a dict, a list, or a value
+    path: Keys,         # from there
+) -> Any:               # None where nothing is
+    "What is in nested dicts and lists at a path."
+    for key in path: node = child(node, key)
+    return node
+
+
 # %% ../../nbs/base/02_text.ipynb #d26154a4
 def near_key(path: Keys,  # of a key that should not be there; what is above it should
     data: Any,            # nested dicts and lists
     beside: Iterable | None = None,  # the keys that could be there; None: those that are
 ) -> str:                 # to end a message with
     "A suggestion of a key beside it, or else of one of that name elsewhere."
-    node, key, places = data, str(path[-1]), {}
-    for k in path[:-1]: node = dict(pairs(node))[k]
+    node, key, places = at_path(data, path[:-1]), str(path[-1]), {}
     for o, _ in walk(data):
         is_named = o and o != path and not {*map(type, o)} - {str}
         if is_named: places.setdefault(o[-1], []).append(show_keys(o))

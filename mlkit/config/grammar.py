@@ -23,7 +23,7 @@ _NUMBERS = {
                       rf"|{_FRACTION}|{_DIGITS}\.|inf|nan)", re.I)}
 _WORDS = {"null": None, "true": True, "false": False}
 _PIECE = re.compile(r"""(?P<escaped>\\[\\()\[\]{}:=,\ \t])
-    |(?P<reference>\$\{(?:[^{}]|\{[^{}]*\})*\})
+    |(?P<reference>\$(?=\{))
     |(?P<blank>[ \t]+)
     |(?P<other>[^()\[\]{},])""", re.X | re.S)
 
@@ -54,7 +54,7 @@ class _Reader:
         found = []
         while not self.take(rf"[ \t]*{re.escape(end)}[ \t]*"):
             if found and not self.take(","):
-                raise ValueError(f"',' or '{end}' is missing at {self.text[self.at:]!r}")
+                raise ValueError(f"',' or '{end}' is missing at {told(self.text[self.at:])}")
             found.append(item())
         return found
 
@@ -66,24 +66,33 @@ class _Reader:
         return key, self.element()
 
     def word(self, is_key: bool) -> Any:
-        pieces = []
-        while not (is_key and self.peek() == ":") and (m := self.take(_PIECE)): pieces.append(m)
-        if pieces and pieces[-1][0] == "$" and self.peek() == "{":
-            raise ValueError("the ${ is not closed")
-        while pieces and pieces[-1].lastgroup == "blank": pieces.pop()
-        if not pieces: raise ValueError(f"a value is missing at {self.text[self.at:]!r}")
-        text = "".join(m[0][1:] if m.lastgroup == "escaped" else m[0] for m in pieces)
-        if any(m.lastgroup == "escaped" for m in pieces): return text
+        pieces, kinds = [], []
+        while not (is_key and self.peek() == ":") and (m := self.take(_PIECE)):
+            kinds.append(m.lastgroup)
+            pieces.append(m[0][1:] if m.lastgroup == "escaped" else m[0])
+            if m.lastgroup == "reference": pieces[-1] += self.braces()
+        while kinds and kinds[-1] == "blank": kinds.pop()
+        if not kinds: raise ValueError(f"a value is missing at {told(self.text[self.at:])}")
+        text = "".join(pieces[:len(kinds)])
+        if "escaped" in kinds: return text
         if text.lower() in _WORDS: return _WORDS[text.lower()]
         return next((kind(text) for kind, form in _NUMBERS.items() if form.fullmatch(text)), text)
 
+    def braces(self) -> str:
+        start, depth = self.at, 0
+        while m := self.take(r"""(?s)(["'])(?:\\.|(?!\1)[^\\])*\1|[{}]|[^{}"']+"""):
+            depth += {"{": 1, "}": -1}.get(m[0], 0)
+            if not depth: return self.text[start:self.at]
+        raise ValueError("the ${ is not closed")
+
     def end(self):
-        if self.peek(): raise ValueError(f"{self.text[self.at:]!r} is left over; quote the value")
+        if self.peek():
+            raise ValueError(f"{told(self.text[self.at:])} is left over; quote the value")
 
 # %% ../../nbs/config/02_grammar.ipynb #680fdbf6
 def _unquote(text: str, quote: str) -> str:
     "Backslashes count only before a quote and at the end."
-    return re.sub(rf"(\\+)({quote}|\Z)", lambda m: "\\" * (len(m[1]) // 2) + m[2], text)
+    return re.sub(rf"(?<!\\)(\\+)({quote}|\Z)", lambda m: "\\" * (len(m[1]) // 2) + m[2], text)
 
 
 _SWEEPS = ("choice", "range", "interval", "glob", "shuffle", "sort", "tag")

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
-from ..base.text import flat, pairs, show_keys
+from ..base.text import child, flat, pairs, show_keys
 from .layers import Draft, Override
 from .node import About, Config, Link, Origin, Problem, Problems
 from .node import about, config_error, plain
@@ -181,7 +181,7 @@ def _meaning(text: str, facts: dict[str, Any], now: datetime) -> Any:
             n = dict(major=1, minor=2, micro=3).get(argument, 2)
             return ".".join(map(str, sys.version_info[:n]))
         value: Any = facts
-        for key in argument.split("."): value = dict(pairs(value)).get(key)
+        for key in argument.split("."): value = child(value, key)
         if value is None:
             raise LookupError(f"{m[0]} is known only where Hydra runs; write a value")
         return _meaning(value, facts, now) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Iterable
 
-from ..base.text import DEEPEST, Keys, near_key, pairs, show_keys, told
+from ..base.text import DEEPEST, Keys, child, near_key, pairs, show_keys, told
 from .grammar import parse_value
 from .node import ConfigError, Link, Origin, Problems, config_error, gather
 from .node import mapping_behind
@@ -48,7 +48,7 @@ def parse_override(
     origin = origin or Origin("command line", text=text)
     m = _OVERRIDE.fullmatch(text)
     if not m or m["value"] is None and m["op"] != "~" or m["append"] and m["op"]:
-        tidy = re.sub(r"\s*(\+?=)\s*", r"\1", text, count=1)
+        tidy = re.sub(r"(?<!\s)\s*(\+?=)\s*", r"\1", text, count=1)
         way = f"leave out the blanks: {tidy}" if tidy != text and _OVERRIDE.fullmatch(tidy) else \
             "write key=value, +key=value, group=option or ~key"
         raise config_error(origin, text, f"is not an override: {way}")
@@ -82,7 +82,7 @@ def keys_of(data: Any,  # the plain data that the key is about
             is_index = isinstance(data, dict) and word not in data and int(word) in data
             if is_index or isinstance(data, list): word = int(word)
         path.append(word)
-        data = dict(pairs(data)).get(word)
+        data = child(data, word)
     return tuple(path)
 
 

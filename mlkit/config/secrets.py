@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from ..base.files import find_root, show_path
-from .node import Origin, about, config_error
+from .node import Origin, References, about, config_error
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read
@@ -51,10 +52,17 @@ def _env(name, *default, _root_):
     raise KeyError(f"'{name}' is neither in the environment nor in .env")
 
 
+def _coerce(kind, value):
+    "`${oc.coerce:int,3}`, without OmegaConf's import of the module of any other type."
+    if kind in ("bool", "bytes", "float", "int", "str"): return oc.coerce(kind, value)
+    raise ValueError(f"coerces to bool, bytes, float, int or str, not to {kind!r}")
+
+
 @cache
 def use_dotenv() -> None:
     "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs of this process."
     OmegaConf.register_resolver("oc.env", _env, replace=True)
+    OmegaConf.register_resolver("oc.coerce", _coerce, replace=True)
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)
@@ -67,7 +75,9 @@ def secret_filter(config: Any,  # plain data: the config, with its interpolation
 ) -> Callable[[str], str]:
     "A function that takes secrets out of a text."
     known = _dotenv(project or find_root())
-    asked = re.findall(r"\$\{oc\.env:\s*([A-Za-z_]\w*)", json.dumps(config, default=str))
+    env = lambda name: os.environ.get(name) or known.get(name, ("",))[0]
+    used = References(config, env).all()
+    asked = [str(o.args[0]) for _, o in used if o.resolver == "oc.env" and o.args]
     found, anywhere = {}, set()
     for name in sorted({*asked, *filter(_SECRET.search, known)}):
         if name.startswith("MLKIT_"): continue

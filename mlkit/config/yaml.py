@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from ..base.errors import did_you_mean, nearest
 from ..base.files import find_root, in_project, packaged_configs, show_path
-from ..base.text import DEEPEST, LARGEST, Keys, pairs
+from ..base.text import DEEPEST, LARGEST, Keys, child, pairs
 from .node import ConfigError, Link, Origin, config_error, plain
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
@@ -92,7 +92,7 @@ class Tree:
     ) -> "Tree | None":
         "The tree at a path, if there is one."
         tree: Tree | None = self
-        for key in path: tree = dict(pairs(tree.value)).get(key) if tree else None
+        for key in path: tree = child(tree.value, key) if tree else None
         return tree
 
     def below(self, path: Keys,  # ('optimizer',): {lr: 1} becomes {optimizer: {lr: 1}}

@@ -58,7 +58,7 @@ def _find_unfit(view: View, who: str, want, path: Keys, by: Keys = (), strict: b
         node = view.written(blamed)[1]
         key = "_partial_" if fault == "partial" and "_partial_" in node else "_target_"
         place = (*blamed, key) if is_target and isinstance(node, dict) else blamed
-        is_secret = any("oc.env" in str(view.written(p)[1]) for p in (at, *view.sources(at)))
+        is_secret = "oc.env" in [o.resolver for o in view.calls((at, *view.sources(at)))]
         what = o.text(f"what {told(raw)} gives") if is_secret else o
         message = f"{who} {what}"
         way = "; if that is meant, let the annotation say so"

@@ -15,6 +15,7 @@ from typing import Any, Iterable, Iterator, Mapping
 import yaml
 
 from ..base.errors import UserError
+from ..base.own import trusted
 from .packages import one_name
 
 # %% ../../nbs/parts/00_trust.ipynb #29115321
@@ -151,9 +152,7 @@ class Trust:
         root: Path | None = None,         # the project's folder; that of a run is never trusted
         trust: str | Iterable[str] = (),  # packages and dotted names, with those of MLKIT_TRUST
     ):
-        words = os.environ.get("MLKIT_TRUST", "").split(",")
-        words += [trust] if isinstance(trust, str) else trust
-        self.named = {one_name(o.strip()) for o in words} - {""}
+        self.named = set(map(one_name, trusted(trust)))
         root = root and Path(root).resolve()
         self._run = root if root and (root / "run.json").exists() else None
         self.root = None if self._run else root

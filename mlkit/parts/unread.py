@@ -36,11 +36,12 @@ def unknown_keys(view: View,  # of a whole config
     known: Iterable[str],     # the keys that a run reads
 ) -> dict[Any, str]:          # a key -> what is wrong with it
     "The other keys at the top of a config, but for those that something refers to."
-    texts = " ".join(v for _, v in walk(view.data) if isinstance(v, str))
-    uses, found = " ".join(re.findall(r"\$\{[^}]*", texts)), {}
+    links, found = [o for _, o in view.references.all()], {}
+    uses = {str(o.args[0]) for o in links if not o.resolver and o.args}
+    uses |= {*re.findall(r"\w+", repr([o.args for o in links if o.resolver]))}
     said = [k for k, v in view.data.items() if v != {}]  # an empty option says nothing
     for key in [k for k in said if k not in {*known}]:
-        if re.search(rf"(?<![\w.]){re.escape(str(key))}\b", uses): continue
+        if str(key) in uses: continue
         near = near_key((key,), view.data, known) or "; values of your own go under 'extra'"
         found[key] = f"nothing reads this key{near}"
         is_typed = origin_of(view.cfg, (key,)).name == "command line"
@@ -97,9 +98,7 @@ def _read(view: View, group: str) -> list[Keys] | None:
     node = view.written(model)[1]
     starts += [(*model, k) for k in node if k not in ignored] if isinstance(node, dict) else [model]
     read = [*starts, *(o for start in starts for o in view.sources(start))]
-    texts = [v for o in read for _, v in walk(view.written(o)[1]) if isinstance(v, str)]
-    others = [re.sub(r"\$\{\.*[\w.]+\}", "", o) for o in texts]  # that call resolvers
-    if any("${" in o and re.search(rf"\b{group}\b", o) for o in others): return None
+    if any(re.search(rf"\b{group}\b", repr(o.args)) for o in view.calls(read)): return None
     return [o for o in read if o[:1] == (group,)]
 
 # %% ../../nbs/parts/11_unread.ipynb #0dead009

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from ..base.errors import did_you_mean
-from ..base.text import Keys, pairs, show_keys, walk
-from ..config.node import Origin, about, children, follow, leaf, own_path, whole
+from ..base.text import Keys, child, pairs, show_keys, walk
+from ..config.node import Origin, Reference, References, about, children, follow
+from ..config.node import leaf, own_path, whole
 from .annotation import Product
 from .signature import outline, produces
 from .trust import TargetError
@@ -56,6 +57,7 @@ class View:
     ):
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
+        self.references = References(self.data)
         self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
         closed = [o for o, v in walk(self.data) if o[-1:] == ("_recursive_",) and v is False]
         self._closed = {id(self._node(o[:-1])) for o in closed}
@@ -88,8 +90,9 @@ class View:
         "The part of a path that is written down, and what stands there."
         data = self.data
         for n, key in enumerate(path):
-            if key not in dict(pairs(data)): return path[:n], data
-            data = data[key]
+            inner = child(data, key)
+            if inner is None and key not in dict(pairs(data)): return path[:n], data
+            data = inner
         return path, data
 
     def stands_at(self, path: Keys,  # of a value
@@ -106,12 +109,16 @@ class View:
         for o in found:
             start, data = self.written(o)
             for at, raw in walk(data, start):
-                links = re.findall(r"\$\{(\.*)([\w.]+)\}", raw) if isinstance(raw, str) else ()
-                for dots, name in links:
-                    keys = tuple(int(k) if k.isdecimal() else k for k in name.split("."))
-                    place = (*at[:-len(dots)], *keys) if dots else keys
+                links = self.references.of(at) if isinstance(raw, str) else ()
+                for place in [o.args for o in links if not o.resolver]:
                     if place not in found and self.written(place)[0]: found.append(place)
         return found[1:]
+
+    def calls(self, paths: Iterable[Keys],  # of values
+    ) -> list[Reference]:
+        "The resolvers that are called in what stands at some paths."
+        texts = [at for o in paths for at, _ in walk(self.written(o)[1], self.written(o)[0])]
+        return [o for at in texts for o in self.references.of(at) if o.resolver]
 
     def _node(self, path: Keys):
         node = self.cfg

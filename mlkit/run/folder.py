@@ -21,6 +21,7 @@ from ..base.plot import plot_history
 from ..base.text import Table, flat, number, plain, told
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
+from ..config.yaml import read_config_file
 
 # %% ../../nbs/run/01_folder.ipynb #d9d464a9
 _INFO_LIMIT = 16 * 2**20  # bytes; a run.json has some thousands
@@ -252,11 +253,11 @@ class Run:
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
-    def config_file(self) -> Path:  # checked, not read
-        "Its config.yaml. Raises UserError if that refers to other files."
+    def config_file(self) -> Path:  # that is whole and refers to no other file
+        "Its config.yaml. Raises UserError if that is damaged or refers to other files."
         path = self.file("config.yaml")
-        text = path.read_text(encoding="utf-8")
-        if not re.search(r"^(extends|defaults):(?! \[\]$)", text, re.MULTILINE): return path
+        file = read_config_file(path)
+        if not file.extends and not file.defaults: return path
         says = "is no run's config: it refers to other files (extends or defaults)"
         raise UserError(f"{show_path(path)}: {says}")
 
