@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlkit.base.errors import TrainingFailed
 from mlkit.config.load import load_config
 from mlkit.run.folder import Run, unfinished
 from mlkit.train import resume, train

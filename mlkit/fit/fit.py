@@ -162,8 +162,8 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     best = next(filter(None, found), None)
     watched = (getattr(getattr(c, "best", None), "monitor", None) for c in parts.callbacks)
     if not best and rows and (name := next(filter(None, watched), None)):
-        say(run, f"{run.id}: {name} was never a number, so no epoch is the best: the weights are "
-                 "those of the last")
+        why = f"{name} was never a number, so no epoch is the best"
+        say(job.run, f"{job.run.id}: {why}: the weights are those of the last")
     epoch = best["epoch"] if best else rows[-1]["epoch"] if rows else None
     if best:
         trainer.strategy.barrier()  # the process that writes has written
@@ -193,7 +193,7 @@ def find_checkpoint(run: Run,  # that was cut off; its run.json notes the step t
         say(run, f"{run.id}: has no checkpoint yet, and starts again")
         return None
     best = run.file("checkpoints/best.ckpt")
-    try: best.is_file() and read_checkpoint(best)
+    try: _ = best.is_file() and read_checkpoint(best)
     except UserError as e:
         way = "delete it to go on; the best of the epochs to come counts then"
         raise NotBegun(f"{e}: {way}") from e

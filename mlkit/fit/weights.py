@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
@@ -48,7 +49,8 @@ def as_saved(model: nn.Module,  # about to get a checkpoint's weights
             home, _, name = key.removeprefix(prefix).rpartition(".")
             try: old = getattr(owner := module.get_submodule(home), name)
             except AttributeError: continue
-            if not isinstance(new, Tensor) or isinstance(old, nn.Parameter): continue
+            if isinstance(old, nn.Parameter) or is_lazy(old): continue
+            if not isinstance(new, Tensor): continue
             if isinstance(old, Tensor) and old.shape != new.shape:
                 old.data = torch.empty_like(new, dtype=old.dtype, device=old.device)
             with suppress(TypeError):  # it is a parameter that the model does not have
@@ -85,9 +87,10 @@ def _load(model: nn.Module, saved: dict[str, Any]):
     def plain(name: str) -> str: return name.replace("_orig_mod.", "")
     own = {plain(k): k for k in model.state_dict()}
     weights = {str(own.get(plain(k), k)): v for k, v in saved["state_dict"].items()}
-    strict, left = getattr(model, "strict_loading", True), weights.keys() - {*own.values()}
-    if strict and left: raise RuntimeError(f"it has no {min(left)}")  # torch takes None for one
+    strict = getattr(model, "strict_loading", True)
     model.load_state_dict(weights, strict=strict)
+    left = weights.keys() - model.state_dict().keys()
+    if strict and left: raise RuntimeError(f"it has no {min(left)}")  # torch takes None for a part
     if not (state := saved.get("mlkit_state")): return
     hidden = HiddenState(no_state)
     hidden.note(dict(model=model), saved_tensors(model))
