@@ -25,7 +25,8 @@ from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
-from .run.folder import Run, as_json, list_runs
+from .run.folder import Run, read_runs, run_folders
+from .run.info import as_json
 from .run.log import recording
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
@@ -106,7 +107,7 @@ def _requeued(config: Config) -> Run | None:
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
     folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
-    for run in list_runs(folder) if folder.is_dir() else []:
+    for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
         if mine and {**flat(run.info["config"]), **own} == same: return run
     return None

@@ -9,7 +9,6 @@ __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'p
 import os, sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
-from html import escape
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
+from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError
+from .base.shown import html, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
@@ -77,7 +78,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
-    if says := run.edit(*overrides): print(says, file=sys.stderr)
+    if says := run.edit(*overrides): tell(says, file=sys.stderr)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
@@ -102,7 +103,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
-    if says := run.edit(*overrides): print(says, file=sys.stderr)
+    if says := run.edit(*overrides): tell(says, file=sys.stderr)
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c
@@ -158,7 +159,10 @@ class Predictions:
     dense: dict[str, Tensor] = field(default_factory=dict, repr=False)  # maps, (N, ...)
 
     def _repr_html_(self):
-        return self.table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in self.problems)
+        import pandas as pd
+        with pd.option_context("display.html.use_mathjax", False):
+            table = Markup(self.table._repr_html_())  # pandas escapes
+        return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
 
 
 def predict(run: Run | str | Path,  # a run, or its folder

@@ -175,9 +175,10 @@ def test_checkpoints_with_code_and_damaged_ones(tmp_path):
 def test_run_json_of_a_gigabyte(tmp_path):
     run = short(tmp_path / "runs")
     with open(run.dir / "run.json", "wb") as f: f.truncate(2**30)
-    assert "1,073,741,824 bytes are no description of a run" in one_line(lambda: Run(run.dir))
+    assert "run.json: has 1,073,741,824 bytes" in one_line(lambda: Run(run.dir))
     done = command("mlkit_runs", tmp_path / "runs")
-    assert (done.returncode == 0 and "run.json: is damaged" in done.stderr
+    assert (done.returncode == 0 and "run.json: has 1,073,741,824 bytes" in done.stderr
+            and "damaged" in done.stdout
             and len(done.stderr.splitlines()) == 1)
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ..base.errors import NotBegun, UserError, near_metric, one_line
 from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
+from ..base.shown import shown, tell
 from ..base.text import find_metric, plain
 from .job import Job
 from .randomness import rng_state, set_rng_state
@@ -239,7 +240,7 @@ class Checkpoint(LightningCheckpoint):
             if place in self._told: continue
             self._told.add(place)
             line = f"checkpoint: {place} is not saved, so a resumed run may differ ({why})"
-            if self.trainer.is_global_zero: tqdm.write(line, file=sys.stderr)
+            if self.trainer.is_global_zero: tqdm.write(shown(line), file=sys.stderr)
 
     def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
@@ -358,7 +359,7 @@ def _requeue():
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     try:
         subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
-        print(f"SLURM job {job} is queued again")
+        tell(f"SLURM job {job} is queued again")
     except (OSError, subprocess.CalledProcessError) as e:
         why = getattr(e, "stderr", None) or one_line(e)
-        print(f"SLURM job {job} could not be queued again: {' '.join(why.split())}")
+        tell(f"SLURM job {job} could not be queued again: {' '.join(why.split())}")

@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import NotBegun, UserError
 from ..base.files import show_path, write_text
+from ..base.shown import tell
 from ..base.text import short
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
@@ -31,7 +32,8 @@ from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
 from .progress import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
-from ..run.folder import Run, as_json, versions
+from ..run.folder import Run, versions
+from ..run.info import as_json
 
 # %% ../../nbs/fit/07_fit.ipynb #30559f6e
 _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where the run is
@@ -62,7 +64,7 @@ def shared_run(config: Config,  # a config that was checked
 def say(run: Run,  # of this process
         *lines: str):
     "Print, in the one process that writes."
-    if run.writes: print(*lines, sep="\n", flush=True)
+    if run.writes: tell(*lines)
 
 
 def _reseed_on_start(trainer: Any):

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..base.errors import NotBegun
 from ..base.files import atomic, show_path
+from ..base.shown import shown, tell
 from ..config.node import Config
 from ..parts.build import Parts
 from ..run.folder import Run, config_text
@@ -72,7 +73,7 @@ class CSVLogger(LightningLogger):
         if lost := {k for k, v in figures.items() if v != v} - self._nan:
             self._nan |= lost
             says = f"{', '.join(sorted(lost))}: not a number since epoch {epoch}, step {step}"
-            tqdm.write(f"{says}; a lower learning rate may help", file=sys.stderr)
+            tqdm.write(shown(f"{says}; a lower learning rate may help"), file=sys.stderr)
         if not self.rows or key != {k: self.rows[-1][k] for k in key}: self.rows.append(key)
         self.rows[-1].update(figures)
         self._dirty = True
@@ -106,7 +107,7 @@ class CSVLogger(LightningLogger):
             is_other = now != total if total is not None else len(before) < n - 1
             says = "is not as it was written: put it back, or delete it to go on without its rows"
             if is_other: raise NotBegun(f"{show_path(self.path)}: {says}")
-        elif n > 1: print(f"{show_path(self.path)}: is gone, with {n - 1} rows", file=sys.stderr)
+        elif n > 1: tell(f"{show_path(self.path)}: is gone, with {n - 1} rows", file=sys.stderr)
         self.rows, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
         self._summed = len(before), now
 

@@ -18,6 +18,7 @@ import torch
 
 from ..base.errors import UserError
 from ..base.plot import COLORS, new_figure
+from ..base.shown import tell
 from ..config.node import Config
 from ..fit.job import CSVLogger
 from ..fit.randomness import rng_state, seed_all, set_rng_state
@@ -89,7 +90,7 @@ class LRFound:
 
     def _ipython_display_(self):
         from IPython.display import display
-        print(self)
+        tell(self)
         display(self.plot())
 
 # %% ../../nbs/many/04_lr_find.ipynb #c0f4c55f

@@ -9,13 +9,13 @@ __all__ = ['restore_code', 'Compared', 'Reproduction', 'reproduce']
 import csv, inspect, json, os, re, subprocess, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
 from ..base.files import find_root, show_path
+from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run, code_state
 
@@ -201,7 +201,7 @@ def _in_fresh_process(run: Run, code: _Code, tmp: Path, trust, anyway: bool) -> 
             for line in done.stdout or ():
                 word, _, place = line.partition(": ")
                 folder = (cwd / place.strip()).resolve()  # it is gone when its name is read
-                if word != "run" or not folder.is_relative_to(tmp.resolve()): print(line, end="")
+                if word != "run" or not folder.is_relative_to(tmp.resolve()): tell(line, end="")
         except BaseException: done.kill(); raise
     found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
     return dict(found, code=done.returncode)
@@ -309,12 +309,12 @@ class Reproduction:
             rows += [(what, says), *(("", f"- {o}") for o in lines[:10] + more)]
         return Table(("", ""), rows)
 
-    def __str__(self): return f"{self.run.id}: {self._verdict()}\n{self._table()}"
+    def __str__(self): return f"{shown(self.run.id)}: {self._verdict()}\n{self._table()}"
     __repr__ = __str__
 
     def _repr_html_(self):
-        head = f"<p><b>{escape(self.run.id)}</b>: {self._verdict()}</p>"
-        return head + self._table()._repr_html_()
+        head = html("<p><b>{}</b>: {}</p>", self.run.id, self._verdict())
+        return html("{}{}", head, self._table()._repr_html_())
 
 
 def _differences_of(run: Run, again: Run) -> list[Compared]:
@@ -341,7 +341,7 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
         raise UserError(f"{where}: kept no checkpoints, so no weights to compare")
     space = tempfile.TemporaryDirectory(prefix="mlkit-", ignore_cleanup_errors=True)
     with space as tmp, _code_of(run, Path(tmp)) as code:
-        print(f"code: {code.says}", flush=True)
+        tell(f"code: {code.says}")
         answer = _in_fresh_process(run, code, Path(tmp), trust, anyway)
         found = [Run(o.parent) for o in Path(tmp, "runs").glob("*/*/run.json")]
         checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]

@@ -9,7 +9,6 @@ __all__ = ['Trial', 'load_trials', 'Sweep', 'grid']
 import gc, os, sys
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -18,6 +17,7 @@ from omegaconf import OmegaConf
 
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
+from ..base.shown import html, tell
 from ..base.text import Table, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.load import sweep_params
@@ -138,7 +138,7 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         table, errors = self._shown()
-        return table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in errors)
+        return html("{}{}", table._repr_html_(), [html("<p>{}</p>", o) for o in errors])
 
 # %% ../../nbs/many/02_sweep.ipynb #e58d4021
 def _train_trial(trial: Trial, mark: str):
@@ -163,7 +163,7 @@ def _train_trial(trial: Trial, mark: str):
 
 
 def _say(*lines: str):
-    try: print(*lines, sep="\n", flush=True)  # if the reader has gone (`| head`), the sweep goes on
+    try: tell(*lines)  # if the reader has gone (`| head`), the sweep goes on
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from ..base.errors import did_you_mean
 from ..base.files import bad_name, in_project, packaged_configs
 from ..base.ranges import Folder
+from ..base.shown import tell
 from ..base.text import Keys, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
@@ -290,6 +291,6 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     if strict: problems = [replace(o, is_warning=False) for o in problems]
     if any(not o.is_warning for o in problems): raise ConfigError(*problems)
     told, hide = set() if told is None else told, secret_filter({})
-    for o in [o for o in problems if o not in told]: print(hide(str(o)), file=sys.stderr)
+    for o in [o for o in problems if o not in told]: tell(hide(str(o)), file=sys.stderr)
     told.update(problems)
     return cfg

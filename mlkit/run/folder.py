@@ -6,64 +6,24 @@
 __all__ = ['PATCH_LIMIT', 'code_state', 'config_text', 'Run', 'list_runs', 'find_run', 'unfinished']
 
 # %% ../../nbs/run/01_folder.ipynb #0261e4eb
-import importlib.metadata, json, math, os, platform, re, shutil, subprocess, sys, tempfile, time
+import importlib.metadata, json, os, platform, re, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, bad_name, find_root, show_path, write_text
+from ..base.files import atomic, bad_name, find_root, plain_file, show_path, write_text
 from ..base.plot import plot_history
+from ..base.shown import shown, tell
 from ..base.text import Table, flat, number, plain, told
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
 from ..config.yaml import read_config_file
-
-# %% ../../nbs/run/01_folder.ipynb #d9d464a9
-_INFO_LIMIT = 16 * 2**20  # bytes; a run.json has some thousands
-
-
-def _read_info(path: Path) -> dict[str, Any]:
-    "What a run.json says."
-    def damaged(why) -> UserError: return UserError(f"{show_path(path)}: is damaged: {why}")
-    if not os.path.lexists(path):  # or its name cannot be a file's
-        raise NotFound(f"{path.parent}: no run here (there is no run.json)")
-    size = path.stat().st_size
-    if not path.is_file(): raise damaged("it is no file")  # a pipe would be waited for
-    if size > _INFO_LIMIT: raise damaged(f"{size:,} bytes are no description of a run")
-    try: info = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError: raise damaged("it is nested too deeply") from None
-    except ValueError as e: raise damaged(e) from None
-    if isinstance(info, dict) and isinstance(figures := info.get("metrics"), dict):
-        info["metrics"] = {k: float(v) if v in _NOT_FINITE else v for k, v in figures.items()}
-    if not _describes_a_run(info): raise damaged("it does not describe a run")
-    return info
-
-
-_NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no such numbers
-
-
-def as_json(data: Any,  # nested dicts and lists
-) -> Any:  # as it is read again; what is no plain data is text, or a list
-    "Plain data that JSON can hold."
-    def finite(o):
-        if isinstance(o, dict): return {k: finite(v) for k, v in o.items()}
-        if isinstance(o, (list, tuple)): return [*map(finite, o)]
-        return str(o) if isinstance(o, float) and not math.isfinite(o) else o
-    text = lambda o: o.tolist() if hasattr(o, "tolist") else str(o)  # arrays and tensors
-    return json.loads(json.dumps(finite(plain(data)), default=lambda o: finite(text(o))))
-
-
-def _describes_a_run(info) -> bool:
-    kinds: dict[str, type] = dict(name=str, status=str, metrics=dict, config=dict)
-    if not isinstance(info, dict): return False
-    if not all(isinstance(info.get(k), kind) for k, kind in kinds.items()): return False
-    numbers = [*info["metrics"].values(), info.get("seconds") or 0]
-    return all(isinstance(v, float) or isinstance(v, int) and abs(v) < 2**63 for v in numbers)
+from .info import as_json, damaged_info, read_info
 
 # %% ../../nbs/run/01_folder.ipynb #66c94f40
 PATCH_LIMIT = 2**20       # bytes; an untracked file larger than this is not part of the patch
@@ -138,7 +98,7 @@ def config_text(config: Config,  # whole
     return (f"# Complete, as composed by mlkit {__version__}: nothing is put below it.\n"
             "defaults: []\n" + OmegaConf.to_yaml(config, resolve=False))
 
-# %% ../../nbs/run/01_folder.ipynb #497b09f0
+# %% ../../nbs/run/01_folder.ipynb #b3955bcc
 def versions() -> dict[str, str]:  # package -> version
     "What a result depends on that is installed."
     found = {"python": platform.python_version(), "mlkit": __version__}
@@ -165,10 +125,11 @@ def _is_locked(path: Path) -> bool:
 class Run:
     "One training run: a folder, and what can be asked of it."
     def __init__(self, dir: str | Path,  # the run's folder
+        info: dict[str, Any] | None = None,  # what is known of it; None: its `run.json` is read
     ):
         "Raises NotFound if the folder holds no run, UserError if its `run.json` is damaged."
         self.dir = Path(dir)
-        self.info: dict[str, Any] = _read_info(self.dir / "run.json")
+        self.info: dict[str, Any] = read_info(self.dir / "run.json") if info is None else info
         self.writes = True  # of several processes that train a run, one writes
         self.temporary: Path | None = None  # a folder that goes when the run ends (`runs: null`)
         self.model: Any = None  # these three are what this process has of it, besides the folder
@@ -201,7 +162,7 @@ class Run:
     name = property(lambda self: self.info["name"])
     kept = property(lambda self: self.info["config"].get("runs") is not None)
     metrics = property(lambda self: self.info["metrics"], doc="of the best checkpoint, by name")
-    log = property(lambda self: self.file("log.txt").read_text(encoding="utf-8"))
+    log = property(lambda self: plain_file(self.file("log.txt")).read_text(encoding="utf-8"))
     cfg = property(lambda self: load_config(self.config_file), doc="the config, from its file")
 
     def update(self, **changes):
@@ -297,13 +258,20 @@ class Run:
 
     @property
     def history(self):  # a DataFrame with 'epoch' and columns such as 'val/loss', or empty
-        "`metrics.csv`, if anything was logged; of a run that was not kept, what it was."
+        """`metrics.csv`, if anything was logged; of a run that was not kept, what it was.
+
+        Raises UserError if it is damaged."""
         import pandas as pd
         if not self.dir.exists(): return self.last_history
-        file = self.dir / "metrics.csv"
-        try: found = pd.read_csv(file, encoding_errors="replace")
-        except (FileNotFoundError, pd.errors.EmptyDataError): return pd.DataFrame()
-        with open(file, "rb") as f:  # a power cut, or a look while it is written
+        path = self.file("metrics.csv")
+        def damaged(why: Any) -> UserError:
+            return UserError(f"{show_path(path)}: is damaged: {' '.join(str(why).split())}")
+        try: found = pd.read_csv(plain_file(path), encoding_errors="replace")
+        except (NotFound, pd.errors.EmptyDataError): return pd.DataFrame()
+        except UserError: raise
+        except (ValueError, OSError) as e: raise damaged(e) from None
+        if "epoch" not in found: raise damaged("it has no column 'epoch'")
+        with open(path, "rb") as f:  # a power cut, or a look while it is written
             is_ours = f.readline().endswith(b"\r\n")
             f.seek(-1, os.SEEK_END)
             return found[:-1] if is_ours and f.read() != b"\n" else found  # half a row is none
@@ -314,29 +282,56 @@ class Run:
 
     def __repr__(self):
         metrics = [f"{k} {number(v)}" for k, v in self.metrics.items()]
-        return "  ".join([self.id, self.status, *metrics])
+        return shown("  ".join([self.id, self.status, *metrics]))
 
     def _ipython_display_(self):
         from IPython.display import display
-        print(f"{self.id}  {self.status}  {self.info['seconds'] or 0:.0f} s")
+        tell(f"{self.id}  {self.status}  {self.info['seconds'] or 0:.0f} s")
         if self.metrics: display(Table(("", ""), [(k, number(v)) for k, v in self.metrics.items()]))
-        if self.history is not None and len(self.history): display(self.plot())
+        try:
+            if self.history is not None and len(self.history): display(self.plot())
+        except UserError as e: tell(e)
 
-# %% ../../nbs/run/01_folder.ipynb #3a0c2721
-def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
-) -> list[Run]:  # newest first
-    "All runs below a folder. Raises NotFound if there is no such folder."
+# %% ../../nbs/run/01_folder.ipynb #3a0c2722
+_NO_RUNS = ("checkpoints", "plots", "tensorboard", "wandb")  # what a run's folder may have in it
+
+
+def run_folders(dir: str | Path,  # a folder with runs anywhere below it
+    known: Callable[[str], bool] = lambda _: False,  # is it a run, and nothing else in it? Its path
+) -> list[str]:  # newest first
+    "The folders of all runs below a folder. Raises NotFound if there is no such folder."
     dir = Path(dir)
     if not os.path.isdir(dir):
         home = find_root() / "runs"
         near = nearest(dir.name, [o.name for o in home.glob("*/")])
         way = f"; did you mean '{show_path(home / near)}'?" if near else ""
         raise NotFound(f"{dir}: no such folder{way}")
-    found = []
-    for path in dir.rglob("run.json"):
-        try: found.append(Run(path.parent))
-        except (UserError, OSError) as e: print(e, file=sys.stderr)
-    return sorted(found, key=lambda r: r.dir.name, reverse=True)
+    found, todo = [], [str(dir)]
+    while todo:
+        with suppress(OSError), os.scandir(here := todo.pop()) as entries:  # gone, or not ours
+            for o in entries:
+                if o.name == "run.json": found.append(here)
+                elif not o.is_dir(follow_symlinks=False) or o.name in _NO_RUNS: continue
+                elif known(o.path): found.append(o.path)
+                else: todo.append(o.path)
+    return sorted(found, key=lambda o: (os.path.basename(o), o), reverse=True)
+
+
+def read_runs(folders: Iterable[str],  # of runs
+) -> Iterator[Run]:  # one after the other, as they are asked for
+    "The runs in these folders. A damaged one is named on stderr, and has that status and no more."
+    for folder in map(Path, folders):
+        try: run = Run(folder)
+        except (UserError, OSError) as e:
+            tell(e, file=sys.stderr)
+            run = Run(folder, damaged_info(folder, str(e)))
+        yield run
+
+# %% ../../nbs/run/01_folder.ipynb #3a0c2721
+def list_runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
+) -> list[Run]:  # newest first; a damaged one has that status, and nothing else
+    "All runs below a folder. Raises NotFound if there is no such folder."
+    return [*read_runs(run_folders(dir))]
 
 
 def find_run(name: str | Path,  # a run's folder, or its id
@@ -361,6 +356,6 @@ def unfinished(config: Config,  # whose name and folder of runs count
     ranks = (os.environ.get(o) for o in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     wanted = ["interrupted", "failed"]
     if any(int(o or 0) for o in ranks): wanted.append("running")  # the first process may have begun
-    for run in list_runs(home) if home.is_dir() else []:
+    for run in read_runs(run_folders(home)) if home.is_dir() else ():
         if run.status in wanted: return run
     raise UserError(f"{show_path(home)}: no run there was cut off, so there is none to go on with")

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
+from ..base.shown import tell
 from ..config.secrets import secret_filter
 from .folder import Run
 
@@ -153,7 +154,7 @@ def recording(run: Run,  # new, or to go on
                 told = run.kept and run.writes
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
-                print(f"training failed: {error}{more}", file=stderr)
+                tell(f"training failed: {error}{more}", file=stderr)
                 raise TrainingFailed(run) from e
     finally:
         if run.temporary and run.temporary.is_dir():
