@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
+from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, about, config_error, origin_of
@@ -26,7 +27,7 @@ from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.folder import Run, read_runs, run_folders
-from .run.info import as_json
+from .run.info import as_json, config_edit
 from .run.log import recording
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
@@ -62,7 +63,7 @@ def resume(
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # no link leads out of it
     config = check(run.config_file, *overrides, trust=trust)
-    if says := run.edit(*overrides): raise UserError(says)
+    if says := config_edit(run.config_file, run.info, *overrides): raise UserError(says)
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
@@ -84,6 +85,10 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
+    with Signals(): return _trained(config, old)
+
+
+def _trained(config: Config, old: Run | None) -> Run:
     seed_all(config.seed)
     parts = build_parts(config)
     if parts.trainer.is_global_zero:

@@ -31,6 +31,7 @@ from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
 from .fit.job import CSVLogger
+from .fit.lightning import Interruptible
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights, weights_at_start
@@ -38,6 +39,7 @@ from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
 from .run.folder import Run, find_run
+from .run.info import config_edit
 from .show.columns import by_head, columns
 
 _targets_ = ("trained",)  # what a config may name here
@@ -78,7 +80,7 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
-    if says := run.edit(*overrides): tell(says, file=sys.stderr)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
@@ -103,7 +105,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
-    if says := run.edit(*overrides): tell(says, file=sys.stderr)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c
@@ -122,7 +124,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint)), Interruptible()]
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
         trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, logger=logger, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
@@ -218,7 +220,8 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
-        trainer = pl.Trainer(devices=1, logger=logger, callbacks=callbacks, **kept,
+        trainer = pl.Trainer(devices=1, logger=logger, **kept,
+                             callbacks=[*callbacks, Interruptible()],
                              enable_checkpointing=False, enable_model_summary=False,
                              enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)

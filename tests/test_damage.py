@@ -16,6 +16,7 @@ from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.base.files import check_sums
 from mlkit.fit.weights import read_checkpoint
 from mlkit.run.folder import Run, list_runs
+from mlkit.run.info import config_edit
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, predict, trained
 from power_cut import Cut, PowerCut
@@ -214,6 +215,9 @@ def edit(run: Path, old: str, new: str):
     (run / "config.yaml").write_text(text.replace(old, new))
 
 
+def edit_of(run: Path) -> str: return config_edit(Run(run).config_file, Run(run).info)
+
+
 @pytest.mark.parametrize("old, new, says", EDITS, ids=[new or old for old, new, _ in EDITS])
 def test_an_edited_config_is_not_gone_on_with(runs, tmp_path, old, new, says):
     run = copy(runs["cut"], tmp_path)
@@ -231,7 +235,7 @@ def test_an_edit_that_is_also_an_override_counts(runs, tmp_path, capsys):
     assert load_run(run).model.lr == 0.5  # for another use it is enough to say so
     assert "config.yaml: model.lr is 0.5" in capsys.readouterr().err
     assert resume(run, "model.lr=0.5").cfg.model.lr == 0.5
-    assert Run(run).edit() == ""
+    assert edit_of(run) == ""
 
 
 @pytest.mark.parametrize("written", [False, True])
@@ -240,7 +244,7 @@ def test_cut_off_while_an_override_is_noted(runs, tmp_path, written):
     was = json.loads(json.dumps(run.info["config"]))
     run.update(config={**was, "seed": 7}, config_before=was)
     if written: edit(run.dir, "seed: 42", "seed: 7")
-    assert Run(run.dir).edit() == ""
+    assert edit_of(run.dir) == ""
 
 
 def test_other_code_and_versions_are_said_before(tmp_path, monkeypatch, capsys):
@@ -279,5 +283,5 @@ def test_what_is_no_number_is_said_and_is_json(tmp_path, capsys):
     info = json.loads((run.dir / "run.json").read_text(), parse_constant=no_such_number)
     assert info["status"] == "done" and info["metrics"]["val_loss"] == "nan"
     assert list_runs(tmp_path)[0].metrics["val_loss"] != Run(run.dir).metrics["val_loss"]
-    assert Run(run.dir).edit() == ""
+    assert edit_of(run.dir) == ""
     assert resume(run, "trainer.max_epochs=4").info["status"] == "done"

@@ -234,6 +234,7 @@ def test_without_git(tmp_path):
             and "no net" in done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
     shutil.copytree(packaged_configs().parent, tmp_path / "mlkit",
                     ignore=shutil.ignore_patterns("__pycache__"))

@@ -371,11 +371,11 @@ def test_slurm_puts_the_job_back_and_it_goes_on(tmp_path):
 
 # -- precision and devices
 
-@pytest.mark.parametrize("overrides",
-                         [["trainer.precision=bf16-mixed"], ["trainer.accelerator=auto"],
-                          ["model.compile=true"],
-                                       ["trainer.precision=bf16-mixed",
-                                        "trainer.gradient_clip_val=1.0", "model.compile=true"]])
+@pytest.mark.parametrize("overrides", [
+    ["trainer.precision=bf16-mixed"], ["trainer.accelerator=auto"],
+    pytest.param(["model.compile=true"], marks=pytest.mark.slow),
+    pytest.param(["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1.0",
+                  "model.compile=true"], marks=pytest.mark.slow)])
 def test_precision_device_and_compilation(tmp_path, overrides):
     run = short(tmp_path, *overrides, "trainer.limit_train_batches=30")
     assert (run.history["train/loss"].is_monotonic_decreasing

@@ -6,11 +6,10 @@
 __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint', 'last_whole']
 
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
-import os, random, signal, sys, threading, zlib
-from contextlib import contextmanager
+import os, random, sys, zlib
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -84,7 +83,7 @@ def fit(job: Job,                                     # its run is recorded by t
     _note(job)
     size = sum(p.numel() for p in parts.model.parameters() if not is_lazy(p))
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
-    with _handlers_kept(), run.timed("fit"):
+    with run.timed("fit"):
         parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
                           weights_only=True)
     with run.timed("test"): return _measure_best(job)
@@ -143,18 +142,8 @@ def _own_code(root: Path) -> list[str]:
 
 def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:
     "Their checksums; None: it is not there any more."
-    def total(path): return zlib.crc32(path.read_bytes()) if path.is_file() else None
-    return {o: total(root / o) for o in files}
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    "Have the handlers of SIGINT and SIGTERM at the end that were there at the start."
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    try: yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for s, handler in before.items(): signal.signal(s, handler)
+    paths = {o: root / o for o in files if (root / o).resolve().is_relative_to(root.resolve())}
+    return {o: zlib.crc32(p.read_bytes()) if p.is_file() else None for o, p in paths.items()}
 
 
 def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:

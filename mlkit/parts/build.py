@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError, one_line
+from ..base.signals import handlers_kept
 from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, problem
 from .fits import convert, wanted
@@ -90,7 +91,7 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = {o: o.level for o in map(logging.getLogger, names)}
     for o in levels: o.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), handlers_kept():
         for text in (".*does not have many workers", ".*Checkpoint directory .* exists",
                      ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable"):
             warnings.filterwarnings("ignore", text)

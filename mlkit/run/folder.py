@@ -19,7 +19,7 @@ from ..base.errors import NotFound, UserError, nearest
 from ..base.files import atomic, bad_name, find_root, plain_file, show_path, write_text
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
-from ..base.text import Table, flat, number, plain, told
+from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, problem
 from ..config.yaml import read_config_file
@@ -221,23 +221,6 @@ class Run:
         if not file.extends and not file.defaults: return path
         says = "is no run's config: it refers to other files (extends or defaults)"
         raise UserError(f"{show_path(path)}: {says}")
-
-    def edit(self, *overrides: str,  # of the config: what they say counts
-    ) -> str:  # one line; '' if there is none
-        "What config.yaml, on the disk, says otherwise than what the run was trained with."
-        file, found = self.config_file, []
-        text: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-        now = flat(as_json({k: v for k, v in text.items() if k != "defaults"}))
-        said = [re.split("[=@]", o.lstrip("+~"))[0].replace("/", ".") for o in overrides]
-        for was in (self.info.get("config_before"), self.info["config"]):
-            old = flat(as_json(was or {}))
-            found = [k for k in {**now, **old} if now.get(k, found) != old.get(k, found)
-                     and not any(f"{k}.".startswith(f"{o}.") for o in said)]
-            if not found: return ""
-        k, more = found[0], f" (and {len(found) - 1} more)" if found[1:] else ""
-        new, before = (told(o[k]) if k in o else "not there" for o in (now, old))
-        return (f"{show_path(file)}: {k} is {new}, but the run was trained with {before}, as its "
-                f"run.json says{more}: put it back, or give it as an override, {k}=…")
 
     def checkpoint(self, which: str | Path = "best",  # 'best', 'last', or a path
     ) -> Path:  # a file that is there
