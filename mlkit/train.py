@@ -26,6 +26,7 @@ from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
+from .run.code import code_notes
 from .run.folder import Run, read_runs, run_folders
 from .run.info import as_json, config_edit
 from .run.log import recording
@@ -97,6 +98,7 @@ def _trained(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
+        say(run, *code_notes(run.info["git"]))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)

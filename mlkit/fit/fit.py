@@ -98,7 +98,7 @@ def _prepare(job: Job):
             c.dirpath = str(job.run.dir / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
-    use_plain_io(trainer, secret_filter(job.run.info["config"], about(job.config).project))
+    use_plain_io(trainer, secret_filter(about(job.config).project, job.run.dir))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     trainer.callbacks.insert(0, Monitors())
     todo = [job] if job.resumed else []

@@ -130,7 +130,7 @@ def recording(run: Run,  # new, or to go on
     Raises UserError if it is being trained, or if it cannot go on as it is asked to."""
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
     was = run.status, run.info["error"]  # kept where nothing begins
-    hide = secret_filter(run.info["config"], project)
+    hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
         run.update(status=status, error=error, seconds=seconds)
