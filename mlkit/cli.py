@@ -6,7 +6,7 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, signal, sys, threading, time, traceback
+import argparse, json, os, sys, traceback
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
@@ -17,14 +17,16 @@ from .base.shown import shown, tell
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args) -> int:
     "Call a command and turn its exceptions into exit codes."
-    handlers, interrupt = {}, _Interrupt()
-    if threading.current_thread() is threading.main_thread():
-        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for s, handler in handlers.items():
-        if handler != signal.SIG_IGN: signal.signal(s, interrupt)  # ignored under nohup
-    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
+    from mlkit.base.signals import Signals
+    try:
+        with Signals(): return _call(command, *args)
+    except KeyboardInterrupt: return 130  # again, while it was being said
+
+
+def _call(command: Callable[..., int | None], *args) -> int:
     errors = getattr(sys.stdout, "errors", None)
     _set_errors("replace")  # a '…' in an encoding that lacks it, a file's name of no encoding
+    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
     try:
         code = command(*args) or 0
         sys.stdout.flush()
@@ -37,36 +39,11 @@ def _run(command: Callable[..., int | None], *args) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
-    finally:
-        _set_errors(errors)
-        for s, handler in handlers.items(): signal.signal(s, handler or signal.SIG_DFL)
+    finally: _set_errors(errors)
 
 
 def _set_errors(how: str | None):
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors=how)
-
-
-class _Interrupt:
-    "A handler of signals: raises KeyboardInterrupt, but lets an import that is under way end."
-    first: float | None = None  # when the first signal came
-
-    def __call__(self, signum, frame):
-        self.first = self.first or time.monotonic()
-        waited = time.monotonic() - self.first
-        if _is_importing(frame) and waited < 10:  # it may swallow the exception, or stay half done
-            again = threading.Timer(0.05, os.kill, (os.getpid(), signum))
-            again.daemon = True
-            return again.start()
-        if signum == signal.SIGTERM: raise KeyboardInterrupt("terminated")
-        raise KeyboardInterrupt
-
-
-def _is_importing(frame) -> bool:
-    "Is code run here, below `_run`, because a module is imported?"
-    while frame and frame.f_code is not _run.__code__:
-        if frame.f_code.co_filename.startswith("<frozen importlib"): return True
-        frame = frame.f_back
-    return False
 
 
 def _how_to_go_on(e) -> str:
@@ -79,7 +56,7 @@ def _how_to_go_on(e) -> str:
 
 def _say(message, code: int) -> int:
     from mlkit.config.secrets import secret_filter
-    tell(secret_filter({})(str(message)), file=sys.stderr)
+    tell(secret_filter()(str(message)), file=sys.stderr)
     return code
 
 # %% ../nbs/cli.ipynb #7d9ead47
@@ -317,10 +294,11 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
 
 def _reproduce(args: argparse.Namespace) -> int | None:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce, restore_code
+    from mlkit.many.reproduce import reproduce
+    from mlkit.run.restore import restore_code
     if args.restore:
-        tell(f"restored: {restore_code(run, args.restore)}")
-        return tell(f"to take it away again: git worktree remove --force {args.restore}")
+        return tell(f"restored: {restore_code(run, args.restore)}",
+                    f"to take it away again: git worktree remove --force {args.restore}")
     again = reproduce(run, anyway=args.anyway)
     tell("", again)
     return 0 if again.equal else 1

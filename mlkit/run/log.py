@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
+from ..base.signals import Signals
 from ..base.shown import tell
 from ..config.secrets import secret_filter
 from .folder import Run
@@ -129,17 +130,18 @@ def recording(run: Run,  # new, or to go on
     Raises UserError if it is being trained, or if it cannot go on as it is asked to."""
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
     was = run.status, run.info["error"]  # kept where nothing begins
-    hide = secret_filter(run.info["config"], project)
+    hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
         run.update(status=status, error=error, seconds=seconds)
     try:
         log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
-        with run.locked(), _descriptors_logged(log_file, hide) as real, \
+        with Signals(notes=True) as signals, run.locked(), \
+                _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:
             run.update(status="running", error=None, host=platform.node())
             try:
-                yield run
+                with signals.raised(): yield run
                 ended("done")
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
