@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.files import show_path
+from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, Problem, about, config_error, origin_of
@@ -26,6 +27,7 @@ from .fit.trackers import report, tracked
 from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
+from .run.code import code_notes
 from .run.folder import Run, read_runs, run_folders
 from .run.log import recording
 from .show.answers import Answers, answers
@@ -84,6 +86,10 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
+    with Signals(): return _trained(config, old)
+
+
+def _trained(config: Config, old: Run | None) -> Run:
     seed_all(config.seed)
     parts = build_parts(config)
     if parts.trainer.is_global_zero:
@@ -92,6 +98,7 @@ def _train(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
+        say(run, *code_notes(run.info["git"]))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)

@@ -9,7 +9,6 @@ __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'p
 import os, traceback
 from dataclasses import dataclass, field
 from functools import wraps
-from html import escape
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
+from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -24,12 +24,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError
+from .base.shown import html
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
 from .fit.job import CSVLogger
+from .fit.lightning import Interruptible
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights, weights_at_start
@@ -117,7 +119,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint)), Interruptible()]
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
         trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, logger=logger, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
@@ -154,7 +156,10 @@ class Predictions:
     dense: dict[str, Tensor] = field(default_factory=dict, repr=False)  # maps, (N, ...)
 
     def _repr_html_(self):
-        return self.table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in self.problems)
+        import pandas as pd
+        with pd.option_context("display.html.use_mathjax", False):
+            table = Markup(self.table._repr_html_())  # pandas escapes
+        return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
 
 
 def predict(run: Run | str | Path,  # a run, or its folder
@@ -210,7 +215,8 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
-        trainer = pl.Trainer(devices=1, logger=logger, callbacks=callbacks, **kept,
+        trainer = pl.Trainer(devices=1, logger=logger, **kept,
+                             callbacks=[*callbacks, Interruptible()],
                              enable_checkpointing=False, enable_model_summary=False,
                              enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)

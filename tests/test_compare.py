@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlkit.base.errors import UserError
 from mlkit.cli import mlkit_runs
 from mlkit.config.load import load_config
 from mlkit.many.compare import compare
@@ -252,14 +253,18 @@ def test_a_few_runs_leave_no_index(description, tmp_path, monkeypatch):
 
 # -- hostile folders
 
-def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
+def test_a_damaged_run_is_a_line_and_a_row(description, tmp_path, capsys):
     write(tmp_path / "good" / "1", description)
     deep = {}
     for _ in range(500): deep = {"a": deep}
-    bad = dict(deep="[" * 10**6, kinds=json.dumps({**description, "metrics": [1]}),
-               text=json.dumps({**description, "metrics": {"a": "b"}}),
-               late=json.dumps({**description, "seconds": "soon"}),
-               huge=json.dumps({**description, "metrics": {"a": 10**4000}}),
+    wrong = dict(kinds=dict(metrics=[1]), text=dict(metrics={"a": "b"}), late=dict(seconds="soon"),
+                 never=dict(seconds=[]), huge=dict(metrics={"a": 10**4000}), best=dict(best=1),
+                 truth=dict(metrics={"a": True}), status=dict(status="<script>"), name=dict(name=3),
+                 tags=dict(tags="a"), far=dict(resumed=[dict(step=2**70)]), git=dict(git="x"),
+                 epoch=dict(best=dict(epoch="<b>")), facts=dict(data_facts=[]),
+                 versions=dict(versions={"torch": None}))
+    bad = {k: json.dumps({**description, **o}) for k, o in wrong.items()}
+    bad |= dict(deep="[" * 10**6, none="", null="null",
                long='{"name": ' + "1" * 5000 + "}", binary="\udcff",
                nest=json.dumps({**description, "config": deep}),
                flood=json.dumps({**description,
@@ -267,23 +272,30 @@ def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
     for name, text in bad.items():
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / "run.json").write_bytes(text.encode(errors="surrogateescape"))
-    for name in ("giant", "pipe", "folder"): (tmp_path / name / "1").mkdir(parents=True)
+    special = ("giant", "pipe", "folder", "loop", "device")
+    for name in special: (tmp_path / name / "1").mkdir(parents=True)
+    (tmp_path / "loop" / "1" / "run.json").symlink_to("run.json")
+    (tmp_path / "device" / "1" / "run.json").symlink_to("/dev/zero")
     with open(tmp_path / "giant" / "1" / "run.json", "wb") as f: f.truncate(2**30)
     os.mkfifo(tmp_path / "pipe" / "1" / "run.json")
     (tmp_path / "folder" / "1" / "run.json").mkdir()
     start = time.perf_counter()
-    assert [line.split()[0] for line in runs_text(tmp_path).splitlines()] == ["run", "good/1"]
+    rows = {o.split()[0]: o.split()[1] for o in runs_text(tmp_path).splitlines()[1:]}
+    assert rows == {"good/1": "done", **{f"{o}/1": "damaged" for o in (*bad, *special)}}
     assert time.perf_counter() - start < 5
     lines = capsys.readouterr().err.splitlines()
-    assert (len(lines) == len(bad) + 3
-            and all(any(f"{os.sep}{name}{os.sep}" in o for o in lines)
-                    for name in (*bad, "giant", "pipe", "folder")))
+    assert (len(lines) == len(rows) - 1
+            and all(any(f"/{o}/" in line for line in lines) for o in (*bad, *special)))
+    for name in (*wrong, *special):
+        with pytest.raises(UserError): Run(tmp_path / name / "1")
+    one = runs_text(tmp_path, 'status == "damaged" or val/acc > 0', "val/acc").splitlines()[1]
+    assert one.split()[0] == "good/1"
 
 
 def test_a_terminal_is_not_written_to_by_names(description, tmp_path):
     a = write(tmp_path / "a" / "1",
-              {**description, "status": "\x1b[2J", "metrics": {"\x1b]0;x\x07": 1.0, "\ud800": 2}},
-              **{"\x1b[31m": "\x1b[0m"})
+              {**description, "metrics": {"\x1b]0;x\x07": 1.0, "\u202e": 2, "\ud800": 3}},
+              **{"\x1b[31m": "\x1b[0m", "\x9b2J": "\ud800"})
     b = write(tmp_path / "b" / "1", description)
     shown = runs_text(tmp_path) + runs_text(tmp_path, sort="\x1b]0;x\x07") + str(compare([a, b]))
     assert all(c.isprintable() or c == "\n" for c in shown)
@@ -340,8 +352,7 @@ class Tags(HTMLParser):
 def test_the_page_holds_what_it_should_and_nothing_more(description, tmp_path):
     evil = "</style></table><script src=//x>'\"><img onerror=x src=http://x>"
     a = write(tmp_path / "a" / "1",
-              {**description, "status": evil, "metrics": {evil: 1.0}, "device": evil,
-               "best": {"epoch": evil}},
+              {**description, "metrics": {evil: 1.0}, "device": evil, "data": evil},
               f'epoch,"val/{evil.replace(chr(34), chr(34) * 2)}"\n0,1\n1,2\n', **{evil: evil})
     b = write(tmp_path / "<b onclick=x>" / "1", description)
     page = compare([a, b]).html(tmp_path / "page.html").read_text(encoding="utf-8")

@@ -6,11 +6,13 @@
 __all__ = ['find_root', 'packaged_configs', 'show_path', 'atomic', 'write_text', 'atomic_folder']
 
 # %% ../../nbs/base/03_files.ipynb #03b31a9b
-import os, re, shutil, unicodedata
+import os, re, shutil, stat, unicodedata
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 from uuid import uuid4
+
+from .errors import NotFound, UserError
 
 # %% ../../nbs/base/03_files.ipynb #0a7c11d5
 def is_project(folder: Path,  # need not be there
@@ -58,6 +60,20 @@ def bad_name(name: str,  # of a run
     near = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or "mine"
     return ("becomes a folder: use letters, digits, '.', '_' and '-', not "
             f"{name!r}; such as name={near}")
+
+# %% ../../nbs/base/03_files.ipynb #e1604b8b
+def plain_file(path: str | Path,  # of a file, or of a link to one
+    limit: int = 2**30,           # bytes at most
+) -> Path:                        # the same
+    "A file that can be read to its end. Raises NotFound if none is there, UserError if it is none."
+    def bad(kind: type, why: Any) -> UserError: return kind(f"{show_path(path)}: {why}")
+    try: found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError): raise bad(NotFound, "no such file") from None
+    except (OSError, ValueError) as e:  # a link to itself; no name of a file
+        raise bad(UserError, f"cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    if not stat.S_ISREG(found.st_mode): raise bad(UserError, "is no file (but a folder or a pipe)")
+    if found.st_size <= limit: return Path(path)
+    raise bad(UserError, f"has {found.st_size:,} bytes; at most {limit:,} are read")
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager

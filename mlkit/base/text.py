@@ -8,12 +8,12 @@ __all__ = ['short', 'number', 'plain', 'stage_of', 'find_metric', 'pairs', 'walk
 # %% ../../nbs/base/02_text.ipynb #96358bde
 import re
 from copy import copy
-from html import escape
 from typing import Any, Iterable, Iterator
 
 import yaml
 
 from .errors import UserError, nearest
+from .shown import html, shown
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
 _NO_TEXT = re.compile(r"[-+]?[\d_]*(\.\d*)?|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
@@ -201,8 +201,8 @@ class Table(list):
         cells: Iterable[tuple[str, ...]] | None = None,  # what is shown; None: the rows, by `str`
     ):
         super().__init__(rows)
-        self.header, self.empty = tuple(header), empty
-        self.cells = [tuple(map(str, row)) for row in self] if cells is None else [*cells]
+        self.header, self.empty = tuple(map(shown, header)), empty
+        self.cells = [tuple(map(shown, row)) for row in (self if cells is None else cells)]
         columns = list(zip(*self.cells)) or [()] * len(self.header)
         self.is_number = [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 
@@ -215,9 +215,10 @@ class Table(list):
     __repr__ = __str__
 
     def _repr_html_(self):
-        if self.empty and not self: return escape(self.empty)
+        if self.empty and not self: return html("{}", self.empty)
         sides = ["right" if o else "left" for o in self.is_number]
         cell = '<td style="text-align:{}"><code style="white-space:pre">{}</code></td>'
-        lines = ["".join(f"<th>{escape(o)}</th>" for o in self.header)]
-        for row in self.cells: lines.append("".join(map(cell.format, sides, map(escape, row))))
-        return f"<table>{''.join(f'<tr>{o}</tr>' for o in lines)}</table>"
+        lines = [[html("<th>{}</th>", o) for o in self.header]]
+        for row in self.cells: lines.append([html(cell, *o) for o in zip(sides, row)])
+        lines = [html("<tr>{}</tr>", o) for o in lines]
+        return html('<table class="tex2jax_ignore">{}</table>', lines)  # and no formulas

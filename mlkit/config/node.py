@@ -19,6 +19,7 @@ from omegaconf.grammar_visitor import GrammarVisitor
 
 from ..base.errors import UserError
 from ..base.files import find_root
+from ..base.shown import shown
 from ..base.text import Keys, Table, at_path, child, show_keys, walk
 
 # %% ../../nbs/config/00_node.ipynb #01ec5327
@@ -60,7 +61,8 @@ class Problem:
     is_warning: bool = False  # does it only look wrong?
 
     def __str__(self):
-        return f"{self.origin.at(self.key)}: {'warning: ' * self.is_warning}{self.message}"
+        warning = "warning: " * self.is_warning
+        return shown(f"{self.origin.at(self.key)}: {warning}{self.message}")
 
 
 class Problems(list):
@@ -82,6 +84,8 @@ class ConfigError(UserError):
         self.problems = Problems(dict.fromkeys(problems))
         self.cfg = cfg
         super().__init__(str(self.problems))
+
+    def __str__(self): return str(self.problems)
 
 
 def config_error(origin: Origin,  # where the mistake stands

@@ -6,11 +6,10 @@
 __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint']
 
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
-import os, random, signal, sys, threading
-from contextlib import contextmanager
+import os, random, sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import UserError
 from ..base.files import show_path, write_text
+from ..base.shown import tell
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
@@ -61,7 +61,7 @@ def shared_run(config: Config,  # a config that was checked
 def say(run: Run,  # of this process
         *lines: str):
     "Print, in the one process that writes."
-    if run.writes: print(*lines, sep="\n", flush=True)
+    if run.writes: tell(*lines)
 
 
 def _reseed_on_start(trainer: Any):
@@ -81,7 +81,7 @@ def fit(job: Job,                                     # its run is recorded by t
     _note(job)
     size = sum(p.numel() for p in parts.model.parameters() if not is_lazy(p))
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
-    with _handlers_kept(), run.timed("fit"):
+    with run.timed("fit"):
         parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
                           weights_only=True)
     with run.timed("test"): return _measure_best(job)
@@ -96,7 +96,7 @@ def _prepare(job: Job):
             c.dirpath = str(job.run.dir / "checkpoints")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
-    use_plain_io(trainer, secret_filter(job.run.info["config"], about(job.config).project))
+    use_plain_io(trainer, secret_filter(about(job.config).project, job.run.dir))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     trainer.callbacks.insert(0, Monitors())
     keep = LambdaCallback(on_train_batch_end=lambda *_: _keep_config(job))
@@ -117,16 +117,6 @@ def _note(job: Job):
     if what: say(run, f"{run.id}: another {what} than when it started: the result may differ")
     if hasattr(data, "facts"): found["data_facts"] = data.facts()
     run.update(**{k: v for k, v in found.items() if k not in changed})
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    "Have the handlers of SIGINT and SIGTERM at the end that were there at the start."
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    try: yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for s, handler in before.items(): signal.signal(s, handler)
 
 
 def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:

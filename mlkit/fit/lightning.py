@@ -305,6 +305,28 @@ def follow_lengths(outer: list[Any],  # the trainer's schedulers
             o._last_lr = rates()
         for group, rate in zip(o.optimizer.param_groups, o._last_lr): group["lr"] = rate
 
+# %% ../../nbs/fit/01_lightning.ipynb #b0c09ea2
+def no_handlers(trainer: pl.Trainer):  # not yet fitting, testing, ...
+    "Let the trainer set no handlers of signals: its own lose some of them, or wait for ever."
+    trainer._signal_connector.register_signal_handlers = lambda: None
+
+
+def end_workers(trainer: Any):  # interrupted
+    "End the workers of its loaders: one that hangs would be waited for."
+    evaluate = trainer.validate_loop, trainer.test_loop, trainer.predict_loop
+    for loop in (trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop, *evaluate):
+        serving = getattr(loop._combined_loader, "_iterator", None)
+        for o in getattr(serving, "iterators", ()):
+            for worker in getattr(o, "_workers", ()): worker.terminate()
+
+
+class Interruptible(pl.Callback):
+    "Lets an interrupt end a trainer without a `Checkpoint`."
+    def setup(self, trainer: Any, pl_module: Any, stage: str): no_handlers(trainer)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):
+        if isinstance(exception, KeyboardInterrupt): end_workers(trainer)
+
 # %% ../../nbs/fit/01_lightning.ipynb #badf2102
 def set_root_folder(trainer: pl.Trainer,  # not yet fitting
                     folder: str):  # the run's

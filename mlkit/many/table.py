@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
 
 from ..base.errors import UserError, nearest
+from ..base.shown import tell
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, read_runs, run_folders
@@ -60,19 +61,24 @@ def _records(dir: str | Path) -> dict[str, _Record]:
         while (path := os.path.dirname(path)) not in holds_runs: holds_runs.add(path)
     for run in read_runs(o for path, o in folders.items() if path not in found):
         path = os.path.abspath(run.dir)
-        if record := _record(run, path, path in holds_runs): new[path] = record
+        new[path] = _record(run, path, path in holds_runs)
     if len(folders) >= _MANY:
         _note(known.keys() - found.keys(), {path: o for path, o in new.items() if o.mark})
     found |= new
     return {path: found[path] for path in folders if path in found}
 
 
-def _record(run: Run, path: str, holds_runs: bool) -> _Record | None:
+def _record(run: Run, path: str, holds_runs: bool) -> _Record:
+    "Of a run whose config is too large or too deep, too, which is named on stderr: it is damaged."
+    config, status = {}, run.status
     try: config = _resolved(flat(run.info["config"]))
-    except UserError as e: return print(f"{run.dir / 'run.json'}: {e}", file=sys.stderr)
+    except UserError as e:
+        tell(f"{run.dir / 'run.json'}: {e}", file=sys.stderr)
+        status = "damaged"
     for k in ("seed", "tags"): config.pop(k, None)
-    facts = dict(status=run.status, **{k: run.info.get(k) for k in _FACTS[2:]})
-    mark = "" if holds_runs or run.info["status"] == "running" else _mark(path)
+    facts = dict(status=status, **{k: run.info.get(k) for k in _FACTS[2:]})
+    is_settled = not holds_runs and run.info["status"] != "running" and status != "damaged"
+    mark = _mark(path) if is_settled else ""
     return _Record(mark, json.dumps([facts, run.metrics]), json.dumps(config))
 
 

@@ -19,8 +19,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError, one_line
+from ..base.signals import handlers_kept
 from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, problem
+from ..config.secrets import secret_filter
 from .fits import convert, wanted
 from .locate import locate
 from .packages import adopt, no_mixing
@@ -81,7 +83,8 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached
-        raise ConfigError(problem(cfg, path, f"{target} could not be built: {one_line(e)}")) from e
+        why = secret_filter(about(cfg).project)(one_line(e))
+        raise ConfigError(problem(cfg, path, f"{target} could not be built: {why}")) from e
 
 # %% ../../nbs/parts/06_build.ipynb #5ee639bf
 @contextmanager
@@ -90,7 +93,7 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")
     levels = {o: o.level for o in map(logging.getLogger, names)}
     for o in levels: o.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), handlers_kept():
         for text in (".*does not have many workers", ".*Checkpoint directory .* exists",
                      ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable"):
             warnings.filterwarnings("ignore", text)
@@ -179,4 +182,6 @@ def blamed_on(config: Config,  # a config that was checked
     "Turn a UserError into a ConfigError at this place of the config."
     try: yield
     except ConfigError: raise
-    except UserError as e: raise ConfigError(problem(config, keys, " ".join(str(e).split()))) from e
+    except UserError as e:
+        why = secret_filter(about(config).project)(" ".join(str(e).split()))
+        raise ConfigError(problem(config, keys, why)) from e
