@@ -58,7 +58,7 @@ def hostile_values(rng: random.Random, place: Path, port: int) -> list[tuple[str
         ("hydra", {"searchpath": [rng.choice([f"file://{out}", "pkg://evil", "../../mine/configs",
                                               "file://${oc.env:SECRET}"])]}),
         ("hydra", {"mode": "MULTIRUN", "sweeper": {"params": {"data.root": str(out)}}}),
-        ("extends", rng.choice(["../../outside/secret.yaml", str(out / "secret.yaml"), "link.yaml"])),
+        ("extends", rng.choice(["../../outside/secret.yaml", f"{out}/secret.yaml", "link.yaml"])),
         ("runs", str(out / "runs")), ("name", "../../outside/x"), ("tags", [variable])]
 
 
@@ -83,7 +83,7 @@ def lay(folder: Path, seed: int, place: Path, port: int) -> Path:
     if not is_run and rng.random() < 0.4: config["defaults"] = [{"data": "private"}, "_self_"]
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     if not is_run or rng.random() < 0.3: (folder / "pyproject.toml").touch()
-    for name in ("evil.py", "src/src_evil.py", "timm/__init__.py", "sitecustomize.py", "conftest.py"):
+    for name in ("evil.py", "src/src_evil.py", "timm/__init__.py", "conftest.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(MODULE.format(mark=mark))
     (folder / ".env").write_text(f"MLKIT_data__root={place}/outside/data\nMLKIT_TRUST={place}/\n")
@@ -94,7 +94,7 @@ def lay(folder: Path, seed: int, place: Path, port: int) -> Path:
     if not is_run: return file
     if rng.random() < 0.3:
         name = rng.choice(["metrics.csv", "log.txt", "checkpoints/best.ckpt", "run.json",
-                           "code.patch", "config.yaml", "checkpoints/last.ckpt", "plots/curves.png"])
+                           "code.patch", "config.yaml", "checkpoints/last.ckpt"])
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(place / "outside/secret.yaml")
     if rng.random() < 0.3:
@@ -141,15 +141,16 @@ def uses(file: Path, often: bool):
     yield "runs()", lambda: runs(run.parent)._repr_html_()
     if not often: return
     yield "reproduce", lambda: cli.mlkit_reproduce([str(run)])
-    yield "resume", lambda: cli.mlkit_train(["--resume", name[:-12], "trainer.max_epochs=2", *few[1:]])
+    yield "resume", lambda: cli.mlkit_train(["--resume", str(run), "trainer.max_epochs=2",
+                                             *few[1:]])
 
 
 class Watch:
     "An audit hook that notes what must not happen, and lets it happen."
     def __init__(self, place: Path):
         self.place, self.on, self.found = place, False, set()
-        self.forbidden = tuple(f"{place}/{o}" for o in ("outside/", "mine/private", "mine/runs/own/1/",
-                                                        "mine/configs/data/private")) + ("/etc/pass",)
+        names = "outside/", "mine/private", "mine/runs/own/1/", "mine/configs/data/private"
+        self.forbidden = ("/etc/pass", *(f"{place}/{o}" for o in names))
         self.now = ""
 
     def __call__(self, event, args):

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.config.load import load_config, sweep_params
 from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
@@ -144,6 +145,12 @@ def test_no_run_is_written_where_a_stranger_says(places):
     assert (places / "mine/own") in Run.new(load_config("../theirs/x.yaml", NET)).dir.parents
 
 
+def test_a_run_that_is_a_link_is_not_read(places):
+    for name in "run.json", "config.yaml":
+        (places / "theirs" / name).symlink_to(places / f"mine/runs/mine/1/{name}")
+    with pytest.raises(UserError, match="leads elsewhere"): Run(places / "theirs")
+
+
 def test_a_sweep_is_not_smuggled_in_as_the_users_words(places):
     text = "hydra: {mode: MULTIRUN, sweeper: {params: {data.root: /etc}}}"
     problems(text)
@@ -168,8 +175,8 @@ def test_nothing_of_three_hundred_folders_leaves_or_runs(tmp_path, seeds=(0, 300
     for name in ("mine/digit.png", *pictures):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (28, 28)).save(tmp_path / name)
-    for name, text in {"mine/pyproject.toml": "", "mine/own.yaml": MNIST, "outside/net.pt": "geheim",
-                       "outside/secret.yaml": "geheim: geheim", "mine/x.yaml": MNIST,
+    for name, text in {"mine/pyproject.toml": "", "mine/own.yaml": MNIST, "outside/net.pt": "a",
+                       "outside/secret.yaml": "geheim: geheim",
                        "mine/configs/data/private.yaml": "geheim: 1"}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
