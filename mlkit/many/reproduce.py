@@ -6,7 +6,7 @@
 __all__ = ['Compared', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/many/03_reproduce.ipynb #b2b7122c
-import csv, inspect, json, os, subprocess, sys, tempfile
+import csv, inspect, json, os, subprocess, sys
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..base.files import show_path
 from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run
-from ..run.restore import Code, code_of
+from ..run.restore import Code, code_of, work_folder
 
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
 def _train_again(task: dict):
@@ -212,11 +212,10 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
     if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):
         raise UserError(f"{where}: kept no checkpoints, so no weights to compare")
-    space = tempfile.TemporaryDirectory(prefix="mlkit-", ignore_cleanup_errors=True)
-    with space as tmp, code_of(run, Path(tmp)) as code:
+    with work_folder() as tmp, code_of(run, tmp) as code:
         tell(f"code: {code.says}")
-        answer = _in_fresh_process(run, code, Path(tmp), trust, anyway)
-        found = [Run(o.parent) for o in Path(tmp, "runs").glob("*/*/run.json")]
+        answer = _in_fresh_process(run, code, tmp, trust, anyway)
+        found = [Run(o.parent) for o in (tmp / "runs").glob("*/*/run.json")]
         checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
         return Reproduction(run, checks)
 
