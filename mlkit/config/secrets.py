@@ -19,7 +19,7 @@ from omegaconf.resolvers import oc
 
 from ..base.errors import UserError
 from ..base.files import bad_name, find_root, show_path
-from .node import Origin, about, config_error
+from .node import Origin, about, config_error, guard_resolvers
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read
@@ -67,10 +67,15 @@ def _coerce(kind, value):
 
 
 @cache
-def use_dotenv() -> None:
-    "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs of this process."
+def _use_dotenv():
     OmegaConf.register_resolver("oc.env", _env, replace=True)
     OmegaConf.register_resolver("oc.coerce", _coerce, replace=True)
+
+
+def use_dotenv() -> None:
+    "Let `${oc.env:NAME}` look into `.env`, from now on, in all configs but strangers'."
+    _use_dotenv()
+    guard_resolvers()
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)

@@ -14,6 +14,7 @@ from typing import Any, Iterable, Mapping, NamedTuple
 
 from ..base.errors import UserError
 from ..base.files import show_path
+from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run
@@ -62,7 +63,7 @@ def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> d
     answer, threads = tmp / "answer.json", (run.info.get("machine") or {}).get("threads")
     task = dict(config=str(run.config_file.absolute()), runs=str(tmp / "runs"), answer=str(answer),
                 data=run.info.get("data"), threads=threads, anyway=anyway,
-                trust=[trust] if isinstance(trust, str) else list(trust),
+                trust=[*trusted(trust), *[str(run.dir.absolute())] * is_own(run.dir, trust)],
                 project=str(code.project), old=str(code.old), new=str(code.new))
     script = inspect.getsource(_train_again)
     script += f'\n\nif __name__ == "__main__": _train_again({task!r})\n'
@@ -212,6 +213,9 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
     if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):
         raise UserError(f"{where}: kept no checkpoints, so no weights to compare")
+    if (run.info.get("git") or {}).get("dirty") and not is_own(run.dir, trust):
+        raise UserError(f"{where}: is not of your project and brings code, code.patch: look at it, "
+                        f"with --restore; {how_to_allow(run.dir)}")
     with work_folder() as tmp, code_of(run, tmp) as code:
         tell(f"code: {code.says}")
         answer = _in_fresh_process(run, code, tmp, trust, anyway)

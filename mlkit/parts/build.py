@@ -21,14 +21,15 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from ..base.errors import UserError, one_line
 from ..base.signals import handlers_kept
 from ..base.text import Keys
-from ..config.node import Config, ConfigError, about, problem
+from ..config.node import Config, ConfigError, about, own_path, problem, whole
 from ..config.secrets import secret_filter
 from .fits import convert, wanted
 from .locate import locate
 from .packages import adopt, no_mixing
 from .signature import signature
+from .stranger import strangers_words
 from .trust import TargetError
-from .view import DIRECTIVES
+from .view import DIRECTIVES, View
 
 # %% ../../nbs/parts/06_build.ipynb #00ba6c63
 def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a node of one
@@ -37,6 +38,8 @@ def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a 
     "Build what a config describes. Raises ConfigError, naming the node whose target failed."
     cfg: Any = node if OmegaConf.is_config(node) or node is None else OmegaConf.create(node)
     if cfg is None: return None
+    wrong = strangers_words(View(cfg), own_path(cfg)) if about(cfg).home else ()
+    if found := [problem(whole(cfg), *o) for o in wrong]: raise ConfigError(*found)
     try: data = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, RecursionError) as e:
         why = " ".join(str(e).split())

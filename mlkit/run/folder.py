@@ -17,15 +17,16 @@ from omegaconf import OmegaConf
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
 from ..base.files import atomic, find_root, plain_file, show_path, write_text
+from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, about, problem
+from ..config.node import Config, ConfigError, about, is_strangers, problem
 from ..config.secrets import bad_run_name, secret_filter
 from ..config.yaml import read_config_file
 from .code import code_state
-from .info import damaged_info, read_info
+from .info import as_json, damaged_info, read_info
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
 def _new_folder(parent: Path) -> Path:
@@ -46,8 +47,9 @@ def config_text(config: Config,  # whole
     return (f"# Complete, as composed by mlkit {__version__}: nothing is put below it.\n"
             "defaults: []\n" + OmegaConf.to_yaml(config, resolve=False))
 
-
-def _versions() -> dict[str, str]:
+# %% ../../nbs/run/01_folder.ipynb #7e1b5a02
+def versions() -> dict[str, str]:  # package -> version
+    "What a result depends on that is installed."
     found = {"python": platform.python_version(), "mlkit": __version__}
     for name in ("torch", "pytorch-lightning", "lightning", "torchmetrics", "omegaconf", "numpy"):
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -92,20 +94,24 @@ class Run:
         why = bad_run_name(name, str(written.get("name")))
         if why: raise ConfigError(problem(config, ("name",), why))
         tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
+        place, is_theirs = root / str(runs), runs and is_strangers(config, ("runs",))
+        if is_theirs and not may_read(place, root, about(config).trust):
+            raise ConfigError(problem(config, ("runs",), outside(place, root)))
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
-        folder = _new_folder((temporary or root / str(runs)) / name)
+        folder = _new_folder((temporary or place) / name)
         if patch:
             with atomic(folder / "code.patch") as tmp: tmp.write_bytes(patch)
         write_text(folder / "config.yaml", config_text(config))
-        write_text(folder / "run.json", json.dumps(dict(
+        write_text(folder / "run.json", json.dumps(as_json(dict(
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=tags, metrics={},
-            best=None, timings={}, error=None, git=git, versions=_versions(),
+            best=None, timings={}, error=None, git=git, versions=versions(),
             slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(),
-            config=written), indent=1))
+            config=written)), indent=1))
         run = cls(folder)
         run.temporary = temporary
+        if not temporary: remember_runs(folder, folder.parents[1])
         return run
 
     id = property(lambda self: f"{self.dir.parent.name}/{self.dir.name}", doc="name and time")
@@ -119,8 +125,7 @@ class Run:
         "Change entries of `run.json`."
         self.info.update(plain(changes))
         if not self.writes: return
-        text = lambda o: o.tolist() if hasattr(o, "tolist") else str(o)  # arrays and tensors: lists
-        write_text(self.dir / "run.json", json.dumps(self.info, indent=1, default=text))
+        write_text(self.dir / "run.json", json.dumps(as_json(self.info), indent=1))
 
     def finish(self, metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
         best: dict | None,  # what is known of that checkpoint: epoch, monitor, value, path
