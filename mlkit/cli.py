@@ -140,9 +140,10 @@ def _train(args: argparse.Namespace) -> int | None:
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
-    n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
-    if args.check: return tell(f"no problems in {n} combinations")
-    sweep = grid(*what)
+    if args.check:
+        n = len(load_trials(*what, strict=args.strict))
+        return tell(f"no problems in {n} combinations")
+    sweep = grid(*what, strict=args.strict)
     tell("", sweep)
     if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
     return 0 if sweep.done else 1  # it has gone well if all of its runs have
