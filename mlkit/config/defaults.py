@@ -18,6 +18,7 @@ from ..base.text import told
 from .hydra import is_own
 from .layers import Override, is_reference
 from .node import ConfigError, Origin, Problems, config_error, gather
+from .references import References
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
@@ -196,8 +197,11 @@ class _Choices:
     def looked_up(self, entry: _Default) -> _Default:
         "An entry whose option refers to what other groups got."
         known = {k: o.option for k, o in self.entries.items()}
-        try: option = OmegaConf.create({**known, "_": entry.option})["_"]
-        except OmegaConfBaseException: option = None
+        data = {**known, "_": entry.option}
+        try:
+            References(data).cost()
+            option = OmegaConf.create(data)["_"]
+        except (OmegaConfBaseException, ValueError): option = None
         if not isinstance(option, str):
             why = f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})"
             raise config_error(entry.origin, entry.group, why)

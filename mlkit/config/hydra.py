@@ -22,6 +22,7 @@ from ..base.text import child, flat, pairs, show_keys
 from .layers import Draft, Override
 from .node import About, Config, Link, Origin, Problem, Problems
 from .node import about, config_error, plain
+from .references import References
 from .yaml import ConfigFile, Tree
 
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0d77
@@ -51,7 +52,10 @@ def search_path(files: list[ConfigFile],  # what is run, then what it extends
     node = next(filter(None, [*given, *written]), None)
     if node is None or node.value is None: return []
     whole = files[0].tree.plain() if "${" in str(node.plain()) else {}
-    try: found = Config({**whole, "hydra": node.plain()}, About(project=project)).hydra
+    whole["hydra"] = node.plain()
+    try: References(whole).cost(("hydra",))
+    except ValueError as e: raise _wrong_path(node, f"cannot be resolved: {e}") from None
+    try: found = Config(whole, About(project=project)).hydra
     except OmegaConfBaseException: found = None
     try: found = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_list(found) else None
     except OmegaConfBaseException as e: raise _wrong_path(node, str(e).split("\n")[0]) from None

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from ..base.files import find_root, show_path
-from .node import Origin, References, about, config_error
+from .node import Origin, about, config_error
+from .references import References
 
 # %% ../../nbs/config/08_secrets.ipynb #e564424f
 def env_overrides(project: Path,  # whose `.env` is read
