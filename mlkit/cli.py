@@ -6,24 +6,27 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, signal, sys, threading, time, traceback
+import argparse, json, os, sys, traceback
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
 
 from .base.command import command_parser
+from .base.shown import shown, tell
 
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args) -> int:
     "Call a command and turn its exceptions into exit codes."
-    handlers, interrupt = {}, _Interrupt()
-    if threading.current_thread() is threading.main_thread():
-        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for s, handler in handlers.items():
-        if handler != signal.SIG_IGN: signal.signal(s, interrupt)  # ignored under nohup
-    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
+    from mlkit.base.signals import Signals
+    try:
+        with Signals(): return _call(command, *args)
+    except KeyboardInterrupt: return 130  # again, while it was being said
+
+
+def _call(command: Callable[..., int | None], *args) -> int:
     errors = getattr(sys.stdout, "errors", None)
     _set_errors("replace")  # a '…' in an encoding that lacks it, a file's name of no encoding
+    from mlkit.base.errors import Interrupted, TrainingFailed, UserError
     try:
         code = command(*args) or 0
         sys.stdout.flush()
@@ -36,36 +39,11 @@ def _run(command: Callable[..., int | None], *args) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
-    finally:
-        _set_errors(errors)
-        for s, handler in handlers.items(): signal.signal(s, handler or signal.SIG_DFL)
+    finally: _set_errors(errors)
 
 
 def _set_errors(how: str | None):
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors=how)
-
-
-class _Interrupt:
-    "A handler of signals: raises KeyboardInterrupt, but lets an import that is under way end."
-    first: float | None = None  # when the first signal came
-
-    def __call__(self, signum, frame):
-        self.first = self.first or time.monotonic()
-        waited = time.monotonic() - self.first
-        if _is_importing(frame) and waited < 10:  # it may swallow the exception, or stay half done
-            again = threading.Timer(0.05, os.kill, (os.getpid(), signum))
-            again.daemon = True
-            return again.start()
-        if signum == signal.SIGTERM: raise KeyboardInterrupt("terminated")
-        raise KeyboardInterrupt
-
-
-def _is_importing(frame) -> bool:
-    "Is code run here, below `_run`, because a module is imported?"
-    while frame and frame.f_code is not _run.__code__:
-        if frame.f_code.co_filename.startswith("<frozen importlib"): return True
-        frame = frame.f_back
-    return False
 
 
 def _how_to_go_on(e) -> str:
@@ -78,7 +56,7 @@ def _how_to_go_on(e) -> str:
 
 def _say(message, code: int) -> int:
     from mlkit.config.secrets import secret_filter
-    print(secret_filter({})(str(message)), file=sys.stderr)
+    tell(secret_filter()(str(message)), file=sys.stderr)
     return code
 
 # %% ../nbs/cli.ipynb #7d9ead47
@@ -124,7 +102,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
 
 def _trust(folder: str):
     from mlkit.base.own import allow_folder
-    print(f"{folder}: is treated as your own from now on; a line of {allow_folder(folder)} says so")
+    tell(f"{folder}: is treated as your own from now on; a line of {allow_folder(folder)} says so")
 
 
 def _tell_apart(args: argparse.Namespace):
@@ -148,13 +126,13 @@ def _train(args: argparse.Namespace) -> int | None:
         told: set = set()
         check(*what, strict=args.strict, told=told)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
-        if args.check: return print(says)
+        if args.check: return tell(says)
     if args.print or args.explain is not None:
         from mlkit.config.load import explain, load_config
         from omegaconf import OmegaConf
         config = load_config(*what)
-        if args.explain is not None: return print(explain(config, args.explain))
-        return print(OmegaConf.to_yaml(config), end="")
+        if args.explain is not None: return tell(explain(config, args.explain))
+        return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
     train(*what)
 
@@ -163,10 +141,10 @@ def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
     n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
-    if args.check: return print(f"no problems in {n} combinations")
+    if args.check: return tell(f"no problems in {n} combinations")
     sweep = grid(*what)
-    print("", sweep, sep="\n")
-    if sweep.file: print(f"\ntable: {show_path(sweep.file)}")
+    tell("", sweep)
+    if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
     return 0 if sweep.done else 1  # it has gone well if all of its runs have
 
 
@@ -175,15 +153,15 @@ def _describe(words: list[str]):
     from mlkit.parts.describe import describe
     first = "-m" in words or "--multirun" in words  # of a sweep's values, the first is described
     words = [o for o in words if not o.startswith("-")]
-    print(describe(*(alternatives(o)[0] if first else o for o in words)))
+    tell(describe(*(alternatives(o)[0] if first else o for o in words)))
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
     if shell not in ("bash", "zsh"): return _say(f"{flag} wants bash or zsh, not {shell!r}", 2)
     if flag == "--completion":
-        return print(files("mlkit").joinpath(f"completion.{shell}").read_text(), end="")
+        return tell(files("mlkit").joinpath(f"completion.{shell}").read_text(), end="")
     from mlkit.completion import completions
-    print("\n".join(completions(line, shell)), end="")
+    tell("\n".join(o for o in completions(line, shell) if shown(o) == o), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):
@@ -204,8 +182,8 @@ def _resume(args: argparse.Namespace):
         for key in {k for o in configs for k in moving(o)}:  # it was another time then
             for o in plain: o.pop(key, None)
         changes, edited = _changes(*plain)
-        if edited: print(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
-                         "the run's own config counts")
+        if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
+                        "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
 
@@ -256,7 +234,7 @@ def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
     from mlkit.use import evaluate, metrics_table
     found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
-    print(metrics_table(found))
+    tell(metrics_table(found))
 
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -294,10 +272,10 @@ def _predict(args: argparse.Namespace) -> int:
     index, left_out = None if "file" in found.table else "row", len(found.problems)
     text = found.table.to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
-    else: print(text, end="")
+    else: tell(text, end="")
     for line in found.problems: _say(line, 1)
     more = f", {left_out} left out" if left_out else ""
-    if out: print(f"{len(found.table)} predictions in {out}{more}")
+    if out: tell(f"{len(found.table)} predictions in {out}{more}")
     return int(left_out > 0)
 
 # %% ../nbs/cli.ipynb #18e92496
@@ -313,15 +291,15 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
     return _run(_reproduce, p.parse(argv))
 
 
-def _reproduce(args: argparse.Namespace) -> int:
+def _reproduce(args: argparse.Namespace) -> int | None:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce, restore_code
+    from mlkit.many.reproduce import reproduce
+    from mlkit.run.restore import restore_code
     if args.restore:
-        print(f"restored: {restore_code(run, args.restore)}")
-        print(f"to take it away again: git worktree remove --force {args.restore}")
-        return 0
+        return tell(f"restored: {restore_code(run, args.restore)}",
+                    f"to take it away again: git worktree remove --force {args.restore}")
     again = reproduce(run, anyway=args.anyway)
-    print("", again, sep="\n")
+    tell("", again)
     return 0 if again.equal else 1
 
 
@@ -354,7 +332,7 @@ def _runs(args: argparse.Namespace):
     from mlkit.many.table import runs_text
     if not args.compare:
         folder = args.dir or find_root() / "runs"
-        return print(runs_text(folder, args.where, args.sort, args.metrics))
+        return tell(runs_text(folder, args.where, args.sort, args.metrics))
     compared = compare([_find_run(o, args.dir) for o in args.compare])
-    print(compared)
-    if args.html: print(f"\npage: {show_path(compared.html(args.html))}")
+    tell(compared)
+    if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")

@@ -6,10 +6,9 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
-import os, traceback
+import os, sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
-from html import escape
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
+from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -24,12 +24,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError
+from .base.shown import html, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, open_table, rows, to_tensors
 from .fit.job import CSVLogger
+from .fit.lightning import Interruptible
 from .fit.progress import Progress
 from .fit.randomness import seed_all
 from .fit.weights import load_weights, weights_at_start
@@ -37,6 +39,7 @@ from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
 from .run.folder import Run, find_run
+from .run.info import config_edit
 from .show.columns import by_head, columns
 
 _targets_ = ("trained",)  # what a config may name here
@@ -68,13 +71,16 @@ def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -
             model.setup("fit")
         model.configure_model()
         model.trainer = None
-    return load_weights(model, file, set_up).eval()
+    precision = str((cfg.get("trainer") or {}).get("precision"))
+    convert = torch.nn.Module.double if precision in ("64", "64-true") else lambda o: o
+    return load_weights(model, file, set_up, convert).eval()
 
 
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
@@ -99,6 +105,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c
@@ -117,7 +124,7 @@ def evaluate(run: Run | str | Path,  # a run, or its folder
         raise UserError(f"{lacks}, so there is nothing to measure{way}")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     with quiet_lightning():
-        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint))]
+        callbacks = [Progress(), weights_at_start(run.checkpoint(checkpoint)), Interruptible()]
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
         trainer = make_trainer(cfg, callbacks, default_root_dir=run.dir, logger=logger, **_HERE)
         measure = trainer.test if stage == "test" else trainer.validate
@@ -154,7 +161,10 @@ class Predictions:
     dense: dict[str, Tensor] = field(default_factory=dict, repr=False)  # maps, (N, ...)
 
     def _repr_html_(self):
-        return self.table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in self.problems)
+        import pandas as pd
+        with pd.option_context("display.html.use_mathjax", False):
+            table = Markup(self.table._repr_html_())  # pandas escapes
+        return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
 
 
 def predict(run: Run | str | Path,  # a run, or its folder
@@ -210,7 +220,8 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
     source = dict(datamodule=run.datamodule) if batches is None else dict(dataloaders=batches)
     with quiet_lightning():
         logger = CSVLogger(run.dir, epoch=lambda: None)  # it writes nothing
-        trainer = pl.Trainer(devices=1, logger=logger, callbacks=callbacks, **kept,
+        trainer = pl.Trainer(devices=1, logger=logger, **kept,
+                             callbacks=[*callbacks, Interruptible()],
                              enable_checkpointing=False, enable_model_summary=False,
                              enable_progress_bar=False)
         trainer.predict(run.model, **source, return_predictions=False)

@@ -166,6 +166,24 @@ def private_uses(room: Room) -> list[str]:
     return out
 
 
+# What is printed, and HTML
+
+_TAG = re.compile(r"</?(p|b|h\d|t[drh]|table|div|span|img|code|progress)\b")
+
+
+def speaks_itself(room: Room) -> list[str]:
+    "Calls of `print`, and HTML that is put together, in other rooms than the one for these."
+    if room.path == "mlkit/base/shown.py": return []
+    out = [f"{room.path}:{line}: imports {module}; base.shown makes HTML"
+           for line, module, _ in room.imports if module == "html"]
+    for node in ast.walk(room.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            out.append(f"{room.path}:{node.lineno}: print; base.shown has tell")
+        if isinstance(node, ast.JoinedStr) and _TAG.search(ast.unparse(node)):
+            out.append(f"{room.path}:{node.lineno}: HTML; base.shown has html")
+    return out
+
+
 # Parameters
 
 def comments_of(text: str) -> tuple[dict[int, str], set[int]]:

@@ -4,14 +4,17 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from mlkit.base.errors import UserError
 from mlkit.cli import mlkit_runs
 from mlkit.config.load import load_config
 from mlkit.many.compare import compare
@@ -114,16 +117,154 @@ def test_names_are_not_judged_where_there_are_no_runs():
     assert _select([], "any/thing > 1", sort="other") == []
 
 
+# -- the index: what it says is what the runs say, or it is not asked
+
+OPENED: list[str] = []
+
+
+def note_opened(event: str, args: tuple):
+    if event == "open" and str(args[0]).endswith("run.json"): OPENED.append(str(args[0]))
+
+
+sys.addaudithook(note_opened)
+
+
+def wait_for_clock(folder: Path):
+    "A run that has just changed is not noted."
+    (folder / "now").touch()
+    while time.time() - (folder / "now").stat().st_ctime < 2.1: time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def indexed(description, tmp_path_factory):
+    "By the change that waits for it: eight runs, one of them in another's folder, and an index."
+    top, folders = tmp_path_factory.mktemp("indexed"), {}
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("mlkit.many.table._MANY", 4)
+        for i, change in enumerate((*CHANGES, "ways", "busy")):
+            folders[change] = many(top / str(i) / "runs", description, 7)
+            inner = folders[change] / "job0" / "20260101-000000-abcd" / "runs" / "a" / "1"
+            write(inner, description)
+        wait_for_clock(top)
+        for folder in folders.values():
+            m.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+            runs_text(folder)
+        yield folders
+
+
+def use_index(monkeypatch, folder: Path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+    OPENED.clear()
+    return folder
+
+
+def index(folder: Path) -> Path: return folder.parent / "cache" / "mlkit" / "runs.sqlite"
+def first(folder: Path) -> Path: return folder / "job1" / "20260101-000001-abcd" / "run.json"
+
+
+def rewrite(file: Path, old: str, new: str, keep_times: bool = False):
+    was = file.stat()
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    if keep_times: os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+
+def execute(folder: Path, statement: str):
+    with closing(sqlite3.connect(index(folder))) as db, db: db.execute(statement)
+
+
+def put_in_place(file: Path, old: str, new: str):
+    other = file.with_name("other")
+    other.write_text(file.read_text().replace(old, new))
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+
+
+CHANGES = {
+    "nothing": lambda o: None,
+    "a new run": lambda o: shutil.copytree(first(o).parent, o / "job9" / "20270101-000000-abcd"),
+    "a run is deleted": lambda o: shutil.rmtree(first(o).parent),
+    "all of a name are deleted": lambda o: shutil.rmtree(o / "job1"),
+    "its description is deleted": lambda o: first(o).unlink(),
+    "a name is another": lambda o: (o / "job1").rename(o / "job7"),
+    "another metric": lambda o: rewrite(first(o), '"test/acc": 0.91', '"test/acc": 0.19'),
+    "as old as before": lambda o: rewrite(first(o), '"test/acc": 0.91', '"test/acc": 0.19', True),
+    "another file": lambda o: put_in_place(first(o), '"test/acc": 0.91', '"test/acc": 0.19'),
+    "it goes on": lambda o: rewrite(first(o), '"status": "done"', '"status": "running"'),
+    "it is damaged": lambda o: first(o).write_text('{"name": '),
+    "a run within a run": lambda o: shutil.copytree(first(o).parent, first(o).parent / "r/a/2"),
+    "one of two runs in a run": lambda o: shutil.copytree(
+        first(o).parent, o / "job0/20260101-000000-abcd/runs/a/2"),
+    "no index": lambda o: index(o).unlink(),
+    "half an index": lambda o: os.truncate(index(o), index(o).stat().st_size // 2),
+    "an empty index": lambda o: os.truncate(index(o), 0),
+    "no index at all": lambda o: index(o).write_bytes(b"0.91" * 5000),
+    "another table": lambda o: execute(o, "drop table runs_1"),
+    "fewer columns": lambda o: execute(o, "alter table runs_1 drop column config"),
+    "other figures": lambda o: execute(o, "update runs_1 set facts = replace(facts, '1', '2')"),
+    "no figures": lambda o: execute(o, "update runs_1 set facts = 7"),
+    "no cache folder": lambda o: shutil.rmtree(index(o).parent),
+    "a file in its place": lambda o: (shutil.rmtree(index(o).parent), index(o).parent.touch()),
+    "a folder in its place": lambda o: (index(o).unlink(), index(o).mkdir()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_is_the_same_with_an_index(indexed, monkeypatch, capsys, change):
+    listed = use_index(monkeypatch, indexed[change])
+    CHANGES[change](listed)
+    OPENED.clear()
+    def table(**how): return runs_text(listed, **how), capsys.readouterr().err
+    ways = [dict(), dict(where="optimizer.lr > 0", sort="seed", columns=["test/acc"])]
+    found = [table(**how) for how in ways]
+    assert change != "nothing" or not [o for o in OPENED if "000000" not in o]
+    monkeypatch.setattr("mlkit.many.table._MANY", 10**9)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(listed / "nowhere"))
+    assert found == [table(**how) for how in ways] and len(found[0][0].splitlines()) > 5
+
+
+def test_an_index_in_use_is_not_waited_for(indexed, monkeypatch):
+    listed = use_index(monkeypatch, indexed["busy"])
+    with closing(sqlite3.connect(index(listed))) as db:
+        db.execute("begin exclusive")
+        start = time.monotonic()
+        assert len(runs_text(listed).splitlines()) == 9 and time.monotonic() - start < 10
+
+
+def test_an_index_holds_for_every_way_to_a_folder(indexed, monkeypatch):
+    listed = use_index(monkeypatch, indexed["ways"])
+    monkeypatch.chdir(listed.parent)
+    (listed.parent / "link").symlink_to(listed)
+    above = f"../{listed.parent.name}/runs"
+    found = {runs_text(o) for o in (listed, "runs", "./runs/", above)}
+    monkeypatch.chdir(listed)
+    found.add(runs_text("."))
+    assert len(found) == 1 and not [o for o in OPENED if "000000" not in o]
+    assert len(runs_text(listed.parent / "link").splitlines()) == 9
+    assert "job1/20260101-000001-abcd" in runs_text("job1")
+
+
+def test_a_few_runs_leave_no_index(description, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runs_text(many(tmp_path / "runs", description, 3))
+    assert not list(tmp_path.rglob("*.sqlite"))
+
+
 # -- hostile folders
 
-def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
+def test_a_damaged_run_is_a_line_and_a_row(description, tmp_path, capsys):
     write(tmp_path / "good" / "1", description)
     deep = {}
     for _ in range(500): deep = {"a": deep}
-    bad = dict(deep="[" * 10**6, kinds=json.dumps({**description, "metrics": [1]}),
-               text=json.dumps({**description, "metrics": {"a": "b"}}),
-               late=json.dumps({**description, "seconds": "soon"}),
-               huge=json.dumps({**description, "metrics": {"a": 10**4000}}),
+    wrong = dict(kinds=dict(metrics=[1]), text=dict(metrics={"a": "b"}), late=dict(seconds="soon"),
+                 never=dict(seconds=[]), huge=dict(metrics={"a": 10**4000}), best=dict(best=1),
+                 truth=dict(metrics={"a": True}), status=dict(status="<script>"), name=dict(name=3),
+                 tags=dict(tags="a"), far=dict(resumed=[dict(step=2**70)]), git=dict(git="x"),
+                 epoch=dict(best=dict(epoch="<b>")), facts=dict(data_facts=[]),
+                 versions=dict(versions={"torch": None}))
+    bad = {k: json.dumps({**description, **o}) for k, o in wrong.items()}
+    bad |= dict(deep="[" * 10**6, none="", null="null",
                long='{"name": ' + "1" * 5000 + "}", binary="\udcff",
                nest=json.dumps({**description, "config": deep}),
                flood=json.dumps({**description,
@@ -131,23 +272,30 @@ def test_damaged_runs_are_named_and_left_out(description, tmp_path, capsys):
     for name, text in bad.items():
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / "run.json").write_bytes(text.encode(errors="surrogateescape"))
-    for name in ("giant", "pipe", "folder"): (tmp_path / name / "1").mkdir(parents=True)
+    special = ("giant", "pipe", "folder", "loop", "device")
+    for name in special: (tmp_path / name / "1").mkdir(parents=True)
+    (tmp_path / "loop" / "1" / "run.json").symlink_to("run.json")
+    (tmp_path / "device" / "1" / "run.json").symlink_to("/dev/zero")
     with open(tmp_path / "giant" / "1" / "run.json", "wb") as f: f.truncate(2**30)
     os.mkfifo(tmp_path / "pipe" / "1" / "run.json")
     (tmp_path / "folder" / "1" / "run.json").mkdir()
     start = time.perf_counter()
-    assert [line.split()[0] for line in runs_text(tmp_path).splitlines()] == ["run", "good/1"]
+    rows = {o.split()[0]: o.split()[1] for o in runs_text(tmp_path).splitlines()[1:]}
+    assert rows == {"good/1": "done", **{f"{o}/1": "damaged" for o in (*bad, *special)}}
     assert time.perf_counter() - start < 5
     lines = capsys.readouterr().err.splitlines()
-    assert (len(lines) == len(bad) + 3
-            and all(any(f"{os.sep}{name}{os.sep}" in o for o in lines)
-                    for name in (*bad, "giant", "pipe", "folder")))
+    assert (len(lines) == len(rows) - 1
+            and all(any(f"/{o}/" in line for line in lines) for o in (*bad, *special)))
+    for name in (*wrong, *special):
+        with pytest.raises(UserError): Run(tmp_path / name / "1")
+    one = runs_text(tmp_path, 'status == "damaged" or val/acc > 0', "val/acc").splitlines()[1]
+    assert one.split()[0] == "good/1"
 
 
 def test_a_terminal_is_not_written_to_by_names(description, tmp_path):
     a = write(tmp_path / "a" / "1",
-              {**description, "status": "\x1b[2J", "metrics": {"\x1b]0;x\x07": 1.0, "\ud800": 2}},
-              **{"\x1b[31m": "\x1b[0m"})
+              {**description, "metrics": {"\x1b]0;x\x07": 1.0, "\u202e": 2, "\ud800": 3}},
+              **{"\x1b[31m": "\x1b[0m", "\x9b2J": "\ud800"})
     b = write(tmp_path / "b" / "1", description)
     shown = runs_text(tmp_path) + runs_text(tmp_path, sort="\x1b]0;x\x07") + str(compare([a, b]))
     assert all(c.isprintable() or c == "\n" for c in shown)
@@ -204,8 +352,7 @@ class Tags(HTMLParser):
 def test_the_page_holds_what_it_should_and_nothing_more(description, tmp_path):
     evil = "</style></table><script src=//x>'\"><img onerror=x src=http://x>"
     a = write(tmp_path / "a" / "1",
-              {**description, "status": evil, "metrics": {evil: 1.0}, "device": evil,
-               "best": {"epoch": evil}},
+              {**description, "metrics": {evil: 1.0}, "device": evil, "data": evil},
               f'epoch,"val/{evil.replace(chr(34), chr(34) * 2)}"\n0,1\n1,2\n', **{evil: evil})
     b = write(tmp_path / "<b onclick=x>" / "1", description)
     page = compare([a, b]).html(tmp_path / "page.html").read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ def chain(n: int, link: str, end: str = "1") -> str:
     return f"extra:\n{links}  k{n}: {end}\n"
 
 
-def nest(n: int, start: str, end: str, middle: str = "1") -> str: return start * n + middle + end * n
+def nest(n: int, start: str, end: str, inner: str = "1") -> str: return start * n + inner + end * n
 def extra(value: str) -> str: return f"extra: {{a: {value}, b: [x]}}"
 
 

@@ -10,9 +10,11 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
@@ -23,7 +25,7 @@ ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/
 OURS = {"_about"}  # an attribute of mlkit's own Config
 METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
     "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
-                      "batch_progress", "valid_items"},
+                      "batch_progress", "valid_items", "register_signal_handlers"},
     "config/yaml": {"flatten_mapping", "construct_mapping", "construct_object",
                     "construct_document", "yaml_implicit_resolvers", "add_implicit_resolver"}}
 
@@ -46,7 +48,10 @@ def schedule(name: str, **kwargs):
 
 
 HOMES = {  # how to come by the owner -> names
-    "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector"}),
+    "Trainer": (trainer, {"_accelerator_connector", "_default_root_dir", "_logger_connector",
+                           "_signal_connector"}),
+    "Trainer._signal_connector": (lambda: trainer()._signal_connector, {
+        "register_signal_handlers"}),
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
         "_callback_metrics", "_first_loop_iter"}),
     "Trainer.fit_loop": (lambda: trainer().fit_loop, {
@@ -63,10 +68,12 @@ HOMES = {  # how to come by the owner -> names
         "valid_items", "_forked_name"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
+    "StochasticWeightAveraging": (lambda: StochasticWeightAveraging(0.1), {"_scheduler_state"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
     "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
     "Tensor": (lambda: torch.zeros(1), {"_version"}),
     "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
+    "CombinedLoader": (lambda: CombinedLoader([]), {"_iterator"}),
     "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
         "_schedule_phases", "_last_lr"}),
     "SequentialLR": (lambda: schedule("SequentialLR", milestones=[2], schedulers=[

@@ -240,6 +240,11 @@ def test_files_that_touch_private_names_are_there():
 
 
 @rule("part", WINGS)
+def test_rule_text_from_outside_leaves_by_one_door(part):
+    assert [o for room in rooms_of(part) for o in house.speaks_itself(room)] == []
+
+
+@rule("part", WINGS)
 def test_rule_imports_stand_in_groups(part):
     assert [o for room in rooms_of(part) for o in house.groups_out_of_order(room)] == []
 

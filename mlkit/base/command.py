@@ -10,12 +10,13 @@ import argparse, re, sys, textwrap
 from typing import Callable, Sequence
 
 from .errors import nearest
+from .shown import shown
 
 # %% ../../nbs/base/06_command.ipynb #a90e56f9
 class CommandParser(argparse.ArgumentParser):
     "Says in one line what is wrong with a command line, and passes `--lr=0.1` on as an override."
     def error(self, message: str):  # what is wrong, and what to do
-        self.exit(2, f"{message} ({self.prog} --help says more)\n")
+        self.exit(2, shown(f"{message} ({self.prog} --help says more)") + "\n")
 
     def parse(self, argv: Sequence[str] | None,  # None: the process's
     ) -> argparse.Namespace:  # its `overrides` with those that were written as options

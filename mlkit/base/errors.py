@@ -12,21 +12,25 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from .shown import shown
+
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2c4
 class UserError(ValueError):
     "A mistake of the user, told in one line; commands end with exit code 2."
+    def __str__(self):
+        text = _of_worker(ValueError.__str__(self))[1]
+        return shown(re.sub(r"\s*\n\s*", " ", text))
 
 
 class NotFound(UserError, FileNotFoundError):
     "A file or folder that the user named and that is not there."
-    __str__ = UserError.__str__
 
 
 class TrainingFailed(Exception):
     "A run that has failed; the exception that stopped it is the `__cause__`."
     def __init__(self, run: Any,  # the `Run`, whose `info["error"]` and `log.txt` say why
     ):
-        super().__init__(f"{run.id}: {run.info['error']}")
+        super().__init__(shown(f"{run.id}: {run.info['error']}"))
         self.run = run
 
 
@@ -41,6 +45,17 @@ class Interrupted(KeyboardInterrupt):
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2d0
 class NotBegun(UserError):
     "What is asked of a run cannot be; the run is as it was, and its status stays."
+
+# %% ../../nbs/base/00_errors.ipynb #6efcd355
+_OF_WORKER = re.compile(r"""Caught\ (\w+)\ in\ [^\n]*\nOriginal\ Traceback.*  # the last frame's:
+    \n\ \ File\ "([^"\n]+)",\ line\ (\d+)[^\n]*\n(?:\ {4}[^\n]*\n)*
+    [\w.]+(?::\ )?(.*)""", re.DOTALL | re.VERBOSE)
+
+
+def _of_worker(text: str) -> tuple[str, ...]:
+    "The exception's name, its own words and their file and line; '' and the text of any other."
+    found = _OF_WORKER.search(text)
+    return (found[1], found[4].strip(), found[2], found[3]) if found else ("", text)
 
 # %% ../../nbs/base/00_errors.ipynb #57fde98e
 def _likeness(word: str, name: str) -> float:
@@ -93,11 +108,13 @@ def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."
-    text = " ".join((_of_pydantic(e) or str(e)).split())
+    name, text, *place = _of_worker(_of_pydantic(e) or str(e))
+    text = " ".join(text.split())
     if len(text) > limit: text = text[:limit] + "…"
     frames = traceback.extract_tb(e.__traceback__)
-    at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(e).__name__}: {text}{at}"
+    if frames and not place: place = frames[-1].filename, frames[-1].lineno
+    at = f" ({Path(place[0]).name}:{place[1]})" if place else ""
+    return shown(f"{name or type(e).__name__}: {text}{at}")
 
 # %% ../../nbs/base/00_errors.ipynb #6efcd351
 _REASONS = dict(missing="which is missing", extra_forbidden="which is no argument")
@@ -106,7 +123,8 @@ _REASONS = dict(missing="which is missing", extra_forbidden="which is no argumen
 def reason(error: Mapping[str, Any],  # one of pydantic's
 ) -> str:                             # 'which should be less than 9', or a validator's own text
     "Why pydantic refuses a value, in plain words."
-    text = re.sub("^(Value error|Assertion failed), | after validation", "", error["msg"])
+    text = re.sub(r"^(Value error|Assertion failed), | after validation| or instance of \w+", "",
+                  error["msg"])
     return _REASONS.get(error["type"]) or re.sub(r"^\w+ should ", "which should ", text)
 
 

@@ -6,11 +6,14 @@
 __all__ = ['find_root', 'packaged_configs', 'show_path', 'atomic', 'write_text', 'atomic_folder']
 
 # %% ../../nbs/base/03_files.ipynb #03b31a9b
-import os, re, shutil, unicodedata
+import os, re, shutil, stat, unicodedata
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 from uuid import uuid4
+from zipfile import ZipFile
+
+from .errors import NotFound, UserError
 
 # %% ../../nbs/base/03_files.ipynb #0a7c11d5
 def is_project(folder: Path,  # need not be there
@@ -58,6 +61,20 @@ def bad_name(name: str,  # of a run
     near = re.sub(r"[^\w.-]+", "_", plain).strip("_.-") or "mine"
     return ("becomes a folder: use letters, digits, '.', '_' and '-', not "
             f"{name!r}; such as name={near}")
+
+# %% ../../nbs/base/03_files.ipynb #e1604b8b
+def plain_file(path: str | Path,  # of a file, or of a link to one
+    limit: int = 2**30,           # bytes at most
+) -> Path:                        # the same
+    "A file that can be read to its end. Raises NotFound if none is there, UserError if it is none."
+    def bad(kind: type, why: Any) -> UserError: return kind(f"{show_path(path)}: {why}")
+    try: found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError): raise bad(NotFound, "no such file") from None
+    except (OSError, ValueError) as e:  # a link to itself; no name of a file
+        raise bad(UserError, f"cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    if not stat.S_ISREG(found.st_mode): raise bad(UserError, "is no file (but a folder or a pipe)")
+    if found.st_size <= limit: return Path(path)
+    raise bad(UserError, f"has {found.st_size:,} bytes; at most {limit:,} are read")
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager
@@ -111,3 +128,17 @@ def atomic_folder(path: str | Path,  # not there yet, or empty; the folders abov
             if not path.is_dir() or not any(path.iterdir()): raise  # else another was faster
         _sync(path.parent)
     finally: shutil.rmtree(tmp, ignore_errors=True)
+
+# %% ../../nbs/base/03_files.ipynb #8beb4d3f
+def check_sums(path: str | Path,  # a file of any kind
+) -> None:
+    "Raises an exception, of zipfile's or zlib's, if a zip file is not what its checksums say."
+    with open(path, "rb") as f:
+        if f.read(2) != b"PK": return
+        parts, size = ZipFile(f), os.fstat(f.fileno()).st_size
+        for o in parts.infolist():
+            if o.file_size > size: raise ValueError(f"{o.filename} is larger than the file")
+            if o.external_attr & 0x10: raise ValueError(f"{o.filename} is a folder")  # for torch
+            if not o.CRC: continue
+            with parts.open(o) as part:
+                while part.read(2**20): pass

@@ -8,15 +8,16 @@ __all__ = ['short', 'number', 'plain', 'stage_of', 'find_metric', 'pairs', 'walk
 # %% ../../nbs/base/02_text.ipynb #96358bde
 import re
 from copy import copy
-from html import escape
 from typing import Any, Iterable, Iterator
 
 import yaml
 
 from .errors import UserError, nearest
+from .shown import html, shown
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
 _NO_TEXT = re.compile(r"[-+]?[\d_]*(\.\d*)?|[-+]?\.(inf|nan)|true|false|null|yes|no|on|off", re.I)
+_PLAIN = re.compile(r"-?\d+(\.\d+)?")  # a number that Python and YAML write alike
 
 
 def short(value: Any,  # plain data
@@ -25,6 +26,7 @@ def short(value: Any,  # plain data
     "A value as YAML would write it, on one line of at most `limit` characters."
     is_text = isinstance(value, str) and not _NO_TEXT.fullmatch(value)
     if is_text and re.fullmatch(r"[\w./$][\w./${}:, -]*", value): text = value
+    elif type(value) in (int, float) and _PLAIN.fullmatch(repr(value)): text = repr(value)
     else:
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
         lines = map(str.strip, text.removesuffix("\n...\n").split("\n"))
@@ -178,10 +180,14 @@ def leaves(data: Any,  # nested dicts and lists
 def flat(data: Any,  # nested dicts and lists
 ) -> dict[str, Any]:     # 'trainer.max_epochs' -> its value
     "A tree as dotted names. Raises UserError if it is larger or deeper than any config."
-    found = {}
-    for path, value in leaves(data):
-        if len(found) >= LARGEST: raise UserError("it is too large for a config")
-        found[show_keys(path)] = value
+    found: dict[str, Any] = {}
+    def add(prefix: str, node: Any, depth: int):  # not by `leaves`: there may be 20,000 configs
+        if depth > DEEPEST: raise UserError("it is too deep for a config")
+        for key, value in pairs(node):
+            if has_keys(value): add(f"{prefix}{key}.", value, depth + 1)
+            else: found[f"{prefix}{key}"] = value
+        if len(found) > LARGEST: raise UserError("it is too large for a config")
+    add("", data if has_keys(data) else {"": data}, 1)
     return found
 
 # %% ../../nbs/base/02_text.ipynb #909e5bb6
@@ -196,8 +202,8 @@ class Table(list):
         cells: Iterable[tuple[str, ...]] | None = None,  # what is shown; None: the rows, by `str`
     ):
         super().__init__(rows)
-        self.header, self.empty = tuple(header), empty
-        self.cells = [tuple(map(str, row)) for row in self] if cells is None else [*cells]
+        self.header, self.empty = tuple(map(shown, header)), empty
+        self.cells = [tuple(map(shown, row)) for row in (self if cells is None else cells)]
         columns = list(zip(*self.cells)) or [()] * len(self.header)
         self.is_number = [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 
@@ -210,9 +216,10 @@ class Table(list):
     __repr__ = __str__
 
     def _repr_html_(self):
-        if self.empty and not self: return escape(self.empty)
+        if self.empty and not self: return html("{}", self.empty)
         sides = ["right" if o else "left" for o in self.is_number]
         cell = '<td style="text-align:{}"><code style="white-space:pre">{}</code></td>'
-        lines = ["".join(f"<th>{escape(o)}</th>" for o in self.header)]
-        for row in self.cells: lines.append("".join(map(cell.format, sides, map(escape, row))))
-        return f"<table>{''.join(f'<tr>{o}</tr>' for o in lines)}</table>"
+        lines = [[html("<th>{}</th>", o) for o in self.header]]
+        for row in self.cells: lines.append([html(cell, *o) for o in zip(sides, row)])
+        lines = [html("<tr>{}</tr>", o) for o in lines]
+        return html('<table class="tex2jax_ignore">{}</table>', lines)  # and no formulas

@@ -96,6 +96,8 @@ def is_reference(value: Any,  # of any type
 # %% ../../nbs/config/04_layers.ipynb #79b907b5
 class Draft(Tree):
     "A config under construction: at its top a mapping."
+    known = None  # of the config that it becomes
+
     def merge(self, new: Tree,  # at the top, a mapping
         path: Keys = (),  # where to lay it
     ) -> None:
@@ -175,7 +177,7 @@ class Draft(Tree):
         data = self.plain()
         try: References(data).cost(path)
         except ValueError: return self.at(path)  # which is said in the end
-        target, content = mapping_behind(data, path)
+        target, content = mapping_behind(data, path, self.known)
         if content is None: return self.at(path)
         tree = deepcopy(self.at(target)) or Tree.of(content, self.at(path).origin)
         self.at(path[:-1]).value[path[-1]] = tree

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..base.errors import NotFound, UserError
 from ..base.ranges import Count, Folder, Natural, Positive, Share
 from ..base.files import atomic, in_project, write_text
+from ..base.shown import shown
 from .base import ImageData
 from .images import Resize, check_image, decode_image
 from .loader import EpochSampler, held_out, stratified_split
@@ -156,7 +157,7 @@ class ImageFolder(ImageData):
         "A digest of the names and bytes of all files, which are checked as they are read."
         if self._digest is None:
             digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
-            for path in tqdm(self.paths, f"checking {self.root.name}", delay=1, leave=False):
+            for path in tqdm(self.paths, f"checking {shown(self.root.name)}", delay=1, leave=False):
                 digest.update(f"{self._name(path)} {check_image(path)}\n".encode())
             self._digest = digest.hexdigest()
         return self._digest
@@ -188,7 +189,7 @@ class ImageFolder(ImageData):
             digest, shape = self.content(), (len(images), *self.in_shape)
             batches = DataLoader(images, 64, num_workers=self.num_workers,
                                  generator=torch.Generator())
-            batches = tqdm(batches, f"decoding {self.root.name}", delay=1, leave=False)
+            batches = tqdm(batches, f"decoding {shown(self.root.name)}", delay=1, leave=False)
             try: _write_cache(path, shape, batches, key=key, digest=digest)
             except OSError as e: raise UserError(f"{path}: cannot be written ({e})") from e
             cache = _open_cache(path, key)

@@ -6,7 +6,7 @@
 __all__ = ['use_plain_io', 'Checkpoint']
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #80d31149
-import io, math, os, pickle, shutil, signal, subprocess, sys, threading, time
+import io, math, os, pickle, shutil, subprocess, sys, time
 from collections import OrderedDict
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -18,15 +18,19 @@ from lightning_utilities import apply_to_collection
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from torch.serialization import get_crc32_options, set_crc32_options
 from tqdm import tqdm
 
 from ..base.errors import NotBegun, UserError, near_metric, one_line
 from ..base.ranges import Count, Positive
 from ..base.files import atomic, show_path
+from ..base.signals import Signals
+from ..base.shown import shown, tell
 from ..base.text import find_metric, plain
 from .job import Job
 from .randomness import rng_state, set_rng_state
 from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
+from .lightning import Interruptible
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -47,7 +51,10 @@ class _PlainCheckpointIO(TorchCheckpointIO):
         checkpoint.pop("hparams_type", None)  # a class
         _refuse_foreign({**checkpoint.get("callbacks", {}), **checkpoint})
         buffer = io.BytesIO()  # Lightning would write to /tmp first; torch hides a full disk
-        torch.save(checkpoint, buffer)
+        with_sums = get_crc32_options()
+        set_crc32_options(True)  # which a user may have switched off; reading looks at them
+        try: torch.save(checkpoint, buffer)
+        finally: set_crc32_options(with_sums)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(buffer.getbuffer())
 
@@ -104,34 +111,6 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (list, tuple): return all(map(_is_plain, value))
     return value is None or type(value) in (str, int, float, bool, torch.Tensor)
 
-# %% ../../nbs/fit/04_checkpoint.ipynb #64eab76c
-class _Stop:
-    "Notes the first signal, and raises KeyboardInterrupt at the second. True once a signal came."
-    def __init__(self, requeue: int | None = None, silent: bool = False):
-        self.requeue, self.silent, self.pid = requeue, silent, os.getpid()
-        self.signum: int | None = None
-        self.old: dict[int, Any] = {}  # signal -> the handler that was there
-
-    def __bool__(self): return self.signum is not None
-
-    def listen(self):
-        "Handle the signals from now on. Only the main thread can; in another one nothing happens."
-        if threading.current_thread() is not threading.main_thread(): return
-        for s in (signal.SIGINT, signal.SIGTERM, *([self.requeue] if self.requeue else [])):
-            self.old.setdefault(s, signal.getsignal(s))
-            signal.signal(s, self._note)
-
-    def forget(self):
-        "Give the signals back to the handlers that were there before."
-        for s, handler in self.old.items(): signal.signal(s, handler)
-        self.old = {}
-
-    def _note(self, signum, frame):
-        if self: raise KeyboardInterrupt("interrupted twice")
-        self.signum = signum
-        if self.silent or os.getpid() != self.pid: return  # a loader's worker gets the signal, too
-        os.write(2, b"\nstopping: the step is finished and saved; once more stops at once\n")
-
 # %% ../../nbs/fit/04_checkpoint.ipynb #2b2ac758
 class _Best:
     "The best epoch so far, by a monitored metric."
@@ -171,8 +150,9 @@ class Checkpoint(LightningCheckpoint):
         super().__init__()
         for name, v in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
             if v is not None and v <= 0: raise UserError(f"{name} is more than 0, or null, not {v}")
-        self.best, self.stop = _Best(monitor, mode), _Stop()
+        self.best, self.stop = _Best(monitor, mode), Signals()
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
+        self._interruptible = Interruptible()
         self.job: Job | None = None  # the run that this is in; None: a plain Trainer
         self._points: Any = None   # `ResumePoints`, in a fit
         self._state: Any = None    # goes into the file that is being written
@@ -195,12 +175,14 @@ class Checkpoint(LightningCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self.best).items() if k not in ("monitor", "mode")}
 
-    def load_state_dict(self, state_dict: dict[str, Any]): vars(self.best).update(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any]):
+        if (self.dir / "best.ckpt").is_file(): vars(self.best).update(state_dict)  # or it is gone
 
     def setup(self, trainer: Any, pl_module: Any, stage: str):
         self.trainer: Any = trainer
         folder = self.job.run.dir if self.job else Path(trainer.default_root_dir)
         self.dir = folder / "checkpoints"
+        self._interruptible.setup(trainer, pl_module, stage)
         if isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):
             raise UserError("checkpoint: take AsyncCheckpointIO out of trainer.plugins: a file "
                             "must be whole when it gets its name, and this one writes later")
@@ -212,11 +194,11 @@ class Checkpoint(LightningCheckpoint):
                 setattr(c, "CHECKPOINT_NAME_LAST", f"last-{type(c).__name__}")
         self._points = ResumePoints(trainer, self._step_over, self._epoch_over)
         self._saved_at, self._saved_step, self._is_best = time.monotonic(), 0, False
-        self.stop = _Stop(requeue_signal(trainer), silent=not trainer.is_global_zero)
-        self.stop.listen()
+        self._requeue = requeue_signal(trainer)
+        self.stop = Signals(*filter(None, [self._requeue]), says=_SAYS * trainer.is_global_zero)
+        self.stop.__enter__()
 
     def on_train_start(self, trainer: Any, pl_module: Any):
-        self.stop.listen()  # again: meanwhile Lightning has put its own handlers there
         self._saved_step = trainer.global_step
         self._points.settle_rates()
         if not isinstance(trainer.strategy.checkpoint_io, _PlainCheckpointIO): return
@@ -227,6 +209,7 @@ class Checkpoint(LightningCheckpoint):
 
     def on_sanity_check_start(self, trainer: Any, pl_module: Any): self._points.note()
     def on_train_epoch_start(self, trainer: Any, pl_module: Any): self._tell()
+    def on_train_batch_start(self, *args): self.stop.notes = True  # from now on a step can be saved
 
     def _tell(self):
         "Say what is not saved, once, before the first checkpoint that lacks it."
@@ -234,11 +217,11 @@ class Checkpoint(LightningCheckpoint):
             if place in self._told: continue
             self._told.add(place)
             line = f"checkpoint: {place} is not saved, so a resumed run may differ ({why})"
-            if self.trainer.is_global_zero: tqdm.write(line, file=sys.stderr)
+            if self.trainer.is_global_zero: tqdm.write(shown(line), file=sys.stderr)
 
     def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
-        if self.stop and self._at_step and trainer.world_size == 1 and not swapped:
+        if self.stop.noted and self._at_step and trainer.world_size == 1 and not swapped:
             self._save(self._at_step)
             self._leave()
 
@@ -252,15 +235,17 @@ class Checkpoint(LightningCheckpoint):
         if rows := self._rows: rows.complete(*logged_by_step(trainer))
 
     def on_train_end(self, trainer: Any, pl_module: Any):
-        self.stop.forget()  # what comes now has nothing to save
+        self.stop.notes = False
+        if self._any(self.stop.noted is not None): self._leave()  # it came after the last step
         if trainer.is_global_zero: (self.dir / "previous.ckpt").unlink(missing_ok=True)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str):
         if self._points: self._points.remove()
-        self.stop.forget()
+        self.stop.__exit__(KeyboardInterrupt)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):
         self.teardown(trainer, pl_module, "fit")
+        self._interruptible.on_exception(trainer, pl_module, exception)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]):
         checkpoint["mlkit_config"] = self.job.config_text if self.job else ""
@@ -302,7 +287,7 @@ class Checkpoint(LightningCheckpoint):
         n, alone = self.every_n_steps, self.trainer.world_size == 1
         due = n and steps // n != self._saved_step // n
         late = self.every_minutes and self._any(minutes >= self.every_minutes)
-        stop = self._any(bool(self.stop))
+        stop = self._any(self.stop.noted is not None)
         wanted = stop or due or late or validation_due and alone
         self._at_step = self._points.state(within_epoch=True) if wanted else None
         if stop or due or late: self._save(self._at_step)
@@ -311,7 +296,7 @@ class Checkpoint(LightningCheckpoint):
     def _epoch_over(self):
         "Save, and leave if that was asked for."
         if self not in self.trainer.callbacks: return
-        stop, self._at_step = self._any(bool(self.stop)), None
+        stop, self._at_step = self._any(self.stop.noted is not None), None
         self._save(self._points.state(within_epoch=False), best=self._is_best)
         if stop: self._leave()
 
@@ -325,7 +310,7 @@ class Checkpoint(LightningCheckpoint):
         self._tell()
         if csv := self._rows:
             csv.flush()
-            state = {**state, "rows": dict(n=len(csv.rows), last=dict(*csv.rows[-1:]))}
+            state = {**state, "rows": csv.state}
         self._state, last, writes = state, self.dir / "last.ckpt", self.trainer.is_global_zero
         rng = rng_state(device := self.trainer.strategy.root_device)  # hooks of saving may draw
         try:  # every process takes part in saving; one writes
@@ -342,9 +327,12 @@ class Checkpoint(LightningCheckpoint):
 
     def _leave(self):
         "End the fit as a Ctrl-C would."
-        queued = self.stop.signum is not None and self.stop.signum == self.stop.requeue
+        queued = self._requeue and self.stop.noted == self._requeue
         if queued and self.trainer.is_global_zero: _requeue()
         raise KeyboardInterrupt(f"stopped after step {self.trainer.global_step}, which is saved")
+
+
+_SAYS = "stopping: the step is finished and saved; once more stops at once"
 
 
 def _requeue():
@@ -353,7 +341,7 @@ def _requeue():
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     try:
         subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
-        print(f"SLURM job {job} is queued again")
+        tell(f"SLURM job {job} is queued again")
     except (OSError, subprocess.CalledProcessError) as e:
         why = getattr(e, "stderr", None) or one_line(e)
-        print(f"SLURM job {job} could not be queued again: {' '.join(why.split())}")
+        tell(f"SLURM job {job} could not be queued again: {' '.join(why.split())}")

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from ..base.errors import UserError, near_metric
+from ..base.shown import shown
 from ..base.text import find_metric, short, stage_of
 from .lightning import logged_names
 
@@ -76,7 +77,7 @@ class Monitors(pl.Callback):
             elif _is_no_choice(trainer, part, logged):
                 self.taken[name] = None
                 line = f"{_nothing_logs(trainer, part, logged)}: the last epoch counts as the best"
-                if trainer.is_global_zero: tqdm.write(line, file=sys.stderr)
+                if trainer.is_global_zero: tqdm.write(shown(line), file=sys.stderr)
             else: raise UserError(f"{_nothing_logs(trainer, part, logged)}; {_way(part)}")
             part.monitor = self.taken.get(name, name)
         self.is_done = not waits

@@ -7,12 +7,12 @@ __all__ = ['stage_order', 'Progress']
 
 # %% ../../nbs/fit/03_progress.ipynb #f2e937c0
 import math, sys, time
-from html import escape
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
+from ..base.shown import html, shown, tell
 from ..base.text import Table, number, stage_of
 
 _targets_ = True  # a config may name what is defined here
@@ -28,11 +28,12 @@ class _Terminal:
         self.advance, self.stop = self.bar.update, self.bar.close
 
     def row(self, cells: dict[str, str], before: dict[str, str]):
-        print(_text(cells, before), flush=True)
+        tell(_text(cells, before))
 
 
 def _text(cells: dict[str, str], before: dict[str, str]) -> str:
     "A row of a table of text, with a head if the row before had other columns."
+    cells, before = ({shown(k): o for k, o in row.items()} for row in (cells, before))
     lines = [cells] if list(cells) == list(before) else [{k: k for k in cells}, cells]
     return "\n".join("  ".join(f"{line[k]:>{max(len(k), 10)}}" for k in cells) for line in lines)
 
@@ -61,14 +62,14 @@ class _Notebook:
     def draw(self):
         from IPython.display import HTML, display
         self.drawn, head = time.perf_counter(), list(dict.fromkeys(k for o in self.rows for k in o))
-        html = Table(head, [[o.get(k, "") for k in head] for o in self.rows])._repr_html_()
-        if not self.rows: html = ""
+        table, bar = Table(head, [[o.get(k, "") for k in head] for o in self.rows]), ""
         if self.what:
-            size = f"max={self.total} value={self.n}" if self.total else ""
+            size = html(' max="{}" value="{}"', self.total, self.n) if self.total else ""
             took = f"{self.n}/{self.total or '?'}, {self.drawn - self.began:.0f} s"
-            html += f"<p>{escape(self.what)} <progress {size}></progress> {took}</p>"
-        if self.shown: self.shown.update(HTML(html))
-        else: self.shown = display(HTML(html), display_id=True)
+            bar = html("<p>{} <progress{}></progress> {}</p>", self.what, size, took)
+        page = HTML(html("{}{}", table._repr_html_() if self.rows else "", bar))
+        if self.shown: self.shown.update(page)
+        else: self.shown = display(page, display_id=True)
 
 
 def _new_display() -> _Terminal | _Notebook:

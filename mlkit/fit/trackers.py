@@ -17,6 +17,8 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from ..base.errors import UserError, one_line
 from ..base.files import show_path
+from ..base.own import is_own
+from ..base.shown import shown, tell
 from ..base.text import flat
 from .job import Job, Nothing
 from .lightning import open_wandb
@@ -41,7 +43,7 @@ class _Guard:
         from tqdm import tqdm
         reason = one_line(e.with_traceback(None))  # a place in the tracker's own code says nothing
         line = f"{self.name}: {reason}; the run goes on without it, metrics.csv has everything"
-        if not self.over: tqdm.write(line, file=sys.stderr)  # not into the middle of a bar
+        if not self.over: tqdm.write(shown(line), file=sys.stderr)  # not into the middle of a bar
         self.over = True
 
 
@@ -102,7 +104,7 @@ def wandb(run: Run,  # its folder gets what W&B writes
         "save_dir": run.dir, "tags": run.info["tags"], "settings": quiet, **more})
     opened = open_wandb(logger)
     offline = f"offline, in {show_path(run.dir)}/wandb"
-    print("wandb:", offline if opened.offline else opened.url or "disabled")
+    tell(f"wandb: {offline if opened.offline else opened.url or 'disabled'}")
     run.update(trackers={**_known(run), "wandb": logger.version})
     return logger
 
@@ -122,6 +124,9 @@ def mlflow(run: Run,                     # the store lies in the folder of all r
     name = experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(run.name)
     uri, place = tracking_uri or theirs, None
     if not uri:
+        if not is_own(run.dir):
+            raise UserError("the store beside a run that is not yours is not opened; set "
+                            "MLFLOW_TRACKING_URI")
         file = runs / "mlflow.db"
         with closing(sqlite3.connect(file)) as db: db.execute("pragma user_version")  # or it fails
         uri, place = f"sqlite:///{file.as_posix()}", (runs / "mlartifacts" / name).as_uri()

@@ -16,8 +16,9 @@ from textwrap import wrap
 from typing import Any, Iterable
 
 from ..base.errors import UserError
-from ..base.files import write_text
+from ..base.files import plain_file, write_text
 from ..base.plot import PALETTE, Panel, panels_of, plot_panels
+from ..base.shown import html
 from ..base.text import Table, flat, number, short
 from ..run.folder import Run
 
@@ -155,13 +156,13 @@ class Comparison:
     def _repr_html_(self) -> str:
         picture = io.BytesIO()
         self.curves().savefig(picture, format="png", dpi=144)
-        parts = [self._heads()._repr_html_()]
-        if not self._tables["config"]: parts.append("<p>config: no differences</p>")
+        parts: list[str] = [self._heads()._repr_html_()]
+        if not self._tables["config"]: parts.append(html("<p>config: no differences</p>"))
         for title, table in self._tables.items():
-            if table: parts.append(f"<h3>{title}</h3>{self._table(title)._repr_html_()}")
+            if table: parts.append(html("<h3>{}</h3>{}", title, self._table(title)._repr_html_()))
         data = b64encode(picture.getvalue()).decode()
-        image = f'<p><img alt="curves" src="data:image/png;base64,{data}"></p>'
-        return f'<div style="overflow-x: auto">{"".join(parts)}</div>{image}'
+        return html('<div style="overflow-x: auto">{}</div><p><img alt="curves" '
+                    'src="data:image/png;base64,{}"></p>', parts, data)
 
     def html(self, path: str | Path,  # a file to write; an old one is replaced
     ) -> Path:             # the same
@@ -175,13 +176,10 @@ class Comparison:
 def _history(run: Run):
     "A run's `metrics.csv`. Raises UserError with the reason why there is none."
     path = run.file("metrics.csv")
-    if not path.is_file(): raise UserError("has no metrics.csv")
-    if path.stat().st_size > _CSV_LIMIT: raise UserError("has a metrics.csv of more than 64 MB")
-    try: history = run.history
-    except (ValueError, OSError) as e:
-        raise UserError(f"has a damaged metrics.csv: {' '.join(str(e).split())}") from None
-    if "epoch" not in history: raise UserError("has a metrics.csv without a column 'epoch'")
-    return history
+    if not path.exists(): raise UserError("has no metrics.csv")
+    plain_file(path, _CSV_LIMIT)
+    if len(run.history): return run.history
+    raise UserError("has an empty metrics.csv")
 
 
 def compare(runs: Iterable[Run | str | Path],  # runs or their folders

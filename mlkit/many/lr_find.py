@@ -18,8 +18,10 @@ import torch
 
 from ..base.errors import UserError
 from ..base.plot import COLORS, new_figure
+from ..base.shown import tell
 from ..config.node import Config
 from ..fit.job import CSVLogger
+from ..fit.lightning import Interruptible
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
 from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
@@ -89,7 +91,7 @@ class LRFound:
 
     def _ipython_display_(self):
         from IPython.display import display
-        print(self)
+        tell(self)
         display(self.plot())
 
 # %% ../../nbs/many/04_lr_find.ipynb #c0f4c55f
@@ -155,7 +157,7 @@ def _train_with(ramp: _Ramp, config: Config):
     with TemporaryDirectory() as folder:
         logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
-        trainer = make_trainer(config, [ramp], **here, **_INSTEAD)
+        trainer = make_trainer(config, [ramp, Interruptible()], **here, **_INSTEAD)
         datamodule, model = Parts.data_and_model(config)
         data: Any = model if datamodule is None else datamodule
         with blamed_on(config, "data"): data.prepare_data()

@@ -9,15 +9,13 @@ __all__ = ['Trial', 'load_trials', 'Sweep', 'grid']
 import gc, os, sys
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from omegaconf import OmegaConf
-
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
+from ..base.shown import html, tell
 from ..base.text import Table, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.load import sweep_params
@@ -138,15 +136,15 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         table, errors = self._shown()
-        return table._repr_html_() + "".join(f"<p>{escape(o)}</p>" for o in errors)
+        return html("{}{}", table._repr_html_(), [html("<p>{}</p>", o) for o in errors])
 
 # %% ../../nbs/many/02_sweep.ipynb #e58d4021
 def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     cfg = trial.cfg
-    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), about(cfg).project)
-    cfg.tags = [*(cfg.get("tags") or []), mark]
+    hide = secret_filter(about(cfg).project)
+    cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
     try: trial.run, trial.status = train(cfg), "done"
     except KeyboardInterrupt as e:
         trial.run, trial.status = getattr(e, "run", None), "interrupted"
@@ -163,7 +161,7 @@ def _train_trial(trial: Trial, mark: str):
 
 
 def _say(*lines: str):
-    try: print(*lines, sep="\n", flush=True)  # if the reader has gone (`| head`), the sweep goes on
+    try: tell(*lines)  # if the reader has gone (`| head`), the sweep goes on
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

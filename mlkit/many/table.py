@@ -6,33 +6,21 @@
 __all__ = ['runs', 'runs_text']
 
 # %% ../../nbs/many/00_table.ipynb #446b9196
-import re, sys
-
+import json, os, re, sys, time
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
+from zlib import crc32
 
 from ..base.errors import UserError, nearest
+from ..base.shown import tell
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
-from ..run.folder import Run, list_runs
+from ..run.folder import Run, read_runs, run_folders
 
 # %% ../../nbs/many/00_table.ipynb #07ad3b3e
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")  # to another key, not to the environment
 _FACTS = ("run", "status", "started", "seconds", "seed", "tags")  # the columns that come first
-
-
-def _rows_of(runs: list[Run]) -> list[dict[str, Any]]:
-    "One row per run. One whose config is too large or too deep is named on stderr, and left out."
-    rows, taken = [], {*_FACTS, *(k for r in runs for k in r.metrics)}
-    for r in runs:
-        try: own = _resolved(flat(r.info["config"]))
-        except UserError as e: print(f"{r.dir / 'run.json'}: {e}", file=sys.stderr)
-        else:
-            own = {k: v for k, v in own.items() if k not in ("seed", "tags")}
-            config = {f"config.{k}" if k in taken else k: v for k, v in own.items()}
-            facts = dict(run=r.id, status=r.status, **{k: r.info.get(k) for k in _FACTS[2:]})
-            rows.append({**facts, **r.metrics, **config})
-    return rows
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +33,116 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
             return value(to, config[to], depth + step) if to in config else m[0]
         whole = _REFERENCE.fullmatch(have)
         return meant(whole, 1) if whole else _REFERENCE.sub(lambda m: str(meant(m)), have)
-    return {k: value(k, v) for k, v in config.items()}
+    return {k: value(k, v) if isinstance(v, str) and "${" in v else v for k, v in config.items()}
+
+# %% ../../nbs/many/00_table.ipynb #5e1a7c02
+_MANY = 500  # runs, from which on there is an index
+
+
+class _Record(NamedTuple):
+    "What a run's folder says: JSON, of which the last is long, and often not needed."
+    mark: str    # changes when the run does; '': it is not noted
+    facts: str   # status, started, …; and the metrics
+    config: str  # by dotted names
+
+    def sum(self) -> int: return crc32("".join(self).encode())
+
+
+def _records(dir: str | Path) -> dict[str, _Record]:
+    "Of all runs below a folder, by their paths, newest first."
+    dir = str(Path(dir))
+    above = os.path.abspath(dir).rstrip(os.sep)
+    def whole(path: str) -> str: return above + path[len(dir.rstrip(os.sep)):]
+    known = _noted(above)
+    found = {path: o for path, o in known.items() if o.mark == _mark(path)}
+    folders = {whole(o): o for o in run_folders(dir, lambda path: whole(path) in found)}
+    holds_runs, new = set(), {}
+    for path in folders:
+        while (path := os.path.dirname(path)) not in holds_runs: holds_runs.add(path)
+    for run in read_runs(o for path, o in folders.items() if path not in found):
+        path = os.path.abspath(run.dir)
+        new[path] = _record(run, path, path in holds_runs)
+    if len(folders) >= _MANY:
+        _note(known.keys() - found.keys(), {path: o for path, o in new.items() if o.mark})
+    found |= new
+    return {path: found[path] for path in folders if path in found}
+
+
+def _record(run: Run, path: str, holds_runs: bool) -> _Record:
+    "Of a run whose config is too large or too deep, too, which is named on stderr: it is damaged."
+    config, status = {}, run.status
+    try: config = _resolved(flat(run.info["config"]))
+    except UserError as e:
+        tell(f"{run.dir / 'run.json'}: {e}", file=sys.stderr)
+        status = "damaged"
+    for k in ("seed", "tags"): config.pop(k, None)
+    facts = dict(status=status, **{k: run.info.get(k) for k in _FACTS[2:]})
+    is_settled = not holds_runs and run.info["status"] != "running" and status != "damaged"
+    mark = _mark(path) if is_settled else ""
+    return _Record(mark, json.dumps([facts, run.metrics]), json.dumps(config))
+
+
+def _mark(folder: str) -> str:
+    "Changes with a run.json, and with the names beside it; '' if either has just changed."
+    try: file, names = os.stat(f"{folder}/run.json"), os.stat(folder)
+    except OSError: return ""
+    if time.time() - max(file.st_ctime, names.st_ctime) < 2: return ""  # clocks of files are coarse
+    return " ".join(map(str, (file.st_ctime_ns, file.st_mtime_ns, file.st_size, file.st_ino,
+                              names.st_mtime_ns)))
+
+# %% ../../nbs/many/00_table.ipynb #5e1a7c03
+def _use_index(do: Callable, make: bool) -> list:
+    "What a function gives for the index's connection; nothing, if that cannot be used."
+    import sqlite3
+    from platformdirs import user_cache_path
+    file = user_cache_path("mlkit") / "runs.sqlite"
+    try:
+        if not make and not file.is_file(): return []
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=1)) as db, db:
+            db.execute("create table if not exists runs_1"
+                       " (path primary key, sum, mark, facts, config)")
+            return do(db).fetchall()
+    except (OSError, sqlite3.OperationalError): return []  # no such place, or it is busy
+    except sqlite3.Error:  # it is damaged
+        with suppress(OSError): file.unlink()
+        return []
+
+
+def _noted(above: str) -> dict[str, _Record]:
+    "What the index says of all runs below a folder."
+    ends = os.fsencode(f"{above}/"), os.fsencode(f"{above}0")  # the character after the slash
+    ask = "select path, sum, mark, facts, config from runs_1 where path > ? and path < ?"
+    rows = _use_index(lambda db: db.execute(ask, ends), make=False)
+    found = ((os.fsdecode(path), sum, _Record(*map(str, row))) for path, sum, *row in rows)
+    return {path: o for path, sum, o in found if o.sum() == sum}
+
+
+def _note(gone: Iterable[str], new: dict[str, _Record]):
+    def write(db):
+        db.executemany("delete from runs_1 where path = ?", [(os.fsencode(o),) for o in gone])
+        rows = [(os.fsencode(path), o.sum(), *o) for path, o in new.items()]
+        return db.executemany("replace into runs_1 values (?, ?, ?, ?, ?)", rows)
+    if gone or new: _use_index(write, make=True)
+
+# %% ../../nbs/many/00_table.ipynb #5e1a7c05
+def _rows_of(dir: str | Path,  # a folder with runs anywhere below it
+    names: Iterable[str] | None = None,  # of the config, what is asked for; None: all
+) -> tuple[list[dict[str, Any]], set[str]]:  # a row per run; which columns are metrics
+    found = _records(dir)
+    read = [(path, *json.loads(o.facts)) for path, o in found.items()]
+    metrics = {k for *_, figures in read for k in figures}
+    taken, rows = {*_FACTS, *metrics}, []
+    columns = None if names is None else {*names} - taken
+    for path, facts, figures in read:
+        row = {"run": "/".join(path.split(os.sep)[-2:]), **facts, **figures}
+        own = json.loads(found[path].config) if columns is None or columns else {}
+        for k, v in own.items():
+            column = f"config.{k}" if k in taken else k
+            if columns is None or column in columns: row[column] = v
+        rows.append(row)
+    is_there = not columns or all(any(k in row for row in rows) for k in columns)
+    return (rows, metrics) if is_there else _rows_of(dir)  # to say which name may be meant
 
 # %% ../../nbs/many/00_table.ipynb #c92ecb09
 class _Condition(NamedTuple):
@@ -120,12 +217,13 @@ def _select(rows: list[dict], where: str = "", sort: str = "") -> list[dict]:
     if not sort: return rows
     has = [r for r in rows if _kind(r.get(name)) and r[name] == r[name]]  # nan has no place
     has.sort(key=lambda r: (_kind(r[name]) == "text", r[name]), reverse=not sort.startswith("+"))
-    return has + [r for r in rows if not any(r is o for o in has)]
+    there = {id(r) for r in has}
+    return has + [r for r in rows if id(r) not in there]
 
 
 def _check_column(name: str, rows: list[dict]):
+    if not rows or any(name in r for r in rows): return
     known = {k: None for r in rows for k in r}
-    if not rows or name in known: return
     stages = ("test", "val", "train", "")
     places: dict[str, str] = {}  # the last word of a name -> the name, of a metric the test's
     for k in sorted(known, key=lambda k: stages.index(stage_of(k)[0])):
@@ -140,8 +238,8 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
 ):                    # a pandas DataFrame, one row per run, with the run's id as its index
     "All runs below a folder, with metrics and configs. Raises UserError for the filter, NotFound."
     import pandas as pd
-    found = list_runs(dir)
-    rows, metrics = _select(_rows_of(found), where, sort), {k for r in found for k in r.metrics}
+    rows, metrics = _rows_of(dir)
+    rows = _select(rows, where, sort)
     names = dict.fromkeys(k for r in rows for k in r) or _FACTS
     names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
     return pd.DataFrame(rows, columns=names).set_index("run")
@@ -153,13 +251,12 @@ def runs_text(dir: str | Path = "runs",  # a folder with runs anywhere below it
     columns: Iterable[str] = (),  # metrics or keys; none: the metrics of the tests
 ) -> str:  # a table
     "What `mlkit_runs` prints. Raises UserError for the filter or a column, NotFound."
-    found = list_runs(dir)
-    rows, metrics = _rows_of(found), {k for r in found for k in r.metrics}
+    asked = [o.name for all_of in _parse_where(where) for o in all_of]
+    if sort: asked.append(sort.removeprefix("+"))
+    rows, metrics = _rows_of(dir, [*columns, *asked])
     for name in columns: _check_column(name, rows)
     rows = _select(rows, where, sort)
-    names = list(columns) or _default_columns(rows, metrics)
-    names += [o.name for all_of in _parse_where(where) for o in all_of]
-    if sort: names.append(sort.removeprefix("+"))
+    names = [*(columns or _default_columns(rows, metrics)), *asked]
     names = [n for n in dict.fromkeys(names) if n not in ("run", "status", "seconds")]
     def cell(row, k): return number(row[k]) if k in metrics else short(row[k], 40)
     body = []

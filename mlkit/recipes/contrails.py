@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
 from ..base.files import atomic_folder, in_project, write_text
+from ..base.shown import shown
 from ..data.base import ImageData
 from ..data.images import read_npy
 from ..data.loader import ArrayLoader
@@ -217,7 +218,7 @@ def write_records(
     with atomic_folder(root) as made, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         def write(i): _write_record(made / folders[i] / ids[i], (seed << 20) + i, lines[i], bands)
         jobs = pool.map(write, range(n))
-        list(tqdm(jobs, f"making {root.name}", n, unit="record", disable=None, leave=False))
+        list(tqdm(jobs, f"making {shown(root.name)}", n, unit="record", disable=None, leave=False))
         _write_lists(made, dict(zip(ids, folders)))
 
 # %% ../../nbs/recipes/contrails.ipynb #e0d3bf3f

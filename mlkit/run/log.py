@@ -13,6 +13,8 @@ from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
+from ..base.signals import Signals
+from ..base.shown import tell
 from ..config.secrets import secret_filter
 from .folder import Run
 
@@ -128,17 +130,18 @@ def recording(run: Run,  # new, or to go on
     Raises UserError if it is being trained, or if it cannot go on as it is asked to."""
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
     was = run.status, run.info["error"]  # kept where nothing begins
-    hide = secret_filter(run.info["config"], project)
+    hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
         run.update(status=status, error=error, seconds=seconds)
     try:
         log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
-        with run.locked(), _descriptors_logged(log_file, hide) as real, \
+        with Signals(notes=True) as signals, run.locked(), \
+                _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:
             run.update(status="running", error=None, host=platform.node())
             try:
-                yield run
+                with signals.raised(): yield run
                 ended("done")
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
@@ -153,7 +156,7 @@ def recording(run: Run,  # new, or to go on
                 told = run.kept and run.writes
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
-                print(f"training failed: {error}{more}", file=stderr)
+                tell(f"training failed: {error}{more}", file=stderr)
                 raise TrainingFailed(run) from e
     finally:
         if run.temporary and run.temporary.is_dir():
