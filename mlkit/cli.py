@@ -53,7 +53,7 @@ def _how_to_go_on(e) -> str:
 
 def _say(message, code: int) -> int:
     from mlkit.config.secrets import secret_filter
-    tell(secret_filter({})(str(message)), file=sys.stderr)
+    tell(secret_filter()(str(message)), file=sys.stderr)
     return code
 
 # %% ../nbs/cli.ipynb #7d9ead47
@@ -288,13 +288,13 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
     return _run(_reproduce, p.parse(argv))
 
 
-def _reproduce(args: argparse.Namespace) -> int:
+def _reproduce(args: argparse.Namespace) -> int | None:
     run = _find_run(args.run)
-    from mlkit.many.reproduce import reproduce, restore_code
+    from mlkit.many.reproduce import reproduce
+    from mlkit.run.restore import restore_code
     if args.restore:
-        tell(f"restored: {restore_code(run, args.restore)}")
-        tell(f"to take it away again: git worktree remove --force {args.restore}")
-        return 0
+        return tell(f"restored: {restore_code(run, args.restore)}",
+                    f"to take it away again: git worktree remove --force {args.restore}")
     again = reproduce(run, anyway=args.anyway)
     tell("", again)
     return 0 if again.equal else 1

@@ -20,14 +20,15 @@ from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, about, config_error, origin_of
-from .fit.fit import find_checkpoint, fit, say, shared_run
+from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
-from .fit.weights import read_checkpoint
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
+from .run.code import code_notes
 from .run.folder import Run, read_runs, run_folders
+from .run.info import as_json, config_edit
 from .run.log import recording
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
@@ -63,6 +64,7 @@ def resume(
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # no link leads out of it
     config = check(run.config_file, *overrides, trust=trust)
+    if says := config_edit(run.config_file, run.info, *overrides): raise UserError(says)
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
@@ -71,9 +73,9 @@ def resume(
 
 def _require_something_to_do(run: Run, config: Config):
     "Raises UserError if a changed limit has been reached, or passed."
-    last = run.file("checkpoints/last.ckpt")
-    if not last.is_file(): return  # it starts again
-    saved, done = read_checkpoint(last), run.info["status"] == "done"
+    _, saved, _ = last_whole(run)
+    if not saved: return  # it starts again
+    done = run.info["status"] == "done"
     epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     for limit, reached in (("max_epochs", epochs), ("max_steps", saved["global_step"])):
         most = config.trainer.get(limit)
@@ -96,6 +98,7 @@ def _trained(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
+        say(run, *code_notes(run.info["git"]))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
@@ -110,7 +113,7 @@ def _requeued(config: Config) -> Run | None:
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
     folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
-    same, own = flat(OmegaConf.to_container(config, resolve=False)), moving(config)
+    same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
         if mine and {**flat(run.info["config"]), **own} == same: return run

@@ -6,7 +6,7 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
-import os, traceback
+import os, sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError
-from .base.shown import html
+from .base.shown import html, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
@@ -39,6 +39,7 @@ from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
 from .run.folder import Run, find_run
+from .run.info import config_edit
 from .show.columns import by_head, columns
 
 _targets_ = ("trained",)  # what a config may name here
@@ -70,13 +71,16 @@ def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -
             model.setup("fit")
         model.configure_model()
         model.trainer = None
-    return load_weights(model, file, set_up).eval()
+    precision = str((cfg.get("trainer") or {}).get("precision"))
+    convert = torch.nn.Module.double if precision in ("64", "64-true") else lambda o: o
+    return load_weights(model, file, set_up, convert).eval()
 
 
 def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
     run = Run(run.dir if isinstance(run, Run) else run)
     cfg = check(run.config_file, *overrides, trust=trust)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     seed_all(cfg.seed)
     run.datamodule, model = Parts.data_and_model(cfg)  # as `train` does: the same split
     run.model = _with_weights(model, cfg, run.checkpoint(checkpoint), run.datamodule)
@@ -101,6 +105,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
+    if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c

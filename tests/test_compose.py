@@ -185,6 +185,7 @@ def outcome(n: int, path: Path) -> tuple:
 
 def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])  # `check` adds the projects
+    monkeypatch.setenv("MLKIT_TRUST", f"{tmp_path}/")
     paths = [project(tmp_path / f"p{n}", n) for n in range(50)]
     state = lambda: (dict(os.environ), os.getcwd(), dict(BaseContainer._resolvers))
     before, start, often = state(), threading.Barrier(10), sys.getswitchinterval()

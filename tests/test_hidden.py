@@ -433,6 +433,35 @@ class Episodes(IterableDataset):
     def __iter__(self): return iter(self.make())
 
 
+class Banks(Base):
+    "A buffer that grows."
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("bank", torch.zeros(0, 1))
+
+    def training_step(self, batch, i):
+        self.bank = torch.cat([self.bank, batch[1]])
+        return super().training_step(batch, i) * (1 + self.bank.var())
+
+    def test_step(self, batch, i): self.log("test_loss", self.loss(batch) + self.bank.mean())
+
+
+class Scheduled(Base):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+        return dict(optimizer=optimizer, lr_scheduler=cosine)
+
+
+class Double(Base):
+    "By its own wish."
+    def __init__(self):
+        super().__init__()
+        self.double()
+
+    def loss(self, batch): return F.mse_loss(self(batch[0].double()), batch[1].double())
+
+
 class Grows(Base):
     def on_train_epoch_start(self):
         if self.current_epoch == 1: self.extra = nn.Linear(1, 1)
@@ -590,7 +619,7 @@ SAVED = [
         "Cools", "Collects", "Remembers", "Teacher", "OwnOptimizer", "CountsSteps", "Accumulates",
         "Freezes", "NoPersistentBuffer", "LearnsFromValidation", "SavesLess", "Hooked",
         "HookedModule", "Configured", "SetUpForFit", "Lazy", "Compiled", "Parametrized", "Tied",
-        "Words")),
+        "Words", "Banks", "Double")),
     ("SetUp", "Sized", {}), ("Plays", None, {})]
 
 
@@ -605,6 +634,37 @@ def test_hidden_state_is_saved(tmp_path, capsys, model, data, more):
     weights = load_run(run).model.state_dict()
     assert all(v.equal(weights[k.replace("_orig_mod.", "")])
                for k, v in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_no_digit_is_lost_by_loading(tmp_path, precision):
+    cfg = config(tmp_path, "Base")
+    cfg["trainer"]["precision"] = precision
+    whole = train(cfg)
+    run = resume(cut_off(cfg, (1, 3)))
+    assert is_same(run, whole) and evaluate(run)["test_loss"] == whole.metrics["test_loss"]
+    used = load_run(run).model
+    for k, v in used.state_dict().items(): assert v.equal(run.model.state_dict()[k].to(v.dtype)), k
+    if precision != "64-true": return
+    assert used.head.weight.dtype == torch.float64
+    assert trained(str(run.dir)).head.weight.equal(run.model.head.weight)
+    less = evaluate(run, "trainer.precision=32-true")["test_loss"]  # it may be asked for
+    assert less == pytest.approx(whole.metrics["test_loss"], rel=1e-5)
+
+
+SWA = dict(_target_="pytorch_lightning.callbacks.StochasticWeightAveraging", swa_lrs=0.01,
+           swa_epoch_start=0.5, annealing_epochs=8)
+
+
+@pytest.mark.parametrize("model, at", [
+    ("Scheduled", (2, 3)), *(pytest.param(*o, marks=pytest.mark.slow) for o in itertools.product(
+        ("Base", "Scheduled"), [(0, 3), (1, 0), (1, 3), (3, 0), (3, 3), (4, 2)]))])
+def test_averaging_goes_on_wherever_it_is_cut_off(tmp_path, capsys, model, at):
+    cfg = config(tmp_path, model)
+    cfg["trainer"]["max_epochs"], cfg["callbacks"]["own"] = 4, SWA
+    whole = train(cfg)
+    assert is_same(resume(cut_off(cfg, at)), whole)
+    assert "is not saved" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("at", [(0, 3), (2, 0)])

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
@@ -67,6 +68,7 @@ HOMES = {  # how to come by the owner -> names
         "valid_items", "_forked_name"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
+    "StochasticWeightAveraging": (lambda: StochasticWeightAveraging(0.1), {"_scheduler_state"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
     "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
     "Tensor": (lambda: torch.zeros(1), {"_version"}),

@@ -99,6 +99,7 @@ def test_the_same_sample_has_the_same_fingerprint_anywhere(tree, tmp_path):
     assert data.fingerprint() != ThreeOrNot(str(tree), seed=1).fingerprint()
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_half_tree(tmp_path):
     root = tmp_path / "digits"
     line = ("from mlkit.recipes.three_or_not import write_tree; print('go', flush=True); "

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from mlkit.base.files import packaged_configs
-from mlkit.many.reproduce import _code_of, reproduce, restore_code
-from mlkit.run.folder import PATCH_LIMIT, Run, code_state
+from mlkit.many.reproduce import reproduce
+from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
+from mlkit.run.folder import Run
+from mlkit.run.restore import code_of, restore_code
 from shell import command
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +66,11 @@ def train(config, *overrides, cwd, **env) -> Run:
 def contents(folder: Path) -> dict:
     """All files that git could know: their bytes, or where a link leads, and whether they can be
     executed."""
-    names = git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+                            cwd=folder, check=True, capture_output=True).stdout
+    names = os.fsdecode(listed).split("\0")
     there = {o: folder / o for o in names if o and os.path.lexists(folder / o)}
+    there = {k: p for k, p in there.items() if p.is_symlink() or p.is_file()}
     return {k: (os.readlink(p) if p.is_symlink() else p.read_bytes(), p.lstat().st_mode)
             for k, p in there.items()}
 
@@ -208,7 +213,7 @@ def test_unchanged_code_runs_where_it_is(lab, tmp_path, monkeypatch):
     run.update(git=state)
     write(run.dir / "code.patch", patch)
     (tmp_path / "empty").mkdir()
-    with _code_of(run, tmp_path / "empty") as code:
+    with code_of(run, tmp_path / "empty") as code:
         assert code.project == lab[0] and code.says == "unchanged since"
 
 
@@ -234,6 +239,7 @@ def test_without_git(tmp_path):
             and "no net" in done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
     shutil.copytree(packaged_configs().parent, tmp_path / "mlkit",
                     ignore=shutil.ignore_patterns("__pycache__"))
@@ -366,7 +372,7 @@ def test_links_do_not_lead_out_of_the_restored_tree(lab, copy, tmp_path):
         names = ["way/large.bin", "../../large.bin", str(outside / "large.bin"), "go.sh/large.bin"]
         change(copy, code=link_patch("lab/way", str(outside)),
                git={**copy.info["git"], "left_out": [f"lab/{names[0]}", *names[1:]]})
-        with _code_of(copy, tmp_path / "empty") as code:
+        with code_of(copy, tmp_path / "empty") as code:
             assert (code.project / "way").is_symlink() and len(code.doubts) == 4
     finally: shutil.rmtree(lab[0] / "way")
     assert not list(outside.iterdir())
@@ -430,7 +436,242 @@ def test_a_file_that_was_too_large_is_named_and_used(tmp_path, monkeypatch):
     monkeypatch.chdir(repo)
     for i, says in enumerate(["today's is used", "it is gone"]):
         (tmp_path / str(i)).mkdir()
-        with _code_of(Run(run), tmp_path / str(i)) as code:
+        with code_of(Run(run), tmp_path / str(i)) as code:
             assert code.doubts == [f"weights/large.bin was too large for code.patch; {says}"]
             assert (code.project / "weights/large.bin").exists() == (i == 0)
         shutil.rmtree(repo / "weights", ignore_errors=True)
+
+
+# What code.patch never has: keys, by their names and by what is in them
+
+KEY = "-----BEGIN {}PRIVATE KEY-----\n" + "MIIEowIBAAKCAQEA1c7" * 3
+NAMES = """\
+id_rsa id_ed25519 deep/id_ecdsa_sk id_rsa_github id_rsa.bak ID_RSA .env .env.local prod.env
+conf/staging.env .envrc server.pem server.key cert.pem.bak a.p12 a.pfx store.jks a.ppk a.kdbx
+prod.tfvars .netrc _netrc .npmrc .pypirc .pgpass .git-credentials .htpasswd .aws/credentials
+.aws/config .ssh/config .kube/config .docker/config.json secrets.json secrets.yaml my-secrets.toml
+conf/secrets credentials credentials.json db_credentials.yml client_secret_12.apps.json
+passwords.txt kaggle.json token.json service-account.json service_account_prod.json api_keys.yaml
+.streamlit/secrets.toml secrets/db.yaml key-in-latin-\udcff.pem""".split()
+TEXTS = dict(
+    rsa=KEY.format("RSA "), pkcs8=KEY.format(""), openssh=KEY.format("OPENSSH "),
+    encrypted=KEY.format("RSA ").replace("MII", "Proc-Type: 4,ENCRYPTED\n\nMII", 1),
+    pgp="-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + "lQdGBGD" * 5,
+    google=json.dumps({"type": "service_account", "private_key": KEY.format("")}),
+    aws="region = x\nkey = AKIA" + "QYLPMN5HFHZ3ABCD",
+    aws2="aws_secret_access_key = " + "wJalr/XU" * 5,
+    github="t = 'ghp_" + "aB3" * 12 + "'", hugging="hf_" + "aBcDe" * 7,
+    openai="sk-proj-" + "aB3_" * 10, slack="xoxb-" + "123456789012", google2="AIza" + "aB3-_" * 7,
+    jwt="eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0In0." + "a" * 43,
+    netrc="machine api.wandb.ai\n  login user\n  password " + "0123456789abcdef",
+    password="db_password = 'correct1" + "horse2battery'", own="it says house-of-the-key")
+CODE = dict.fromkeys([
+    "secrets.py", "tokens.py", "tokens.txt", "tokenizer.json", "id_rsa.pub", "keys.py",
+    "monkey.txt", "keypoints.json", ".env.example", "env.yaml", "password_reset.py",
+    "secrets/__init__.py",
+    "environment.yml", "credentials.md"], "x = 1\n")
+CODE |= {"asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
+         "sk.txt": "task-sk-learn-pipelines-with-a-rather-long-name\n",
+         "doc.md": "AKIAIOSFODNN7EXAMPLE, ghp_..., password='${oc.env:DB_PASSWORD}', hf_token\n"}
+
+
+def new_repo(folder: Path, **texts) -> Path:
+    for name, text in texts.items(): write(folder / name.replace("__", "/"), text)
+    for args in (["init", "-q", "-b", "main"], ["add", "-f", "."], ["commit", "-qm", "first"]):
+        git(folder, *args)
+    return folder
+
+
+def recorded(repo: Path, folder: Path) -> Run:
+    "A run's folder with the code of a repository."
+    state, patch = code_state(repo)
+    write(folder / "run.json",
+          json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    write(folder / "code.patch", patch)
+    return Run(folder)
+
+
+def test_keys_are_left_out_and_said_and_code_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "house-of-the-key")
+    repo = new_repo(tmp_path / "repo", a="1", tracked="1", prod__key="old", lib__b="1")
+    new_repo(repo / "clone", c="1")
+    for name in NAMES: write(repo / name, "hush-hush")
+    for name, text in TEXTS.items(): write(repo / f"notes {name}.txt", f"see\n{text}\n")
+    for name, text in CODE.items(): write(repo / name, text)
+    git(repo, "add", "-f", "server.key", "notes rsa.txt", "secrets.py")  # staged,
+    write(repo / "tracked", TEXTS["aws"])                           # changed,
+    write(repo / "prod/key", KEY.format("EC "))
+    write(repo / "clone/id_rsa", "hush-hush")                       # and of another repository
+    write(repo / "clone/d.py", "x = 1\n")
+    state, patch = code_state(repo)
+    assert {*state["secrets"]} == {*NAMES, *(f"notes {o}.txt" for o in TEXTS), "tracked",
+                                   "prod/key", "clone/id_rsa"}
+    assert not any(o in patch for o in (b"hush-hush", b"PRIVATE KEY-----\n", b"house", b"AKIAQ"))
+    assert all(f"b/{o}\n".encode() in patch for o in [*CODE, "clone/d.py"])
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    with code_of(run, tmp_path / "unused") as code: assert code.says == "unchanged since"
+    assert "server.key looks like a key, and is not there; today's is used" in code.doubts
+    write(repo / "a", "2")
+    (tmp_path / "empty").mkdir()
+    with code_of(run, tmp_path / "empty") as code:
+        assert (code.new / "server.key").is_symlink() and (code.new / "clone/d.py").is_file()
+    said = code_notes(state)
+    assert len(said) == 1 and said[0].startswith("not in code.patch (looks like a key): ")
+
+
+# Repositories within the repository
+
+FROM_FILES = ("-c", "protocol.file.allow=always")
+
+
+def submodule(repo: Path, name: str = "lib") -> Path:
+    "A repository with a submodule, whose own is deeper."
+    deep, lib = (new_repo(repo.parent / o, **{f"{o}.py": "x = 1\n"}) for o in ("deep", "other"))
+    for into, of, at in ((lib, deep, "deep"), (new_repo(repo, **{"a.py": ""}), lib, name)):
+        git(into, *FROM_FILES, "submodule", "add", "-q", of, at)
+        git(into, "commit", "-qm", "with a submodule")
+    git(repo, *FROM_FILES, "submodule", "update", "-q", "--init", "--recursive")
+    return repo / name
+
+
+def commit_all(folder: Path):
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "more")
+
+
+WITHIN = {
+    "clean": lambda lib: None,
+    "changed": lambda lib: write(lib / "other.py", "x = 2\n"),
+    "new": lambda lib: write(lib / "mine/new.py", "x = 2\n"),
+    "staged": lambda lib: (write(lib / "new.py", "x = 2\n"), git(lib, "add", "new.py")),
+    "gone": lambda lib: (lib / "other.py").unlink(),
+    "not text": lambda lib: write(lib / "other.py", bytes(range(256))),
+    "a link": lambda lib: (lib / "link").symlink_to("other.py"),
+    "committed": lambda lib: (write(lib / "other.py", "x = 2\n"), commit_all(lib)),
+    "committed and changed": lambda lib: (write(lib / "new.py", ""), commit_all(lib),
+                                          write(lib / "new.py", "x = 2\n")),
+    "deep": lambda lib: write(lib / "deep/deep.py", "x = 2\n"),
+    "deep, committed": lambda lib: (write(lib / "deep/deep.py", "2\n"), commit_all(lib / "deep")),
+    "a clone": lambda lib: write(new_repo(lib.parent / "clone", **{"c.py": "1\n"}) / "c.py", "2\n"),
+    "a clone in it": lambda lib: new_repo(lib / "clone", **{"c.py": "x = 1\n"}),
+    "ignored by settings": lambda lib: (git(lib.parent, "config", "submodule.lib.ignore", "all"),
+                                        write(lib / "other.py", "x = 2\n"), commit_all(lib)),
+    "odd name": lambda lib: (git(lib.parent, "mv", lib.name, "a ö\"b"),
+                             write(lib.parent / "a ö\"b" / "näw\n.py", "x = 2\n")),
+    "added": lambda lib: git(lib.parent, *FROM_FILES, "submodule", "add", "-q",
+                             lib.parent.parent / "deep", "second"),
+    "uninitialised": lambda lib: git(lib.parent, "submodule", "deinit", "-q", "-f", lib.name),
+}
+
+
+def all_contents(repo: Path) -> dict:
+    "The contents of a repository and of those within it."
+    return {o.parent.relative_to(repo): contents(o.parent) for o in repo.rglob(".git")}
+
+
+SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in ("deep", "a clone")]
+
+
+@pytest.mark.parametrize("kind", ["deep", "a clone", *SLOW])
+def test_repositories_within_the_repository_are_restored(tmp_path, monkeypatch, kind):
+    lib = submodule(tmp_path / "repo")
+    repo = lib.parent
+    WITHIN[kind](lib)
+    monkeypatch.chdir(repo)
+    was, before = all_contents(repo), git(repo, "status", "--porcelain")
+    run = recorded(repo, tmp_path / "run")
+    restore_code(run, tmp_path / "tree")
+    assert all_contents(tmp_path / "tree") == was
+    assert code_state(tmp_path / "tree")[1] == (run.dir / "code.patch").read_bytes()
+    with code_of(run, tmp_path / "unused") as code: assert code.says == "unchanged since"
+    write(lib.parent / "here/today.py", "")
+    for o in repo.glob("*/other.py"): write(o, "today = True\n")
+    (tmp_path / "empty").mkdir()
+    with code_of(run, tmp_path / "empty") as code: assert all_contents(code.new) == was
+    assert not [*(tmp_path / "empty").iterdir()]
+    assert before in git(repo, "status", "--porcelain") + before
+    for o in repo.rglob(".git"):  # only the one that was restored to stay is left
+        assert len(git(o.parent, "worktree", "list").splitlines()) <= 2
+
+
+def test_a_submodule_that_is_not_there_is_said(tmp_path, monkeypatch):
+    lib = submodule(tmp_path / "repo")
+    run = recorded(lib.parent, tmp_path / "run")
+    monkeypatch.chdir(lib.parent)
+    of_git = run.info["git"]
+    tree, out = tmp_path / "tree", "leads out of it"
+    for name, says in {"lib": "^lib: has no commit 00000000", "nothing": "^nothing: has no commit",
+                       "../deep": out, str(tmp_path / "deep"): out, ".git": "has no c"}.items():
+        run.update(git={**of_git, "submodules": {name: "0" * 40}})
+        with pytest.raises(ValueError, match=says): restore_code(run, tree)
+        assert not tree.exists()
+    run.update(git={**of_git, "submodules": {"lib": "--orphan"}})
+    with pytest.raises(ValueError, match="has no commit --orphan"): restore_code(run, tree)
+
+
+# What git refuses, and names of all sorts
+
+def owned_by_another(repo):
+    if os.getuid(): pytest.skip("only root can give files away")
+    for o in [repo, *repo.rglob("*")]: os.chown(o, 12345, 12345)
+
+
+REFUSES = {
+    "another owner": (owned_by_another, "detected dubious ownership in repository at"),
+    "no commit": (lambda repo: git(repo, "update-ref", "-d", "HEAD"), "there is no commit yet"),
+    "nowhere": (lambda repo: (shutil.rmtree(repo / ".git"), write(repo / ".git", "gitdir: /x")),
+                "not a git repository: /x"),
+    "no HEAD": (lambda repo: (repo / ".git/HEAD").unlink(), None),
+    "bare": (lambda repo: git(repo, "config", "core.bare", "true"), "must be run in a work tree"),
+    "bad settings": (lambda repo: write(repo / ".git/config", "[core"), "bad config line"),
+    "unknown format": (lambda repo: git(repo, "config", "core.repositoryformatversion", "99"),
+                       "Expected git repo version"),
+    "no git": (None, "git is not installed"),
+    "outside": (lambda repo: shutil.rmtree(repo / ".git"), None)}
+
+
+@pytest.mark.parametrize("kind", REFUSES)
+def test_where_git_refuses_that_is_said_and_the_run_goes_on(tmp_path, monkeypatch, kind):
+    repo, (spoil, says) = new_repo(tmp_path / "repo", a="1"), REFUSES[kind]
+    if spoil: spoil(repo)
+    else: monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    state, patch = code_state(repo)
+    assert (state["commit"], patch) == (None, b"") and (says or "None") in str(state.get("why"))
+    notes = code_notes(state)
+    assert notes == ([f"its code is not recorded: {state['why']}"] if says else [])
+    if spoil: assert not notes or "\n" not in notes[0]
+    write(tmp_path / "run/run.json",
+          json.dumps(dict(name="x", status="done", metrics={}, config={}, git=state)))
+    with pytest.raises(ValueError, match="has no code: " if says else "made outside git"):
+        restore_code(tmp_path / "run", tmp_path / "tree")
+
+
+ODD = [b"latin-\xe9.py", b"\xff\xfe", b"line\nbreak.py", b"tab\t.py", b'"quoted".py', b"-dash",
+       b":colon", b"back\\slash", b" space ", "größe.py".encode(), b"d/b/\xff/c", b"*star?",
+       b"!bang", b"#hash", b"esc\x1b[31m"]
+
+
+def test_names_of_all_sorts(tmp_path, monkeypatch):
+    repo = new_repo(tmp_path / "repo", a="1")
+    for name in ODD[::2]:
+        path = os.path.join(os.fsencode(repo), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file: file.write("1\n")
+    commit_all(repo)
+    for name in ODD:
+        path = os.path.join(os.fsencode(repo), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "a") as file: file.write("2\n")
+    write(repo / "large \udcff.bin", bytes(PATCH_LIMIT + 1))
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    restore_code(run, tmp_path / "tree")
+    was = all_contents(repo)
+    del was[Path(".")]["large \udcff.bin"]
+    assert all_contents(tmp_path / "tree") == was
+    assert Run(run.dir).info["git"]["left_out"] == ["large \udcff.bin"]
+    for i in range(1500): write(repo / f"data/{i}", bytes(PATCH_LIMIT // 64))
+    left_out = code_state(repo)[0]["left_out"]
+    assert len(left_out) < 1000 and "large \udcff.bin" in left_out

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 from uuid import uuid4
+from zipfile import ZipFile
 
 from .errors import NotFound, UserError
 
@@ -127,3 +128,17 @@ def atomic_folder(path: str | Path,  # not there yet, or empty; the folders abov
             if not path.is_dir() or not any(path.iterdir()): raise  # else another was faster
         _sync(path.parent)
     finally: shutil.rmtree(tmp, ignore_errors=True)
+
+# %% ../../nbs/base/03_files.ipynb #8beb4d3f
+def check_sums(path: str | Path,  # a file of any kind
+) -> None:
+    "Raises an exception, of zipfile's or zlib's, if a zip file is not what its checksums say."
+    with open(path, "rb") as f:
+        if f.read(2) != b"PK": return
+        parts, size = ZipFile(f), os.fstat(f.fileno()).st_size
+        for o in parts.infolist():
+            if o.file_size > size: raise ValueError(f"{o.filename} is larger than the file")
+            if o.external_attr & 0x10: raise ValueError(f"{o.filename} is a folder")  # for torch
+            if not o.CRC: continue
+            with parts.open(o) as part:
+                while part.read(2**20): pass

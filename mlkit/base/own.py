@@ -145,12 +145,23 @@ def may_connect(address: str,  # 'https://host/path'
 ) -> bool:
     "May a stranger's config name this address?"
     def server(o): return urlsplit(o)[:2]
-    try: return server(address.lower()) in [server(o.lower()) for o in trusted(trust) if "://" in o]
+    words = trusted(trust)
+    try: return address in words or server(address.lower()) in [server(o.lower()) for o in words
+                                                               if "://" in o]
     except ValueError: return False  # no address
 
 
 def how_to_allow(word: str | Path,  # to be allowed
 ) -> str:                           # the end of an error line
     "The way to allow something, in words."
-    word = f"{show_path(word)}{os.sep}" if isinstance(word, Path) else word
+    if isinstance(word, Path):
+        word = f"{os.path.relpath(word)}/" if word.is_dir() else f"{os.path.abspath(word)}"
     return f'if you trust it, set MLKIT_TRUST={word} or pass trust=["{word}"]'
+
+
+def outside(path: Path,  # that a stranger's config leads to
+    home: Path,          # the folder that it may read from
+) -> str:                # an error line
+    "Why a file is not read, and the way to allow it."
+    where = f"{show_path(path)} is outside of {show_path(home)}"
+    return f"{where}, and this config is not of your project; {how_to_allow(path)}"

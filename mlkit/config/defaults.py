@@ -10,14 +10,13 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterable
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
 from ..base.text import told
 from .hydra import is_own
 from .layers import Override, is_reference
-from .node import ConfigError, Origin, Problems, config_error, gather
+from .node import About, Config, ConfigError, Origin, Problems, config_error, gather
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
@@ -196,7 +195,8 @@ class _Choices:
     def looked_up(self, entry: _Default) -> _Default:
         "An entry whose option refers to what other groups got."
         known = {k: o.option for k, o in self.entries.items()}
-        try: option = OmegaConf.create({**known, "_": entry.option})["_"]
+        about = About(home=self.search.home, trust=self.search.trust)
+        try: option = Config({**known, "_": entry.option}, about)["_"]
         except OmegaConfBaseException: option = None
         if not isinstance(option, str):
             why = f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})"

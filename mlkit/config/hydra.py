@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
+from ..base.own import may_read, outside
 from ..base.text import child, flat, pairs, show_keys
 from .layers import Draft, Override
 from .node import About, Config, Link, Origin, Problem, Problems
@@ -42,7 +43,7 @@ def is_own(group: str,  # 'hydra/launcher'
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0daa
 def search_path(files: list[ConfigFile],  # what is run, then what it extends
     changes: list[Override],  # of which `hydra.searchpath=[…]` wins
-    project: Path,            # where relative folders may also be, and packages
+    known: About,             # its project, where relative folders may also be, and packages
     notes: Problems,          # gets the folders that are not there
 ) -> list[Path]:
     "The folders of `hydra.searchpath`. Raises ConfigError if it is no list of texts, or the like."
@@ -51,7 +52,8 @@ def search_path(files: list[ConfigFile],  # what is run, then what it extends
     node = next(filter(None, [*given, *written]), None)
     if node is None or node.value is None: return []
     whole = files[0].tree.plain() if "${" in str(node.plain()) else {}
-    try: found = Config({**whole, "hydra": node.plain()}, About(project=project)).hydra
+    known = known if node.origin.path else replace(known, home=None)  # the user's own words
+    try: found = Config({**whole, "hydra": node.plain()}, known).hydra
     except OmegaConfBaseException: found = None
     try: found = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_list(found) else None
     except OmegaConfBaseException as e: raise _wrong_path(node, str(e).split("\n")[0]) from None
@@ -59,7 +61,9 @@ def search_path(files: list[ConfigFile],  # what is run, then what it extends
         raise _wrong_path(node, "is a list of folders, such as [file://shared, pkg://lab.configs]")
     folders = []
     for text in found:
-        folder = _folder(text, project, node)
+        folder = _folder(text, known.project, node)
+        if folder and known.home and not may_read(folder, known.home, known.trust):
+            raise _wrong_path(node, outside(folder, known.home))
         if folder and os.path.isdir(folder): folders.append(folder)
         else: notes.append(Problem(node.origin, "hydra.searchpath", f"{text} is not there", True))
     return folders

@@ -94,6 +94,8 @@ def is_reference(value: Any,  # of any type
 # %% ../../nbs/config/04_layers.ipynb #79b907b5
 class Draft(Tree):
     "A config under construction: at its top a mapping."
+    known = None  # of the config that it becomes
+
     def merge(self, new: Tree,  # at the top, a mapping
         path: Keys = (),  # where to lay it
     ) -> None:
@@ -170,7 +172,7 @@ class Draft(Tree):
 
     def _unfold(self, path: Keys) -> Tree | None:
         "Put a copy of a mapping, its links too, in the place of a reference to it."
-        target, content = mapping_behind(self.plain(), path)
+        target, content = mapping_behind(self.plain(), path, self.known)
         if content is None: return self.at(path)
         tree = deepcopy(self.at(target)) or Tree.of(content, self.at(path).origin)
         self.at(path[:-1]).value[path[-1]] = tree

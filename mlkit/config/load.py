@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
+from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
 from ..base.text import DEEPEST, Keys, Table, flat, has_keys, leaves, near_key, pairs, short
 from ..base.text import show_keys, told
 from .defaults import choose
@@ -38,13 +39,18 @@ def compose(config: str | Path | Mapping,  # a YAML file, or a dict
     return _compose(files, replace(known, hydra=None), changes, problems)
 
 
-def _known(files: list[ConfigFile], changes: list[Override], *packaged: Path) -> About:
+def _known(files: list[ConfigFile], changes: list[Override], *packaged: Path,
+           trust: tuple[str, ...] = ()) -> About:
     "What is known before anything is composed."
     use_dotenv()
     project, notes = find_root(files[0].folder), Problems()
-    more = search_path(files, changes, project, notes)
-    search = SearchPath((*(o.folder for o in files), *more, project / "configs", *packaged))
-    return About(project=project, search=search, hydra={}, notes=tuple(notes))
+    if not is_mine(project, trust): project = find_root()
+    home = stranger_folder(files[0].path, trust)
+    known = About(project=project, home=home, trust=trust, hydra={})
+    more = search_path(files, changes, known, notes)
+    theirs = [home / "configs"] if home else []
+    folders = (*(o.folder for o in files), *more, *theirs, project / "configs", *packaged)
+    return replace(known, search=SearchPath(folders, home, trust), notes=tuple(notes))
 
 
 def _compose(files: list[ConfigFile], known: About, changes: list[Override], problems: Problems,
@@ -54,6 +60,7 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
         raise ConfigError(*problems, *e.problems, cfg=Config({}, known)) from None
     sources, values, choices, picked = chosen
     draft = Draft({}, [Link(Origin(files[0].name), {})])
+    draft.known = known
     for src in sources: draft.merge(src)
     notes, own = Problems(known.notes), [o for o in values if o.key.split(".")[0] == "hydra"]
     groups = {k: o for k, o in picked.items() if is_own(k)}
@@ -100,13 +107,15 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
     changes = parse_overrides(overrides, problems)
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
-    files = read_configs(config)
+    files = read_configs(config, trust)
     file = files[0]
-    known = replace(_known(files, changes, packaged_configs()), trust=trust)
+    known = _known(files, changes, packaged_configs(), trust=trust)
     if file.defaults == []:
         for o in changes:  # an option replaces the node that the config spells out
             is_choice = known.search.is_choice(o.key, o.value) and o.op != "~"
-            if is_choice and o.value is not None: Draft(file.tree.value).drop((*o.key.split("/"),))
+            draft = Draft(file.tree.value)
+            draft.known = known
+            if is_choice and o.value is not None: draft.drop((*o.key.split("/"),))
         return _compose(files, known, changes, problems, skip_missing)
     name = ConfigFile(Tree.of(dict(name=Path(file.name).stem), Origin(file.name)))
     default = read_config_file(packaged_configs() / "default.yaml")
@@ -146,6 +155,9 @@ def sweep_params(config: str | Path | Mapping,  # as for `load_config`
         what = name if name != "basic" else sweeper["_target_"]
         raise config_error(origin_of(cfg), f"hydra/sweeper: {what}", why)
     found = flat(sweeper["params"]) if sweeper.get("params") else {}
+    if found and known.home:
+        why = f"this config is not yours: write them with -m; {how_to_allow(known.home)}"
+        raise config_error(origin_of(cfg), "hydra.sweeper.params", why)
     more = ["hydra.mode=RUN"] if is_multirun(cfg) else []
     return more + [f"{k}={v if isinstance(v, str) else json.dumps(v)}"
                    for k, v in found.items() if k not in given]
@@ -155,6 +167,7 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     "A copy of a composed config with some values changed."
     known = about(cfg)
     draft: Any = Draft.of(plain(cfg), Origin("notebook"))
+    draft.known = replace(known, links={})
     for path, o in draft.walk(): o.links = [*known.links.get(path, ())]
     search = known.search or SearchPath((known.project / "configs", packaged_configs()))
     def apply(o: Override):

@@ -8,17 +8,20 @@ __all__ = ['Problem', 'Problems', 'ConfigError', 'config_error', 'About', 'Confi
 # %% ../../nbs/config/00_node.ipynb #0e9af1f1
 import os, re
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse
 from omegaconf.grammar_visitor import GrammarVisitor
 
 from ..base.errors import UserError
 from ..base.files import find_root
+from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import shown
 from ..base.text import Keys, Table, at_path, child, show_keys, walk
 
@@ -114,6 +117,7 @@ class About:
     "What a whole config knows besides its values."
     links: dict[Keys, list[Link]] = field(default_factory=dict)  # of each path, oldest first
     project: Path = field(default_factory=find_root)  # its folder; else the one around this folder
+    home: Path | None = None     # of a stranger's config, the folder that it may read from
     trust: tuple[str, ...] = ()  # what targets may be besides those of `MLKIT_TRUST`
     choices: dict[str, Any] = field(default_factory=dict)  # by group: an option, several, or None
     picked: dict[str, Origin] = field(default_factory=dict)  # by group: what chose its option
@@ -196,6 +200,17 @@ def origin_of(cfg: DictConfig,  # a config, or a node of one
     return Origin("notebook")
 
 
+def is_strangers(cfg: DictConfig,  # a config, or a node of one
+    path: Keys = (),  # from `cfg`; need not exist
+) -> bool:
+    "Was a value written by a stranger, and not on the user's command line, say?"
+    if not about(cfg).home or not about(cfg).links: return bool(about(cfg).home)
+    found = (links_of(cfg, path[:n]) for n in range(len(path), -1, -1))
+    origin = next((o[-1].origin for o in found if o), None)
+    if origin and origin.path: return not is_own(origin.path, about(cfg).trust)
+    return not origin or origin.name not in ("command line", "environment", ".env", "notebook")
+
+
 def problem(cfg: DictConfig,  # a config, or a node of one
     path: Keys,       # from `cfg`; need not exist
     message: str,     # what is wrong, and what to do
@@ -226,10 +241,11 @@ def leaf(node: Any,  # of a config
 
 def mapping_behind(data: dict,  # plain data
     path: Keys,   # of a text with a reference
+    known: About | None = None,  # of the config that it becomes
 ) -> tuple[Keys, dict | None]:  # its path, and its content unresolved; None if it is no mapping
     "The mapping that a reference in plain data leads to; a resolver's is at no path of the data."
     try:
-        above: Any = OmegaConf.create(data)
+        above: Any = Config(data, known)
         for key in path[:-1]: above = above[key]
         node = above._get_node(path[-1])._maybe_dereference_node()
     except (OmegaConfBaseException, AttributeError, KeyError, TypeError, RecursionError):
@@ -314,3 +330,24 @@ class _Reader(GrammarVisitor):
         found = self.read(f"${{{first}}}")
         self.depth += 1
         return default if found in (None, "") else found
+
+# %% ../../nbs/config/00_node.ipynb #5e9a0c02
+_HARMLESS = ("oc.coerce", "oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys",
+             "oc.dict.values", "oc.select")
+
+
+def _guarded(name: str, resolve: Callable, config: Any, parent: Any, node: Any, args, *more):
+    "Call a resolver of OmegaConf's, if the text that asks for it may."
+    word = f"env:{args[0]}" if name == "oc.env" and args else about(config).home or ""
+    if is_strangers(config, own_path(node)) and word not in trusted(about(config).trust):
+        raise UserError(f"a config that is not of your project gets no {name}; "
+                        f"{how_to_allow(word)}")
+    return resolve(config, parent, node, args, *more)
+
+
+def guard_resolvers() -> None:
+    "Let strangers' configs call no resolver, of those that there are now, that looks elsewhere."
+    known = BaseContainer._resolvers
+    for name in known.keys() - {*_HARMLESS}:
+        if getattr(known[name], "func", None) is not _guarded:
+            known[name] = partial(_guarded, name, known[name])

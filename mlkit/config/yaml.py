@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from ..base.errors import did_you_mean, nearest
 from ..base.files import find_root, in_project, packaged_configs, show_path
+from ..base.own import Words, may_read, outside, stranger_folder
 from ..base.text import DEEPEST, LARGEST, Keys, child, pairs
 from .node import ConfigError, Link, Origin, config_error, plain
 
@@ -163,6 +164,8 @@ def _check_depth(text: str):
 class SearchPath:
     "The folders that groups are looked for in, nearest first."
     folders: tuple[Path, ...]  # the packaged options' last
+    home: Path | None = None   # of a stranger's config, the folder that it may read from
+    trust: tuple[str, ...] = ()  # what is allowed, besides `MLKIT_TRUST`
 
     def is_choice(self, key: str,  # of `group=option`, or of `key=value`
         value: Any,  # what is behind the '='
@@ -201,9 +204,12 @@ class SearchPath:
         own = packaged_configs()
         folders = (own,) if origin.path and own in origin.path.parents else self.folders
         name = f"{group}/{option.removesuffix('.yaml')}.yaml".lstrip("/")
-        for folder in folders:
-            path = folder / name
-            if os.path.isfile(path): return path
+        home = self.home if origin.path else None  # the user's own words lead anywhere
+        refused = []
+        for path in (o / name for o in folders):
+            if os.path.isfile(path) and home and not may_read(path, home, self.trust):
+                refused.append(path)
+            elif os.path.isfile(path): return path
             path = path.with_suffix(".yml")
             if os.path.isfile(path):
                 raise config_error(origin, group, f"{show_path(path)} must end in .yaml")
@@ -215,6 +221,7 @@ class SearchPath:
             raise config_error(origin, group, f"there is no group '{group}'{near}")
         what = f"there is no config '{option}.yaml' beside it"
         if group: what = f"group '{group}' has no option '{option}'"
+        if home and refused: what = outside(refused[0], home)
         if there: what += f"{did_you_mean(option, there)} (there are: {', '.join(there)})"
         raise config_error(origin, group, what)
 
@@ -278,8 +285,10 @@ def read_config_file(path: str | Path,  # of a YAML file
 
 
 def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the project, or a dict
+    trust: Words = (),  # what is allowed, besides `MLKIT_TRUST`
 ) -> list[ConfigFile]:  # the uppermost first
     "A config, and those that it extends. Raises ConfigError if one cannot be read."
+    home = None
     if isinstance(config, Mapping):
         found = [as_config_file(Tree.of(_plain(config), Origin("notebook")), "notebook")]
     elif not isinstance(config, (str, Path)):
@@ -287,17 +296,24 @@ def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the pr
     else:
         path = in_project(config)
         if not os.path.exists(path): path = Path(config).expanduser()  # as it was given
+        home = stranger_folder(path, trust)
+        if home: _require_inside(path, home, trust, Origin(str(config)))
         found = [read_config_file(path)]
     while extends := found[-1].extends:
         origin, path = extends.origin, found[-1].folder / extends.value
         if not os.path.isfile(path):
             why = f"there is no file {show_path(path)}{_near_file(path, found[-1].folder)}"
             raise config_error(origin, "extends", why)
+        if home: _require_inside(path, home, trust, origin)
         found.append(read_config_file(path))
         if any(path.samefile(o.path) for o in found[:-1] if o.path):
             circle = " -> ".join(o.name for o in found)
             raise config_error(origin, "extends", f"a circle: {circle}")
     return found
+
+
+def _require_inside(path: Path, home: Path, trust: Words, origin: Origin):
+    if not may_read(path, home, trust): raise config_error(origin, "", outside(path, home))
 
 
 def _plain(data: Any) -> Any:

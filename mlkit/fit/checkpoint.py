@@ -18,6 +18,7 @@ from lightning_utilities import apply_to_collection
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from torch.serialization import get_crc32_options, set_crc32_options
 from tqdm import tqdm
 
 from ..base.errors import NotBegun, UserError, near_metric, one_line
@@ -50,7 +51,10 @@ class _PlainCheckpointIO(TorchCheckpointIO):
         checkpoint.pop("hparams_type", None)  # a class
         _refuse_foreign({**checkpoint.get("callbacks", {}), **checkpoint})
         buffer = io.BytesIO()  # Lightning would write to /tmp first; torch hides a full disk
-        torch.save(checkpoint, buffer)
+        with_sums = get_crc32_options()
+        set_crc32_options(True)  # which a user may have switched off; reading looks at them
+        try: torch.save(checkpoint, buffer)
+        finally: set_crc32_options(with_sums)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(buffer.getbuffer())
 
@@ -171,7 +175,8 @@ class Checkpoint(LightningCheckpoint):
     def state_dict(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self.best).items() if k not in ("monitor", "mode")}
 
-    def load_state_dict(self, state_dict: dict[str, Any]): vars(self.best).update(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any]):
+        if (self.dir / "best.ckpt").is_file(): vars(self.best).update(state_dict)  # or it is gone
 
     def setup(self, trainer: Any, pl_module: Any, stage: str):
         self.trainer: Any = trainer
@@ -305,7 +310,7 @@ class Checkpoint(LightningCheckpoint):
         self._tell()
         if csv := self._rows:
             csv.flush()
-            state = {**state, "rows": dict(n=len(csv.rows), last=dict(*csv.rows[-1:]))}
+            state = {**state, "rows": csv.state}
         self._state, last, writes = state, self.dir / "last.ckpt", self.trainer.is_global_zero
         rng = rng_state(device := self.trainer.strategy.root_device)  # hooks of saving may draw
         try:  # every process takes part in saving; one writes

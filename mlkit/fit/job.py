@@ -6,7 +6,7 @@
 __all__ = ['Nothing', 'CSVLogger', 'Job']
 
 # %% ../../nbs/fit/02_job.ipynb #33b155d8
-import csv, errno, io, math, os, time
+import csv, errno, io, math, os, sys, time, zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +17,11 @@ from typing import Any, Callable, Mapping
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import CSVLogger as LightningLogger
+from tqdm import tqdm
 
-from ..base.errors import UserError
+from ..base.errors import NotBegun
 from ..base.files import atomic, show_path
+from ..base.shown import shown, tell
 from ..config.node import Config
 from ..parts.build import Parts
 from ..run.folder import Run, config_text
@@ -48,6 +50,8 @@ class CSVLogger(LightningLogger):
         super().__init__(folder.parents[1], folder.parent.name, folder.name)
         self.rows: list[dict[str, Any]] = []
         self._written, self._cost, self._dirty = -math.inf, 0.0, False
+        self._summed = 0, 0  # rows, and their sum
+        self._nan: set[str] = set()  # what was no number
         self._names: tuple[str, ...] = ()  # the file's columns; it has `_done` rows before its
         self._done, self._at, self._size = 0, 0, -1  # last, which begins at the byte `_at`
 
@@ -66,6 +70,10 @@ class CSVLogger(LightningLogger):
         if not figures or epoch is None: return
         if step is None: step = int(metrics.get("step", last["step"]))
         key = dict(epoch=int(metrics.get("epoch", epoch)), step=step)
+        if lost := {k for k, v in figures.items() if v != v} - self._nan:
+            self._nan |= lost
+            says = f"{', '.join(sorted(lost))}: not a number since epoch {epoch}, step {step}"
+            tqdm.write(shown(f"{says}; a lower learning rate may help"), file=sys.stderr)
         if not self.rows or key != {k: self.rows[-1][k] for k in key}: self.rows.append(key)
         self.rows[-1].update(figures)
         self._dirty = True
@@ -79,13 +87,29 @@ class CSVLogger(LightningLogger):
         there.discard("epoch")
         self.log_metrics({k: v for k, v in metrics.items() if k not in there}, step)
 
-    def go_on(self, n: int,         # rows that there were when the checkpoint was made
-            last: dict[str, Any]):  # the last of them, as it was then; {} if n is 0
-        "Drop later rows. Raises UserError if the file has lost rows."
-        before = _read(self.path, n - 1) if n > 1 and self.path.exists() else []
-        if len(before) < n - 1:
-            raise UserError(f"{show_path(self.path)}: has {len(before)} rows, but there were {n}")
+    @property
+    def state(self) -> dict[str, Any]:  # of plain data
+        "What a checkpoint keeps for `go_on`."
+        n, (done, total) = max(len(self.rows) - 1, 0), self._summed
+        for row in self.rows[done:n]: total = _add_sum(total, row)
+        self._summed = n, total
+        return dict(n=len(self.rows), last=dict(*self.rows[-1:]), total=total)
+
+    def go_on(self, n: int,        # rows that there were when the checkpoint was made
+            last: dict[str, Any],  # the last of them, as it was then; {} if n is 0
+            total: int | None = None):  # the sum of those before; None: an earlier mlkit's
+        "Drop later rows. Raises NotBegun if the file is there and has other rows than then."
+        before, now = [], 0
+        if n > 1 and self.path.exists():
+            cells = _read(self.path, n - 1)
+            for row in cells: now = _add_sum(now, row)
+            before = [{k: _number(v) for k, v in row.items()} for row in cells]
+            is_other = now != total if total is not None else len(before) < n - 1
+            says = "is not as it was written: put it back, or delete it to go on without its rows"
+            if is_other: raise NotBegun(f"{show_path(self.path)}: {says}")
+        elif n > 1: tell(f"{show_path(self.path)}: is gone, with {n - 1} rows", file=sys.stderr)
         self.rows, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
+        self._summed = len(before), now
 
     def save(self):
         "Write, unless the last writing was too short a time ago."
@@ -149,14 +173,22 @@ def _replace_end(path: Path, at: int, text: bytes, sync: bool):
         raise
 
 
-def _read(path: Path, n: int) -> list[dict[str, Any]]:
+def _read(path: Path, n: int) -> list[dict[str, str]]:
     "The first rows of a file; empty cells are left out."
-    def number(text: str) -> Any:
-        for kind in (int, float):
-            with suppress(ValueError): return kind(text)
-        return text
     with open(path, newline="", encoding="utf-8", errors="replace") as f:  # its end may be torn
-        return [{k: number(v) for k, v in row.items() if v} for row in islice(csv.DictReader(f), n)]
+        return [{k: v for k, v in row.items() if v} for row in islice(csv.DictReader(f), n)]
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError): return kind(text)
+    return text
+
+
+def _add_sum(total: int, row: Mapping[str, Any]) -> int:
+    "A checksum of rows, in memory or as they were read."
+    cells = sorted((str(k), str(v)) for k, v in row.items() if str(v))
+    return zlib.crc32(repr(cells).encode(errors="surrogatepass"), total)
 
 # %% ../../nbs/fit/02_job.ipynb #69680f5f
 @dataclass(frozen=True)

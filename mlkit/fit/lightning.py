@@ -27,6 +27,7 @@ from ..base.errors import NotBegun
 from ..base.text import plain
 from .hidden import HiddenState, has_worker_state, no_state, saved_tensors
 from .randomness import rng_state, set_rng_state
+from .weights import as_saved
 
 # %% ../../nbs/fit/01_lightning.ipynb #892c44b6
 _LOG_ARGS = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph",
@@ -141,6 +142,9 @@ class ResumePoints:
         self._is_noted = False  # an epoch has begun
         self.hidden = HiddenState(self._no_state, lambda t: (t.data_ptr(), t._version))
         self.lengths: Any = None  # of schedules, before the run was told to go on for longer
+        own = trainer.precision_plugin  # 64-true, 16-true: it converts a model after it is loaded
+        convert = own.convert_module if "true" in str(own.precision) else lambda o: o
+        self._with_room = as_saved(trainer.lightning_module, convert)
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         self._wrapped = [(fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
@@ -150,7 +154,8 @@ class ResumePoints:
             setattr(loop, name, partial(wrapper, getattr(loop, name)))
 
     def remove(self) -> None:
-        "Leave the loops as they were."
+        "Leave the loops and the model as they were."
+        self._with_room.remove()
         for loop, name, _ in self._wrapped: vars(loop).pop(name, None)
 
     def note(self) -> None:
@@ -165,8 +170,6 @@ class ResumePoints:
     def unsaved(self) -> dict[str, str]:  # place -> why
         "What will be another when a fit goes on from here."
         found = dict(self.hidden.unsaved)
-        if any(isinstance(c, StochasticWeightAveraging) for c in self.trainer.callbacks):
-            found["callbacks.StochasticWeightAveraging"] = "its schedule, within an epoch"
         for stage, loop in _loops(self.trainer):
             for i, o in enumerate(_loaders(loop)):
                 name, data = f"{stage}_dataloader.{i}", getattr(o, "dataset", None)
@@ -214,6 +217,7 @@ class ResumePoints:
     def _open_epoch(self, wrapped: Callable):
         self.note()
         if self.restored:
+            self._start_averaging()
             trainer, mine = self.trainer, self.restored["processes"][self.trainer.global_rank]
             trainer.accumulate_grad_batches = self.restored["accumulate"]
             known = move_data_to_device(self.restored["metrics"], trainer.strategy.root_device)
@@ -231,6 +235,17 @@ class ResumePoints:
                 _set_epoch_state(trainer, mine["sums"])
                 trainer.should_stop = self.restored["stopping"]
         wrapped()
+
+    def _start_averaging(self):
+        "Let SWA be where it was: Lightning would begin it in the next epoch, with other rates."
+        trainer = self.trainer
+        for c in (o for o in trainer.callbacks if isinstance(o, StochasticWeightAveraging)):
+            has_begun = c._scheduler_state is not None
+            if not has_begun or not c.swa_start <= trainer.current_epoch <= c.swa_end: continue
+            groups = trainer.optimizers[0].param_groups
+            before = [{**group} for group in groups]
+            c.on_train_epoch_start(trainer, trainer.lightning_module)
+            for group, old in zip(groups, before): group.update(old)
 
     def _start_validation(self, workers: list[bool]):
         "Make the validation's loaders and their lasting workers, where they were made before."

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from ..base.errors import UserError, one_line
 from ..base.files import show_path
+from ..base.own import is_own
 from ..base.shown import shown, tell
 from ..base.text import flat
 from .job import Job, Nothing
@@ -123,6 +124,9 @@ def mlflow(run: Run,                     # the store lies in the folder of all r
     name = experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(run.name)
     uri, place = tracking_uri or theirs, None
     if not uri:
+        if not is_own(run.dir):
+            raise UserError("the store beside a run that is not yours is not opened; set "
+                            "MLFLOW_TRACKING_URI")
         file = runs / "mlflow.db"
         with closing(sqlite3.connect(file)) as db: db.execute("pragma user_version")  # or it fails
         uri, place = f"sqlite:///{file.as_posix()}", (runs / "mlartifacts" / name).as_uri()

@@ -13,8 +13,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from omegaconf import OmegaConf
-
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
 from ..base.shown import Unfailing, html, tell
@@ -145,8 +143,8 @@ def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     cfg = trial.cfg
-    hide = secret_filter(OmegaConf.to_container(cfg, resolve=False), about(cfg).project)
-    cfg.tags = [*(cfg.get("tags") or []), mark]
+    hide = secret_filter(about(cfg).project)
+    cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
     try: trial.run, trial.status = train(cfg), "done"
     except KeyboardInterrupt as e:
         trial.run, trial.status = getattr(e, "run", None), "interrupted"

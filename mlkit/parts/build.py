@@ -21,13 +21,15 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from ..base.errors import UserError, one_line
 from ..base.signals import handlers_kept
 from ..base.text import Keys
-from ..config.node import Config, ConfigError, about, problem
+from ..config.node import Config, ConfigError, about, own_path, problem, whole
+from ..config.secrets import secret_filter
 from .fits import convert, wanted
 from .locate import locate
 from .packages import adopt, no_mixing
 from .signature import signature
+from .stranger import strangers_words
 from .trust import TargetError
-from .view import DIRECTIVES
+from .view import DIRECTIVES, View
 
 # %% ../../nbs/parts/06_build.ipynb #00ba6c63
 def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a node of one
@@ -36,6 +38,8 @@ def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a 
     "Build what a config describes. Raises ConfigError, naming the node whose target failed."
     cfg: Any = node if OmegaConf.is_config(node) or node is None else OmegaConf.create(node)
     if cfg is None: return None
+    wrong = strangers_words(View(cfg), own_path(cfg)) if about(cfg).home else ()
+    if found := [problem(whole(cfg), *o) for o in wrong]: raise ConfigError(*found)
     try: data = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, RecursionError) as e:
         why = " ".join(str(e).split())
@@ -82,7 +86,8 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     except TargetError as e: raise ConfigError(problem(cfg, path, str(e))) from e
     except ConfigError: raise
     except Exception as e:  # a constructor may fail in any way; the traceback stays attached
-        raise ConfigError(problem(cfg, path, f"{target} could not be built: {one_line(e)}")) from e
+        why = secret_filter(about(cfg).project)(one_line(e))
+        raise ConfigError(problem(cfg, path, f"{target} could not be built: {why}")) from e
 
 # %% ../../nbs/parts/06_build.ipynb #5ee639bf
 @contextmanager
@@ -180,4 +185,6 @@ def blamed_on(config: Config,  # a config that was checked
     "Turn a UserError into a ConfigError at this place of the config."
     try: yield
     except ConfigError: raise
-    except UserError as e: raise ConfigError(problem(config, keys, " ".join(str(e).split()))) from e
+    except UserError as e:
+        why = secret_filter(about(config).project)(" ".join(str(e).split()))
+        raise ConfigError(problem(config, keys, why)) from e

@@ -15,19 +15,20 @@ from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, NamedTup
 from omegaconf import DictConfig
 
 from ..base.errors import did_you_mean
-from ..base.files import bad_name, in_project, packaged_configs
+from ..base.files import in_project, packaged_configs
 from ..base.ranges import Folder
 from ..base.shown import tell
 from ..base.text import Keys, near_key, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
 from ..config.node import about, origin_of, own_path, problem
-from ..config.secrets import secret_filter
+from ..config.secrets import bad_run_name, secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
 from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
+from .stranger import not_imported, strangers_words
 from .trust import TargetError
 from .libraries import missing_packages, range_of
 from .unread import argument_meant, unknown_keys, chosen_at, is_users, unread
@@ -94,7 +95,8 @@ class _Target:
         if lacks := missing_packages(self.obj):
             says = f"{self.name} needs what is not installed; run: pip install {lacks}"
             found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
-        if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
+        if isinstance(self.obj, TargetError):
+            found["_target_"] = not_imported(self.name, about(self.view.cfg).home) or str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
     def argument_mistakes(self, is_early: bool = False) -> Iterator[Mistake]:
@@ -217,7 +219,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
         way = f"; to choose an option, write '{key}: {raw}' in the 'defaults:' list"
         if kinds is not _NODE or not isinstance(raw, str): way = ""
         if not fits: yield (key,), f"must be {what}, not {told(raw)}{way}"
-        elif key == "name" and (why := bad_name(str(value))): yield (key,), why
+        elif key == "name" and (why := bad_run_name(str(value), str(raw))): yield (key,), why
         elif key in _GROUPS and isinstance(value, Product):
             way = f"give this one a name, as in {key}.mine"
             yield (key,), f"holds any number of such mappings: {way}"
@@ -249,7 +251,7 @@ def _find(view: View, top: Keys) -> list[Mistake]:
     unfit = [o for t in targets if t.sig for o in t.unfit_arguments()]
     if not top: unfit += _unfit_parts(view)
     faults = {o.path: o.fault for o in reversed(unfit)}  # the first of a path counts
-    found = list(check_leaves(view, top))
+    found = [*check_leaves(view, top), *strangers_words(view, top)]
     for t in targets:
         found += t.mistakes()
         fault = faults.get(t.path)
@@ -289,8 +291,9 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
         cfg, problems = e.cfg, [argument_meant(o, e.cfg) for o in e.problems]
     problems = [*problems, *find_problems(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]
+    hide, told = secret_filter(about(cfg).project), set() if told is None else told
+    problems = [replace(o, message=hide(o.message)) for o in problems]
     if any(not o.is_warning for o in problems): raise ConfigError(*problems)
-    told, hide = set() if told is None else told, secret_filter({})
-    for o in [o for o in problems if o not in told]: tell(hide(str(o)), file=sys.stderr)
+    for o in [o for o in problems if o not in told]: tell(o, file=sys.stderr)
     told.update(problems)
     return cfg

@@ -127,7 +127,7 @@ def recording(run: Run,  # new, or to go on
     open_standard_descriptors()
     start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, Unfailing(sys.stderr)
     was = run.status, run.info["error"]  # kept where nothing begins
-    hide = secret_filter(run.info["config"], project)
+    hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
         run.update(status=status, error=error, seconds=seconds)

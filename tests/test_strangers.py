@@ -1,0 +1,147 @@
+"A stranger's config and a stranger's run: what they may not make this process do."
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from mlkit.config.load import load_config, sweep_params
+from mlkit.config.node import ConfigError
+from mlkit.parts.build import build
+from mlkit.parts.check import check
+from mlkit.run.folder import Run
+
+HEAD = "defaults: [data: mnist, model: classifier, _self_]\n"
+NET = "++model.net={_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}"
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch) -> Path:
+    "The user's project `mine`, in which we are, and a stranger's folder beside it."
+    for name in ("mine/pyproject.toml", "mine/secret.yaml", "mine/private/a/b.png", "theirs/in.csv",
+                 "mine/configs/model/net/own.yaml", "mine/runs/mine/1/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a: 1\n")
+    (tmp_path / "theirs/data/a").mkdir(parents=True)
+    (tmp_path / "theirs/linked").mkdir()
+    (tmp_path / "theirs/linked/a").symlink_to(tmp_path / "mine/private")
+    (tmp_path / "theirs/out.csv").symlink_to(tmp_path / "mine/secret.yaml")
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setenv("MY_SECRET", "geheim")
+    OmegaConf.register_resolver("run", lambda o: os.environ[o], replace=True)
+    yield tmp_path
+    OmegaConf.clear_resolver("run")
+
+
+def problems(text: str, *overrides: str, trust=(), path: str = "../theirs/x.yaml") -> str:
+    Path(path).write_text(HEAD + text)
+    try: check(path, NET, *overrides, trust=trust)
+    except ConfigError as e: return str(e)
+    return ""
+
+
+FOLDER = "data: {_target_: torchvision.datasets.ImageFolder, root: %s}"
+SAYS = dict(  # what a stranger's config says, and a word of the line that refuses it
+    variable=("data: {mirrors: ['http://h/${oc.env:MY_SECRET}']}", "env:MY_SECRET"),
+    quoted=("extra: {a: '${oc.env:\"MY_SECRET\"}'}", "env:MY_SECRET"),
+    blanks=("extra: {a: '${ oc.env : MY_SECRET }'}", "env:MY_SECRET"),
+    default=("extra: {a: '${oc.env:MY_SECRET,b}'}", "env:MY_SECRET"),
+    nested=("extra: {n: SECRET, a: '${oc.env:MY_${extra.n}}'}", "env:MY_SECRET"),
+    within=("data: {root: 'x${oc.decode:\"${oc.env:MY_SECRET}\"}'}", "env:MY_SECRET"),
+    made=("extra: {a: '${oc.create:{b: \"${oc.env:MY_SECRET}\"}}'}", "env:MY_SECRET"),
+    later=("extra: {a: '${oc.create:{b: \"\\${oc.env:MY_SECRET\\}\"}}', b: '${extra.a.b}'}",
+           "env:"),
+    users_resolver=("extra: {a: '${run:MY_SECRET}'}", "gets no run"),
+    option=("defaults: [data: '${oc.env:MY_SECRET}']", "env:MY_SECRET"),
+    search=("hydra: {searchpath: ['file://${oc.env:MY_SECRET}']}", "env:MY_SECRET"),
+    literal=("data: {_convert_: none, root: '\\${oc.env:MY_SECRET}'}", "a reference in it"),
+    extends=("extends: ../mine/secret.yaml", "outside"),
+    extends_quoted=("'extends': out.csv", "outside"),
+    extends_blank=("extends : ../mine/secret.yaml", "outside"),
+    group=("defaults: [data: mnist, model/net: own]", "outside"),
+    folders=("hydra: {searchpath: [../mine/configs]}", "outside"),
+    package=("hydra: {searchpath: ['pkg://yaml']}", "outside"),
+    absolute=(FOLDER % "/etc", "/etc is outside"), home=(FOLDER % "'~/x'", "outside"),
+    dots=(FOLDER % "../theirs/../mine/private", "outside"), here=(FOLDER % "private", "outside"),
+    below=("data: {_target_: torchvision.datasets.ImageFolder, x: private/a}", "outside"),
+    argument=("data: {_target_: torchvision.datasets.ImageFolder, _args_: [private]}", "outside"),
+    linked=(FOLDER % "../theirs/linked", "outside"), link=(FOLDER % "../theirs/out.csv", "outside"),
+    reference=("extra: {a: /etc}\n" + FOLDER % "'${extra.a}'", "/etc is outside"),
+    joined=("extra: {a: /e}\n" + FOLDER % "'${extra.a}tc'", "/etc is outside"),
+    run=("model: {_target_: mlkit.use.trained, run: mine/1}", "outside"),
+    listed=(FOLDER % "x, files: [/etc/a]", "outside"),
+    file_url=(FOLDER % "'file:/etc'", "outside"), hub=("data: {name: 'hf-hub:a/b'}", "address"),
+    mirrors=("data: {mirrors: ['http://theirs.org']}", "MLKIT_TRUST=http://theirs.org"),
+    embedded=("data: {mirrors: ['<URL:HTTP://theirs.org/a>']}", "address"),
+    wandb=("logger: {w: {_target_: mlkit.fit.trackers.wandb, settings: {base_url: theirs.org}}}",
+           "address"),
+    proxy=("logger: {w: {_target_: mlkit.fit.trackers.wandb, settings: {https_proxy: 'a:1'}}}",
+           "address"),
+    mlflow=("logger: {m: {_target_: mlkit.fit.trackers.mlflow, tracking_uri: databricks}}",
+            "address"),
+    address=("trainer: {plugins: [{_target_: torch.nn.Linear, a: '1.2.3.4:5'}]}", "address"))
+
+
+@pytest.mark.parametrize("case", SAYS)
+def test_a_strangers_config_is_refused_in_one_line(case, places):
+    text, word = SAYS[case]
+    head = text.startswith("defaults") and text or HEAD + text
+    Path("../theirs/x.yaml").write_text(head)
+    with pytest.raises(ConfigError) as e: check("../theirs/x.yaml", NET)
+    told = [o for o in str(e.value).splitlines() if word in o]
+    assert len(told) == 1 and "geheim" not in str(e.value), str(e.value)
+    assert told[0].startswith("../theirs/x.yaml:")
+    with pytest.raises(ConfigError): build(load_config("../theirs/x.yaml", NET))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SAYS)
+def test_ones_own_config_may_say_that(case, places):
+    text, word = SAYS[case]
+    Path("x.yaml").write_text(text.startswith("defaults") and text or HEAD + text)
+    (places / "mine/linked").symlink_to(places / "theirs/linked")
+    for trust, path in ((), "x.yaml"), ((f"{places}/",), "../theirs/x.yaml"):
+        Path(path).write_text(text.startswith("defaults") and text or HEAD + text)
+        try: check(path, NET, trust=trust)
+        except ConfigError as e: assert "your project" not in str(e), str(e)
+
+
+FINE = dict(  # of a stranger's config: what is said; the user's words; what is allowed
+    plain=("", (), ()), own_data=(FOLDER % "../theirs/data", (), ()),
+    users_path=(FOLDER % "x", ("data.root=private",), ()),
+    users_reference=("extra: {a: b}\n" + FOLDER % "'${extra.a}'", ("extra.a=/etc",), ()),
+    users_variable=("", ("+extra.a=${oc.env:MY_SECRET}",), ()),
+    users_option=("", ("model/net=own",), ()), words=("extra: {a: /etc, b: 'http://a.b'}", (), ()),
+    named_variable=("extra: {a: '${oc.env:MY_SECRET}'}", (), ("env:MY_SECRET",)),
+    variables_address=("data: {mirrors: ['${oc.env:MY_SECRET}']}", (), ("env:MY_SECRET",)),
+    folder=(FOLDER % "private", (), ("private/",)),
+    file=("extends: out.csv", (), ("./secret.yaml",)),
+    address=("data: {mirrors: ['http://a.org/x']}", (), ("http://a.org",)),
+    select=("extra: {a: 1, b: '${oc.select:extra.a}', c: '${oc.dict.keys:extra}'}", (), ()))
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_what_is_harmless_or_allowed_passes(case, monkeypatch):
+    text, overrides, trust = FINE[case]
+    for o in ("your project", "trust it", "outside"):
+        assert o not in problems(text, *overrides, trust=trust)
+    monkeypatch.setenv("MLKIT_TRUST", ",".join(trust))
+    assert "trust it" not in problems(text, *overrides)
+
+
+def test_no_run_is_written_where_a_stranger_says(places):
+    for text in "runs: ../elsewhere", "runs: '${extra.a}'\nextra: {a: /etc/x}":
+        problems(text)
+        with pytest.raises(ConfigError, match="outside"):
+            Run.new(load_config("../theirs/x.yaml", NET))
+        Run.new(load_config("../theirs/x.yaml", NET, "runs=../elsewhere"))
+    problems("runs: own")
+    assert (places / "mine/own") in Run.new(load_config("../theirs/x.yaml", NET)).dir.parents
+
+
+def test_a_sweep_is_not_smuggled_in_as_the_users_words(places):
+    text = "hydra: {mode: MULTIRUN, sweeper: {params: {data.root: /etc}}}"
+    problems(text)
+    with pytest.raises(ConfigError, match="sweeper.params"): sweep_params("../theirs/x.yaml")
+    problems(text, path="x.yaml")
+    assert sweep_params("x.yaml")[1:] == ["data.root=/etc"]
