@@ -45,7 +45,8 @@ class Unfailing:
 
     def __getattr__(self, name): return getattr(self._stream, name)
 
-    def write(self, text: str) -> int:
+    def write(self, text: str,  # of any letters
+    ) -> int:                   # its length, whether or not it was written
         self._try("write", text)
         return len(text)
 
