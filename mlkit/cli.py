@@ -137,9 +137,10 @@ def _train(args: argparse.Namespace) -> int | None:
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
-    n = len(load_trials(*what, strict=args.strict)) if args.check or args.strict else 0
-    if args.check: return tell(f"no problems in {n} combinations")
-    sweep = grid(*what)
+    if args.check:
+        n = len(load_trials(*what, strict=args.strict))
+        return tell(f"no problems in {n} combinations")
+    sweep = grid(*what, strict=args.strict)
     tell("", sweep)
     if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
     return 0 if sweep.done else 1  # it has gone well if all of its runs have
@@ -258,6 +259,7 @@ def _predict(args: argparse.Namespace) -> int:
     if out and not _may_be_written(out):
         return _say(f"{out}: not a file in a folder that exists", 2)
     from mlkit.base.files import write_text
+    from mlkit.base.text import no_formulas
     from mlkit.use import predict
     changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
     inputs = [o for o in args.files if o not in changes] or None
@@ -267,7 +269,7 @@ def _predict(args: argparse.Namespace) -> int:
     if found.dense:
         return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
     index, left_out = None if "file" in found.table else "row", len(found.problems)
-    text = found.table.to_csv(index=index is not None, index_label=index)
+    text = no_formulas(found.table).to_csv(index=index is not None, index_label=index)
     if out: write_text(out, text)
     else: tell(text, end="")
     for line in found.problems: _say(line, 1)

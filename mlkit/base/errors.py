@@ -107,7 +107,8 @@ def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."
-    name, text, *place = _of_worker(_of_pydantic(e) or str(e))
+    whole = e.args[0] if isinstance(e, UserError) and e.args else _of_pydantic(e) or e
+    name, text, *place = _of_worker(str(whole))
     text = " ".join(text.split())
     if len(text) > limit: text = text[:limit] + "…"
     frames = traceback.extract_tb(e.__traceback__)
