@@ -62,6 +62,7 @@ def _likeness(word: str, name: str) -> float:
     "From 0, for what is not near, to 3, for the same in other cases."
     word, name = word.lower(), name.lower()
     if word == name: return 3
+    if len(word) + len(name) > 400: return 0  # no name
     start = max(commonprefix([word, name]).rfind(o) for o in "./") + 1  # the same group, or stage
     word, name = word[start:], name[start:]
     short, long = sorted((word, name), key=len)

@@ -110,6 +110,7 @@ def find_metric(name: str,  # as it is asked for: 'val/loss'
 # %% ../../nbs/base/02_text.ipynb #c50db5b2
 Keys = tuple  # the path to a node: ('trainer', 'max_epochs'), ('callbacks', 0)
 LARGEST, DEEPEST = 100_000, 60  # values in one file; levels, of which OmegaConf holds some 70
+LONGEST = 10_000  # characters of a text with references
 
 
 def show_keys(path: Keys,  # of a node
