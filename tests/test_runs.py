@@ -1,5 +1,6 @@
 """A run's folder: secrets stay out of it, hostile files are refused, what was cut off can be gone
 on with, from a shell and a queue."""
+import json
 import os
 import pickle
 import shutil
@@ -7,12 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 import torch
 
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
+from mlkit.config.secrets import secret_filter
 from mlkit.run.folder import Run, unfinished
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, predict
@@ -172,6 +175,18 @@ class Bare(Data):
     (here / ".env").write_bytes(b"TOKEN=\xff")
     done = command("mlkit_train", "a.yaml", cwd=here)
     assert done.returncode == 2 and ".env: cannot be read" in done.stderr.splitlines()[0]
+
+
+def test_a_secret_in_other_clothes(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret := "aB3/x+y=z 'quoted' \\ back")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "parallel")  # no word of it is one of ours
+    monkeypatch.setenv("GIT_ASKPASS_KEY", "/usr/bin/askpass")
+    hide = secret_filter(tmp_path)
+    for form in (secret, repr(secret), json.dumps(secret), quote(secret), quote(secret, safe=""),
+                 quote_plus(secret), f"{secret[:-3]}…", f"{secret[:8]}…", f"x{secret}x{secret}"):
+        told = hide(f"error: {form}")
+        assert "${oc.env:AWS_SECRET_ACCESS_KEY}" in told and "aB3" not in told, form
+    for text in ("parallel", "/usr/bin/askpass", "aB3…", "a short tale…"): assert hide(text) == text
 
 
 def test_neither_tags_nor_a_name_store_a_secret(tmp_path, monkeypatch):
