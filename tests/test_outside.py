@@ -16,6 +16,7 @@ from mlkit.base.shown import html, shown, tell
 from mlkit.base.text import Table, no_formulas
 from mlkit.cli import mlkit_runs, mlkit_train
 from mlkit.config.load import explain, load_config
+from mlkit.data.base import image_reader
 from mlkit.data.images import read_idx, read_npy
 from mlkit.data.inputs import open_table
 from mlkit.fit.progress import _Notebook, _text
@@ -235,3 +236,13 @@ def test_no_cell_is_a_formula(text):
     assert safe.columns[0] == safe.iloc[0, 0] == safe.index[0] == f"'{text}"
     assert safe.n.tolist() == [-1.5, 2]
     assert table.iloc[0, 0] == text
+
+
+@pytest.mark.parametrize("changes", [
+    dict(in_shape=3), dict(in_shape=[1, 2]), dict(in_shape=["a", 2, 3]), dict(in_shape=None),
+    dict(in_shape=[3, 10**6, 10**6]), dict(in_shape=[3, -1, 2]), dict(mean="a"), dict(std=["a"])])
+def test_facts_of_no_pictures(changes):
+    good = dict(in_shape=[3, 8, 8], mean=[0.5] * 3, std=[0.5] * 3, resize="crop")
+    assert image_reader(good)(np.zeros((9, 9, 3), np.uint8)).shape == (3, 8, 8)
+    with pytest.raises(UserError, match="data_facts: describe no pictures"):
+        image_reader(good | changes)

@@ -24,8 +24,12 @@ _targets_ = True  # a config may name what is defined here
 # %% ../../nbs/data/04_base.ipynb #4acb461b
 def image_reader(facts: Mapping[str, Any],  # of an `ImageData`
 ) -> Callable[[Any], Tensor]:               # of what `decode_image` takes: (C, H, W) float32
-    "Read an image as these data were read."
-    (c, h, w), normalize = facts["in_shape"], Normalize(facts["mean"], facts["std"])
+    "Read an image as these data were read. Raises UserError if they are no facts of pictures."
+    try:
+        (c, h, w), normalize = map(int, facts["in_shape"]), Normalize(facts["mean"], facts["std"])
+        if not 0 < c * h * w < 2**30: raise ValueError(f"in_shape={[c, h, w]}")
+    except (LookupError, OverflowError, RuntimeError, TypeError, ValueError) as e:
+        raise UserError(f"data_facts: describe no pictures ({type(e).__name__}: {e})") from None
     mode, resize = "L" if c == 1 else "RGB", facts["resize"]
     return lambda path: normalize(decode_image(path, mode, (h, w), resize))
 
