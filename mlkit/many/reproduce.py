@@ -209,6 +209,7 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
     "Train a run again from its own code, and compare. Raises UserError if that cannot be tried."
     run = Run(run.dir if isinstance(run, Run) else run)
     where = show_path(run.dir)
+    for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # no link leads out of it
     if run.status != "done":
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
     if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):
