@@ -19,7 +19,7 @@ from .base.files import atomic, show_path
 from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
-from .config.node import Config, about, config_error, origin_of
+from .config.node import Config, Problem, about, config_error, origin_of
 from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
@@ -39,11 +39,12 @@ def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
+    told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
 ) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
-    config = check(cfg, *overrides, trust=trust)
+    config = check(cfg, *overrides, trust=trust, told=told)
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)

@@ -1,15 +1,21 @@
 "A stranger's config and a stranger's run: what they may not make this process do."
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.config.load import load_config, sweep_params
 from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.check import check
 from mlkit.run.folder import Run
+from shell import command
 
 HEAD = "defaults: [data: mnist, model: classifier, _self_]\n"
 NET = "++model.net={_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10}"
@@ -139,9 +145,47 @@ def test_no_run_is_written_where_a_stranger_says(places):
     assert (places / "mine/own") in Run.new(load_config("../theirs/x.yaml", NET)).dir.parents
 
 
+def test_a_run_that_is_a_link_is_not_read(places):
+    for name in "run.json", "config.yaml":
+        (places / "theirs" / name).symlink_to(places / f"mine/runs/mine/1/{name}")
+    with pytest.raises(UserError, match="leads elsewhere"): Run(places / "theirs")
+
+
 def test_a_sweep_is_not_smuggled_in_as_the_users_words(places):
     text = "hydra: {mode: MULTIRUN, sweeper: {params: {data.root: /etc}}}"
     problems(text)
     with pytest.raises(ConfigError, match="sweeper.params"): sweep_params("../theirs/x.yaml")
     problems(text, path="x.yaml")
     assert sweep_params("x.yaml")[1:] == ["data.root=/etc"]
+
+
+MNIST = """
+defaults: [data: mnist, model: classifier]
+model: {net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [8]}}
+trainer: {max_epochs: 1, limit_train_batches: 2, limit_val_batches: 1, limit_test_batches: 1}
+"""
+
+
+@pytest.mark.slow
+def test_nothing_of_three_hundred_folders_leaves_or_runs(tmp_path, seeds=(0, 300)):
+    """Runs and projects of a stranger, by every command and function, under an audit hook: no
+    process, no code, no connection, no file of the user's, no secret told, no traceback."""
+    folders = [f"{o}/{c}" for o in ("mine/private", "outside/data") for c in "ab"]
+    pictures = [f"{o}/{i}.png" for o in folders for i in "12"]
+    for name in ("mine/digit.png", *pictures):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(tmp_path / name)
+    for name, text in {"mine/pyproject.toml": "", "mine/own.yaml": MNIST, "outside/net.pt": "a",
+                       "outside/secret.yaml": "geheim: geheim",
+                       "mine/configs/data/private.yaml": "geheim: 1"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own = tmp_path / "mine/runs/own"
+    command("mlkit_train", "own.yaml", cwd=tmp_path / "mine", code=0)
+    for to in own / "1", tmp_path / "base": shutil.copytree(next(own.glob("2*")), to)
+    driver = Path(__file__).with_name("hostile_folders.py")
+    env = os.environ | dict(HOME=str(tmp_path / "outside"),
+                            PYTHONPATH=str(Path(__file__).parents[1]))
+    done = subprocess.run([sys.executable, driver, tmp_path, *map(str, seeds)], env=env, text=True,
+                          cwd=tmp_path / "mine", capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr[-2000:]

@@ -7,6 +7,7 @@ asks it again.
 import os
 import signal
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from mlkit.cli import mlkit_train
 from mlkit.completion import completions
 from mlkit.config.grammar import alternatives, parse_value
 from mlkit.config.load import load_config
-from mlkit.config.node import ConfigError
+from mlkit.config.node import ConfigError, origin_of, plain, same
 from mlkit.many.sweep import grid, load_trials
 from mlkit.many.table import runs
 from mlkit.run.folder import Run
@@ -105,6 +106,87 @@ def test_the_first_key_is_the_slowest():
 
 def test_without_a_sweep_several_values_are_refused():
     with pytest.raises(ConfigError, match="several values"): load_config(MNIST, "seed=1,5,10")
+
+
+# -- large grids: a few combinations are checked at once, the others in their turn
+
+GRIDS = [
+    ["seed=1,2,3"], ["seed=range(2)", "optimizer.lr=0.1,1e-2"],
+    ["optimizer=sgd,adamw", "optimizer.lr=0.1,0.01"],
+    ["optimizer.lr=0.1,0.01", "optimizer=sgd,adamw"],
+    ["+extra.a=1,2", "+extra.b={c: 3}"], ["++extra.a=1,b", "+extra.c=${extra.a}"],
+    ["seed=1,2", "data.seed=${seed}"], ["seed=1,2", "seed=3,4"], ["seed=3,4", "seed=1"],
+    ["trainer.max_epochs=1,2", "trainer={max_epochs: 1}"],
+    ["trainer={max_epochs: 1}", "trainer.max_epochs=1,2"],
+    ["trainer={max_epochs: 1},{max_steps: 9}"],
+    ["model.net.widths=[4,4],[8,8]", "tags=[a],[b]"], ["trainer.max_epochs=1,null", "name=a,b"],
+    ["callbacks.checkpoint.monitor=val/acc,val/loss"], ["+extra={a: 1},{a: 2, b: 3}"],
+    ["optimizer.lr=0.1,1", "seed=0,1"], ["model={compile: false}", "model.compile=true,false"],
+]
+
+
+@pytest.mark.parametrize("words", GRIDS, ids=map(" ".join, GRIDS))
+def test_a_config_is_the_same_whenever_it_is_made(words):
+    trials = load_trials(MNIST, *words, first=1)
+    every = [*product(*map(alternatives, words))]
+    assert len(trials) == len(every)
+    for trial, own in zip(trials, every):
+        whole = load_config(MNIST, *own)
+        assert same(plain(trial.cfg), plain(whole)), own
+        for key in (o.partition("=")[0].lstrip("+") for o in own):
+            places = [origin_of(o, tuple(key.split("."))).name for o in (trial.cfg, whole)]
+            assert places[0] == places[1], key
+
+
+HUGE = {  # what the refusal names; '': it is none
+    ("seed=range(1000)",): "", ("optimizer=sgd,adamw", "seed=range(1000)"): "",
+    ("seed=range(10)", "optimizer.lr=range(1,11)", "data.val_size=range(1,11)"): "",
+    ("seed=range(1,100)", "trainer.max_epochs=1,abc"): "max_epochs=abc",
+    ("seed=range(100)", "optimizer=sgd,adma"): "adma", ("seed=range(-1,100)",): "seed=-1",
+    ("seed=choice(1,2,3,4,5,6,7,8,9,x)",): "seed=x",
+    ("optimizer.lr=range(0.0,2.0,0.01)", "optimizer.betas=[0.9,0.99],7"): "betas=7",
+    ("seed=range(100)", "optimizer=sgd,adam", "optimizer.momentum=0.9,0.8"): "momentum"}
+
+
+@pytest.mark.parametrize("words", HUGE, ids=map(" ".join, HUGE))
+def test_of_a_large_grid_each_value_is_checked_but_what_lies_between_numbers(words):
+    if HUGE[words]:
+        with pytest.raises(ConfigError) as e: load_trials(MNIST, *words, first=8)
+        assert all(HUGE[words] in str(o) for o in e.value.problems)
+        return
+    trials = load_trials(MNIST, *words, first=8)
+    checked = [t.values for t in trials if t.is_checked]
+    assert len(trials) >= 1000 and len(checked) == 8
+    for key in trials[0].values:
+        assert {t.values[key] for t in (trials[0], trials[-1])} <= {o[key] for o in checked}
+
+
+def test_what_a_config_says_of_its_overrides_is_that_of_each(tmp_path):
+    said = dict(extends=MNIST, extra=dict(of="${hydra:job.override_dirname}"))
+    trials = load_trials(said, "seed=range(3)", first=1)
+    assert [t.cfg.extra.of for t in trials] == ["seed=0", "seed=1", "seed=2"]
+
+
+def test_what_is_loaded_stays(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: {MNIST}\nextra: {{a: 1}}\n")
+    trials = load_trials(file, "seed=range(4)", first=2)
+    file.write_text(f"extends: {MNIST}\nextra: {{a: 2}}\n")
+    assert [(t.cfg.extra.a, t.cfg.seed) for t in trials] == [(1, i) for i in range(4)]
+
+
+def test_a_mistake_is_told_in_its_turn_and_a_warning_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mlkit.many.sweep._FIRST", 1)
+    sweep = grid(MNIST, *SHORT, f"runs={tmp_path}", "optimizer.lr=0.1,abc,0.01", "+logger.x={y: 1}")
+    assert [t.status for t in sweep.trials] == ["done", "failed", "done"]
+    assert "optimizer.lr=abc" in sweep.trials[1].error and sweep.trials[1].problems
+    assert capsys.readouterr().err.count("logger.x") == 1
+    with pytest.raises(ConfigError, match="abc"):
+        grid(MNIST, *SHORT, f"runs={tmp_path}", "optimizer.lr=abc,0.01")
+    with pytest.raises(ConfigError, match="logger.x"):
+        grid(MNIST, *SHORT, f"runs={tmp_path}", "optimizer.lr=0.1,0.01", "+logger.x={y: 1}",
+             strict=True)
+    assert len(runs(tmp_path)) == 2
 
 
 # -- in a cell

@@ -62,6 +62,7 @@ def _likeness(word: str, name: str) -> float:
     "From 0, for what is not near, to 3, for the same in other cases."
     word, name = word.lower(), name.lower()
     if word == name: return 3
+    if len(word) + len(name) > 400: return 0  # no name
     start = max(commonprefix([word, name]).rfind(o) for o in "./") + 1  # the same group, or stage
     word, name = word[start:], name[start:]
     short, long = sorted((word, name), key=len)
@@ -107,7 +108,8 @@ def one_line(e: BaseException,  # of any kind
     limit: int = 300,  # characters of its text
 ) -> str:              # 'ValueError: bad size (parts.py:12)'
     "An exception as one line: its type, what it says, and the place in the code that raised it."
-    name, text, *place = _of_worker(_of_pydantic(e) or str(e))
+    whole = e.args[0] if isinstance(e, UserError) and e.args else _of_pydantic(e) or e
+    name, text, *place = _of_worker(str(whole))
     text = " ".join(text.split())
     if len(text) > limit: text = text[:limit] + "…"
     frames = traceback.extract_tb(e.__traceback__)

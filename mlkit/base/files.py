@@ -76,6 +76,24 @@ def plain_file(path: str | Path,  # of a file, or of a link to one
     if found.st_size <= limit: return Path(path)
     raise bad(UserError, f"has {found.st_size:,} bytes; at most {limit:,} are read")
 
+
+def most_unpacked(size: int,  # of a packed file
+) -> int:  # bytes
+    "As much as an honest file unpacks to; a bomb would be a thousand times as large as its file."
+    return max(2**30, 20 * size)
+
+
+def plain_zip(path: str | Path,  # a checkpoint, an .npz; it may be no zip file at all
+) -> Path:                       # the same
+    "As `plain_file`, of any size. Raises UserError, too, if it would unpack to far more."
+    from zipfile import BadZipFile, ZipFile
+    path = plain_file(path, 2**60)
+    try:
+        with ZipFile(path) as file: size = sum(o.file_size for o in file.infolist())
+    except (BadZipFile, NotImplementedError, OSError, ValueError): return path  # its reader says so
+    if size <= most_unpacked(path.stat().st_size): return path
+    raise UserError(f"{show_path(path)}: would unpack to {size:,} bytes")
+
 # %% ../../nbs/base/03_files.ipynb #569c4c36
 def is_full(e: BaseException,  # of any kind
 ) -> bool:

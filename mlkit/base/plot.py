@@ -67,24 +67,34 @@ def panels_of(
 ) -> list[Panel]:                  # in the sequence of the columns
     "Sort the columns of several runs into panels."
     import pandas as pd
-    tables = []
+    found: dict[str, list] = {}
     for run, history in histories.items():
-        history = history.apply(pd.to_numeric, errors="coerce").astype(float)
-        history = history.where(history.abs() < 1e100)  # inf, and what has no place on an axis
-        if "step" not in history: history = history.assign(step=history.epoch)
-        rows = history.melt(["epoch", "step"], var_name="column", value_name=_VALUE)
-        tables.append(rows.dropna().assign(run=run))
-    if not tables: return []
-    rows: Any = pd.concat(tables)
+        axes = history[[k for k in ("epoch", "step") if k in history]]
+        for column in history.columns.difference(axes.columns, sort=False):
+            name = stage_of(column)[1]
+            if name not in found and len(found) == _PANELS: continue
+            rows = axes.assign(**{_VALUE: history[column]})
+            rows = rows.apply(pd.to_numeric, errors="coerce").astype(float)
+            rows = rows.where(rows.abs() < 1e100).dropna()  # inf, and what has no place on an axis
+            if len(rows): found.setdefault(name, []).append((run, stage_of(column)[0], rows))
     panels = []
-    rows["name"] = [stage_of(o)[1] for o in rows.column]
-    for name, part in rows.groupby("name", sort=False):
-        x = "step" if part.duplicated(["run", "column", "epoch"]).any() else "epoch"
+    for name, parts in found.items():
+        x = "step" if any(rows.epoch.duplicated().any() for *_, rows in parts) else "epoch"
         panels.append(Panel(name, x, []))
-        for (run, column), o in part.groupby(["run", "column"], sort=False):
-            points = o.sort_values(x, kind="stable")[[x, _VALUE]].to_numpy().T
-            panels[-1].curves.append(_Curve(run, stage_of(column)[0], *points))
-    return panels[:_PANELS]
+        for run, stage, rows in parts:
+            at = x if x in rows else "epoch"
+            points = _thinned(*rows.sort_values(at, kind="stable")[[at, _VALUE]].to_numpy().T)
+            panels[-1].curves.append(_Curve(run, stage, *points))
+    return panels
+
+
+def _thinned(x: Any, y: Any, n: int = 1000):
+    "Of a long curve the ends of n pieces and the lowest and highest points between: its picture."
+    import numpy as np
+    if len(x) < 4 * n: return x, y
+    pieces = np.array_split(np.arange(len(x)), n)
+    kept = np.unique([i for o in pieces for i in (o[0], o[y[o].argmin()], o[y[o].argmax()], o[-1])])
+    return x[kept], y[kept]
 
 # %% ../../nbs/base/05_plot.ipynb #408e8b58
 def plot_panels(

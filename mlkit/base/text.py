@@ -69,6 +69,19 @@ def plain(value: Any,  # dicts, lists and tuples, nested, with anything in them
     changed.update(zip(new[::2], new[1::2]))
     return changed
 
+# %% ../../nbs/base/02_text.ipynb #a5a2cea1
+def no_formulas(table: Any,  # a pandas DataFrame
+) -> Any:                    # the same, or a copy
+    "A table for a CSV file: no name and no text in it begins like a formula. Numbers stay."
+    def safe(o: Any) -> Any: return f"'{o}" if isinstance(o, str) and o[:1] in _FORMULA else o
+    texts = [k for k, kind in enumerate(table.dtypes) if kind.kind not in "biufcmM"]
+    table = table.rename(columns=safe, index=safe)
+    for k in texts: table.isetitem(k, table.iloc[:, k].map(safe))
+    return table
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 # %% ../../nbs/base/02_text.ipynb #e2b30c42
 _STAGES = dict(train="train", training="train", val="val", valid="val", validation="val",
                test="test", testing="test")
@@ -97,6 +110,7 @@ def find_metric(name: str,  # as it is asked for: 'val/loss'
 # %% ../../nbs/base/02_text.ipynb #c50db5b2
 Keys = tuple  # the path to a node: ('trainer', 'max_epochs'), ('callbacks', 0)
 LARGEST, DEEPEST = 100_000, 60  # values in one file; levels, of which OmegaConf holds some 70
+LONGEST = 10_000  # characters of a text with references
 
 
 def show_keys(path: Keys,  # of a node

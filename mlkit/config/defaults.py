@@ -17,6 +17,7 @@ from ..base.text import told
 from .hydra import is_own
 from .layers import Override, is_reference
 from .node import About, Config, ConfigError, Origin, Problems, config_error, gather
+from .references import References
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file
 
 # %% ../../nbs/config/06_defaults.ipynb #0dfaa129
@@ -196,8 +197,11 @@ class _Choices:
         "An entry whose option refers to what other groups got."
         known = {k: o.option for k, o in self.entries.items()}
         about = About(home=self.search.home, trust=self.search.trust)
-        try: option = Config({**known, "_": entry.option}, about)["_"]
-        except OmegaConfBaseException: option = None
+        data = {**known, "_": entry.option}
+        try:
+            References(data).cost()
+            option = Config(data, about)["_"]
+        except (OmegaConfBaseException, ValueError): option = None
         if not isinstance(option, str):
             why = f"{entry.option} is no choice (there are: {', '.join(known) or 'none'})"
             raise config_error(entry.origin, entry.group, why)

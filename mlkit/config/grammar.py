@@ -111,9 +111,11 @@ def _convert(name: str, values: list) -> Any:
         if isinstance(v, dict): return {k: each(o) for k, o in v.items()}
         if v is None: raise TypeError("there is nothing to convert")
         return [each(o) for o in v] if isinstance(v, list) else _CASTS[name](v)
-    try: return json.dumps(values[0]) if name == "json_str" else each(values[0])
+    try: found = json.dumps(values[0]) if name == "json_str" else each(values[0])
     except (TypeError, ValueError, KeyError):
         raise ValueError(f"{name}(…) cannot convert {told(values[0])}") from None
+    if isinstance(found, str) and len(found) > LARGEST: raise ValueError(f"{name}(…) is too long")
+    return found
 
 
 def parse_value(text: str,  # what stands behind the '='

@@ -23,6 +23,7 @@ from ..base.text import child, flat, pairs, show_keys
 from .layers import Draft, Override
 from .node import About, Config, Link, Origin, Problem, Problems
 from .node import about, config_error, plain
+from .references import References
 from .yaml import ConfigFile, Tree
 
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0d77
@@ -52,8 +53,11 @@ def search_path(files: list[ConfigFile],  # what is run, then what it extends
     node = next(filter(None, [*given, *written]), None)
     if node is None or node.value is None: return []
     whole = files[0].tree.plain() if "${" in str(node.plain()) else {}
+    whole["hydra"] = node.plain()
+    try: References(whole).cost(("hydra",))
+    except ValueError as e: raise _wrong_path(node, f"cannot be resolved: {e}") from None
     known = known if node.origin.path else replace(known, home=None)  # the user's own words
-    try: found = Config({**whole, "hydra": node.plain()}, known).hydra
+    try: found = Config(whole, known).hydra
     except OmegaConfBaseException: found = None
     try: found = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_list(found) else None
     except OmegaConfBaseException as e: raise _wrong_path(node, str(e).split("\n")[0]) from None

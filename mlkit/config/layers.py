@@ -15,6 +15,7 @@ from ..base.text import DEEPEST, Keys, child, near_key, pairs, show_keys, told
 from .grammar import parse_value
 from .node import ConfigError, Link, Origin, Problems, config_error, gather
 from .node import mapping_behind
+from .references import References
 from .yaml import Tree
 
 # %% ../../nbs/config/04_layers.ipynb #adb5984c
@@ -72,12 +73,13 @@ def parse_overrides(texts: Iterable[str],  # of a command line
     return gather(parse_override, words, problems)
 
 # %% ../../nbs/config/04_layers.ipynb #d527e698
-def keys_of(data: Any,  # the plain data that the key is about
+def keys_of(data: Any,  # the tree or plain data that the key is about
     key: str,   # 'callbacks.0.mode'; '' for the whole
 ) -> Keys:      # ('callbacks', 0, 'mode')
     "A dotted key as a path."
     path = []
     for word in key.split(".") if key else ():
+        if isinstance(data, Tree): data = data.value
         if re.fullmatch(r"0|[1-9][0-9]*", word):
             is_index = isinstance(data, dict) and word not in data and int(word) in data
             if is_index or isinstance(data, list): word = int(word)
@@ -110,7 +112,7 @@ class Draft(Tree):
     def apply(self, o: Override,  # of a value, not of an option
     ) -> None:
         "Change one value. Raises ConfigError if that cannot be done."
-        *above, key = path = keys_of(self.plain(), o.key)
+        *above, key = path = keys_of(self, o.key)
         if len(path) > DEEPEST: raise o.error(f"more than {DEEPEST} levels deep")
         node, is_new = self, o.op in ("+", "++")
         for n, k in enumerate(above, 1):
@@ -172,7 +174,10 @@ class Draft(Tree):
 
     def _unfold(self, path: Keys) -> Tree | None:
         "Put a copy of a mapping, its links too, in the place of a reference to it."
-        target, content = mapping_behind(self.plain(), path, self.known)
+        data = self.plain()
+        try: References(data).cost(path)
+        except ValueError: return self.at(path)  # which is said in the end
+        target, content = mapping_behind(data, path, self.known)
         if content is None: return self.at(path)
         tree = deepcopy(self.at(target)) or Tree.of(content, self.at(path).origin)
         self.at(path[:-1]).value[path[-1]] = tree

@@ -17,14 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
 from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
-from ..base.text import DEEPEST, Keys, Table, flat, has_keys, leaves, near_key, pairs, short
-from ..base.text import show_keys, told
+from ..base.text import DEEPEST, Keys, Table, at_path, flat, has_keys, leaves, near_key, pairs
+from ..base.text import short, show_keys, told
 from .defaults import choose
 from .grammar import alternatives
 from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
 from .layers import Draft, Override, keys_of, parse_override, parse_overrides
 from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
+from .references import References
 from .secrets import env_overrides, use_dotenv
 from .yaml import ConfigFile, SearchPath, Tree, read_config_file, read_configs
 
@@ -70,27 +71,47 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
         if known.hydra is not None: known = replace(known, hydra=hydra)
     gather(draft.apply, [o for o in values if o not in own], problems)
     known = replace(known, choices=choices, picked=picked, notes=tuple(notes))
-    cfg = _config(draft, known)
-    if problems: raise ConfigError(*problems, cfg=cfg)
-    return cfg
+    return _config(draft, known, problems)
 
 # %% ../../nbs/config/09_load.ipynb #50057308
-def _config(draft: Draft, known: About) -> Config:
+def _config(draft: Draft, known: About, problems: Problems) -> Config:
     if known.hydra is not None: fill_words(draft, known.hydra)
     data, links = draft.plain(), {path: o.links for path, o in draft.walk()}
     if deep := next((o for o in links if len(o) > DEEPEST), ()):
         raise config_error(links[deep][-1].origin, deep[0], f"more than {DEEPEST} levels deep")
-    try: return Config(data, replace(known, links=links))
-    except OmegaConfBaseException as e:
-        found = [(p, _refusal(v)) for p, v in leaves(data)]
-        problems = [Problem(links[p][-1].origin, show_keys(p), o) for p, o in found if o]
-        if problems: raise ConfigError(*problems) from None
+    if known.hydra is not None: problems.extend(_cut_endless(data, links))
+    try: cfg = Config(data, replace(known, links=links))
+    except (OmegaConfBaseException, RecursionError) as e:
+        refusals = [(p, _refusal(v)) for p, v in leaves(data)]
+        found = [Problem(links[p][-1].origin, show_keys(p), o) for p, o in refusals if o]
+        if found: raise ConfigError(*problems, *found) from None
         raise config_error(links[()][0].origin, "", one_line(e)) from None
+    if problems: raise ConfigError(*problems, cfg=cfg)
+    return cfg
+
+
+def _cut_endless(data: dict, links: dict) -> list[Problem]:
+    "Take out the texts whose references do not end, or lead too far; one problem a reason."
+    references, found = References(data), {}
+    for path in references.texts:
+        try: references.cost(path)
+        except ValueError as e:
+            why, loop = (*e.args, None)[:2]
+            if loop and path not in loop: continue
+            told = f"{short(at_path(data, path))} cannot be resolved: {why}"
+            problem = Problem(links[path][-1].origin, show_keys(path), told)
+            found.setdefault(frozenset(loop or [why]), problem)
+            at_path(data, path[:-1])[path[-1]] = "???"
+    try: References(data).cost()
+    except ValueError as e:
+        raise config_error(links[()][0].origin, "", f"as a whole, {e.args[0]}") from None
+    return [*found.values()]
 
 
 def _refusal(value: Any) -> str:
     "Why OmegaConf cannot hold a value; '' if it can."
     try: OmegaConf.create([value])
+    except RecursionError: return "is nested too deeply"
     except OmegaConfBaseException:
         if not isinstance(value, str):
             return f"a config cannot hold {told(value)}, a {type(value).__name__}"
@@ -180,7 +201,8 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     for hydra in gather(lambda o: take_settings(settings, o, [], {}, Problems()), [own], problems):
         known = replace(known, hydra=hydra)
     if problems: raise ConfigError(*problems)
-    return _config(draft, replace(known, trust=(*known.trust, *trust), search=search))
+    known = replace(known, trust=(*known.trust, *trust), search=search)
+    return _config(draft, known, problems)
 
 # %% ../../nbs/config/09_load.ipynb #15117815
 def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder

@@ -6,27 +6,23 @@
 __all__ = ['Problem', 'Problems', 'ConfigError', 'config_error', 'About', 'Config']
 
 # %% ../../nbs/config/00_node.ipynb #0e9af1f1
-import os, re
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import OmegaConfBaseException
-from omegaconf.grammar_parser import parse
-from omegaconf.grammar_visitor import GrammarVisitor
 
 from ..base.errors import UserError
 from ..base.files import find_root
 from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import shown
-from ..base.text import Keys, Table, at_path, child, show_keys, walk
+from ..base.text import Keys, Table, show_keys
 
 # %% ../../nbs/config/00_node.ipynb #01ec5327
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     "Where a value was written: `configs/mnist.yaml:14:3`, `.env:3`, `command line`, `notebook`."
     name: str                # a file, or 'command line', 'environment', 'notebook'
@@ -48,7 +44,7 @@ class Origin:
         return f"{self}: {what}" if what else str(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
     "One value that a key had, and the place that gave it."
     origin: Origin  # where it was given
@@ -191,6 +187,14 @@ def links_of(cfg: DictConfig,  # a config, or a node of one
     return links
 
 
+def is_cut(cfg: DictConfig,  # a whole config
+    path: Keys,              # of a missing value
+) -> bool:
+    "Was it a text whose references do not end? Loading has said so."
+    links = about(cfg).links.get(path)
+    return bool(links) and links[-1].value != "???"
+
+
 def origin_of(cfg: DictConfig,  # a config, or a node of one
     path: Keys = (),  # from `cfg`; need not exist
 ) -> Origin:
@@ -227,6 +231,15 @@ def children(node: Any,  # of a config
     return {k: node._get_node(k) for k in keys}
 
 
+def child_node(node: Any,  # of a config
+    key: Any,              # or number
+) -> Any:                  # None where `children` has none
+    "One of the nodes in a mapping or a list, unresolved."
+    if not OmegaConf.is_config(node) or isinstance(leaf(node), (str, type(None))): return None
+    if OmegaConf.is_dict(node): return node._get_node(key) if key in node.keys() else None
+    return node._get_node(key) if isinstance(key, int) and 0 <= key < len(node) else None
+
+
 def follow(node: Any,  # of a config
 ) -> Any:       # itself, where it refers to nothing
     "The node that a reference leads to. Raises OmegaConf's errors if it leads nowhere."
@@ -248,88 +261,8 @@ def mapping_behind(data: dict,  # plain data
         above: Any = Config(data, known)
         for key in path[:-1]: above = above[key]
         node = above._get_node(path[-1])._maybe_dereference_node()
-    except (OmegaConfBaseException, AttributeError, KeyError, TypeError, RecursionError):
-        return (), None
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError): return (), None
     return (own_path(node), plain(node)) if isinstance(node, DictConfig) else ((), None)
-
-# %% ../../nbs/config/00_node.ipynb #a9ee894a
-class Reference(NamedTuple):
-    "One `${…}`."
-    resolver: str  # 'oc.env'; '' where it is another key
-    args: tuple    # what the resolver is given; or the path of the key, which need not exist
-
-
-_PLAIN = re.compile(r"\$\{(\.*)(\w+(?:\.\w+)*)\}", re.ASCII)
-_BY_KEY = ("oc.select", "oc.deprecated", "oc.dict.values", "oc.dict.keys")
-
-
-class References:
-    "What the texts of a config refer to, by OmegaConf's grammar. No resolver is called."
-    def __init__(self, data: Any,  # nested dicts and lists, unresolved
-        env: Callable[[str], Any] = os.environ.get,  # what a variable is
-    ):
-        self.data, self.env, self.failed, self._values = data, env, {}, {}
-
-    def of(self, path: Keys,  # of a text; anything else refers to nothing
-    ) -> list[Reference]:     # with those inside others; of what cannot be read, the first ones
-        "What a text refers to."
-        text, reader = at_path(self.data, path), _Reader(self, path)
-        if not isinstance(text, str) or "${" not in text: return []
-        try:
-            if m := _PLAIN.fullmatch(text): reader.key(len(m[1]), m[2].split("."))
-            else: reader.read(text)
-        except (OmegaConfBaseException, ValueError, RecursionError) as e: self.failed[path] = e
-        return reader.found
-
-    def all(self) -> Iterator[tuple[Keys, Reference]]:
-        "Every reference, with the path of its text."
-        return ((path, o) for path, _ in walk(self.data) for o in self.of(path))
-
-    def value(self, path: Keys,  # of a name that stands inside a reference
-    ) -> Any:  # '' where it is not known
-        "What a key is, as far as that can be known without calling a resolver."
-        if path not in self._values:
-            self._values[path], found = "", at_path(self.data, path)  # '', too, inside itself
-            is_text = isinstance(found, str) and "${" in found
-            self._values[path] = _Reader(self, path, 1).read(found) if is_text else found
-        return self._values[path]
-
-
-class _Reader(GrammarVisitor):
-    "Reads one text; `depth`: inside how many `${…}`."
-    def __init__(self, references: References, path: Keys, depth: int = 0):
-        super().__init__(lambda key, _: self.key(key.relative_dots, key.parts), self.call, None)
-        self.references, self.path, self.depth, self.found = references, path, depth, []
-
-    def read(self, text: str, **rule) -> Any: return self.visit(parse(text, **rule))
-
-    def visitInterpolation(self, ctx):
-        self.depth += 1
-        found = super().visitInterpolation(ctx)
-        self.depth -= 1
-        return found
-
-    def key(self, dots: int, words: Iterable[str]) -> Any:
-        path = self.path[:-dots] if dots else ()
-        data = at_path(self.references.data, path)
-        for word in takewhile(bool, words):  # '' is not known
-            if word.isdecimal() and child(data, word) is None: word = int(word)
-            path, data = (*path, word), child(data, word)
-        self.found.append(Reference("", path))
-        return self.references.value(path) if self.depth > 1 else ""
-
-    def call(self, name: str, args: tuple, args_str: tuple) -> Any:
-        self.found.append(Reference(name, args))
-        for _, o in walk([*args]):  # of oc.decode and oc.create
-            if isinstance(o, str) and "${" in o: self.read(o)
-        first, default = (*args, "", "")[:2]
-        if name == "oc.env": return self.references.env(str(first)) or default
-        if name not in _BY_KEY or not isinstance(first, str):
-            return first if name == "oc.decode" else ""
-        self.depth -= 1
-        found = self.read(f"${{{first}}}")
-        self.depth += 1
-        return default if found in (None, "") else found
 
 # %% ../../nbs/config/00_node.ipynb #5e9a0c02
 _HARMLESS = ("oc.coerce", "oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys",

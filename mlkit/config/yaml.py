@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from ..base.errors import did_you_mean, nearest
 from ..base.files import find_root, in_project, packaged_configs, show_path
 from ..base.own import Words, may_read, outside, stranger_folder
-from ..base.text import DEEPEST, LARGEST, Keys, child, pairs
+from ..base.text import DEEPEST, LARGEST, LONGEST, Keys, child, pairs, show_keys
 from .node import ConfigError, Link, Origin, config_error, plain
 
 # %% ../../nbs/config/01_yaml.ipynb #a8695950
@@ -60,7 +60,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore
 _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
 
 # %% ../../nbs/config/01_yaml.ipynb #6d83dbd0
-@dataclass
+def _too_long(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > LONGEST: return "is too large a number"
+    if not isinstance(value, str) or len(value) <= LONGEST or "${" not in value: return ""
+    return f"has more than {LONGEST:,} characters, too many for a text with ${{…}} in it"
+
+
+@dataclass(slots=True)
 class Tree:
     "A value, or a mapping or list of trees, with what it was given and by whom."
     value: Any  # a leaf, or a dict or list of trees
@@ -72,9 +78,11 @@ class Tree:
         places: Mapping[Keys, Origin] | None = None,  # of paths that have a place of their own
         path: Keys = (),  # where in `places` it stands
     ) -> "Tree":
-        "A tree of values, one link each. Raises ConfigError if it is too deep."
+        "A tree of values, one link each. Raises ConfigError if it is too deep or too long."
         if len(path) > DEEPEST:
             raise config_error((places or {}).get(path, origin), "", _TOO_DEEP)
+        if why := _too_long(data):
+            raise config_error((places or {}).get(path, origin), show_keys(path), why)
         items = {k: cls.of(v, origin, places, (*path, k)) for k, v in pairs(data)}
         tree = cls(items if isinstance(data, dict) else data)
         if isinstance(data, list): tree.value = list(items.values())

@@ -158,7 +158,7 @@ class ImageFolder(ImageData):
         if self._digest is None:
             digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
             for path in tqdm(self.paths, f"checking {shown(self.root.name)}", delay=1, leave=False):
-                digest.update(f"{self._name(path)} {check_image(path)}\n".encode())
+                digest.update(f"{self._name(path)} {check_image(path, self.mode)}\n".encode())
             self._digest = digest.hexdigest()
         return self._digest
 

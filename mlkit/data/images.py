@@ -6,7 +6,7 @@
 __all__ = ['show_images', 'decode_image', 'check_image', 'read_idx', 'read_idx_pair', 'read_npy']
 
 # %% ../../nbs/data/00_images.ipynb #2fc30f6f
-import gzip, hashlib, math, zlib
+import gzip, hashlib, math, struct, zlib
 from contextlib import nullcontext
 from importlib import resources
 from io import BytesIO
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..base.errors import NotFound, UserError
+from ..base.files import most_unpacked, plain_file
 from ..base.plot import new_figure
 from ..base.ranges import at_least_one
 
@@ -64,25 +65,44 @@ def show_images(images: Iterable,         # each (H, W), (1, H, W) or (3, H, W);
 
 # %% ../../nbs/data/00_images.ipynb #5f0c81d2
 Resize = Literal["squash", "crop", "pad"]  # what gives way where the aspect ratio is another
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# Pillow goes by a file's content: what is a picture only by its name may be PostScript, for which
+# it starts Ghostscript. These formats are decoded in this process.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError,
+                RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError)
+
+# %% ../../nbs/data/00_images.ipynb #2fdcb959
+def open_image(path: str | Path,  # of a file that Pillow reads
+) -> Image.Image:                 # its pixels are not read yet
+    "Open a picture. Raises NotFound, or UserError if it is of none of `FORMATS`."
+    try: return Image.open(plain_file(path), formats=FORMATS)
+    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
+
+
+def bad_image(path: Any,  # of the file
+    error: Exception,     # of `IMAGE_ERRORS`
+) -> UserError:
+    "What is wrong with a picture, in one line; a UserError as it is."
+    if isinstance(error, UserError): return error
+    unknown = isinstance(error, Image.UnidentifiedImageError)
+    why = f"of none of the formats {', '.join(FORMATS)}" if unknown else str(error)
+    return UserError(f"{path}: not an image that can be read ({why or type(error).__name__})")
 
 # %% ../../nbs/data/00_images.ipynb #6dcf7947
-def decode_image(path: Any,     # any file that Pillow reads; or an image of Pillow's, or its pixels
+def decode_image(path: Any,     # a file of one of `FORMATS`; or an image of Pillow's, or its pixels
     mode: Literal["L", "RGB"],  # grey or colour
     size: tuple[int, int],      # (H, W) to resize to
     resize: Resize = "squash",  # the ratio itself; 'crop': the edges; 'pad': black is added
 ) -> Tensor:                    # (C, H, W) uint8
     "Read one image. Raises NotFound, or UserError if it is no image or a broken one."
+    h, w = size
     try:
         if isinstance(path, np.ndarray): path = Image.fromarray(path)
-        with nullcontext(path) if isinstance(path, Image.Image) else Image.open(path) as image:
-            if image.mode.startswith("I"):
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = ImageOps.exif_transpose(image).convert(mode)
-    except FileNotFoundError: raise NotFound(f"{path}: no such file") from None
-    except IMAGE_ERRORS as error: raise _bad_image(path, error) from None
-    h, w = size
-    if image.size != (w, h): image = _to_size(image, w, h, resize)
+        with nullcontext(path) if isinstance(path, Image.Image) else open_image(path) as image:
+            image = _pixels(image, mode)
+        if image.size != (w, h): image = _to_size(image, w, h, resize)
+    except UserError: raise
+    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
     return torch.from_numpy(np.array(image)).view(h, w, -1).permute(2, 0, 1).contiguous()
 
 
@@ -97,22 +117,24 @@ def _to_size(image: Any, w: int, h: int, resize: Resize) -> Any:
     return padded
 
 
-def _bad_image(path: Any, error: Exception) -> UserError:
-    unknown = isinstance(error, Image.UnidentifiedImageError)
-    why = "unknown format" if unknown else " ".join(str(error).split())
-    return UserError(f"{path}: not an image that can be read ({why})")
+def _pixels(image: Any, mode: str) -> Any:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return ImageOps.exif_transpose(image).convert(mode)
 
 # %% ../../nbs/data/00_images.ipynb #491d050b
-def check_image(path: str | Path,  # any file that Pillow reads
+def check_image(path: str | Path,  # a file of one of `FORMATS`
+    mode: str = "RGB",             # 'L' or 'RGB': what it is to be decoded in
 ) -> str:                          # sha256 of the file, 64 hex digits
-    "Read a file and see that it is a whole image. Raises UserError if it is not."
+    "Read a file and see that it is a whole image, to its last pixel. Raises UserError if not."
     try:
-        data = Path(path).read_bytes()
-        with Image.open(BytesIO(data)) as image:
+        data = plain_file(path).read_bytes()
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.format == "PNG": image.verify()  # its checksums, which decoding passes over
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
             image.draft("L", (1, 1))
-            if image.format == "PNG": image.verify()
-            else: image.load()
-    except IMAGE_ERRORS as error: raise _bad_image(path, error) from None
+            _pixels(image, mode)
+    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
     return hashlib.sha256(data).hexdigest()
 
 # %% ../../nbs/data/00_images.ipynb #bdc5b4b2
@@ -126,8 +148,7 @@ _TYPES = {8: np.dtype("u1"), 9: np.dtype("i1"), 11: np.dtype(">i2"), 12: np.dtyp
 def read_idx(path: str | Path,  # gzipped or not, whatever its name
 ) -> np.ndarray:                # of the shape and type that the header gives, in native byte order
     "Read an IDX file. Raises NotFound, or UserError if it is no IDX file, truncated or damaged."
-    if not Path(path).is_file(): raise NotFound(f"{path}: no such file")
-    again, raw = "delete it and fetch it again", Path(path).read_bytes()
+    again, raw = "delete it and fetch it again", plain_file(path, 2**34).read_bytes()
     data, whole = _unzip(path, raw, again)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES or data[3] == 0:
         raise UserError(f"{path}: not an IDX file: it starts with '{data[:4].hex(' ')}'; {again}")
@@ -143,10 +164,13 @@ def read_idx(path: str | Path,  # gzipped or not, whatever its name
 def _unzip(path: str | Path, raw: bytes, todo: str) -> tuple[bytes, bool]:
     "The content of a file that may be gzipped, and whether all of it is there."
     if raw[:2] != b"\x1f\x8b": return raw, True
-    try: return gzip.decompress(raw), True
-    except EOFError: return zlib.decompressobj(wbits=31).decompress(raw), False
+    most, whole = most_unpacked(len(raw)), True
+    try: data = gzip.GzipFile(fileobj=BytesIO(raw)).read(most + 1)
+    except EOFError: data, whole = zlib.decompressobj(wbits=31).decompress(raw, most + 1), False
     except (zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: damaged gzip file ({error}); {todo}") from None
+    if len(data) <= most: return data, whole
+    raise UserError(f"{path}: would unpack to more than {most:,} bytes; {todo}")
 
 # %% ../../nbs/data/00_images.ipynb #2d227283
 def read_idx_pair(images_path: str | Path,  # (N, H, W) uint8

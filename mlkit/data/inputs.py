@@ -6,10 +6,10 @@
 __all__ = ['to_tensors', 'open_table', 'list_files', 'Batches', 'rows']
 
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a14
-import math, os, pickle
-from functools import partial
+import math, os, pickle, zlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from lightning_utilities import apply_to_collection
 from torch import Tensor
 
 from ..base.errors import NotFound, UserError, one_line
+from ..base.files import most_unpacked, plain_zip
+from .images import read_npy
 
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a16
 def to_tensors(data: Any,  # an array, a tensor, a list, a DataFrame; or a tuple or dict of these
@@ -56,12 +58,18 @@ def _from_numpy(array: np.ndarray) -> Tensor:
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a1a
 def _pandas(path: Path) -> Any:
     import pandas as pd
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix != ".parquet": return pd.read_csv(path)
+    from pyarrow.parquet import read_metadata
+    about = read_metadata(path)
+    cells = about.num_rows * about.num_columns
+    if 8 * cells <= most_unpacked(path.stat().st_size): return pd.read_parquet(path)
+    raise UserError(f"{path}: would unpack to {cells:,} cells")
 
 
 _OPEN: dict[str, Callable] = {
-    ".npy": np.load, ".npz": lambda path: {**np.load(path)}, ".csv": _pandas, ".parquet": _pandas,
-    ".pt": partial(torch.load, map_location="cpu", weights_only=True)}
+    ".npy": read_npy, ".npz": lambda path: {**np.load(plain_zip(path))},
+    ".csv": _pandas, ".parquet": _pandas,
+    ".pt": lambda path: torch.load(plain_zip(path), map_location="cpu", weights_only=True)}
 
 
 def open_table(path: str | Path,  # a file
@@ -70,7 +78,9 @@ def open_table(path: str | Path,  # a file
     path = Path(path)
     if path.suffix not in _OPEN or not os.path.isfile(path): return None
     try: return _OPEN[path.suffix](path)
-    except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as e:
+    except UserError: raise
+    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, TypeError,
+            RuntimeError, ValueError, pickle.UnpicklingError, BadZipFile, zlib.error) as e:
         raise UserError(f"{path}: cannot be read: {one_line(e)}") from None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from ..base.shown import html, shown, tell
+from ..base.shown import Unfailing, html, shown, tell
 from ..base.text import Table, number, stage_of
 
 _targets_ = True  # a config may name what is defined here
@@ -22,9 +22,10 @@ class _Terminal:
     "A tqdm bar that goes away, and rows of text that stay."
     def start(self, what: str, total: int | None):
         from tqdm import tqdm
-        every = 0.1 if sys.stderr.isatty() else 2.0  # seconds; a file needs no animation
+        stream = Unfailing(sys.stderr)
+        every = 0.1 if stream.isatty() else 2.0  # seconds; a file needs no animation
         self.bar = tqdm(desc=what, total=total, unit="batch", leave=False, dynamic_ncols=True,
-                        mininterval=every)
+                        mininterval=every, file=stream)
         self.advance, self.stop = self.bar.update, self.bar.close
 
     def row(self, cells: dict[str, str], before: dict[str, str]):

@@ -19,7 +19,7 @@ from ..base.errors import UserError, one_line
 from ..base.files import show_path
 from ..base.own import is_own
 from ..base.shown import shown, tell
-from ..base.text import flat
+from ..base.text import flat, no_formulas
 from .job import Job, Nothing
 from .lightning import open_wandb
 from ..parts.packages import adopt
@@ -203,7 +203,7 @@ def report(trackers: list[Tracker],     # from `tracked`
     for name, figure in pictures.items() if trackers else ():
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=120)
-        images[name] = Image.open(png).convert("RGB")
+        images[name] = Image.open(png, formats=["PNG"]).convert("RGB")
     for tracker in trackers:
         tracker.guard.call(_send, tracker.thing, step, images, tables, str(checkpoint), dict(best))
 
@@ -229,7 +229,8 @@ def _send(logger: Any, step: int, images: dict, tables: Mapping, checkpoint: str
             client, run = logger.experiment, logger.run_id
             for name, o in images.items(): client.log_image(run, o, f"pictures/{name}/{step}.png")
             for name, frame in tables.items():
-                client.log_text(run, frame.to_csv(index=False), f"tables/{name}/{step}.csv")
+                text = no_formulas(frame).to_csv(index=False)
+                client.log_text(run, text, f"tables/{name}/{step}.csv")
             if not best: return
             client.log_artifact(run, checkpoint, "checkpoints")
             client.log_dict(run, best, "checkpoints/best.json")

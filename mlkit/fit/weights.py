@@ -9,23 +9,50 @@ __all__ = ['read_checkpoint', 'as_saved', 'load_weights', 'weights_at_start']
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
+from pydantic import BaseModel, ValidationError
 from pytorch_lightning.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
-from ..base.files import check_sums, show_path
+from ..base.files import check_sums, plain_zip, show_path
 from .hidden import HiddenState, no_state, saved_tensors
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b06
+class _Part(BaseModel, strict=True, extra="allow"): "A number is not taken from a text."
+
+
+class _Rows(_Part):
+    n: int
+    last: dict[str, Any]
+
+
+class _State(_Part):
+    version: int
+    processes: list[dict[str, Any]] = []
+    limits: Sequence[Any] = ()
+    stopping: bool = False
+    within_epoch: bool = False
+    rows: _Rows | None = None
+
+
+class _Checkpoint(_Part):
+    "What mlkit reads of its own."
+    epoch: int
+    global_step: int
+    loops: dict[str, Any]
+    mlkit_state: _State
+
+
 def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
 ) -> dict[str, Any]:                   # its content, on the CPU
     "Tensors and plain data of a checkpoint. Raises UserError if it is damaged, or holds more."
+    path = plain_zip(path)
     try:
         check_sums(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,8 +62,13 @@ def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
         if isinstance(e, OSError) and e.filename: why = str(e.strerror)  # it cannot be opened
         if calls: why = f"it wants {calls[1]}, and only tensors and plain data are let in"
         raise UserError(f"{show_path(path)}: cannot be loaded: {why}") from e
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict): return found
-    raise UserError(f"{show_path(path)}: is no checkpoint")
+    why = ""
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        try:
+            if "mlkit_state" in found: _Checkpoint.model_validate(found)
+            return found
+        except ValidationError as e: why = f" ({one_line(e.with_traceback(None), 200)})"
+    raise UserError(f"{show_path(path)}: is no checkpoint{why}")
 
 # %% ../../nbs/fit/05_weights.ipynb #ed20845d
 def as_saved(model: nn.Module,  # about to get a checkpoint's weights

@@ -6,34 +6,82 @@
 __all__ = ['Trial', 'load_trials', 'Sweep', 'grid']
 
 # %% ../../nbs/many/02_sweep.ipynb #139154e4
-import gc, os, sys
+import gc, math, os, sys
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import product
+from functools import cached_property, partial
+from itertools import islice, product
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
-from ..base.shown import html, tell
-from ..base.text import Table, number, short, stage_of
+from ..base.shown import Unfailing, html, tell
+from ..base.text import Table, flat, no_formulas, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
+from ..config.hydra import moving
 from ..config.load import sweep_params
-from ..config.node import Config, ConfigError, Problem, about, gather, problem
+from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
 from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run
+
+# %% ../../nbs/many/02_sweep.ipynb #5e1a8c01
+def _plain_values(cfg: Config, choices: list[list[str]]) -> list[int]:
+    "Of the overrides of a config the numbers of those that change one plain value, and no more."
+    if moving(cfg): return []
+    known, have = [_value(words[0]) for words in choices], flat(plain(cfg))
+    def is_last(i: int, key: str) -> bool:  # a group's option comes before all values
+        later = [f"{o[0]}." for o in known[i + 1:] if not about(cfg).search.is_choice(*o)]
+        return not any(o.startswith(f"{key}.") or f"{key}.".startswith(o) for o in later)
+    def is_plain(i: int, key: str, value: Any) -> bool:
+        if len(choices[i]) < 2 or key not in have or not same(have[key], value): return False
+        nested = any(isinstance(_value(o)[1], (dict, list)) for o in choices[i])
+        return not nested and is_last(i, key)
+    return [i for i, o in enumerate(known) if is_plain(i, *o)]
+
+
+def _spread(choices: list[list[str]], needed: list[tuple], n: int) -> list[tuple]:
+    "Combinations, by numbers: what is needed, each value that tells something, and some others."
+    sizes, found, n = [len(words) for words in choices], [*needed], max(n, len(needed))
+    for i, words in enumerate(choices):
+        found += [(*needed[0][:i], k, *needed[0][i + 1:]) for k in _telling(words)]
+    step = max(1, math.prod(sizes) // n)
+    found += islice(product(*map(range, sizes)), step // 2, None, step)
+    return list(dict.fromkeys(found))[:n]
+
+
+def _telling(words: list[str]) -> list[int]:
+    "Which values of an override are to be checked: of numbers of a type the ends, else all."
+    values, numbers = [_value(o)[1] for o in words], {}
+    for i, v in enumerate(values):
+        if type(v) in (int, float): numbers.setdefault(type(v), []).append(i)
+    ends = {end(o, key=values.__getitem__) for o in numbers.values() for end in (min, max)}
+    inner = {i for o in numbers.values() for i in o} - ends
+    return [i for i in range(len(words)) if i not in inner]
+
+
+def _value(override: str) -> tuple[str, Any]:
+    key, _, text = override.partition("=")
+    return key.lstrip("+~"), parse_value(text)
 
 # %% ../../nbs/many/02_sweep.ipynb #c526cdd9
 @dataclass(eq=False)
 class Trial:
     "One run of a sweep."
     values: dict[str, Any]     # what sets it apart: the keys that are swept over, with its values
-    cfg: Config                # checked
+    load: Callable[[], Config]  # gives its config, and raises ConfigError
+    told: set[Problem]         # warnings that need not be told again
     status: str = "not begun"  # then done, failed or interrupted
     error: str | None = None   # why it failed, in one line
     run: Run | None = None     # once there is one
     problems: tuple[Problem, ...] = ()  # where it failed before there was a run: with its data, say
+
+    @cached_property
+    def cfg(self) -> Config:  # checked
+        "Its config. Raises ConfigError if it was not checked with the first ones."
+        return self.load()
+    is_checked = property(lambda self: "cfg" in vars(self), doc="and has a config?")
 
     def __str__(self):
         return " ".join(f"{k}={short(v, 40)}" for k, v in self.values.items()) or "the only one"
@@ -42,24 +90,34 @@ class Trial:
 def load_trials(config: str | Path | Mapping,  # as for `grid`
     *overrides: str, trust: Iterable[str] = (),  # as for `grid`
     strict: bool = False,  # is a warning an error?
+    first: int | None = None,  # how many to check now, the others in their turn; None: all
 ) -> list[Trial]:  # none of them begun
-    "The trials of a grid. Raises ConfigError with the problems of all of them."
+    "The trials of a grid. Raises ConfigError with the problems of all that are checked."
     overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
-    choices = gather(alternatives, overrides)
-    every, trials, found, told = list(product(*choices)), [], {}, set()
-    for words in every:
-        own = [word for word, o in zip(words, choices) if len(o) > 1]
-        try: cfg = check(config, *words, trust=trust, strict=strict, told=told)
+    choices, told = gather(alternatives, overrides), set()
+    every = list(product(*(range(len(o)) for o in choices)))
+    made: dict[tuple, Config] = {}
+    found: dict[Problem, list[list[str]]] = {}
+    def words(at: tuple) -> list[str]: return [o[i] for o, i in zip(choices, at)]
+    def own(at: tuple) -> list[str]: return [w for w, o in zip(words(at), choices) if len(o) > 1]
+    def attempt(at: tuple):
+        try: made[at] = check(config, *words(at), trust=trust, strict=strict, told=told)
         except ConfigError as e:
-            for o in e.problems: found.setdefault(o, []).append(own)
-        else: trials.append(Trial(dict(map(_value, own)), cfg))
-    if found: raise ConfigError(*(_located(o, who, len(every)) for o, who in found.items()))
-    return trials
-
-
-def _value(override: str) -> tuple[str, Any]:
-    key, _, text = override.partition("=")
-    return key.lstrip("+~"), parse_value(text)
+            for o in e.problems: found.setdefault(o, []).append(own(at))
+    attempt(every[0])
+    limit = len(every) if first is None else first
+    values = [] if len(every) <= limit or found else _plain_values(made[every[0]], choices)
+    def origin(at: tuple) -> tuple: return tuple(0 if i in values else k for i, k in enumerate(at))
+    needed = every[:1] if found else list(dict.fromkeys(map(origin, every)))
+    now = every if len(every) <= limit else _spread(choices, needed, limit)
+    for at in now[1:]: attempt(at)
+    if found: raise ConfigError(*(_located(o, who, len(now)) for o, who in found.items()))
+    def later(at: tuple) -> Config:
+        changes = [f"++{words(at)[i].lstrip('+')}" for i in values]
+        return check(made[origin(at)], *changes, strict=strict, told=told)
+    trials = {at: Trial(dict(map(_value, own(at))), partial(later, at), told) for at in every}
+    for at, cfg in made.items(): trials[at].cfg = cfg
+    return [*trials.values()]
 
 
 def _located(o: Problem, who: list[list[str]], n: int) -> Problem:
@@ -87,7 +145,8 @@ class Sweep:
         figures = {t: t.run.metrics[name] for t in self.trials if t.run and name in t.run.metrics}
         has = [t for t, v in figures.items() if v == v]
         has.sort(key=lambda t: figures[t], reverse=mode == "max")
-        return has + [t for t in self.trials if t not in has]
+        ranks = {*has}
+        return has + [t for t in self.trials if t not in ranks]
 
     @property
     def best(self) -> Run | None:  # None: none is
@@ -139,13 +198,19 @@ class Sweep:
         return html("{}{}", table._repr_html_(), [html("<p>{}</p>", o) for o in errors])
 
 # %% ../../nbs/many/02_sweep.ipynb #e58d4021
+_FIRST = 32  # combinations; of a larger grid not all are checked before the first run
+
+
 def _train_trial(trial: Trial, mark: str):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
-    cfg = trial.cfg
-    hide = secret_filter(about(cfg).project)
-    cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
-    try: trial.run, trial.status = train(cfg), "done"
+    hide = secret_filter()
+    try:
+        if not trial.is_checked: _check_devices(trial)
+        cfg = trial.cfg
+        hide = secret_filter(about(cfg).project)
+        cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
+        trial.run, trial.status = train(cfg, told=trial.told), "done"
     except KeyboardInterrupt as e:
         trial.run, trial.status = getattr(e, "run", None), "interrupted"
         raise
@@ -160,19 +225,18 @@ def _train_trial(trial: Trial, mark: str):
         gc.collect()  # a model and its trainer refer to each other
 
 
-def _say(*lines: str):
-    try: tell(*lines)  # if the reader has gone (`| head`), the sweep goes on
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _say(*lines: str): tell(*lines, file=Unfailing(sys.stdout))  # the sweep goes on
 
 
 def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # such as 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
+    strict: bool = False,  # is a warning an error?
 ) -> Sweep:  # its trials, and what became of them
     "Train every combination. Raises ConfigError before the first; later failures are in the table."
     mark = f"sweep-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-    sweep = Sweep(load_trials(cfg, *overrides, trust=trust), mark)
-    gather(_check_devices, sweep.trials)
+    sweep = Sweep(load_trials(cfg, *overrides, trust=trust, strict=strict, first=_FIRST), mark)
+    gather(_check_devices, [o for o in sweep.trials if o.is_checked])
     _say(f"{mark}: {len(sweep.trials)} runs")
     try:
         for i, trial in enumerate(sweep.trials, 1):
@@ -202,4 +266,4 @@ def _write_table(sweep: Sweep):
     kept = [t.run for t in sweep.trials if t.run and t.run.kept and t.run.writes]
     if not kept: return
     sweep.file = kept[0].dir.parent / f"{sweep.mark}.csv"
-    write_text(sweep.file, sweep.table.to_csv(index=False))
+    write_text(sweep.file, no_formulas(sweep.table).to_csv(index=False))

@@ -14,8 +14,9 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from ..base.errors import did_you_mean
 from ..base.text import Keys, child, pairs, show_keys, walk
-from ..config.node import Origin, Reference, References, about, children, follow
-from ..config.node import leaf, own_path, whole
+from ..config.node import Origin, about, child_node
+from ..config.node import children, follow, is_cut, leaf, own_path, whole
+from ..config.references import Reference, References
 from .annotation import Product
 from .signature import outline, produces
 from .trust import TargetError
@@ -123,7 +124,7 @@ class View:
     def _node(self, path: Keys):
         node = self.cfg
         for key in path:
-            node = children(follow(node)).get(key)
+            node = child_node(follow(node), key)
             if node is None: return None
         return node
 
@@ -150,9 +151,10 @@ def check_leaves(view: View,  # of the whole config
 ) -> Iterator[Mistake]:       # in the order of the config
     "Values that are missing and interpolations that lead nowhere."
     for path, raw in walk(view.written(top)[1], top):
-        if raw == "???":
+        if raw == "???" and not is_cut(view.cfg, path):
             yield path, f"needs a value: {show_keys(path)}=… on the command line, or in the file"
-        why = _why_broken(view, path) if isinstance(raw, str) and "${" in raw else ""
+        is_text = isinstance(raw, str) and "${" in raw
+        why = is_text and not view.references.is_sure(path) and _why_broken(view, path)
         if why: yield path, f"{raw} cannot be resolved: {why}"
 
 

@@ -46,7 +46,7 @@ CELL = (68, 72)                              # (H, W) of one grapheme in it
 @cache
 def glyphs() -> Tensor:  # (560, 68, 72) uint8
     "The clean graphemes: the last sign changes fastest, the root slowest."
-    with Image.open(SHEET) as sheet: pixels = torch.from_numpy(np.array(sheet))
+    with Image.open(SHEET, formats=["PNG"]) as sheet: pixels = torch.from_numpy(np.array(sheet))
     rows, columns = (total // cell for total, cell in zip(pixels.shape, CELL))
     return pixels.view(rows, CELL[0], columns, CELL[1]).transpose(1, 2).reshape(-1, *CELL)
 

@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import Metric
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic_folder, in_project
+from ..base.files import atomic_folder, in_project, plain_file
 from ..base.plot import PALETTE, new_figure
 from ..data.base import ImageData
-from ..data.images import IMAGE_ERRORS, read_npy
+from ..data.images import IMAGE_ERRORS, bad_image, open_image, read_npy
 from ..data.loader import EpochSampler
 from ..model.augment import PerSample
 from ..show.draw import show_batch
@@ -177,7 +177,9 @@ def _pack(raw: bytes) -> bytes:
 
 def _unpack(packed: bytes, size: int) -> bytes:
     if len(packed) == size: return packed  # it would not have become smaller
-    steps = np.frombuffer(zlib.decompress(packed), np.uint8).copy()
+    block = zlib.decompressobj()
+    steps = np.frombuffer(block.decompress(packed, size + 1), np.uint8).copy()
+    if not block.eof: raise ValueError("a block is cut off, or too long")
     steps[1:] -= np.uint8(128)
     halves, lines = np.cumsum(steps, dtype=np.uint8), np.empty(len(steps), np.uint8)
     lines[::2], lines[1::2] = np.split(halves, [(len(halves) + 1) // 2])
@@ -211,7 +213,7 @@ def read_exr(
     path: str | Path,  # an OpenEXR file
 ) -> np.ndarray:       # (H, W) float32
     "The channel `Y` of an OpenEXR file. Raises UserError if it is damaged, or of another kind."
-    raw = Path(path).read_bytes()
+    raw = plain_file(path).read_bytes()
     if raw[:4] != b"\x76\x2f\x31\x01": raise UserError(f"{path}: not an OpenEXR file")
     try: return _decode_exr(raw)
     except NotImplementedError as e: raise UserError(f"{path}: {e}") from None
@@ -231,6 +233,7 @@ def _decode_exr(raw: bytes) -> np.ndarray:
         raise NotImplementedError(f"channels {', '.join(names)}; Y is expected, and floats")
     left, top, right, bottom = struct.unpack("<4i", header["dataWindow"])
     h, w, lines = bottom - top + 1, right - left + 1, EXR_BLOCKS[packing]
+    if not 0 < h * w < 2**28: raise ValueError(f"a size of {h} x {w}")
     starts = np.frombuffer(raw, "<u8", -(-h // lines), at)
     sizes = [EXR_FLOATS[t].itemsize * w for t in types]
     k, found = names.index("Y"), np.empty((h, w), np.float32)
@@ -302,11 +305,8 @@ def _read_png(path: Path) -> np.ndarray:
 def _open_image(path: Path) -> Image.Image:
     "A whole picture in memory. Raises UserError for a file that is none."
     try:
-        with Image.open(path) as image: return image.copy()
-    except FileNotFoundError: raise NotFound(f"{path}: no such file") from None
-    except IMAGE_ERRORS as e:
-        why = " ".join(str(e).split())
-        raise UserError(f"{path}: not an image that can be read ({why})") from None
+        with open_image(path) as image: return image.copy()
+    except IMAGE_ERRORS as e: raise bad_image(path, e) from None
 
 # %% ../../nbs/recipes/panodepth.ipynb #3b9d7996
 def _panorama(path: Path) -> Image.Image:
