@@ -39,8 +39,11 @@ def _text(cells: dict[str, str], before: dict[str, str]) -> str:
     return "\n".join("  ".join(f"{line[k]:>{max(len(k), 10)}}" for k in cells) for line in lines)
 
 # %% ../../nbs/fit/03_progress.ipynb #2199967d
+_ROWS = 500  # of the table in a notebook: it is drawn anew five times a second
+
+
 class _Notebook:
-    "An HTML table that grows by one row per epoch, with a bar below it while something runs."
+    "An HTML table of the last epochs, a row for each, with a bar below it while something runs."
     def __init__(self):
         self.rows: list[dict[str, str]] = []
         self.shown, self.drawn, self.what = None, 0.0, ""  # what runs now; "" is nothing
@@ -62,15 +65,18 @@ class _Notebook:
 
     def draw(self):
         from IPython.display import HTML, display
-        self.drawn, head = time.perf_counter(), list(dict.fromkeys(k for o in self.rows for k in o))
-        table, bar = Table(head, [[o.get(k, "") for k in head] for o in self.rows]), ""
+        head = list(dict.fromkeys(k for o in self.rows[-_ROWS:] for k in o))
+        table, bar = Table(head, [[o.get(k, "") for k in head] for o in self.rows[-_ROWS:]]), ""
         if self.what:
             size = html(' max="{}" value="{}"', self.total, self.n) if self.total else ""
-            took = f"{self.n}/{self.total or '?'}, {self.drawn - self.began:.0f} s"
+            took = f"{self.n}/{self.total or '?'}, {time.perf_counter() - self.began:.0f} s"
             bar = html("<p>{} <progress{}></progress> {}</p>", self.what, size, took)
-        page = HTML(html("{}{}", table._repr_html_() if self.rows else "", bar))
+        more = len(self.rows) - _ROWS
+        above = html("<p>{} epochs before these are in metrics.csv</p>", more) if more > 0 else ""
+        page = HTML(html("{}{}{}", above, table._repr_html_() if self.rows else "", bar))
         if self.shown: self.shown.update(page)
         else: self.shown = display(page, display_id=True)
+        self.drawn = time.perf_counter()
 
 
 def _new_display() -> _Terminal | _Notebook:

@@ -22,20 +22,23 @@ from .folder import Run
 class _Log(io.TextIOBase):
     "A text file that keeps, of each line, what was written after its last carriage return."
     def __init__(self, path: Path, hide: Callable[[str], str]):
-        self.file, self.line = open(path, "a", encoding="utf-8", errors="backslashreplace"), ""
+        self.file, self.line = open(path, "a", encoding="utf-8", errors="backslashreplace"), [""]
         self.hide = hide
 
     def write(self, text: str) -> int:
         if self.file.closed: return len(text)  # the stream was kept, and the run is over
-        *whole, self.line = (self.line + text).split("\n")
-        if not self.line.endswith("\r"): self.line = self.line[self.line.rfind("\r") + 1:]
+        if "\n" not in text and "\r" not in text:
+            self.line.append(text)
+            return len(text)
+        *whole, line = ("".join(self.line) + text).split("\n")
+        self.line = [line[line.rstrip("\r").rfind("\r") + 1:]]
         with suppress(OSError):  # a full disk: the run will fail where it matters
             self.file.writelines(self.hide(_seen(line)) + "\n" for line in whole)
             if whole: self.file.flush()
         return len(text)
 
     def close(self):
-        if self.line: self.write("\n")
+        if any(self.line): self.write("\n")
         with suppress(OSError): self.file.close()
 
 
