@@ -7,43 +7,40 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 
 # %% ../nbs/cli.ipynb #e49ab501
 import argparse, json, os, sys, traceback
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
 from itertools import accumulate
 from typing import Callable, Sequence
 
 from .base.command import command_parser
-from .base.shown import shown, tell
+from .base.shown import Unfailing, open_standard_descriptors, shown, tell
 
 # %% ../nbs/cli.ipynb #2bac15f0
-def _run(command: Callable[..., int | None], *args) -> int:
-    "Call a command and turn its exceptions into exit codes."
+def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
+    "Call a command and turn its exceptions into exit codes. Does it fail if what it `shows` does?"
     from mlkit.base.signals import Signals
+    open_standard_descriptors()
+    out, err = Unfailing(sys.stdout), Unfailing(sys.stderr)
     try:
-        with Signals(): return _call(command, *args)
+        with Signals(), redirect_stdout(out), redirect_stderr(err):
+            code = _exit_code(command, *args)
+            out.flush()
+            if out.failed and not isinstance(out.failed, BrokenPipeError):  # else | head
+                code = _say(f"the output is not whole: {out.failed}", code or int(shows))
+        for o in (out, err):
+            if o.failed: o.give_up()
+        return code
     except KeyboardInterrupt: return 130  # again, while it was being said
 
 
-def _call(command: Callable[..., int | None], *args) -> int:
-    errors = getattr(sys.stdout, "errors", None)
-    _set_errors("replace")  # a '…' in an encoding that lacks it, a file's name of no encoding
+def _exit_code(command: Callable[..., int | None], *args) -> int:
     from mlkit.base.errors import Interrupted, TrainingFailed, UserError
-    try:
-        code = command(*args) or 0
-        sys.stdout.flush()
-        return code
+    try: return command(*args) or 0
     except TrainingFailed: return 1  # `recording` has said why
     except UserError as e: return _say(e, 2)
     except Interrupted as e: return _say(_how_to_go_on(e), 130)
     except KeyboardInterrupt: return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader has seen enough: mlkit_runs | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as e: return _say("".join(traceback.format_exception(e)).rstrip(), 1)
-    finally: _set_errors(errors)
-
-
-def _set_errors(how: str | None):
-    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors=how)
 
 
 def _how_to_go_on(e) -> str:
@@ -97,7 +94,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     if args.resume is not None: _tell_apart(args)
     shows = args.print or args.check or args.explain is not None
     if not args.config and (shows or not args.resume): p.error("which config? give CFG")
-    return _run(_train, args)
+    return _run(_train, args, shows=bool(shows))
 
 
 def _trust(folder: str):

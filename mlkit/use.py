@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError
-from .base.shown import html, tell
+from .base.shown import html, writable, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
@@ -336,7 +336,8 @@ class _Answers(pl.Callback):
         return Predictions(table, self.batches.problems if self.batches else [], dense)
 
 
-def _title(o: Any) -> str: return str(o) if isinstance(o, Path) else getattr(o, "filename", "")
+def _title(o: Any) -> str:
+    return writable(str(o) if isinstance(o, Path) else getattr(o, "filename", ""))
 
 
 def _loss_name(model: Any, head: str) -> str:

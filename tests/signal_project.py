@@ -59,9 +59,9 @@ class Data(pl.LightningDataModule):
 
 class Model(pl.LightningModule):
     "Where a step is slow, it is so in parts: a step comes to its end within a second."
-    def __init__(self):
+    def __init__(self, fails: bool = False):
         super().__init__()
-        self.net, self.is_tested = torch.nn.Linear(4, 1), False
+        self.net, self.is_tested, self.fails = torch.nn.Linear(4, 1), False, fails
 
     def forward(self, x): return self.net(x)
     def configure_optimizers(self): return torch.optim.SGD(self.parameters(), 0.01)
@@ -72,6 +72,7 @@ class Model(pl.LightningModule):
         return loss
 
     def training_step(self, batch, i):
+        if self.fails: raise RuntimeError("as it should")
         if i == 2: at("step")
         time.sleep(0.02)
         return self._loss(batch, "train/loss")

@@ -18,7 +18,7 @@ from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
 from mlkit.run.folder import Run
-from mlkit.run.restore import code_of, restore_code
+from mlkit.run.restore import code_of, restore_code, work_folder
 from shell import command
 
 ROOT = Path(__file__).parents[1]
@@ -675,3 +675,65 @@ def test_names_of_all_sorts(tmp_path, monkeypatch):
     for i in range(1500): write(repo / f"data/{i}", bytes(PATCH_LIMIT // 64))
     left_out = code_state(repo)[0]["left_out"]
     assert len(left_out) < 1000 and "large \udcff.bin" in left_out
+
+
+# What a killed process leaves, and what is somebody's
+
+HOLDS = """\
+import sys, time
+from filelock import FileLock
+from mlkit.run.folder import Run
+from mlkit.run.restore import code_of, work_folder
+with work_folder() as tmp, code_of(Run(sys.argv[1]), tmp) as code:
+    if len(sys.argv) > 2:
+        (tmp / "runs/a/1").mkdir(parents=True)
+        lock = FileLock(tmp / "runs/a/1/.lock")
+        lock.acquire()
+    print(tmp, flush=True)
+    time.sleep(100)
+"""
+
+
+def holds(run: Run, *more) -> tuple[subprocess.Popen, Path]:
+    "A process that has a run's code in a folder, and the folder."
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(run.dir), *more], text=True,
+                               stdout=subprocess.PIPE)
+    return process, Path(process.stdout.readline().strip())
+
+
+def trees(repo: Path) -> list[str]:
+    return [o.split()[0] for o in git(repo, "worktree", "list").splitlines()][1:]
+
+
+@pytest.mark.parametrize("what", ["killed", *(pytest.param(o, marks=pytest.mark.slow) for o in (
+    "killed, where the code is unchanged", "killed, and its folder is gone", "half made", "alive",
+    "killed, and its training goes on"))])
+def test_what_a_killed_process_left_goes_and_what_is_used_stays(tmp_path, monkeypatch, what):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    lib = submodule(tmp_path / "repo")
+    repo = lib.parent
+    monkeypatch.chdir(repo)
+    run = recorded(repo, tmp_path / "run")
+    restore_code(run, tmp_path / "mine")
+    git(repo, "worktree", "add", "-q", tmp_path / "away")
+    shutil.move(tmp_path / "away", tmp_path / "elsewhere")  # on a drive that is not there now
+    mine = trees(repo), trees(lib)
+    if "unchanged" not in what: write(lib / "other.py", "today = True\n")
+    process, folder = holds(run, *(["and trains"] if "training" in what else []))
+    killed = what != "alive"
+    assert trees(repo) != mine[0] or "unchanged" in what
+    try:
+        if killed and "training" not in what: process.kill(), process.wait()
+        if "training" in what: (folder / ".lock").unlink(), write(folder / ".lock", "")
+        if "gone" in what: shutil.rmtree(folder)
+        if what == "half made": git(repo, "worktree", "lock", folder / "tree", "--reason", "init")
+        with work_folder() as tmp, code_of(run, tmp) as code:
+            assert code.new == tmp / "tree" or "unchanged" in what
+        stays = "alive" in what or "training" in what
+        assert folder.exists() == stays and len(trees(repo)) == len(mine[0]) + stays
+        assert len(trees(lib)) == len(mine[1]) + stays
+    finally: process.kill(), process.wait()
+    with work_folder() as tmp, code_of(run, tmp): pass
+    assert (trees(repo), trees(lib)) == mine and not [*(tmp_path / "tmp").glob("mlkit-*")]

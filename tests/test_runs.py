@@ -1,5 +1,6 @@
 """A run's folder: secrets stay out of it, hostile files are refused, what was cut off can be gone
 on with, from a shell and a queue."""
+import json
 import os
 import pickle
 import shutil
@@ -7,13 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 import torch
 
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
+from mlkit.config.secrets import secret_filter
 from mlkit.run.folder import Run, unfinished
+from mlkit.run.log import _Log
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run, predict
 from shell import ROOT, command
@@ -172,6 +176,18 @@ class Bare(Data):
     (here / ".env").write_bytes(b"TOKEN=\xff")
     done = command("mlkit_train", "a.yaml", cwd=here)
     assert done.returncode == 2 and ".env: cannot be read" in done.stderr.splitlines()[0]
+
+
+def test_a_secret_in_other_clothes(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret := "aB3/x+y=z 'quoted' \\ back")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "parallel")  # no word of it is one of ours
+    monkeypatch.setenv("GIT_ASKPASS_KEY", "/usr/bin/askpass")
+    hide = secret_filter(tmp_path)
+    for form in (secret, repr(secret), json.dumps(secret), quote(secret), quote(secret, safe=""),
+                 quote_plus(secret), f"{secret[:-3]}…", f"{secret[:8]}…", f"x{secret}x{secret}"):
+        told = hide(f"error: {form}")
+        assert "${oc.env:AWS_SECRET_ACCESS_KEY}" in told and "aB3" not in told, form
+    for text in ("parallel", "/usr/bin/askpass", "aB3…", "a short tale…"): assert hide(text) == text
 
 
 def test_neither_tags_nor_a_name_store_a_secret(tmp_path, monkeypatch):
@@ -460,3 +476,35 @@ def test_several_processes_one_run(tmp_path, how):
     from mlflow import MlflowClient
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     assert len(client.search_runs([e.experiment_id for e in client.search_experiments()])) == 1
+
+
+# -- log.txt: a line may come in any pieces, and costs the same in each
+
+PIECES = {
+    (".", ".", "\n"): "..\n", ("a\r", "b\r", "c\n"): "c\n", ("\ra", "\rb"): "b\n",
+    ("a\n\nb",): "a\n\nb\n", ("xx", "x", "\r\n"): "xxx\n", ("a\r", "\n"): "a\n",
+    ("a", "\r", "b", "\n", "c"): "b\nc\n", ("", ""): "", ("\r", "\r"): "\n",
+    ("a\r\r", "b"): "b\n", ("\x1b[1mbo", "ld\x1b[0m\n"): "bold\n", ("a\rb\r", "c\r\n"): "c\n"}
+
+
+def logged(file: Path, *pieces: str) -> str:
+    log = _Log(file, lambda text: text)
+    for piece in pieces: log.write(piece)
+    log.close()
+    text = file.read_text()
+    file.unlink()
+    return text
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+def test_a_line_may_come_in_any_pieces(tmp_path, pieces):
+    assert logged(tmp_path / "log.txt", *pieces) == PIECES[pieces]
+    if "\r\r" not in "".join(pieces) and pieces[0]:
+        assert logged(tmp_path / "log.txt", *"".join(pieces)) == PIECES[pieces]
+
+
+def test_no_more_of_a_line_is_kept_than_is_seen(tmp_path):
+    log = _Log(tmp_path / "log.txt", lambda text: text)
+    for i in range(2000):
+        for text in (f"step {i}\r", f"\rstep {i}"): log.write(text)
+    assert len("".join(log.line)) < 20

@@ -130,7 +130,8 @@ def problems(how: str, what: str, by: str, o: dict) -> list[str]:
     if how == "shell":
         if o["code"] != 130:
             found.append(f"exit code {o['code']}, {o['states']}")
-        if "Traceback" in o["err"]: found.append("a traceback")
+        torchs = "Exception ignored in: <function _MultiProcessingDataLoaderIter.__del__"
+        if "Traceback" in o["err"] and torchs not in o["err"]: found.append("a traceback")
     elif what in (*OTHERS, "import") and o["code"] == -signal.SIGTERM: pass  # the system's
     else:
         if o.get("error") not in ("Interrupted", "KeyboardInterrupt"):

@@ -12,7 +12,7 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Callable
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
@@ -108,7 +108,9 @@ def secret_filter(project: Path | None = None,  # whose `.env` counts; None: the
             is_said = bool(_SECRET.search(name))
             if name.startswith("MLKIT_") or not is_said and value in public: continue
             lines = [o for o in value.splitlines() if len(o) > 7]
-            for form in (value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value), *lines):
+            ways = (repr(value)[1:-1], json.dumps(value)[1:-1], quote(value), quote(value, safe=""),
+                    quote_plus(value))
+            for form in (value, *ways, *lines):
                 if len(form := form.strip()) < 4 or form.lower() in _OUR_WORDS: continue
                 found[form] = f"${{oc.env:{name}}}"
                 if len(form) >= 8 or is_said: anywhere.add(form)

@@ -6,7 +6,7 @@
 __all__ = ['to_tensors', 'open_table', 'list_files', 'Batches', 'rows']
 
 # %% ../../nbs/data/08_inputs.ipynb #3e5d0a14
-import math, os, pickle, zlib
+import math, os, pickle, struct, zlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 from zipfile import BadZipFile
@@ -80,7 +80,8 @@ def open_table(path: str | Path,  # a file
     try: return _OPEN[path.suffix](path)
     except UserError: raise
     except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, TypeError,
-            RuntimeError, ValueError, pickle.UnpicklingError, BadZipFile, zlib.error) as e:
+            RuntimeError, ValueError, pickle.UnpicklingError, BadZipFile, struct.error,
+            zlib.error) as e:
         raise UserError(f"{path}: cannot be read: {one_line(e)}") from None
 
 

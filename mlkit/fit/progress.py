@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from ..base.shown import html, shown, tell
+from ..base.shown import Unfailing, html, shown, tell
 from ..base.text import Table, number, stage_of
 
 _targets_ = True  # a config may name what is defined here
@@ -22,9 +22,10 @@ class _Terminal:
     "A tqdm bar that goes away, and rows of text that stay."
     def start(self, what: str, total: int | None):
         from tqdm import tqdm
-        every = 0.1 if sys.stderr.isatty() else 2.0  # seconds; a file needs no animation
+        stream = Unfailing(sys.stderr)
+        every = 0.1 if stream.isatty() else 2.0  # seconds; a file needs no animation
         self.bar = tqdm(desc=what, total=total, unit="batch", leave=False, dynamic_ncols=True,
-                        mininterval=every)
+                        mininterval=every, file=stream)
         self.advance, self.stop = self.bar.update, self.bar.close
 
     def row(self, cells: dict[str, str], before: dict[str, str]):
@@ -38,8 +39,11 @@ def _text(cells: dict[str, str], before: dict[str, str]) -> str:
     return "\n".join("  ".join(f"{line[k]:>{max(len(k), 10)}}" for k in cells) for line in lines)
 
 # %% ../../nbs/fit/03_progress.ipynb #2199967d
+_ROWS = 500  # of the table in a notebook: it is drawn anew five times a second
+
+
 class _Notebook:
-    "An HTML table that grows by one row per epoch, with a bar below it while something runs."
+    "An HTML table of the last epochs, a row for each, with a bar below it while something runs."
     def __init__(self):
         self.rows: list[dict[str, str]] = []
         self.shown, self.drawn, self.what = None, 0.0, ""  # what runs now; "" is nothing
@@ -61,15 +65,18 @@ class _Notebook:
 
     def draw(self):
         from IPython.display import HTML, display
-        self.drawn, head = time.perf_counter(), list(dict.fromkeys(k for o in self.rows for k in o))
-        table, bar = Table(head, [[o.get(k, "") for k in head] for o in self.rows]), ""
+        head = list(dict.fromkeys(k for o in self.rows[-_ROWS:] for k in o))
+        table, bar = Table(head, [[o.get(k, "") for k in head] for o in self.rows[-_ROWS:]]), ""
         if self.what:
             size = html(' max="{}" value="{}"', self.total, self.n) if self.total else ""
-            took = f"{self.n}/{self.total or '?'}, {self.drawn - self.began:.0f} s"
+            took = f"{self.n}/{self.total or '?'}, {time.perf_counter() - self.began:.0f} s"
             bar = html("<p>{} <progress{}></progress> {}</p>", self.what, size, took)
-        page = HTML(html("{}{}", table._repr_html_() if self.rows else "", bar))
+        more = len(self.rows) - _ROWS
+        above = html("<p>{} epochs before these are in metrics.csv</p>", more) if more > 0 else ""
+        page = HTML(html("{}{}{}", above, table._repr_html_() if self.rows else "", bar))
         if self.shown: self.shown.update(page)
         else: self.shown = display(page, display_id=True)
+        self.drawn = time.perf_counter()
 
 
 def _new_display() -> _Terminal | _Notebook:

@@ -6,7 +6,7 @@
 __all__ = ['Compared', 'Reproduction', 'reproduce']
 
 # %% ../../nbs/many/03_reproduce.ipynb #b2b7122c
-import csv, inspect, json, os, subprocess, sys, tempfile
+import csv, inspect, json, os, subprocess, sys
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run
-from ..run.restore import Code, code_of
+from ..run.restore import Code, code_of, work_folder
 
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
 def _train_again(task: dict):
@@ -216,11 +216,10 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
     if (run.info.get("git") or {}).get("dirty") and not is_own(run.dir, trust):
         raise UserError(f"{where}: is not of your project and brings code, code.patch: look at it, "
                         f"with --restore; {how_to_allow(run.dir)}")
-    space = tempfile.TemporaryDirectory(prefix="mlkit-", ignore_cleanup_errors=True)
-    with space as tmp, code_of(run, Path(tmp)) as code:
+    with work_folder() as tmp, code_of(run, tmp) as code:
         tell(f"code: {code.says}")
-        answer = _in_fresh_process(run, code, Path(tmp), trust, anyway)
-        found = [Run(o.parent) for o in Path(tmp, "runs").glob("*/*/run.json")]
+        answer = _in_fresh_process(run, code, tmp, trust, anyway)
+        found = [Run(o.parent) for o in (tmp / "runs").glob("*/*/run.json")]
         checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
         return Reproduction(run, checks)
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 from ..base.errors import TrainingFailed, one_line
 from ..base.files import write_text
-from ..base.shown import html, tell
+from ..base.shown import Unfailing, html, tell
 from ..base.text import Table, flat, no_formulas, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.hydra import moving
@@ -225,9 +225,7 @@ def _train_trial(trial: Trial, mark: str):
         gc.collect()  # a model and its trainer refer to each other
 
 
-def _say(*lines: str):
-    try: tell(*lines)  # if the reader has gone (`| head`), the sweep goes on
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _say(*lines: str): tell(*lines, file=Unfailing(sys.stdout))  # the sweep goes on
 
 
 def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`

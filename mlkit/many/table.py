@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
 
 from ..base.errors import UserError, nearest
-from ..base.shown import tell
+from ..base.shown import tell, writable
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, read_runs, run_folders
@@ -242,7 +242,8 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     rows = _select(rows, where, sort)
     names = dict.fromkeys(k for r in rows for k in r) or _FACTS
     names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
-    return pd.DataFrame(rows, columns=names).set_index("run")
+    rows = [{writable(k): writable(v) for k, v in r.items()} for r in rows]
+    return pd.DataFrame(rows, columns=[*map(writable, names)]).set_index("run")
 
 # %% ../../nbs/many/00_table.ipynb #99823bf0
 def runs_text(dir: str | Path = "runs",  # a folder with runs anywhere below it

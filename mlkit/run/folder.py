@@ -166,7 +166,8 @@ class Run:
     ) -> Path:  # need not be there
         "A file of the run. Raises UserError if a link leads out of its folder."
         path = self.dir / name
-        if path.resolve().is_relative_to(self.dir.resolve()): return path
+        real, home = (Path(os.path.realpath(o)) for o in (path, self.dir))  # of loops, too
+        if real.is_relative_to(home): return path
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property

@@ -38,6 +38,15 @@ class _Resumed(_Part):
     step: _Count
 
 
+class _Git(_Part):
+    commit: str | None = None
+    dirty: bool | None = None
+    left_out: list[str] = []
+    secrets: list[str] = []
+    submodules: dict[str, str] = {}
+    why: str | None = None
+
+
 class RunInfo(_Part):
     "What mlkit reads of a `run.json`."
     name: str
@@ -52,7 +61,7 @@ class RunInfo(_Part):
     best: _Best | None = None
     timings: dict[str, float] = {}
     error: str | None = None
-    git: dict[str, Any] | None = None
+    git: _Git | None = None
     versions: dict[str, str] = {}
     code: dict[str, int | None] = {}  # checksums of the project's modules
     machine: dict[str, _Word] | None = None

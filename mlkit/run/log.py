@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import show_path
 from ..base.signals import Signals
-from ..base.shown import tell
+from ..base.shown import Unfailing, open_standard_descriptors, tell
 from ..config.secrets import secret_filter
 from .folder import Run
 
@@ -22,19 +22,23 @@ from .folder import Run
 class _Log(io.TextIOBase):
     "A text file that keeps, of each line, what was written after its last carriage return."
     def __init__(self, path: Path, hide: Callable[[str], str]):
-        self.file, self.line, self.hide = open(path, "a", encoding="utf-8"), "", hide
+        self.file, self.line = open(path, "a", encoding="utf-8", errors="backslashreplace"), [""]
+        self.hide = hide
 
     def write(self, text: str) -> int:
         if self.file.closed: return len(text)  # the stream was kept, and the run is over
-        *whole, self.line = (self.line + text).split("\n")
-        if not self.line.endswith("\r"): self.line = self.line[self.line.rfind("\r") + 1:]
+        if "\n" not in text and "\r" not in text:
+            self.line.append(text)
+            return len(text)
+        *whole, line = ("".join(self.line) + text).split("\n")
+        self.line = [line[line.rstrip("\r").rfind("\r") + 1:]]
         with suppress(OSError):  # a full disk: the run will fail where it matters
             self.file.writelines(self.hide(_seen(line)) + "\n" for line in whole)
             if whole: self.file.flush()
         return len(text)
 
     def close(self):
-        if self.line: self.write("\n")
+        if any(self.line): self.write("\n")
         with suppress(OSError): self.file.close()
 
 
@@ -43,21 +47,15 @@ def _seen(line: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.rstrip("\r").rpartition("\r")[2]).rstrip()
 
 
-class _Tee:
-    "A stream that also writes to a log; in all else it is the stream."
-    def __init__(self, stream, log: _Log): self._stream, self.log = stream, log
-    def __getattr__(self, name): return getattr(self._stream, name)
+class _Tee(Unfailing):
+    "A stream that also writes to a log."
+    def __init__(self, stream, log: _Log):
+        super().__init__(stream)
+        self.log = log
 
     def write(self, text: str) -> int:
         self.log.write(text)
-        self._try(self._stream.write, self.log.hide(text))
-        return len(text)
-
-    def flush(self): self._try(self._stream.flush)
-
-    def _try(self, do: Callable, *args):
-        try: do(*args)
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return super().write(self.log.hide(text))
 
 # %% ../../nbs/run/02_log.ipynb #bcf21d43
 @contextmanager
@@ -82,10 +80,10 @@ def _logged_to(path: Path, hide: Callable[[str], str], real: dict[int, int] = {}
 def _real(stream: Any, real: dict[int, int]) -> Any:
     "A stream to the terminal itself, in the place of one to a descriptor that is logged."
     try: fd = real[stream.fileno()]
-    except (AttributeError, KeyError, OSError): return stream
-    stream.flush()
+    except (AttributeError, KeyError, OSError, TypeError, ValueError): return stream
+    Unfailing(stream).flush()
     binary = open(fd, "wb", buffering=0, closefd=False)
-    return io.TextIOWrapper(binary, stream.encoding, stream.errors, write_through=True)
+    return io.TextIOWrapper(binary, stream.encoding, "replace", write_through=True)
 
 # %% ../../nbs/run/02_log.ipynb #8d1f0a02
 @contextmanager
@@ -99,7 +97,8 @@ def _descriptors_logged(path: Path, hide: Callable[[str], str]) -> Iterator[dict
             real = {fd: os.dup(fd) for fd in (1, 2)}
             tees = [subprocess.Popen(["tee", "-a", f"/dev/fd/{end.fileno()}"], stdout=fd,
                                      stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                     pass_fds=[end.fileno()], start_new_session=True)
+                                     pass_fds=[end.fileno()], start_new_session=True,
+                                     restore_signals=False)  # it outlives its reader
                     for fd in real.values()]
         log, over = _Log(path, hide), threading.Event()
         def follow():
@@ -128,7 +127,8 @@ def recording(run: Run,  # new, or to go on
     """Log a run, and its end. Raises TrainingFailed, Interrupted.
 
     Raises UserError if it is being trained, or if it cannot go on as it is asked to."""
-    start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, sys.stderr
+    open_standard_descriptors()
+    start, before, stderr = time.perf_counter(), run.info["seconds"] or 0, Unfailing(sys.stderr)
     was = run.status, run.info["error"]  # kept where nothing begins
     hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
