@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
-from .base.files import show_path
+from .base.files import atomic, show_path
 from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
@@ -104,7 +104,7 @@ def _trained(config: Config, old: Run | None) -> Run:
             metrics, best = fit(job)
             run.finish(metrics, best)
             run.model, run.datamodule = parts.model.eval(), parts.datamodule
-            if run.writes: _report(job, trackers)
+            if run.writes: _report_if_possible(job, trackers)
             place = show_path(run.dir) if run.kept else "not kept"
             say(run, "", str(metrics_table(metrics)), "", f"run: {place}")
     return run
@@ -121,12 +121,19 @@ def _requeued(config: Config) -> Run | None:
     return None
 
 # %% ../nbs/train.ipynb #c98745c1
+def _report_if_possible(job: Job, trackers: list):
+    try: _report(job, trackers)
+    except Exception as e:  # of any kind: the training is done, and nothing may fail it now
+        say(job.run, f"{job.run.id}: is done, but not all of its report: {one_line(e)}")
+
+
 def _report(job: Job, trackers: list):
     "Draw the run's curves, and hand pictures, a table and the best checkpoint to the trackers."
     run, step = job.run, job.parts.trainer.global_step
     best = run.info["best"]
     pictures = {"curves": plot_history(run.history, best and best["epoch"])}
-    pictures["curves"].savefig(run.dir / "plots" / "curves.png", dpi=120)
+    with atomic(run.dir / "plots" / "curves.png") as tmp:
+        pictures["curves"].savefig(tmp, dpi=120, format="png")
     if not trackers: return
     made = _pictures(job)
     tables = {k: made.pop(k).reset_index() for k in ("predictions",) if k in made}

@@ -37,7 +37,7 @@ def hostile_values(rng: random.Random, place: Path, port: int) -> list[tuple[str
                        "linked", str(mine / "private"), f"file://{out}/data", "${extra.p}"])
     return [
         ("data.mirrors", [f"{url}/{variable}"]), ("data.mirrors", [url]), ("data.root", path),
-        ("data.source", "full"), ("data", {"_target_": folder, "root": path}),
+        ("data.seed", 1), ("data", {"_target_": folder, "root": path}),
         ("data", {"_target_": "mlkit.data.folder.ImageFolder", "root": path, "cache": path}),
         ("data", {"_target_": folder, "_args_": [path]}), ("extra.x", variable),
         ("logger.w", {"_target_": logger + "wandb", "settings": {"base_url": url}}),

@@ -298,8 +298,10 @@ def test_targets_in_the_users_package_from_anywhere(tmp_path):
         config = write(project / "a.yaml",
                        f"defaults: [data: mnist, model: classifier]\nmodel: "
                        f"{{net: {{_target_: {target}}}}}\ntrainer: {{max_epochs: 1}}\n")
-        done = command("mlkit_train", config, "trainer.limit_train_batches=3", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        words = ["mlkit_train", config, "trainer.limit_train_batches=3"]
+        assert f"mlkit_train --trust {project}" in command(*words, cwd=tmp_path, code=2).stderr \
+            or target == "Bare"
+        command(*words, cwd=tmp_path, MLKIT_TRUST=f"{project}/", code=0)
     assert len(list((project / "runs" / "a").iterdir())) == 2  # runs are kept in the project
 
 

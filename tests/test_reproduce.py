@@ -140,6 +140,7 @@ def lab(tmp_path_factory):
 def copy(lab, tmp_path, monkeypatch):
     "A copy of the run, to change, and the current folder in the project."
     monkeypatch.chdir(lab[0])
+    monkeypatch.setenv("MLKIT_TRUST", f"{tmp_path}/")  # which the project is not around
     return Run(shutil.copytree(lab[1].dir, tmp_path / "runs" / "a" / "copy"))
 
 

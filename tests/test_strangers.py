@@ -10,10 +10,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from mlkit.base.errors import UserError
+from mlkit.completion import completions
 from mlkit.config.load import load_config, sweep_params
 from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
 from mlkit.parts.check import check
+from mlkit.parts.describe import describe
 from mlkit.run.folder import Run
 from shell import command
 
@@ -133,6 +135,38 @@ def test_what_is_harmless_or_allowed_passes(case, monkeypatch):
         assert o not in problems(text, *overrides, trust=trust)
     monkeypatch.setenv("MLKIT_TRUST", ",".join(trust))
     assert "trust it" not in problems(text, *overrides)
+
+
+@pytest.mark.parametrize("mark", ["pyproject.toml", "settings.ini", ".git"])
+@pytest.mark.parametrize("target", ["code.Net", "pack.code.Net", "inner.Net", "Bare", "pack.Net"])
+def test_code_beside_a_strangers_config_is_not_imported(target, mark, places):
+    """Their project is that around the current folder only if one goes there, or allows it."""
+    theirs, text = places / "theirs", f"open({str(places / 'MARK')!r}, 'a').write('x')\n"
+    text += "from mlkit.parts.locate import register\nclass Net: 0\n@register\nclass Bare: 0\n"
+    for name in ("code.py", "pack/__init__.py", "pack/code.py", "src/inner.py", mark):
+        (theirs / name).parent.mkdir(exist_ok=True)
+        (theirs / name).write_text(text)
+    target, path = target.replace("code", f"code_{mark[1:3]}"), "../theirs/x.yaml"
+    for o in ("", "pack/"): (theirs / f"{o}code.py").rename(theirs / f"{o}code_{mark[1:3]}.py")
+    says = problems(f"extra: {{a: {{_target_: {target}}}}}")
+    assert "mlkit_train --trust" in says or target == "Bare" and "not registered" in says
+    describe(path, NET)
+    completions(f"mlkit_train {path} ext")
+    load_config(path, NET)
+    with pytest.raises(ConfigError): build(load_config(path, NET).extra)
+    assert not (places / "MARK").exists()
+
+
+def test_code_of_a_project_within_ones_own_is_not_imported(places):
+    theirs = places / "mine/got/theirs"
+    for name in ("pyproject.toml", "__init__.py", "code.py"):
+        theirs.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text(f"open({str(places / 'MARK')!r}, 'w')\nclass Net: pass\n")
+    for target in "got.theirs.code.Net", "got.theirs.Net":
+        says = problems(f"extra: {{a: {{_target_: {target}}}}}", path="got/theirs/x.yaml")
+        assert "mlkit_train --trust" in says and not (places / "MARK").exists()
+        with pytest.raises(ConfigError): build(load_config("got/theirs/x.yaml", NET).extra)
+        assert not (places / "MARK").exists()
 
 
 def test_no_run_is_written_where_a_stranger_says(places):

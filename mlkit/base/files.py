@@ -6,7 +6,7 @@
 __all__ = ['find_root', 'packaged_configs', 'show_path', 'atomic', 'write_text', 'atomic_folder']
 
 # %% ../../nbs/base/03_files.ipynb #03b31a9b
-import os, re, shutil, stat, unicodedata
+import errno, os, re, shutil, stat, unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -94,12 +94,18 @@ def plain_zip(path: str | Path,  # a checkpoint, an .npz; it may be no zip file 
     if size <= most_unpacked(path.stat().st_size): return path
     raise UserError(f"{show_path(path)}: would unpack to {size:,} bytes")
 
+# %% ../../nbs/base/03_files.ipynb #569c4c36
+def is_full(e: BaseException,  # of any kind
+) -> bool:
+    "Is there no room on the disk, in a quota, or below a limit of files?"
+    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager
 def atomic(path: str | Path,  # where the file goes; its folder is there
     keep: str | Path | None = None,  # the name that the old file gets; None: it is replaced
 ) -> Iterator[Path]:                 # the temporary file to write to
-    "Write a file whole or not at all: if the body raises, the old file stays."
+    "Write a file whole or not at all: if the body raises, the old file stays. OSErrors name it."
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file(): yield path  # a pipe
     else:
@@ -110,6 +116,11 @@ def atomic(path: str | Path,  # where the file goes; its folder is there
             if keep and path.exists(): os.replace(path, keep)
             os.replace(tmp, path)
             _sync(path.parent)
+        except OSError as e:  # the name that the user knows
+            named = str(tmp) in (str(e.filename), str(e.filename2))
+            if named or e.filename is None and is_full(e):
+                e.filename, e.filename2 = show_path(path), None
+            raise
         finally: tmp.unlink(missing_ok=True)
 
 

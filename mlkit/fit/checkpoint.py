@@ -318,7 +318,7 @@ class Checkpoint(LightningCheckpoint):
                 self.trainer.save_checkpoint(path)
                 if best and writes:
                     with atomic(self.dir / "best.ckpt") as tmp: shutil.copyfile(path, tmp)
-        except (OSError, RuntimeError) as e:
+        except RuntimeError as e:  # torch's own way to say that
             raise OSError(f"{show_path(last)}: cannot be written: {one_line(e)}") from e
         finally:
             self._state = None

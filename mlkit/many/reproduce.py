@@ -69,6 +69,7 @@ def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> d
     script += f'\n\nif __name__ == "__main__": _train_again({task!r})\n'
     (tmp / "train_again.py").write_text(script, encoding="utf-8")
     command, env = [sys.executable, str(tmp / "train_again.py")], {"PYTHONIOENCODING": "utf-8"}
+    env["XDG_STATE_HOME"] = str(tmp)  # these runs need not be remembered
     with subprocess.Popen(command, cwd=cwd, env=os.environ | env, stdout=subprocess.PIPE,
                           encoding="utf-8", errors="replace") as done:
         try:
@@ -209,6 +210,8 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
     "Train a run again from its own code, and compare. Raises UserError if that cannot be tried."
     run = Run(run.dir if isinstance(run, Run) else run)
     where = show_path(run.dir)
+    if not is_own(run.dir, trust):  # no link leads out of it
+        for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))
     if run.status != "done":
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
     if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):

@@ -28,7 +28,7 @@ from .annotation import Product
 from .fits import mismatch, wanted
 from .packages import no_mixing
 from .signature import signature
-from .stranger import not_imported, strangers_words
+from .stranger import strangers_words
 from .trust import TargetError
 from .libraries import missing_packages, range_of
 from .unread import argument_meant, unknown_keys, chosen_at, is_users, unread
@@ -95,8 +95,7 @@ class _Target:
         if lacks := missing_packages(self.obj):
             says = f"{self.name} needs what is not installed; run: pip install {lacks}"
             found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
-        if isinstance(self.obj, TargetError):
-            found["_target_"] = not_imported(self.name, about(self.view.cfg).home) or str(self.obj)
+        if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
     def argument_mistakes(self, is_early: bool = False) -> Iterator[Mistake]:

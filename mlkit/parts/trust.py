@@ -90,7 +90,7 @@ def _table(name: str) -> dict[str, list[str]]:
 
 
 _VERBS = re.compile("(load|resume|save|write|dump|fetch|download|extract|export|import|exec|eval"
-                    "|compile|launch)(_|$)")
+                    "|compile|launch|(un)?register|(re)?set|(manual_)?seed)(_|$)|(en|dis)able$")
 
 
 def _within(name: str, above: Iterable[str]) -> bool:

@@ -7,12 +7,14 @@ __all__ = ['Mistake', 'DIRECTIVES', 'Note', 'is_warning', 'split_keys', 'View', 
 
 # %% ../../nbs/parts/04_view.ipynb #098e9883
 import re
+from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from ..base.errors import did_you_mean
+from ..base.files import show_path
 from ..base.text import Keys, child, pairs, show_keys, walk
 from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
@@ -68,9 +70,26 @@ class View:
         "What a target names."
         key = repr(target)  # it may be anything, a list for instance
         if key not in self._found:
-            try: self._found[key] = outline(target, self.root, self.trust)
+            home = about(self.cfg).home or self.root
+            try:
+                self._require_not_theirs(target, self.root)
+                try: self._found[key] = outline(target, self.root, self.trust)
+                except TargetError:
+                    self._require_not_theirs(target, home, home / "src")
+                    raise
             except TargetError as e: self._found[key] = e
         return self._found[key]
+
+    def _require_not_theirs(self, target: Any, *tops: Path):
+        "Raises TargetError if a target is code, below one of these, of a stranger's config."
+        home, words = about(self.cfg).home, str(target).split(".")
+        if home is None: return
+        paths = [o.joinpath(*words[:n + 1]) for o in tops for n in range(len(words))]
+        for path in (p for o in paths for p in (o, o.with_name(f"{o.name}.py"))):
+            if path.exists() and path.resolve().is_relative_to(home):
+                why = f"is not imported, as {show_path(home)} is not the project around the current"
+                way = f"folder; go there, or allow it once: mlkit_train --trust {home}"
+                raise TargetError(f"{target}: {why} {way}")
 
     def value(self, path: Keys,  # it may lead through interpolations
     ) -> Any:                    # a `Product` for a target; None where there is nothing

@@ -6,7 +6,7 @@
 __all__ = ['config_text', 'Run', 'list_runs', 'find_run', 'unfinished']
 
 # %% ../../nbs/run/01_folder.ipynb #0261e4eb
-import importlib.metadata, json, os, platform, re, sys, tempfile, time
+import importlib.metadata, json, os, platform, re, shutil, sys, tempfile, time
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -35,10 +35,13 @@ def _new_folder(parent: Path) -> Path:
         try: folder.mkdir(parents=True)
         except OSError as e:
             if os.path.exists(folder): continue  # another process was quicker
-            raise UserError(f"{show_path(parent)}: no run can be put here: {e.strerror}; "
-                            "runs=FOLDER names another place") from e
-        for name in ("checkpoints", "plots"): (folder / name).mkdir()
+            raise UserError(_no_place(parent, e)) from e
         return folder
+
+
+def _no_place(parent: Path, e: OSError) -> str:
+    return (f"{show_path(parent)}: no run can be put here: {e.strerror}; runs=FOLDER names another "
+            "place")
 
 
 def config_text(config: Config,  # whole
@@ -100,15 +103,20 @@ class Run:
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = Path(tempfile.mkdtemp()) if runs is None else None
         folder = _new_folder((temporary or place) / name)
-        if patch:
-            with atomic(folder / "code.patch") as tmp: tmp.write_bytes(patch)
-        write_text(folder / "config.yaml", config_text(config))
-        write_text(folder / "run.json", json.dumps(as_json(dict(
+        about_it = as_json(dict(
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=tags, metrics={},
             best=None, timings={}, error=None, git=git, versions=versions(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(),
-            config=written)), indent=1))
+            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(), config=written))
+        try:
+            for part in ("checkpoints", "plots"): (folder / part).mkdir()
+            if patch:
+                with atomic(folder / "code.patch") as tmp: tmp.write_bytes(patch)
+            write_text(folder / "config.yaml", config_text(config))
+            write_text(folder / "run.json", json.dumps(about_it, indent=1))
+        except OSError as e:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UserError(_no_place(folder.parent, e)) from e
         run = cls(folder)
         run.temporary = temporary
         if not temporary: remember_runs(folder, folder.parents[1])
@@ -125,7 +133,30 @@ class Run:
         "Change entries of `run.json`."
         self.info.update(plain(changes))
         if not self.writes: return
-        write_text(self.dir / "run.json", json.dumps(as_json(self.info), indent=1))
+        text = json.dumps(as_json(self.info), indent=1)
+        try: write_text(self.dir / "run.json", text)
+        except OSError:
+            if not self.release(): raise
+            write_text(self.dir / "run.json", text)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        "Set room aside, for how it ends. Raises UserError if there is none."
+        if not self.writes: return (yield)
+        path, size = self.file(".reserve"), 2 * (self.dir / "run.json").stat().st_size
+        try: path.write_bytes(os.urandom(2**16 + size))  # not zeros, which some disks pack
+        except OSError as e:
+            self.release()
+            raise UserError(f"{self.id}: {e.strerror}: make room in {show_path(self.dir)}") from e
+        try: yield
+        finally: self.release()
+
+    def release(self) -> bool:  # was there any?
+        "Give back the room that was set aside."
+        path = self.file(".reserve")
+        is_there = path.is_file()
+        path.unlink(missing_ok=True)
+        return is_there
 
     def finish(self, metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
         best: dict | None,  # what is known of that checkpoint: epoch, monitor, value, path

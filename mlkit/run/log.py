@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
-from ..base.files import show_path
+from ..base.files import is_full, show_path
 from ..base.signals import Signals
 from ..base.shown import Unfailing, open_standard_descriptors, tell
 from ..config.secrets import secret_filter
@@ -133,10 +133,12 @@ def recording(run: Run,  # new, or to go on
     hide = secret_filter(project, run.dir)
     def ended(status: str, error: str | None = None):
         seconds = round(before + time.perf_counter() - start, 2)
-        run.update(status=status, error=error, seconds=seconds)
+        try: run.update(status=status, error=error, seconds=seconds)
+        except OSError:  # it is interrupted, then, for all that look at it
+            if status == "done": raise
     try:
         log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
-        with Signals(notes=True) as signals, run.locked(), \
+        with Signals(notes=True) as signals, run.locked(), run.reserved(), \
                 _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:
             run.update(status="running", error=None, host=platform.node())
@@ -145,6 +147,7 @@ def recording(run: Run,  # new, or to go on
                 ended("done")
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
+                if is_full(e): run.release()  # for the traceback, and for the status
                 log.write(story)
                 if isinstance(e, KeyboardInterrupt):
                     ended("interrupted", error)
@@ -156,6 +159,8 @@ def recording(run: Run,  # new, or to go on
                 told = run.kept and run.writes
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
+                way = f", and go on with: mlkit_train --resume {show_path(run.dir)}" * told
+                if is_full(e): more = f"; make room{way}"
                 tell(f"training failed: {error}{more}", file=stderr)
                 raise TrainingFailed(run) from e
     finally:
