@@ -1,5 +1,6 @@
 """Texts that want to be endless: YAML and overrides nested, chained, multiplied or broken. All that
 may come of one is a config or a ConfigError, and soon."""
+import random
 import signal
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -121,3 +122,39 @@ def test_what_has_no_end_is_one_line_soon(why, config):
         with soon(60): lines = said(config, f"{MNIST}{text}\n", *overrides).splitlines()
         assert bool(why) == any(why in o for o in lines), (text[:100], overrides[:1], lines[:3])
         assert len(lines) <= 3, lines
+
+
+# -- at random
+
+PIECES = """a a.b = += + ++ ~ @ : , . .. / \\ ' " [ ] { } ( ) ${ } ${a} ${.a} $ # null true 1 -1
+    1e3 .5 inf nan 007 1_000 0x1f str( int( choice( range( optimizer lr trainer max_epochs data
+    model net callbacks logger _target_ torch.nn.Linear ??? ${oc.env:HOME} ${oc.select:a} é \0 \x1b
+    \ud800 defaults extends _self_ hydra.mode=MULTIRUN !!str & * | > - ? %""".split()
+PIECES += [" ", "  ", "\t", "\n"]
+FILES = [ROOT / "configs" / "mnist.yaml", *(ROOT / "mlkit" / "configs").rglob("*.yaml")]
+
+
+def override(rng: random.Random) -> str:
+    word = lambda n: "".join(rng.choice(PIECES) for _ in range(rng.randrange(n)))
+    key = rng.choice(["optimizer.lr", "trainer.max_epochs", "extra.x", "model", word(5), word(3)])
+    return f"{rng.choice(['', '+', '++', '~'])}{key}{rng.choice(['=', '=', '+=', ''])}{word(9)}"
+
+
+def mutated(rng: random.Random) -> str:
+    text = rng.choice(FILES).read_text(encoding="utf-8")
+    for _ in range(rng.randrange(1, 6)):
+        at, end = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+        piece = rng.choice([*PIECES, text[at:at + rng.randrange(40)]])
+        rest = text[min(end, at + rng.randrange(9)):]
+        text = text[:at] + piece * rng.choice([1, 1, 1, 9]) + rest
+    return text
+
+
+@pytest.mark.parametrize("n, files", [
+    (120, 20), pytest.param(20_000, 3000, marks=pytest.mark.slow)])
+def test_at_random_nothing_but_a_config_error(n, files, config):
+    rng = random.Random(n)
+    for _ in range(n):
+        with soon(60): said(config, MNIST, override(rng), calls=(load_config,))
+    for _ in range(files):
+        with soon(60): said(config, mutated(rng))

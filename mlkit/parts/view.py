@@ -128,6 +128,7 @@ class View:
         found = [path]
         for o in found:
             start, data = self.written(o)
+            if start != o and not isinstance(data, str): continue  # there is no such key
             for at, raw in walk(data, start):
                 links = self.references.of(at) if isinstance(raw, str) else ()
                 for place in [o.args for o in links if not o.resolver]:
