@@ -2,6 +2,7 @@
 bits, or is refused by the file's name; and no other weights are loaded."""
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -285,3 +286,26 @@ def test_what_is_no_number_is_said_and_is_json(tmp_path, capsys):
     assert list_runs(tmp_path)[0].metrics["val_loss"] != Run(run.dir).metrics["val_loss"]
     assert edit_of(run.dir) == ""
     assert resume(run, "trainer.max_epochs=4").info["status"] == "done"
+
+
+@pytest.mark.parametrize("harm", [
+    lambda text: text.replace("\r\n", ",1\r\n", 2),  # one more cell
+    lambda text: text.replace("\r\n0,", "\r\n0\r\n", 1),  # one row is two
+    lambda text: text.replace("\r\n0,0,", "\r\n0,1,"), lambda text: text.replace(",", '"', 1),
+    lambda text: text.replace("train", "\0rain"), lambda text: re.sub(r"\.\d", ".", text, count=1),
+    lambda text: text[:len(text) // 2], lambda text: text[30:]],
+    ids=["cell", "row", "step", "quote", "nul", "figure", "short", "no head"])
+def test_another_metrics_csv_is_refused(runs, tmp_path, capsys, harm):
+    run = copy(runs["cut"], tmp_path)
+    path = run / "metrics.csv"
+    text = path.read_bytes().decode()
+    path.write_bytes(harm(text).encode())
+    with pytest.raises(UserError, match="metrics.csv: is not as it was written: put it back"):
+        resume(run)
+    assert Run(run).info["status"] == "failed"
+    path.unlink()
+    resume(run)
+    assert "metrics.csv: is gone, with" in capsys.readouterr().err
+    a, b = (torch.load(o / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for o in (run, runs["whole"]))
+    assert all(v.equal(b[k]) for k, v in a.items())

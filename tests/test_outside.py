@@ -196,6 +196,15 @@ def test_what_is_no_file_is_not_opened(tmp_path, kind, reader):
     with pytest.raises(UserError, match=kind): READERS[reader](tmp_path / kind)
 
 
+def test_a_link_to_itself_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "a.yaml").symlink_to("a.yaml")
+    (tmp_path / "b").symlink_to("b")
+    for command, *words in ((mlkit_train, "a.yaml", "--check"), (mlkit_train, "b/a.yaml"),
+                            (mlkit_runs, "--compare", "b", "b"), (mlkit_runs, "b")):
+        assert command([str(tmp_path / o) if o[0] in "ab" else o for o in words]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("text", [
     "", "\n", "step,loss\n1,1\n", 'epoch,"\n', "epoch,a\n0,1\n1,2,3,4\n", "\x00\x00",
     "epoch\n" + "9" * 5000, "epoch,val/loss\nnan,inf\n1e999,x\n", "epoch,epoch\n0,1\n",

@@ -402,7 +402,8 @@ def test_two_processes_do_not_train_one_run(tmp_path):
         assert Run(run.dir).info["status"] == "interrupted"
 
 
-def test_a_killed_run_is_not_a_running_one(tmp_path):
+def test_a_killed_run_is_not_a_running_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = stops(tmp_path, signum=int(signal.SIGKILL))
     assert command(*words, cwd=tmp_path, STOP="1").returncode == -signal.SIGKILL
     (folder,) = tmp_path.glob("runs/mnist/*")

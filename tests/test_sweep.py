@@ -167,7 +167,8 @@ def test_what_a_config_says_of_its_overrides_is_that_of_each(tmp_path):
     assert [t.cfg.extra.of for t in trials] == ["seed=0", "seed=1", "seed=2"]
 
 
-def test_what_is_loaded_stays(tmp_path):
+def test_what_is_loaded_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLKIT_TRUST", f"{tmp_path}/")
     file = tmp_path / "mine.yaml"
     file.write_text(f"extends: {MNIST}\nextra: {{a: 1}}\n")
     trials = load_trials(file, "seed=range(4)", first=2)

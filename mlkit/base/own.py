@@ -95,7 +95,8 @@ def _belongs_to(path: Path, root: Path) -> bool:
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    real, home = (Path(os.path.realpath(o)) for o in (path, folder))  # of loops, too
+    return real.is_relative_to(home)
 
 # %% ../../nbs/base/07_own.ipynb #494bb23f
 def is_own(path: str | Path,  # of a config, a run or any file or folder; need not be there
@@ -103,7 +104,8 @@ def is_own(path: str | Path,  # of a config, a run or any file or folder; need n
 ) -> bool:
     "Is it of the project around the current folder, or allowed? Else it is a stranger's."
     given = Path(os.path.abspath(path))
-    places = {o.resolve() / given.relative_to(o) for o in given.parents} | {given}  # through links
+    real = os.path.realpath
+    places = {Path(real(o), given.relative_to(o)) for o in given.parents} | {given}  # through links
     kept = [packaged_configs(), *_folders(trust), *_remembered(_runs_file())]
     if any(given.is_relative_to(o) or _lies_in(given, o) for o in kept): return True
     return any(_belongs_to(o, root) for o in places for root in _own_roots())
@@ -129,7 +131,7 @@ def stranger_folder(config: str | Path | None,  # a file; None: a dict
     around = [o for o in (Path("~").expanduser(), Path.cwd()) for o in (o, *o.parents)]
     marked = [o for o in above if (o / "run.json").exists()] + [o for o in above if is_project(o)]
     home = next((o for o in [*marked[:1], folder] if o not in around), Path(config))
-    return home.resolve()
+    return Path(os.path.realpath(home))
 
 # %% ../../nbs/base/07_own.ipynb #25516dbe
 def may_read(path: str | Path,  # of a file or folder; need not be there

@@ -103,10 +103,10 @@ class CSVLogger(LightningLogger):
         if n > 1 and self.path.exists():
             cells = _read(self.path, n - 1)
             for row in cells: now = _add_sum(now, row)
-            before = [{k: _number(v) for k, v in row.items()} for row in cells]
-            is_other = now != total if total is not None else len(before) < n - 1
+            is_other = now != total if total is not None else len(cells) < n - 1
             says = "is not as it was written: put it back, or delete it to go on without its rows"
             if is_other: raise NotBegun(f"{show_path(self.path)}: {says}")
+            before = [{k: _number(v) for k, v in row.items()} for row in cells]
         elif n > 1: tell(f"{show_path(self.path)}: is gone, with {n - 1} rows", file=sys.stderr)
         self.rows, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
         self._summed = len(before), now
