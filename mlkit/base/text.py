@@ -197,7 +197,8 @@ def flat(data: Any,  # nested dicts and lists
     def add(prefix: str, node: Any, depth: int):  # not by `leaves`: there may be 20,000 configs
         if depth > DEEPEST: raise UserError("it is too deep for a config")
         for key, value in pairs(node):
-            if has_keys(value): add(f"{prefix}{key}.", value, depth + 1)
+            inner = isinstance(value, (dict, list)) and has_keys(value)
+            if inner: add(f"{prefix}{key}.", value, depth + 1)
             else: found[f"{prefix}{key}"] = value
         if len(found) > LARGEST: raise UserError("it is too large for a config")
     add("", data if has_keys(data) else {"": data}, 1)

@@ -6,8 +6,8 @@
 __all__ = ['runs', 'runs_text']
 
 # %% ../../nbs/many/00_table.ipynb #446b9196
-import json, os, re, sys, time
-from contextlib import closing, suppress
+import gc, json, os, re, sys, time
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
@@ -126,6 +126,17 @@ def _note(gone: Iterable[str], new: dict[str, _Record]):
     if gone or new: _use_index(write, make=True)
 
 # %% ../../nbs/many/00_table.ipynb #5e1a7c05
+@contextmanager
+def _no_collection():
+    "Python does not look for garbage meanwhile: a million values are read, and all are needed."
+    was = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
+
+
+@_no_collection()
 def _rows_of(dir: str | Path,  # a folder with runs anywhere below it
     names: Iterable[str] | None = None,  # of the config, what is asked for; None: all
 ) -> tuple[list[dict[str, Any]], set[str]]:  # a row per run; which columns are metrics
