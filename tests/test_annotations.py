@@ -231,7 +231,6 @@ def neighbours(tmp_path_factory):
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
-    sys.modules.pop("neighbours", None)
 
 
 @pytest.mark.parametrize("verdict, node, says", ALL, ids=[o[1][23:60] for o in ALL])

@@ -1,7 +1,6 @@
 """What a project brings that Hydra has run: options of its own, Hydra's words and settings."""
 import os
 import re
-import sys
 from datetime import date
 
 import pytest
@@ -28,7 +27,6 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "parts.py").write_text("class T:\n    def __init__(self, **kw): self.kw = kw\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "parts", raising=False)
     return lambda files: Case("", files).write(tmp_path)
 
 

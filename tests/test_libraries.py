@@ -46,8 +46,7 @@ class Works(nn.Module):
 ''')
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("lazy_code", None)
+    return tmp_path
 
 
 @pytest.mark.parametrize("package, override, line", [
