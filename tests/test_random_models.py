@@ -2,7 +2,7 @@
 a seeded generator. Each is trained, killed in an epoch, resumed, evaluated: the same bits, or what
 differs was named before.
 
-`RANDOM_MODELS=200` takes so many (default: 12); `RANDOM_SEED` draws others."""
+There are 12 of them, with `MLKIT_TEST_ALL=1` 200; `RANDOM_SEED` draws others."""
 import os
 import random
 from pathlib import Path
@@ -20,10 +20,11 @@ from mlkit.base.errors import TrainingFailed
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run
+from fixtures import ALL
 from power_cut import Cut
 
 HERE = __name__.rpartition(".")[2]
-MANY, SEED = (int(os.environ.get(k, v)) for k, v in (("RANDOM_MODELS", 12), ("RANDOM_SEED", 0)))
+MANY, SEED = 200 if ALL else 12, int(os.environ.get("RANDOM_SEED", 0))
 LIGHTNING = "pytorch_lightning.callbacks"
 
 
