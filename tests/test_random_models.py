@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
+from fixtures import ALL
 from mlkit.base.errors import TrainingFailed
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 from mlkit.use import evaluate, load_run
-from fixtures import ALL
 from power_cut import Cut
 
 HERE = __name__.rpartition(".")[2]
