@@ -22,7 +22,7 @@ from .errors import NotFound, UserError
 def is_project(folder: Path,  # need not be there
 ) -> bool:
     "Does a folder hold what marks a project?"
-    return any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git"))
+    return any(os.path.exists(folder / o) for o in ("settings.ini", "pyproject.toml", ".git"))
 
 # %% ../../nbs/base/03_files.ipynb #7b4cb4db
 def find_root(start: str | Path = ".",  # a file or folder
@@ -30,7 +30,7 @@ def find_root(start: str | Path = ".",  # a file or folder
     "The nearest folder, upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
     start, here = Path(start).absolute(), Path.cwd()
     above = [start, *start.parents]
-    if any((folder / "run.json").exists() for folder in above): above = []  # the reader's project
+    if any(os.path.exists(o / "run.json") for o in above): above = []  # the reader's project
     return next(filter(is_project, [*above, here, *here.parents]), here)
 
 # %% ../../nbs/base/03_files.ipynb #81666350

@@ -98,7 +98,8 @@ class Run:
         if why: raise ConfigError(problem(config, ("name",), why))
         tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
         place, is_theirs = root / str(runs), runs and is_strangers(config, ("runs",))
-        if is_theirs and not may_read(place, root, about(config).trust):
+        folders = [root, about(config).home or root]  # a stranger's may keep theirs in their own
+        if is_theirs and not any(may_read(place, o, about(config).trust) for o in folders):
             raise ConfigError(problem(config, ("runs",), outside(place, root)))
         git, patch = code_state(root, root / (runs or "runs"))
         temporary = ExitStack()
