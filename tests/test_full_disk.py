@@ -80,8 +80,8 @@ MOMENTS = [("on_train_batch_start", 1, 0), ("on_save_checkpoint", 4, 0),
            ("on_train_end", 1, 0), ("on_test_start", 1, 0), ("on_test_end", 1, 0)]
 
 
-@pytest.mark.parametrize("moment", [pytest.param(o, marks=[pytest.mark.slow] * (i > 2), id=str(o))
-                                    for i, o in enumerate(MOMENTS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_disk_that_fills(disk, whole, capsys, moment):
     for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
     Fills.at, Fills.folder = moment, disk
@@ -101,6 +101,7 @@ def test_a_disk_that_fills(disk, whole, capsys, moment):
     assert content(run.dir) == content(whole.dir)
 
 
+@pytest.mark.slow
 def test_no_room_for_a_run_at_all(disk):
     for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
     Fills.at = None

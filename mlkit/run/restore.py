@@ -6,15 +6,13 @@
 __all__ = ['restore_code', 'work_folder', 'Code', 'code_of']
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0105
-import json, os, re, shutil, tempfile
+import json, os, re
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, NamedTuple
-
-from filelock import FileLock
+from typing import ContextManager, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
-from ..base.files import find_root, show_path
+from ..base.files import find_root, show_path, temporary_folder
 from .code import code_patch, code_state, git, git_names
 from .folder import Run
 
@@ -126,34 +124,20 @@ def _modules(run: Run) -> dict[str, str]:
 
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0109
-_PREFIX = "mlkit-reproduce-"  # of the folders' names
+_KIND = "mlkit-reproduce"  # how the names of these folders begin
 
 
-@contextmanager
-def work_folder() -> Iterator[Path]:  # for a `with`
+def work_folder() -> ContextManager[Path]:  # an empty one
     "A temporary folder that the next one takes away, if this process should be killed."
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_abandoned(old): shutil.rmtree(old, ignore_errors=True)
-    space = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    with space as folder, FileLock(Path(folder, ".lock")): yield Path(folder)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    "Does a folder belong to no process any more, neither to its own nor to one that trains in it?"
-    locks = [folder / ".lock", *folder.glob("runs/*/*/.lock")]
-    if folder.is_symlink() or not locks[0].is_file(): return False
-    try:
-        for lock in locks: FileLock(lock).acquire(timeout=0).lock.release()
-    except OSError: return False  # it is held, or another user's
-    return True
+    return temporary_folder(_KIND)
 
 
 def _forget_trees(top: Path, modules: Iterable[str]):
-    "Have git forget the trees of folders that are gone, or abandoned."
+    "Have git forget the trees of folders that are gone."
     for repo in [o for o in (top, *(top / o for o in modules)) if (o / ".git").exists()]:
         for line in os.fsdecode(git(repo, "worktree", "list", "--porcelain")).splitlines():
             tree = Path(line.removeprefix("worktree "))
-            folder = next((o for o in tree.parents if o.name.startswith(_PREFIX)), None)
+            folder = next((o for o in tree.parents if o.name.startswith(_KIND)), None)
             if line.startswith("worktree ") and folder and not folder.exists():
                 git(repo, "worktree", "remove", "--force", "--force", str(tree))
 
