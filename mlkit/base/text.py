@@ -187,7 +187,7 @@ class Suggestions:
         if len(path) > 1 or not others: near = self._nearest(key, among)
         if near: return f"; did you mean '{near}'?"
         is_clear = others or len(path) > 1  # below the top, any other name may be meant
-        name = key if is_clear else self._nearest(key, self._places)
+        name = key if is_clear else self._nearest(key, self._places) or ""
         places = others if is_clear else self._places.get(name, ())
         names = [f"'{o}'{'' if '.' in o else ' (at the top)'}" for o in places[:3]]
         return f"; did you mean {' or '.join(names)}?" if names else ""
