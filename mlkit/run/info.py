@@ -70,7 +70,7 @@ class RunInfo(_Part):
     code: dict[str, int | None] = {}  # checksums of the project's modules
     machine: _Machine | None = None
     device: str | None = None
-    data: _Word = None
+    data: Any = None  # its fingerprint, of any kind
     data_facts: dict[str, Any] | None = None
     trackers: dict[str, _Word] = {}
     resumed: list[_Resumed] = []
