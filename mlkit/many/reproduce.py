@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from ..base.errors import UserError
-from ..base.files import show_path
+from ..base.files import real_path, show_path
 from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
@@ -23,10 +23,10 @@ from ..run.restore import Code, code_of, work_folder
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
 def _train_again(task: dict):
     "Train a run's config, unless the data is not what it was; leave an answer in a file."
-    import json, sys
+    import json, os, sys
     from pathlib import Path
     def moved(entry: str) -> str:
-        path, new = Path(entry).resolve(), None
+        path, new = Path(os.path.realpath(entry)), None
         if path.is_relative_to(task["old"]): new = Path(task["new"], path.relative_to(task["old"]))
         return str(new) if new and new != path and new.exists() else entry
     sys.path[:] = [*map(moved, sys.path), task["project"], str(Path(task["project"], "src"))]
@@ -57,7 +57,7 @@ def _train_again(task: dict):
 
 def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> dict[str, Any]:
     "Run `_train_again`. Gives `data`, the fingerprint, or `error`, and the exit `code`."
-    here, cwd = Path.cwd().resolve(), code.project  # where relative paths are looked for
+    here, cwd = real_path("."), code.project  # where relative paths are looked for
     if here.is_relative_to(code.old) and (code.new / here.relative_to(code.old)).is_dir():
         cwd = code.new / here.relative_to(code.old)
     answer, threads = tmp / "answer.json", (run.info.get("machine") or {}).get("threads")
@@ -75,8 +75,8 @@ def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> d
         try:
             for line in done.stdout or ():
                 word, _, place = line.partition(": ")
-                folder = (cwd / place.strip()).resolve()  # it is gone when its name is read
-                if word != "run" or not folder.is_relative_to(tmp.resolve()): tell(line, end="")
+                folder = real_path(cwd / place.strip())  # it is gone when its name is read
+                if word != "run" or not folder.is_relative_to(real_path(tmp)): tell(line, end="")
         except BaseException: done.kill(); raise
     found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
     return dict(found, code=done.returncode)

@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import yaml
 
 from ..base.errors import UserError
-from ..base.files import show_path
+from ..base.files import real_path, show_path
 from ..config.secrets import secret_values
 
 # %% ../../nbs/run/00_code.ipynb #c0de0007
@@ -102,7 +102,7 @@ def code_state(root: Path,  # the project
         if not is_outside and "(or any " not in str(e):
             state["why"] = str(e).removeprefix("fatal: ") or "there is no commit yet"
         return state, b""
-    own = os.path.relpath(runs.resolve(), top) if runs else ""
+    own = os.path.relpath(real_path(runs), top) if runs else ""
     try: patch = _changes(top, "", state, (f"{own}/".removeprefix("./"),) if own else ())
     except UserError as e:
         raise UserError(f"git cannot tell the state of {show_path(root)}: {e}") from None
@@ -148,7 +148,7 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
 
 
 def _history(top: Path) -> Path:
-    return (top / _line(top, "rev-parse", "--git-common-dir")).resolve()
+    return real_path(top / _line(top, "rev-parse", "--git-common-dir"))
 
 
 def _small(top: Path, names: list[str]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, find_root, plain_file, show_path, write_text
+from ..base.files import atomic, find_root, plain_file, real_path, show_path, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
@@ -197,8 +197,7 @@ class Run:
     ) -> Path:  # need not be there
         "A file of the run. Raises UserError if a link leads out of its folder."
         path = self.dir / name
-        real, home = (Path(os.path.realpath(o)) for o in (path, self.dir))  # of loops, too
-        if real.is_relative_to(home): return path
+        if real_path(path).is_relative_to(real_path(self.dir)): return path
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
@@ -217,7 +216,7 @@ class Run:
         if which == "best" and not (folder / "best.ckpt").is_file(): which = "last"
         if re.fullmatch(r"\w+", which):
             path = self.file(f"checkpoints/{which}.ckpt")
-            if path.is_file(): return path
+            if os.path.isfile(path): return path
         if os.path.isfile(which): return Path(which)
         there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or "none"
         raise NotFound(f"{self.dir}: no checkpoint '{which}' (there are: {there})")

@@ -14,7 +14,7 @@ from typing import Iterable, Iterator, Mapping, NamedTuple
 from filelock import FileLock
 
 from ..base.errors import UserError
-from ..base.files import find_root, show_path
+from ..base.files import find_root, real_path, show_path
 from .code import code_patch, code_state, git, git_names
 from .folder import Run
 
@@ -43,7 +43,7 @@ def _add_trees(top: Path, folder: Path, commit: str, modules: Mapping[str, str])
 
 def _place(top: Path, name: str) -> Path:
     "Where a repository is, or belongs. Raises UserError if that is not within the tree."
-    path, home = (top / name).resolve(), top.resolve()
+    path, home = real_path(top / name), real_path(top)
     if path == Path(f"{home}/{name}") and path.is_relative_to(home): return path
     raise UserError(f"{show_path(top)}: {name} leads out of it")
 
@@ -76,7 +76,7 @@ def _recorded_code(run: Run) -> tuple[str, bytes]:
     if not re.fullmatch(r"[0-9a-f]{40,64}", str(commit)):
         raise UserError(f"{where}/run.json: git.commit is no commit: {str(commit)[:80]!r}")
     if not state.get("dirty"): return commit, b""
-    if path.is_file(): return commit, path.read_bytes()
+    if os.path.isfile(path): return commit, path.read_bytes()
     raise UserError(f"{show_path(path)}: is missing, and it had more than commit {commit[:9]}")
 
 
@@ -87,8 +87,8 @@ def _unknown(state: Mapping) -> str:
 
 def _repository(run: Run, commit: str) -> tuple[Path, Path]:
     "The repository's top folder, and the project's place in it."
-    root = find_root().resolve()
-    try: top = Path(os.fsdecode(git(root, "rev-parse", "--show-toplevel")).rstrip("\n")).resolve()
+    root = real_path(find_root())
+    try: top = real_path(os.fsdecode(git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
     except UserError as e:
         raise UserError(f"{show_path(root)}: no git repository, and the run's code is commit "
                         f"{commit[:12]} of one; go to the project's folder ({e})") from None
@@ -105,7 +105,7 @@ def restore_code(run: Run | str | Path,  # a run, or its folder
     "The project's files as they were when a run was made. Raises UserError if they cannot be had."
     run = run if isinstance(run, Run) else Run(run)
     (commit, patch), folder = _recorded_code(run), Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{show_path(folder)}: is there already; give a new folder")
     (top, inside), modules = _repository(run, commit), _modules(run)
     _add_trees(top, folder, commit, modules)
@@ -172,7 +172,7 @@ def code_of(run: Run,  # whose commit the project's repository has
     tmp: Path,  # an empty folder, such as a `work_folder`
 ) -> Iterator[Code]:  # for a `with`
     "The run's code: the working tree if that is it, else a temporary one. Raises UserError."
-    root, state = find_root().resolve(), run.info.get("git") or {}
+    root, state = real_path(find_root()), run.info.get("git") or {}
     if state.get("commit") is None:
         return (yield Code(root, root, root, "as it is here", [f"the run {_unknown(state)}"]))
     (commit, patch), modules, doubts = _recorded_code(run), _modules(run), []
@@ -187,7 +187,7 @@ def code_of(run: Run,  # whose commit the project's repository has
     was = commit, state.get("submodules", today["submodules"]), patch
     if (today["commit"], today["submodules"], today_patch) == was:
         return (yield Code(root, top, top, "unchanged since", doubts))
-    tree = tmp.resolve() / "tree"
+    tree = real_path(tmp) / "tree"
     project = restore_code(run, tree)
     try:
         _link(top, tree, [*_ignored(top, root, modules), *left_out])
@@ -214,7 +214,7 @@ def _link(top: Path, tree: Path, names: Iterable[str]):
     for name in names:
         there, place = top / name, tree / name
         if not there.exists() or os.path.lexists(place): continue
-        if not place.parent.resolve().is_relative_to(tree): continue
+        if not real_path(place.parent).is_relative_to(tree): continue
         try: place.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError): continue  # it was a file then
         place.symlink_to(there.absolute())
