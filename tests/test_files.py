@@ -1,15 +1,18 @@
 "Folders that are whole or not there; names that no file, no folder, no terminal can have."
 import json
 import os
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import yaml
 
 from mlkit import cli
+from mlkit.base import files
 from mlkit.base.errors import UserError
-from mlkit.base.files import atomic_folder
+from mlkit.base.files import atomic, atomic_folder, temporary_folder
 from shell import SCRIPTS
 
 
@@ -105,3 +108,73 @@ def test_what_an_encoding_lacks_is_replaced(encoding, tmp_path, root):
         done = subprocess.run([SCRIPTS / "mlkit_runs", *args], cwd=root, capture_output=True,
                               env=os.environ | dict(PYTHONIOENCODING=encoding))
         assert done.returncode == 0, done.stderr.decode()
+
+
+def fill(space: Path, how: str, then):
+    "Leave something half written, and call `then` amid it."
+    if how == "file":
+        with atomic(space / "a.csv") as tmp:
+            tmp.write_text("half")
+            then()
+    if how == "folder":
+        with atomic_folder(space / "cache") as tmp:
+            (tmp / "a").write_text("half")
+            then()
+    if how == "temporary":
+        with temporary_folder() as tmp:
+            (tmp / "a").write_text("half")
+            then()
+
+
+def left(space: Path) -> list[str]: return sorted(o.name for o in space.glob("*.mlkit.tmp"))
+
+
+def leave(space: Path, how: str):
+    "Have a process killed while it writes."
+    if not (pid := os.fork()):
+        try: fill(space, how, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        finally: os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "temporary"])
+def test_who_comes_next_removes_what_a_killed_process_left(tmp_path, monkeypatch, how):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    link = "link" + files._TEMPORARY
+    (tmp_path / link).symlink_to(tmp_path.parent)
+    others = [".a.mlkit.tmp.b", ".b.0123abcd.tmp", ".c-01234567.mlkit.tmp", "a.tmp", link]
+    for name in others[:-1]: (tmp_path / name).touch()  # another program's, another machine's
+    theirs = left(tmp_path)
+    for next_one in ("file", "folder", "temporary"):
+        leave(tmp_path, how)
+        assert len(left(tmp_path)) == len(theirs) + 1
+        def look():
+            now = left(tmp_path)
+            assert len(now) == len(theirs) + 1  # its own
+            fill(tmp_path, "file", lambda: None)
+            assert left(tmp_path) == now  # which another leaves alone
+        fill(tmp_path, next_one, look)
+        assert left(tmp_path) == theirs
+    assert {*others} <= {o.name for o in tmp_path.iterdir()} and tmp_path.parent.is_dir()
+
+
+def no_flock(*_): raise OSError("no locks here")
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "temporary"])
+@pytest.mark.parametrize("lacks", ["fcntl", "fcntl.flock"])  # Windows; some network's disks
+def test_where_there_are_no_locks_nothing_is_removed(tmp_path, monkeypatch, how, lacks):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if lacks == "fcntl": monkeypatch.setattr(files, "fcntl", None)
+    else: monkeypatch.setattr(files.fcntl, "flock", no_flock)
+    leave(tmp_path, how)
+    was = left(tmp_path)
+    def look():
+        now = left(tmp_path)
+        assert len(now) == 2
+        fill(tmp_path, "file", lambda: None)
+        assert left(tmp_path) == now
+    fill(tmp_path, how, look)
+    assert left(tmp_path) == was and len(was) == 1
+    made = {"file": tmp_path / "a.csv", "folder": tmp_path / "cache" / "a"}
+    if how in made: assert made[how].read_text() == "half"

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
@@ -83,6 +84,7 @@ HOMES = {  # how to come by the owner -> names
     "DictConfig": (lambda: OmegaConf.create({"a": 1}), {
         "_dereference_node", "_get_node", "_get_parent", "_get_root", "_key",
         "_maybe_dereference_node", "_value"}),
+    "BaseContainer": (lambda: BaseContainer, {"_resolvers"}),
     "ListConfig": (lambda: OmegaConf.create([1]), {
         "_get_node", "_get_parent", "_get_root", "_key", "_value"}),
     "yaml.SafeLoader": (lambda: yaml.SafeLoader, METHODS["config/yaml"])}

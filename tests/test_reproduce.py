@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
@@ -259,8 +260,8 @@ def test_a_project_that_holds_mlkit_is_reproduced_with_its_mlkit(tmp_path):
     assert done.returncode == 0 and "bitwise equal" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_interrupted(lab, copy, tmp_path, how):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_interrupted(lab, copy, tmp_path, monkeypatch, how):
     write(copy.dir / "config.yaml",
           (copy.dir / "config.yaml").read_text().replace("max_epochs: 2", "max_epochs: 100000"))
     (tmp_path / "tmp").mkdir()
@@ -272,9 +273,15 @@ def test_interrupted(lab, copy, tmp_path, how):
             (tmp_path / "tmp").glob("*/runs/*/*/checkpoints/last.ckpt")) and time.time() < deadline:
             time.sleep(0.1)
         process.send_signal(how)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)  # until nobody has its output open, either
     finally: process.kill()
-    assert process.returncode == 130 and "Traceback" not in err, err
+    killed = how == signal.SIGKILL
+    assert process.returncode == (-how if killed else 130) and "Traceback" not in err, err
+    assert len(list((tmp_path / "tmp").glob("mlkit-*"))) == killed
+    if killed:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+        monkeypatch.chdir(lab[0])
+        with work_folder() as tmp, code_of(Run(copy.dir), tmp): pass
     assert around(lab[0].parent) == before and not list((tmp_path / "tmp").glob("mlkit-*"))
 
 
@@ -678,26 +685,35 @@ def test_names_of_all_sorts(tmp_path, monkeypatch):
     assert len(left_out) < 1000 and "large \udcff.bin" in left_out
 
 
+@pytest.mark.parametrize("name", ["loop", "loop/x", "a" * 300, "nu\0l", "\ud800", "file/x"])
+def test_a_name_that_no_folder_can_have(name, tmp_path, monkeypatch):
+    repo = new_repo(tmp_path / "repo", a="1", file="")
+    (repo / "loop").symlink_to("loop")
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError) as e: restore_code(run, name)
+    assert len(str(e.value).splitlines()) == 1
+    if "/" in name or name in ("nu\0l", "\ud800"): return
+    (run.dir / "code.patch").unlink(missing_ok=True)
+    (run.dir / "code.patch").symlink_to(name)
+    with pytest.raises(UserError): restore_code(run, "tree")
+
+
 # What a killed process leaves, and what is somebody's
 
 HOLDS = """\
 import sys, time
-from filelock import FileLock
 from mlkit.run.folder import Run
 from mlkit.run.restore import code_of, work_folder
 with work_folder() as tmp, code_of(Run(sys.argv[1]), tmp) as code:
-    if len(sys.argv) > 2:
-        (tmp / "runs/a/1").mkdir(parents=True)
-        lock = FileLock(tmp / "runs/a/1/.lock")
-        lock.acquire()
     print(tmp, flush=True)
     time.sleep(100)
 """
 
 
-def holds(run: Run, *more) -> tuple[subprocess.Popen, Path]:
+def holds(run: Run) -> tuple[subprocess.Popen, Path]:
     "A process that has a run's code in a folder, and the folder."
-    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(run.dir), *more], text=True,
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(run.dir)], text=True,
                                stdout=subprocess.PIPE)
     return process, Path(process.stdout.readline().strip())
 
@@ -707,8 +723,8 @@ def trees(repo: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("what", ["killed", *(pytest.param(o, marks=pytest.mark.slow) for o in (
-    "killed, where the code is unchanged", "killed, and its folder is gone", "half made", "alive",
-    "killed, and its training goes on"))])
+    "killed, where the code is unchanged", "killed, and its folder is gone", "half made",
+    "alive"))])
 def test_what_a_killed_process_left_goes_and_what_is_used_stays(tmp_path, monkeypatch, what):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -722,19 +738,17 @@ def test_what_a_killed_process_left_goes_and_what_is_used_stays(tmp_path, monkey
     shutil.move(tmp_path / "away", tmp_path / "elsewhere")  # on a drive that is not there now
     mine = trees(repo), trees(lib)
     if "unchanged" not in what: write(lib / "other.py", "today = True\n")
-    process, folder = holds(run, *(["and trains"] if "training" in what else []))
+    process, folder = holds(run)
     killed = what != "alive"
     assert trees(repo) != mine[0] or "unchanged" in what
     try:
-        if killed and "training" not in what: process.kill(), process.wait()
-        if "training" in what: (folder / ".lock").unlink(), write(folder / ".lock", "")
+        if killed: process.kill(), process.wait()
         if "gone" in what: shutil.rmtree(folder)
         if what == "half made": git(repo, "worktree", "lock", folder / "tree", "--reason", "init")
         with work_folder() as tmp, code_of(run, tmp) as code:
             assert code.new == tmp / "tree" or "unchanged" in what
-        stays = "alive" in what or "training" in what
-        assert folder.exists() == stays and len(trees(repo)) == len(mine[0]) + stays
-        assert len(trees(lib)) == len(mine[1]) + stays
+        assert folder.exists() != killed and len(trees(repo)) == len(mine[0]) + (not killed)
+        assert len(trees(lib)) == len(mine[1]) + (not killed)
     finally: process.kill(), process.wait()
     with work_folder() as tmp, code_of(run, tmp): pass
     assert (trees(repo), trees(lib)) == mine and not [*(tmp_path / "tmp").glob("mlkit-*")]

@@ -6,12 +6,15 @@
 __all__ = ['find_root', 'packaged_configs', 'show_path', 'atomic', 'write_text', 'atomic_folder']
 
 # %% ../../nbs/base/03_files.ipynb #03b31a9b
-import errno, os, re, shutil, stat, unicodedata
-from contextlib import contextmanager
+import errno, os, platform, re, shutil, stat, tempfile, unicodedata, zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 from uuid import uuid4
 from zipfile import ZipFile
+
+try: import fcntl
+except ImportError: fcntl: Any = None  # on Windows nothing is locked, and nothing removed
 
 from .errors import NotFound, UserError
 
@@ -19,7 +22,7 @@ from .errors import NotFound, UserError
 def is_project(folder: Path,  # need not be there
 ) -> bool:
     "Does a folder hold what marks a project?"
-    return any((folder / o).exists() for o in ("settings.ini", "pyproject.toml", ".git"))
+    return any(os.path.exists(folder / o) for o in ("settings.ini", "pyproject.toml", ".git"))
 
 # %% ../../nbs/base/03_files.ipynb #7b4cb4db
 def find_root(start: str | Path = ".",  # a file or folder
@@ -27,7 +30,7 @@ def find_root(start: str | Path = ".",  # a file or folder
     "The nearest folder, upwards, that holds `settings.ini`, `pyproject.toml` or `.git`."
     start, here = Path(start).absolute(), Path.cwd()
     above = [start, *start.parents]
-    if any((folder / "run.json").exists() for folder in above): above = []  # the reader's project
+    if any(os.path.exists(o / "run.json") for o in above): above = []  # the reader's project
     return next(filter(is_project, [*above, here, *here.parents]), here)
 
 # %% ../../nbs/base/03_files.ipynb #81666350
@@ -101,6 +104,59 @@ def plain_zip(path: str | Path,  # a checkpoint, an .npz; it may be no zip file 
     if size <= most_unpacked(path.stat().st_size): return path
     raise UserError(f"{show_path(path)}: would unpack to {size:,} bytes")
 
+# %% ../../nbs/base/03_files.ipynb #20b01ad5
+# how the names of all temporary files and folders of this machine end
+_TEMPORARY = f"-{zlib.crc32(os.fsencode(platform.node())):08x}.mlkit.tmp"
+
+
+def _locked(path: Path, waits: bool) -> int | None:  # its descriptor; None: that is not possible
+    "Lock a file or folder until the descriptor is closed, or the process ends."
+    lock = None
+    with suppress(OSError):
+        if fcntl: lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if lock is None: return None
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        if path.exists(): return lock
+    if lock is not None: os.close(lock)
+    return None
+
+
+def _remove(path: Path):
+    if path.is_dir(): shutil.rmtree(path, ignore_errors=True)
+    else: path.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path):
+    "Remove what killed processes have left here: what is locked belongs to one that lives."
+    for path in folder.glob(f"*{_TEMPORARY}"):
+        if (lock := _locked(path, waits=False)) is None: continue
+        with suppress(OSError): _remove(path)
+        os.close(lock)
+
+
+@contextmanager
+def _held(path: Path, make: Callable[[], Any]) -> Iterator[None]:
+    "A temporary file or folder is made, and goes at the end; meanwhile nobody else removes it."
+    _remove_leftovers(path.parent)
+    lock = None
+    try:
+        while lock is None:
+            make()
+            lock = _locked(path, waits=True)
+            if path.exists(): break  # else another has removed it before it was locked
+        yield
+    finally:
+        _remove(path)
+        if lock is not None: os.close(lock)
+
+
+@contextmanager
+def temporary_folder(kind: str = "mlkit",  # what its name begins with
+) -> Iterator[Path]:                       # empty, among the system's temporary ones
+    "A folder for as long as it is needed; if this process is killed, the next one removes it."
+    path = Path(tempfile.gettempdir(), f"{kind}-{uuid4().hex[:8]}{_TEMPORARY}")
+    with _held(path, lambda: path.mkdir(0o700)): yield path
+
 # %% ../../nbs/base/03_files.ipynb #569c4c36
 def is_full(e: BaseException,  # of any kind
 ) -> bool:
@@ -118,17 +174,17 @@ def atomic(path: str | Path,  # where the file goes; its folder is there
     else:
         tmp = _temporary(path)
         try:
-            yield tmp
-            _sync(tmp)
-            if keep and path.exists(): os.replace(path, keep)
-            os.replace(tmp, path)
-            _sync(path.parent)
+            with _held(tmp, tmp.touch):
+                yield tmp
+                _sync(tmp)
+                if keep and path.exists(): os.replace(path, keep)
+                os.replace(tmp, path)
+                _sync(path.parent)
         except OSError as e:  # the name that the user knows
             named = str(tmp) in (str(e.filename), str(e.filename2))
             if named or e.filename is None and is_full(e):
                 e.filename, e.filename2 = show_path(path), None
             raise
-        finally: tmp.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path,  # its folder is there
@@ -138,7 +194,8 @@ def write_text(path: str | Path,  # its folder is there
     with atomic(path) as tmp: tmp.write_text(text, encoding="utf-8")
 
 
-def _temporary(path: Path) -> Path: return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}{_TEMPORARY}")
 
 
 def _sync(path: Path):
@@ -155,15 +212,13 @@ def atomic_folder(path: str | Path,  # not there yet, or empty; the folders abov
     "Make a folder that takes its name only when the body ends without an error."
     path = Path(path).absolute()
     tmp = _temporary(path)
-    tmp.mkdir(parents=True)
-    try:
+    with _held(tmp, lambda: tmp.mkdir(parents=True)):
         yield tmp
         if hasattr(os, "sync"): os.sync()
         try: tmp.rename(path)
         except OSError:
             if not path.is_dir() or not any(path.iterdir()): raise  # else another was faster
         _sync(path.parent)
-    finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../../nbs/base/03_files.ipynb #8beb4d3f
 def check_sums(path: str | Path,  # a file of any kind

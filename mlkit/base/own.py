@@ -59,7 +59,7 @@ def allow_folder(folder: str | Path,  # with configs, runs or data
 # %% ../../nbs/base/07_own.ipynb #98aa069c
 def _repository(folder: Path) -> tuple[Path, Path] | None:
     "The top of the working tree around a folder, and where its index is; None outside of git."
-    top = next((o for o in (folder, *folder.parents) if (o / ".git").exists()), None)
+    top = next((o for o in (folder, *folder.parents) if os.path.exists(o / ".git")), None)
     if top is None or (top / ".git").is_dir(): return top and (top, top / ".git")
     link = os.fsdecode((top / ".git").read_bytes()).partition(":")[2].strip()  # of a worktree
     return top, real_path(top / link)
@@ -89,8 +89,9 @@ def _is_tracked(folder: Path, root: Path) -> bool:
 
 def _belongs_to(path: Path, root: Path) -> bool:
     if not path.is_relative_to(root): return False
-    inside = [o for o in (path, *path.parents) if root in o.parents]
-    run = next((o for o in (*inside, root) if (o / "run.json").exists()), None)
+    there = [o for o in (path, *path.parents) if os.path.lexists(o)]
+    inside = [o for o in there if root in o.parents]
+    run = next((o for o in (*inside, root) if os.path.exists(o / "run.json")), None)
     if run and (run == root or not is_project(root)): return root / "runs" in run.parents
     return all(_is_tracked(o, root) for o in inside if is_project(o))
 
@@ -103,8 +104,10 @@ def is_own(path: str | Path,  # of a config, a run or any file or folder; need n
     trust: Words = (),  # what is allowed, besides `MLKIT_TRUST`
 ) -> bool:
     "Is it of the project around the current folder, or allowed? Else it is a stranger's."
+    if "\0" in str(path): return True  # no file has such a name
     given = Path(os.path.abspath(path))
-    places = {real_path(o) / given.relative_to(o) for o in given.parents} | {given}  # through links
+    there = [o for o in given.parents if os.path.lexists(o)]
+    places = {real_path(o) / given.relative_to(o) for o in there} | {given}  # through links
     kept = [packaged_configs(), *_folders(trust), *_remembered(_runs_file())]
     if any(given.is_relative_to(o) or _lies_in(given, o) for o in kept): return True
     return any(_belongs_to(o, root) for o in places for root in _own_roots())
@@ -128,7 +131,8 @@ def stranger_folder(config: str | Path | None,  # a file; None: a dict
     folder = Path(os.path.abspath(config)).parent
     above = [folder, *folder.parents]
     around = [o for o in (Path(os.path.expanduser("~")), Path.cwd()) for o in (o, *o.parents)]
-    marked = [o for o in above if (o / "run.json").exists()] + [o for o in above if is_project(o)]
+    runs = [o for o in above if os.path.exists(o / "run.json")]
+    marked = [*runs, *filter(is_project, above)]
     home = next((o for o in [*marked[:1], folder] if o not in around), Path(config))
     return real_path(home)
 
@@ -156,7 +160,7 @@ def how_to_allow(word: str | Path,  # to be allowed
 ) -> str:                           # the end of an error line
     "The way to allow something, in words."
     if isinstance(word, Path):
-        word = f"{os.path.relpath(word)}/" if word.is_dir() else f"{os.path.abspath(word)}"
+        word = f"{os.path.relpath(word)}/" if os.path.isdir(word) else f"{os.path.abspath(word)}"
     return f'if you trust it, set MLKIT_TRUST={word} or pass trust=["{word}"]'
 
 

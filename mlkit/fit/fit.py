@@ -185,7 +185,7 @@ def find_checkpoint(run: Run,  # that was cut off; its run.json notes the step t
         say(run, f"{run.id}: has no checkpoint yet, and starts again")
         return None
     best = run.file("checkpoints/best.ckpt")
-    try: _ = best.is_file() and read_checkpoint(best)
+    try: _ = os.path.isfile(best) and read_checkpoint(best)
     except UserError as e:
         way = "delete it to go on; the best of the epochs to come counts then"
         raise NotBegun(f"{e}: {way}") from e
@@ -201,7 +201,7 @@ def last_whole(run: Run,  # that was cut off
     "The last checkpoint that loads. Raises NotBegun if there are some and none loads."
     bad = []
     for path in (run.file(f"checkpoints/{name}.ckpt") for name in ("last", "previous")):
-        if not path.is_file(): continue
+        if not os.path.isfile(path): continue
         try:
             found = read_checkpoint(path)
             if "mlkit_state" in found: return path, found, bad

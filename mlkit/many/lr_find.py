@@ -9,7 +9,6 @@ __all__ = ['LRFound', 'lr_find']
 from dataclasses import dataclass
 from math import isfinite, pi
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Iterable, Mapping
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from ..base.errors import UserError
+from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
 from ..config.node import Config
@@ -154,7 +154,7 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
 
 def _train_with(ramp: _Ramp, config: Config):
     seed_all(config.seed)
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
         trainer = make_trainer(config, [ramp, Interruptible()], **here, **_INSTEAD)

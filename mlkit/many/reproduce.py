@@ -23,8 +23,16 @@ from ..run.restore import Code, code_of, work_folder
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
 def _train_again(task: dict):
     "Train a run's config, unless the data is not what it was; leave an answer in a file."
-    import json, os, sys
+    import json, os, stat, sys, threading
     from pathlib import Path
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # in the first of several processes
+        starter = os.dup(0)  # a pipe that is closed when the starter ends, however it does
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        def end_with_it():
+            os.read(starter, 1)
+            os._exit(1)
+        threading.Thread(target=end_with_it, daemon=True).start()
+
     def moved(entry: str) -> str:
         path, new = Path(os.path.realpath(entry)), None
         if path.is_relative_to(task["old"]): new = Path(task["new"], path.relative_to(task["old"]))
@@ -70,8 +78,8 @@ def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> d
     (tmp / "train_again.py").write_text(script, encoding="utf-8")
     command, env = [sys.executable, str(tmp / "train_again.py")], {"PYTHONIOENCODING": "utf-8"}
     env["XDG_STATE_HOME"] = str(tmp)  # these runs need not be remembered
-    with subprocess.Popen(command, cwd=cwd, env=os.environ | env, stdout=subprocess.PIPE,
-                          encoding="utf-8", errors="replace") as done:
+    with subprocess.Popen(command, cwd=cwd, env=os.environ | env, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as done:
         try:
             for line in done.stdout or ():
                 word, _, place = line.partition(": ")
@@ -112,7 +120,8 @@ def _data(was: str | None, now: str | None) -> Compared:
 
 def _history(was: Path, now: Path) -> Compared:
 
-    texts = [o.read_bytes().decode("utf-8", "replace") if o.is_file() else "" for o in (was, now)]
+    texts = [o.read_bytes().decode("utf-8", "replace") if os.path.isfile(o) else ""
+             for o in (was, now)]
     a, b = (list(csv.DictReader(o.splitlines())) for o in texts)
     if texts[0] == texts[1]:
         return Compared("metrics.csv", f"same, byte for byte ({len(a)} rows)", [])
@@ -128,7 +137,7 @@ def _history(was: Path, now: Path) -> Compared:
 def _weights(was: Path, now: Path) -> Compared:
 
     from mlkit.fit.weights import read_checkpoint
-    try: a, b = (read_checkpoint(o)["state_dict"] if o.exists() else {} for o in (was, now))
+    try: a, b = (read_checkpoint(o)["state_dict"] if os.path.exists(o) else {} for o in (was, now))
     except UserError as e: return Compared(was.name, "cannot be loaded", [str(e)])
     lines = {k: _tensor(a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}
     found = [f"{k} {line}" for k, line in lines.items() if line]
@@ -214,7 +223,7 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
         for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))
     if run.status != "done":
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
-    if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):
+    if not any(os.path.isfile(run.dir / "checkpoints" / o) for o in _RESULTS[2:]):
         raise UserError(f"{where}: kept no checkpoints, so no weights to compare")
     if (run.info.get("git") or {}).get("dirty") and not is_own(run.dir, trust):
         raise UserError(f"{where}: is not of your project and brings code, code.patch: look at it, "

@@ -33,6 +33,7 @@ def git(folder: Path,  # in a repository
     env = {**kept, "LC_ALL": "C.UTF-8", **env}
     try: done = subprocess.run(command, capture_output=True, input=stdin, env=env)
     except OSError: raise UserError("git is not installed") from None
+    except ValueError as e: raise UserError(f"git cannot be asked: {e}") from None  # of a NUL
     if done.returncode: raise UserError(" ".join(os.fsdecode(done.stderr).split()))
     return done.stdout
 

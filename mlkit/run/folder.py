@@ -6,8 +6,8 @@
 __all__ = ['config_text', 'Run', 'list_runs', 'find_run', 'unfinished']
 
 # %% ../../nbs/run/01_folder.ipynb #0261e4eb
-import importlib.metadata, json, os, platform, re, shutil, sys, tempfile, time
-from contextlib import contextmanager, suppress
+import importlib.metadata, json, os, platform, re, shutil, sys, time
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, find_root, plain_file, real_path, show_path, write_text
+from ..base.files import atomic, find_root, plain_file, real_path, show_path
+from ..base.files import temporary_folder, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
@@ -33,14 +34,15 @@ def _new_folder(parent: Path) -> Path:
     while True:
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: folder.mkdir(parents=True)
-        except OSError as e:
+        except (OSError, ValueError) as e:
             if os.path.exists(folder): continue  # another process was quicker
             raise UserError(_no_place(parent, e)) from e
         return folder
 
 
-def _no_place(parent: Path, e: OSError) -> str:
-    return (f"{show_path(parent)}: no run can be put here: {e.strerror}; runs=FOLDER names another "
+def _no_place(parent: Path, e: Exception) -> str:
+    why = getattr(e, "strerror", e)
+    return (f"{show_path(parent)}: no run can be put here: {why}; runs=FOLDER names another "
             "place")
 
 
@@ -83,7 +85,7 @@ class Run:
         self.dir = Path(dir)
         self.info: dict[str, Any] = read_info(self.dir / "run.json") if info is None else info
         self.writes = True  # of several processes that train a run, one writes
-        self.temporary: Path | None = None  # a folder that goes when the run ends (`runs: null`)
+        self.temporary = ExitStack()  # of one that is not kept: what removes it when it ends
         self.model: Any = None  # these three are what this process has of it, besides the folder
         self.datamodule: Any = None  # None, too, where `data` is null
         self.last_history: Any = None  # of one that was not kept
@@ -98,11 +100,13 @@ class Run:
         if why: raise ConfigError(problem(config, ("name",), why))
         tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
         place, is_theirs = root / str(runs), runs and is_strangers(config, ("runs",))
-        if is_theirs and not may_read(place, root, about(config).trust):
+        folders = [root, about(config).home or root]  # a stranger's may keep theirs in their own
+        if is_theirs and not any(may_read(place, o, about(config).trust) for o in folders):
             raise ConfigError(problem(config, ("runs",), outside(place, root)))
         git, patch = code_state(root, root / (runs or "runs"))
-        temporary = Path(tempfile.mkdtemp()) if runs is None else None
-        folder = _new_folder((temporary or place) / name)
+        temporary = ExitStack()
+        if runs is None: place = temporary.enter_context(temporary_folder())
+        folder = _new_folder(place / name)
         about_it = as_json(dict(
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=tags, metrics={},
@@ -119,7 +123,7 @@ class Run:
             raise UserError(_no_place(folder.parent, e)) from e
         run = cls(folder)
         run.temporary = temporary
-        if not temporary: remember_runs(folder, folder.parents[1])
+        if run.kept: remember_runs(folder, folder.parents[1])
         return run
 
     id = property(lambda self: f"{self.dir.parent.name}/{self.dir.name}", doc="name and time")
@@ -213,7 +217,7 @@ class Run:
     ) -> Path:  # a file that is there
         "A checkpoint's file; the last if there is no best. Raises NotFound with those there are."
         folder, which = self.dir / "checkpoints", str(which)
-        if which == "best" and not (folder / "best.ckpt").is_file(): which = "last"
+        if which == "best" and not os.path.isfile(folder / "best.ckpt"): which = "last"
         if re.fullmatch(r"\w+", which):
             path = self.file(f"checkpoints/{which}.ckpt")
             if os.path.isfile(path): return path

@@ -6,7 +6,7 @@
 __all__ = ['recording']
 
 # %% ../../nbs/run/02_log.ipynb #280de8a7
-import io, logging, os, platform, re, shutil, subprocess, sys, tempfile, threading, time, traceback
+import io, logging, os, platform, re, subprocess, sys, tempfile, threading, time, traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -137,7 +137,7 @@ def recording(run: Run,  # new, or to go on
         except OSError:  # it is interrupted, then, for all that look at it
             if status == "done": raise
     try:
-        log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
+        log_file = run.file("log.txt") if run.writes else Path(os.devnull)
         with Signals(notes=True) as signals, run.locked(), run.reserved(), \
                 _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:
@@ -164,6 +164,5 @@ def recording(run: Run,  # new, or to go on
                 tell(f"training failed: {error}{more}", file=stderr)
                 raise TrainingFailed(run) from e
     finally:
-        if run.temporary and run.temporary.is_dir():
-            run.last_history = run.history
-            shutil.rmtree(run.temporary)
+        if run.writes and not run.kept: run.last_history = run.history
+        run.temporary.close()

@@ -6,15 +6,13 @@
 __all__ = ['restore_code', 'work_folder', 'Code', 'code_of']
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0105
-import json, os, re, shutil, tempfile
+import json, os, re
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, NamedTuple
-
-from filelock import FileLock
+from typing import ContextManager, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
-from ..base.files import find_root, real_path, show_path
+from ..base.files import find_root, real_path, show_path, temporary_folder
 from .code import code_patch, code_state, git, git_names
 from .folder import Run
 
@@ -30,7 +28,7 @@ def _add_trees(top: Path, folder: Path, commit: str, modules: Mapping[str, str])
     try:
         for name, at in sorted({"": commit, **modules}.items()):
             source, place = _place(top, name), _place(folder, name)
-            is_commit = re.fullmatch("[0-9a-f]{40,64}", str(at)) and (source / ".git").exists()
+            is_commit = re.fullmatch("[0-9a-f]{40,64}", str(at)) and os.path.exists(source / ".git")
             try: git(source, "cat-file", "-e", f"{at}^{{commit}}" if is_commit else "")
             except UserError:
                 raise UserError(f"{show_path(source)}: has no commit {str(at)[:12]}, which the run "
@@ -53,7 +51,7 @@ def _remove_trees(top: Path, folder: Path, modules: Iterable[str]):
     for name in sorted(["", *modules], reverse=True):
         with suppress(UserError):
             place, remove = _place(folder, name), ["worktree", "remove", "--force", "--force"]
-            if (place / ".git").is_file(): git(_place(top, name), *remove, str(place))
+            if os.path.isfile(place / ".git"): git(_place(top, name), *remove, str(place))
 
 
 def _apply(folder: Path, patch: bytes):
@@ -126,34 +124,20 @@ def _modules(run: Run) -> dict[str, str]:
 
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0109
-_PREFIX = "mlkit-reproduce-"  # of the folders' names
+_KIND = "mlkit-reproduce"  # how the names of these folders begin
 
 
-@contextmanager
-def work_folder() -> Iterator[Path]:  # for a `with`
+def work_folder() -> ContextManager[Path]:  # an empty one
     "A temporary folder that the next one takes away, if this process should be killed."
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_abandoned(old): shutil.rmtree(old, ignore_errors=True)
-    space = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    with space as folder, FileLock(Path(folder, ".lock")): yield Path(folder)
-
-
-def _is_abandoned(folder: Path) -> bool:
-    "Does a folder belong to no process any more, neither to its own nor to one that trains in it?"
-    locks = [folder / ".lock", *folder.glob("runs/*/*/.lock")]
-    if folder.is_symlink() or not locks[0].is_file(): return False
-    try:
-        for lock in locks: FileLock(lock).acquire(timeout=0).lock.release()
-    except OSError: return False  # it is held, or another user's
-    return True
+    return temporary_folder(_KIND)
 
 
 def _forget_trees(top: Path, modules: Iterable[str]):
-    "Have git forget the trees of folders that are gone, or abandoned."
-    for repo in [o for o in (top, *(top / o for o in modules)) if (o / ".git").exists()]:
+    "Have git forget the trees of folders that are gone."
+    for repo in [o for o in (top, *(top / o for o in modules)) if os.path.exists(o / ".git")]:
         for line in os.fsdecode(git(repo, "worktree", "list", "--porcelain")).splitlines():
             tree = Path(line.removeprefix("worktree "))
-            folder = next((o for o in tree.parents if o.name.startswith(_PREFIX)), None)
+            folder = next((o for o in tree.parents if o.name.startswith(_KIND)), None)
             if line.startswith("worktree ") and folder and not folder.exists():
                 git(repo, "worktree", "remove", "--force", "--force", str(tree))
 
@@ -181,7 +165,7 @@ def code_of(run: Run,  # whose commit the project's repository has
     left_out = dict.fromkeys(state.get("left_out") or [], "was too large for code.patch")
     left_out |= dict.fromkeys(state.get("secrets") or [], "looks like a key, and is not there")
     for name, why in left_out.items():
-        now = "today's is used" if (top / name).exists() else "it is gone"
+        now = "today's is used" if os.path.exists(top / name) else "it is gone"
         doubts.append(f"{name} {why}; {now}")
     today, today_patch = code_state(root, root / (run.info["config"].get("runs") or "runs"))
     was = commit, state.get("submodules", today["submodules"]), patch
@@ -213,7 +197,7 @@ def _link(top: Path, tree: Path, names: Iterable[str]):
     "Link what one tree has and another lacks, and never through a link out of it."
     for name in names:
         there, place = top / name, tree / name
-        if not there.exists() or os.path.lexists(place): continue
+        if not os.path.exists(there) or os.path.lexists(place): continue
         if not real_path(place.parent).is_relative_to(tree): continue
         try: place.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError): continue  # it was a file then
