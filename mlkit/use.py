@@ -311,6 +311,7 @@ class _Answers(pl.Callback):
         if is_file: found["file"] = names = [*map(_title, names)]
         for head, o in heads.items():
             of = self.classes.get(head) if isinstance(self.classes, Mapping) else self.classes
+            of = of if isinstance(of, (list, tuple)) else None  # run.json may say anything
             made, dense = columns(o, head, of, _loss_name(pl_module, head), self.every)
             found |= made if dense is None else self._put(head or "answer", dense, names)
         index = numbers if is_file else names

@@ -1,5 +1,6 @@
 """Texts that want to be endless: YAML and overrides nested, chained, multiplied or broken. All that
 may come of one is a config or a ConfigError, and soon."""
+import gc
 import random
 import signal
 from contextlib import contextmanager, redirect_stderr
@@ -122,6 +123,29 @@ def test_what_has_no_end_is_one_line_soon(why, config):
         with soon(60): lines = said(config, f"{MNIST}{text}\n", *overrides).splitlines()
         assert bool(why) == any(why in o for o in lines), (text[:100], overrides[:1], lines[:3])
         assert len(lines) <= 3, lines
+
+
+MANY = {  # what is said of the last -> a config of that, 2,000 times
+    "nothing reads this key": "".join(f"key{i}: 1\n" for i in range(2000)),
+    "has no argument 'k1999'": "callbacks:\n  p:\n    _target_: mlkit.fit.progress.Progress\n"
+    + "".join(f"    k{i}: 1\n" for i in range(2000)),
+    "'no1999' not found": "extra:\n" + "".join(f"  k{i}: ${{no{i}}}\n" for i in range(2000)),
+    "'no.k1999' not found": "extra:\n" + "".join(f"  k{i}: ${{no.k{i}}}\n" for i in range(2000)),
+    "there is no key 'k1999'": ("", *(f"k{i}=1" for i in range(2000))),
+    "there is no key 'x1999'": (
+        "extra:\n" + "".join(f"  k{i}: 1\n" for i in range(9999)),
+        *(f"extra.x{i}=1" for i in range(2000))),
+    "": "extra:\n  a:\n" + "".join(f"    k{i}: 1\n" for i in range(4000)) + "  b:\n"
+    + "".join(f"    k{i}: ${{extra.a.k{i}}}\n" for i in range(4000)) + "tags: ['${extra.b}']",
+}
+
+
+@pytest.mark.parametrize("why", MANY)
+def test_many_mistakes_are_said_soon(why, config):
+    text, *overrides = [MANY[why]] if isinstance(MANY[why], str) else MANY[why]
+    with soon(40): lines = said(config, f"{MNIST}{text}\n", *overrides).splitlines()
+    assert not why or len(lines) == 2000 and why in lines[-1], lines[-1:]
+    assert gc.isenabled()
 
 
 # -- at random

@@ -2,7 +2,6 @@
 import copy
 import csv
 import io
-import json
 import random
 import resource
 from datetime import date
@@ -355,7 +354,7 @@ def test_what_is_logged_directly_is_kept(tmp_path):
     cfg = config(tmp_path, "LogsItself", "NoTest")
     whole = train(cfg)
     assert is_same(cut_off(cfg, at=(2, 3)), whole)
-    kept = json.loads((whole.dir / "run.json").read_text())["metrics"]
+    kept = Run(whole.dir).metrics
     assert {k: kept.get(k) for k in ("float", "int", "bool", "tensor", "one", "array", "later")} \
         == {"float": 0.5, "int": 3, "bool": 1, "tensor": 0.25, "one": 1, "array": 2.5, "later": 1}
     assert kept["big"] == 2.0**70 and np.isnan(kept["nan"])
@@ -369,8 +368,19 @@ class Facts(NoTest):
     def facts(self): return dict(mean=np.array([0.5, 1]), std=torch.ones(2), n=np.int64(48))
 
 
+class OwnWords(NoTest):
+    fingerprint, facts = "mine", ["also", "mine"]
+
+
+def test_attributes_with_the_names_of_those_methods_are_the_users(tmp_path):
+    run = Run(train(config(tmp_path, "OnlyVal", "OwnWords")).dir)
+    assert run.info["data"] == "mine" and "data_facts" not in run.info
+
+
 def test_what_a_datamodule_says_of_itself_is_plain(tmp_path):
-    run = Run(train(config(tmp_path, "OnlyVal", "Facts")).dir)
+    cfg = config(tmp_path, "OnlyVal", "Facts")
+    run = Run(cut_off(cfg, at=(2, 3)).dir)
+    assert "another data" not in (run.dir / "log.txt").read_text()
     assert run.info["data_facts"] == dict(mean=[0.5, 1], std=[1, 1], n=48)
     assert run.info["data"] == {"1": 0.5}
 

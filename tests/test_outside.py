@@ -16,6 +16,7 @@ from mlkit.base.shown import html, shown, tell
 from mlkit.base.text import Table, no_formulas
 from mlkit.cli import mlkit_runs, mlkit_train
 from mlkit.config.load import explain, load_config
+from mlkit.config.yaml import read_config_file
 from mlkit.data.base import image_reader
 from mlkit.data.images import read_idx, read_npy
 from mlkit.data.inputs import open_table
@@ -178,7 +179,8 @@ FALSE = {
     "a.gz": (lambda o: o.write_bytes(gzip.compress(bytes(99))[:-3]), read_idx)}
 SPECIAL = {"pipe": os.mkfifo, "loop": lambda o: o.symlink_to(o.name),
            "device": lambda o: o.symlink_to("/dev/zero"), "folder": lambda o: o.mkdir()}
-READERS = dict(checkpoint=read_checkpoint, idx=read_idx, npy=read_npy, exr=read_exr)
+READERS = dict(checkpoint=read_checkpoint, idx=read_idx, npy=read_npy, exr=read_exr,
+               config=read_config_file)
 
 
 @pytest.mark.parametrize("name", FALSE)

@@ -18,6 +18,7 @@ from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_predict
 from mlkit.data.base import ImageData
 from mlkit.data.images import decode_image
+from mlkit.run.folder import Run
 from mlkit.train import train
 from mlkit.use import predict, trained
 
@@ -247,6 +248,13 @@ def test_answers_of_many_kinds(tmp_path, model, columns):
     every = predict(run, X, probabilities=True).table
     assert list(every) == [*columns, *(f"probability_{o}" for o in NAMES)]
     assert every.iloc[:, 2:].sum(axis=1).tolist() == pytest.approx([1] * 12, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 1.5, "abc", True, ["ant"], [], {"x": 1}, [[1], {}, None]])
+def test_what_run_json_says_of_the_classes_may_be_anything(tmp_path, classes):
+    run = run_of(tmp_path, "Net", "Named", k=3)
+    Run(run).update(data_facts=dict(classes=classes))
+    assert len(predict(run, X).table) == 12
 
 
 def test_maps_are_kept_or_written(tmp_path, capsys):

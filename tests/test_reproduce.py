@@ -618,6 +618,35 @@ def test_a_submodule_that_is_not_there_is_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="has no commit --orphan"): restore_code(run, tree)
 
 
+STARTS = {  # a setting of the repository, and one of a repository's files
+    "fsmonitor": ("core.fsmonitor", ""), "filter": ("filter.x.clean", "* filter=x\n"),
+    "process": ("filter.x.process", "* filter=x\n"), "diff": ("diff.external", ""),
+    "command": ("diff.x.command", "* diff=x\n"), "textconv": ("diff.x.textconv", "* diff=x\n"),
+    "hooks": ("core.hooksPath", ""), "included": ("include.path", ""),
+    "tree": ("core.worktree", "")}
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_a_clone_that_lies_there_starts_no_program(tmp_path, monkeypatch, kind):
+    clone = new_repo(new_repo(tmp_path / "repo", a="1") / "clone", **{"c.py": "1\n"})
+    monkeypatch.chdir(tmp_path / "repo")
+    (name, attributes), mark = STARTS[kind], tmp_path / "mark"
+    for place in "evil", "post-index-change":
+        write(tmp_path / place, f"#!/bin/sh\ntouch {mark}\ncat\n").chmod(0o755)
+    write(tmp_path / "settings", f"[core]\nfsmonitor = {tmp_path / 'evil'}\n")
+    value = dict(hooks="", included="settings", tree="").get(kind, "evil")
+    git(clone, "config", name, tmp_path / value)
+    write(clone / ".gitattributes", attributes)
+    write(clone / "c.py", "2\n")
+    state, patch = code_state(tmp_path / "repo")
+    assert not mark.exists() and b"evil" not in patch
+    is_read = kind in ("diff", "command", "textconv", "hooks")  # these are switched off
+    assert state["left_out"] == ([] if is_read else ["clone"]) and is_read == (b"c.py" in patch)
+    git(clone, "config", "--unset", name)
+    git(clone, "config", "core.fsmonitor", "true")
+    assert b"c.py" in code_state(tmp_path / "repo")[1]
+
+
 # What git refuses, and names of all sorts
 
 def owned_by_another(repo):

@@ -88,7 +88,12 @@ SAYS = dict(  # what a stranger's config says, and a word of the line that refus
            "address"),
     mlflow=("logger: {m: {_target_: mlkit.fit.trackers.mlflow, tracking_uri: databricks}}",
             "address"),
-    address=("trainer: {plugins: [{_target_: torch.nn.Linear, a: '1.2.3.4:5'}]}", "address"))
+    address=("trainer: {plugins: [{_target_: torch.nn.Linear, a: '1.2.3.4:5'}]}", "address"),
+    localhost=("trainer: {plugins: [{_target_: torch.nn.Linear, a: 'localhost:5/x'}]}", "address"),
+    proxies=("logger: {w: {_target_: mlkit.fit.trackers.wandb, settings: {proxies: {http: a}}}}",
+             "address"),
+    empty=(FOLDER % "''", "outside"), everything=(FOLDER % "/", "outside"),  # and never listed
+    files=(FOLDER % "x, files: {train: private}", "outside"))
 
 
 @pytest.mark.parametrize("case", SAYS)

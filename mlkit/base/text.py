@@ -8,11 +8,12 @@ __all__ = ['short', 'number', 'plain', 'stage_of', 'find_metric', 'pairs', 'walk
 # %% ../../nbs/base/02_text.ipynb #96358bde
 import re
 from copy import copy
-from typing import Any, Iterable, Iterator
+from functools import cached_property
+from typing import Any, Collection, Iterable, Iterator
 
 import yaml
 
-from .errors import UserError, nearest
+from .errors import UserError, did_you_mean, nearest
 from .shown import html, shown
 
 # %% ../../nbs/base/02_text.ipynb #15e997e9
@@ -153,24 +154,53 @@ def at_path(node: Any,  # a dict, a list, or a value
 
 
 # %% ../../nbs/base/02_text.ipynb #d26154a4
-def near_key(path: Keys,  # of a key that should not be there; what is above it should
-    data: Any,            # nested dicts and lists
-    beside: Iterable | None = None,  # the keys that could be there; None: those that are
-) -> str:                 # to end a message with
-    "A suggestion of a key beside it, or else of one of that name elsewhere."
-    node, key, places = at_path(data, path[:-1]), str(path[-1]), {}
-    for o, _ in walk(data):
-        is_named = o and o != path and not {*map(type, o)} - {str}
-        if is_named: places.setdefault(o[-1], []).append(show_keys(o))
-    near = None
-    if beside is None: beside = [k for k, _ in pairs(node)]
-    if len(path) > 1 or key not in places: near = nearest(key, beside)
-    if near: return f"; did you mean '{near}'?"
-    is_clear = key in places or len(path) > 1  # below the top, any other name may be meant
-    name = key if is_clear else nearest(key, places)
-    names = places.get(name, [])[:3]
-    names = [f"'{o}'{'' if '.' in o else ' (at the top)'}" for o in names]
-    return f"; did you mean {' or '.join(names)}?" if names else ""
+class Suggestions:
+    "Which keys of a tree may be meant; says nothing where it would take longer than a second."
+    def __init__(self, data: Any,  # nested dicts and lists
+    ):
+        self.data, self.left = data, 20_000  # names that may still be compared
+
+    @cached_property
+    def _names(self) -> list[Keys]: return [o for o, _ in walk(self.data)]
+
+    @cached_property
+    def _places(self) -> dict[str, list[str]]:
+        "Where a name is a key, below keys alone."
+        found = {}
+        for o in self._names:
+            if o and not {*map(type, o)} - {str}: found.setdefault(o[-1], []).append(show_keys(o))
+        return found
+
+    def _nearest(self, word: str, names: Collection) -> str | None:
+        if len(names) > self.left: return None
+        self.left -= len(names)
+        return nearest(word, [o for o in names if o != word])
+
+    def key(self, path: Keys,  # of a key that should not be there; what is above it should
+        among: Collection | None = None,  # the keys that could be there; None: those that are
+    ) -> str:                  # to end a message with
+        "A key beside it, or else of one that name elsewhere."
+        node, key, here = at_path(self.data, path[:-1]), str(path[-1]), show_keys(path)
+        others = [o for o in self._places.get(key, ()) if o != here]
+        near = None
+        if among is None: among = node if isinstance(node, dict) else [k for k, _ in pairs(node)]
+        if len(path) > 1 or not others: near = self._nearest(key, among)
+        if near: return f"; did you mean '{near}'?"
+        is_clear = others or len(path) > 1  # below the top, any other name may be meant
+        name = key if is_clear else self._nearest(key, self._places) or ""
+        places = others if is_clear else self._places.get(name, ())
+        names = [f"'{o}'{'' if '.' in o else ' (at the top)'}" for o in places[:3]]
+        return f"; did you mean {' or '.join(names)}?" if names else ""
+
+    def path(self, name: str,  # of a reference: 'data.batchsize'
+    ) -> str:                  # to end a message with
+        "A path of the same group, or with the same last word."
+        if len(self._names) > self.left: return ""
+        self.left -= len(self._names)
+        above, _, last = name.rpartition(".")
+        names = map(show_keys, self._names)
+        if above: names = [o for o in names if {above, last} & {*o.rpartition(".")[::2]}]
+        return did_you_mean(name, names)
 
 # %% ../../nbs/base/02_text.ipynb #9eed9df0
 def has_keys(node: Any,  # a dict, a list, or a value

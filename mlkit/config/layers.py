@@ -9,9 +9,11 @@ __all__ = ['Override', 'parse_override', 'parse_overrides', 'keys_of', 'is_refer
 import re
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, Iterable
 
-from ..base.text import DEEPEST, Keys, child, near_key, pairs, show_keys, told
+from ..base.text import DEEPEST, Keys, Suggestions, child, pairs, show_keys, told
 from .grammar import parse_value
 from .node import ConfigError, Link, Origin, Problems, config_error, gather
 from .node import mapping_behind
@@ -98,6 +100,9 @@ class Draft(Tree):
     "A config under construction: at its top a mapping."
     known = None  # of the config that it becomes
 
+    @cached_property
+    def suggestions(self) -> Suggestions: return Suggestions(self.plain())
+
     def merge(self, new: Tree,  # at the top, a mapping
         path: Keys = (),  # where to lay it
     ) -> None:
@@ -118,13 +123,13 @@ class Draft(Tree):
         for n, k in enumerate(above, 1):
             inner = node.at((k,))
             if not inner and not (is_new and isinstance(node.value, dict)):
-                raise _no_such_key(o, path[:n], self.plain())
+                raise _no_such_key(o, path[:n], self)
             has_keys = inner and isinstance(inner.value, (dict, list))
             if not has_keys and not is_new: raise _has_no_keys(o, path, n, inner.value)
             node = inner if has_keys else self._put(path[:n], Tree({}, [Link(o.origin, {})]))
         is_mapping = isinstance(node.value, dict)
         may_be_new = is_mapping and o.op != "~" and (is_new or "_target_" in node.value)
-        if not node.at((key,)) and not may_be_new: raise _no_such_key(o, path, self.plain())
+        if not node.at((key,)) and not may_be_new: raise _no_such_key(o, path, self)
         {"~": self._delete, "+=": self._append}.get(o.op, self._set)(path, o)
         for n in range(1, len(path)):
             around = self.at(path[:n])
@@ -146,7 +151,7 @@ class Draft(Tree):
             way = f"{o.key}=… changes it, ++{o.key}=… too"
             raise o.error(f"there is a value already, {told(was)}; {way}")
         if isinstance(o.value, dict) and isinstance(was, dict):
-            if o.op == "": _check_keys(o, path, o.value, self.plain())
+            if o.op == "": _check_keys(o, path, o.value, self)
             self.merge(new, path)
         else: self._put(path, new)
 
@@ -184,15 +189,15 @@ class Draft(Tree):
         return tree
 
 # %% ../../nbs/config/04_layers.ipynb #5d7f8c34
-def _no_such_key(o: Override, path: Keys, data: dict) -> ConfigError:
-    node: Any = data
-    for k in path[:-1]: node = node[k]
-    is_inside = len(path) > len(o.key.split("."))  # of the new value, a mapping
-    near = near_key(path[-1:], node) if is_inside else near_key(path, data)
+def _no_such_key(o: Override, path: Keys, draft: Draft) -> ConfigError:
+    node = draft.at(path[:-1]).value
+    near = draft.suggestions.key(path)
+    if len(path) > len(o.key.split(".")):  # inside the new value, a mapping
+        near = Suggestions(draft.at(path[:-1]).plain()).key(path[-1:])
     text, way = o.origin.text.lstrip("-"), ""
-    names = [str(k) for k, _ in pairs(node)]
+    names = [str(k) for k, _ in islice(pairs(node), 21)]
     there = ", ".join([*names[:20], *["…"][:len(names) > 20]]) or "none"
-    is_run = not {"data", "model", "trainer"}.isdisjoint(data)  # of which all other keys are known
+    is_run = not {"data", "model", "trainer"}.isdisjoint(draft.value)  # whose other keys are known
     is_typed = o.origin.name == "command line" and len(text) <= 100
     if o.op or not is_typed or not isinstance(node, dict): pass
     elif is_run and len(path) == 1: way = "" if near else f" ('+extra.{text}' adds one of your own)"
@@ -201,14 +206,14 @@ def _no_such_key(o: Override, path: Keys, data: dict) -> ConfigError:
     return o.error(f"there is no key {told(str(path[-1]))}{near or f'; there are: {there}'}{way}")
 
 
-def _check_keys(o: Override, path: Keys, new: dict, data: dict):
+def _check_keys(o: Override, path: Keys, new: dict, draft: Draft):
     "A mapping may bring new keys where a target is, or with a '+'."
-    old: Any = data
-    for k in path: old = old[k]
+    old = draft.at(path).value
     if "_target_" in old or "_target_" in new: return
     for k, v in new.items():
-        if k not in old: raise _no_such_key(o, (*path, k), data)
-        if isinstance(v, dict) and isinstance(old[k], dict): _check_keys(o, (*path, k), v, data)
+        if k not in old: raise _no_such_key(o, (*path, k), draft)
+        is_deeper = isinstance(v, dict) and isinstance(old[k].value, dict)
+        if is_deeper: _check_keys(o, (*path, k), v, draft)
 
 
 def _has_no_keys(o: Override, path: Keys, n: int, value) -> ConfigError:

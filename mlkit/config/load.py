@@ -17,13 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
 from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
-from ..base.text import DEEPEST, Keys, Table, at_path, flat, has_keys, leaves, near_key, pairs
-from ..base.text import short, show_keys, told
+from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
+from ..base.text import pairs, short, show_keys, told
 from .defaults import choose
 from .grammar import alternatives
 from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
 from .layers import Draft, Override, keys_of, parse_override, parse_overrides
-from .node import About, Config, about, links_of, origin_of, plain, same
+from .node import About, Config, about, links_of, no_gc, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
 from .references import References
 from .secrets import env_overrides, use_dotenv
@@ -119,6 +119,7 @@ def _refusal(value: Any) -> str:
     return ""
 
 # %% ../../nbs/config/09_load.ipynb #30494603
+@no_gc()
 def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a config to change further
     *overrides: str,  # 'trainer.max_epochs=3', 'optimizer=sgd', '+tags=[a]', '~logger'
     trust: Iterable[str] = (),  # packages and names for targets, besides `MLKIT_TRUST`
@@ -215,7 +216,7 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
     for n, k in enumerate(path):
         inner = dict(pairs(data))
         if k not in inner:
-            why = f"there is no such key{near_key((*path[:n], k), plain(cfg))}"
+            why = f"there is no such key{Suggestions(plain(cfg)).key((*path[:n], k))}"
             raise config_error(origin_of(cfg, path), key, why)
         data = inner[k]
     if not has_keys(data):

@@ -6,10 +6,12 @@
 __all__ = ['Problem', 'Problems', 'ConfigError', 'config_error', 'About', 'Config']
 
 # %% ../../nbs/config/00_node.ipynb #0e9af1f1
+import gc
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
@@ -120,6 +122,7 @@ class About:
     search: Any = None           # the `SearchPath` that its groups were looked for in
     hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
     notes: tuple[Problem, ...] = ()  # warnings of loading
+    owned: dict[tuple, bool] = field(default_factory=dict, compare=False)  # files already judged
 
 
 class Config(DictConfig):
@@ -135,6 +138,16 @@ class Config(DictConfig):
         object.__setattr__(res, "__class__", Config)
         vars(res)["_about"] = about(self)
         return res
+
+# %% ../../nbs/config/00_node.ipynb #a9c4d702
+@contextmanager
+def no_gc() -> Iterator[None]:
+    "Let the garbage collector rest, which would look through 20,000 nodes again and again."
+    was_on = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was_on: gc.enable()
 
 # %% ../../nbs/config/00_node.ipynb #e75072b2
 def whole(cfg: DictConfig,  # a config, or a node of one
@@ -211,7 +224,10 @@ def is_strangers(cfg: DictConfig,  # a config, or a node of one
     if not about(cfg).home or not about(cfg).links: return bool(about(cfg).home)
     found = (links_of(cfg, path[:n]) for n in range(len(path), -1, -1))
     origin = next((o[-1].origin for o in found if o), None)
-    if origin and origin.path: return not is_own(origin.path, about(cfg).trust)
+    if origin and origin.path:
+        known, key = about(cfg).owned, (origin.path, about(cfg).trust)
+        if key not in known: known[key] = is_own(*key)
+        return not known[key]
     return not origin or origin.name not in ("command line", "environment", ".env", "notebook")
 
 

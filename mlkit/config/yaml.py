@@ -15,8 +15,8 @@ from typing import Any, Callable, Iterator, Mapping
 import yaml
 from omegaconf import OmegaConf
 
-from ..base.errors import did_you_mean, nearest
-from ..base.files import find_root, in_project, packaged_configs, show_path
+from ..base.errors import NotFound, did_you_mean, nearest
+from ..base.files import find_root, in_project, packaged_configs, plain_file, show_path
 from ..base.own import Words, may_read, outside, stranger_folder
 from ..base.text import DEEPEST, LARGEST, LONGEST, Keys, child, pairs, show_keys
 from .node import ConfigError, Link, Origin, config_error, plain
@@ -273,8 +273,10 @@ def read_config_file(path: str | Path,  # of a YAML file
     "Read one YAML file. Raises ConfigError if it is not there or cannot be used."
     path = Path(path)
     name = show_path(path)
-    try: text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    try:
+        if not path.is_dir(): plain_file(path, 2**26)
+        text = path.read_text(encoding="utf-8-sig")
+    except NotFound:
         raise config_error(Origin(name), "", f"no such config file{_near_file(path)}") from None
     except (OSError, ValueError) as e:  # of no UTF-8, or of a name with a NUL in it
         why = getattr(e, "strerror", None) or e

@@ -113,16 +113,18 @@ def _note(job: Job):
     run, device = job.run, job.parts.trainer.strategy.root_device
     machine = dict(cpu=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads())
     if device.type == "cuda": machine["gpu"] = torch.cuda.get_device_name(device)
-    fingerprint = getattr(data, "fingerprint", lambda: None)
+    said = {k: getattr(data, k, None) for k in ("fingerprint", "facts")}  # or the user's own
+    said = {k: o() if callable(o) else o for k, o in said.items()}
     root = about(job.config).project
-    found: dict[str, Any] = dict(device=str(device), machine=machine, data=fingerprint(),
-                                 versions=versions(), code=_sums(root, _own_code(root)))
+    found: dict[str, Any] = as_json(dict(
+        device=str(device), machine=machine, data=said["fingerprint"], versions=versions(),
+        code=_sums(root, _own_code(root))))
     if job.resumed: found["code"] = _sums(root, run.info.get("code", {}))
     was = {k: run.info.get(k, v) if job.resumed else v for k, v in found.items()}
     changed = [k for k, v in found.items() if was[k] != v]
     what = ", ".join(k + _which(was[k], found[k]) for k in changed)
     if what: say(run, f"{run.id}: another {what} than when it started: the result may differ")
-    if hasattr(data, "facts"): found["data_facts"] = data.facts()
+    if isinstance(said["facts"], dict): found["data_facts"] = said["facts"]
     run.update(**{k: v for k, v in found.items() if k not in changed})
 
 

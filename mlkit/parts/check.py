@@ -18,10 +18,10 @@ from ..base.errors import did_you_mean
 from ..base.files import in_project, packaged_configs
 from ..base.ranges import Folder
 from ..base.shown import tell
-from ..base.text import Keys, near_key, told, walk
+from ..base.text import Keys, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
-from ..config.node import about, origin_of, own_path, problem
+from ..config.node import about, no_gc, origin_of, own_path, problem
 from ..config.secrets import bad_run_name, secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
@@ -31,7 +31,7 @@ from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
 from .libraries import missing_packages, range_of
-from .unread import argument_meant, unknown_keys, chosen_at, is_users, unread
+from .unread import arguments_meant, unknown_keys, chosen_at, is_users, unread
 from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
 
@@ -104,8 +104,8 @@ class _Target:
         known = [p.name for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if any(p.kind is p.VAR_KEYWORD for p in params):
             known += [k for k in self.keys if isinstance(k, str)]
-        data = self.view.data
-        unknown = {k: near_key((*self.path, k), data, known) for k in self.keys if k not in known}
+        near = self.view.suggestions.key
+        unknown = {k: near((*self.path, k), known) for k in self.keys if k not in {*known}}
         for key, near in unknown.items():
             yield (*self.path, key), f"{self.name} has no argument '{key}'{near}"
         if not isinstance(self.args, list): return
@@ -224,6 +224,7 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
             yield (key,), f"holds any number of such mappings: {way}"
 
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
+@no_gc()
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
@@ -287,7 +288,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     try: cfg = load_config(config, *overrides, trust=trust)
     except ConfigError as e:
         if not e.cfg: raise
-        cfg, problems = e.cfg, [argument_meant(o, e.cfg) for o in e.problems]
+        cfg, problems = e.cfg, arguments_meant(e.problems, e.cfg)
     problems = [*problems, *find_problems(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]
     hide, told = secret_filter(about(cfg).project), set() if told is None else told

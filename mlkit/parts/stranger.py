@@ -7,6 +7,7 @@ __all__ = ['strangers_words']
 
 # %% ../../nbs/parts/14_stranger.ipynb #253e0538
 import os, re
+from itertools import chain
 from pathlib import Path
 from typing import Iterator
 
@@ -18,7 +19,8 @@ from .trust import TargetError
 from .view import Mistake, View
 
 # %% ../../nbs/parts/14_stranger.ipynb #e5f59509
-_ADDRESS = re.compile(r"[\w+.-]+://[^\s,;]*|hf[-_]hub:\S*|^[\w-]+(?:\.[\w-]+)+:\d+$")
+_ADDRESS = re.compile(r"[\w+.-]+://[^\s,;]*|hf[-_]hub:\S*"
+                      r"|^(?:localhost|\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)+):\d+(?:/\S*)?$")
 _FOR_FILES = re.compile("root|dir|path|folder|file|cache|ckpt|checkpoint|weights|where|source|save"
                         "|csv|table|archive|location|^run$|_args_", re.I)
 _FOR_SERVERS = re.compile("(^|_)(ur[il]s?|hosts?|hostname|servers?|endpoints?|addr(ess)?|proxy"
@@ -29,7 +31,7 @@ def _files(text: str, key: str) -> Iterator[Path]:
     "The files and folders that a text may mean."
     text = re.sub(r"^\s*[A-Za-z][\w+.-]*:(?=[/~.\\])", "", text)  # file:/etc, C:/
     path = Path(os.path.expanduser(text.strip()))
-    if not text.strip(): return
+    if not text.strip() and not re.search("root|dir|folder|_args_", key, re.I): return
     is_sure = path.is_absolute() or ".." in path.parts or str(path)[:1] in "~\\"
     if is_sure: yield path
     elif "/" in text or _FOR_FILES.search(key):
@@ -53,7 +55,7 @@ def _why_not(text: str, key: str, home: Path, trust: tuple[str, ...]) -> str:
         return ("is an address, and this config is not of your project; "
                 + how_to_allow("/".join(address.split("/")[:3])))
     for path in _files(_ADDRESS.sub("", text), key):
-        led = (o for o in (path, *_links(path)) if not may_read(o, home, trust))
+        led = (o for o in chain([path], _links(path)) if not may_read(o, home, trust))
         if wrong := next(led, None): return outside(wrong, home)
     return ""
 
@@ -76,7 +78,8 @@ def strangers_words(view: View,  # of a whole config
             found = view.find(value) if path[-1] == "_target_" else None
             if isinstance(found, TargetError): yield path, str(found)
             if path[-1] == "_target_": break
-            key = next((o for o in reversed(at) if isinstance(o, str)), "")
+            inner = max(n for n, o in enumerate(above) if isinstance(o, dict) and "_target_" in o)
+            key = "_".join(o for o in at[inner:] if isinstance(o, str))  # below its target
             if why := _why_not(value, key, home, trust):
                 yield path, f"{told(value)} {why}"
                 break

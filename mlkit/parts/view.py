@@ -13,9 +13,8 @@ from typing import Any, Iterable, Iterator
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from ..base.errors import did_you_mean
 from ..base.files import real_path, show_path
-from ..base.text import Keys, child, pairs, show_keys, walk
+from ..base.text import Keys, Suggestions, child, pairs, show_keys, walk
 from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
 from ..config.references import Reference, References
@@ -60,7 +59,7 @@ class View:
     ):
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
-        self.references = References(self.data)
+        self.references, self.suggestions = References(self.data), Suggestions(self.data)
         self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
         closed = [o for o, v in walk(self.data) if o[-1:] == ("_recursive_",) and v is False]
         self._closed = {id(self._node(o[:-1])) for o in closed}
@@ -125,14 +124,16 @@ class View:
     def sources(self, path: Keys,  # of a value
     ) -> list[Keys]:               # the nearest first
         "The places that a value, or what is in it, refers to, that these refer to, and so on."
-        found = [path]
+        found, seen = [path], {path}
         for o in found:
             start, data = self.written(o)
             if start != o and not isinstance(data, str): continue  # there is no such key
             for at, raw in walk(data, start):
                 links = self.references.of(at) if isinstance(raw, str) else ()
                 for place in [o.args for o in links if not o.resolver]:
-                    if place not in found and self.written(place)[0]: found.append(place)
+                    if place in seen or not self.written(place)[0]: continue
+                    seen.add(place)
+                    found.append(place)
         return found[1:]
 
     def calls(self, paths: Iterable[Keys],  # of values
@@ -187,9 +188,6 @@ def _why_broken(view: View, path: Keys) -> str:
         why = re.sub(r'^\w+ raised while resolving interpolation: "?|"$', "", text)
         lost = re.search(r"key '([\w.]+)' not found", why)
         if not lost: return why
-        above, _, last = lost[1].rpartition(".")
-        names = [show_keys(o) for o, _ in walk(view.data)]  # of the same group, or the same word
-        if above: names = [o for o in names if {above, last} & {*o.rpartition(".")[::2]}]
-        return why + did_you_mean(lost[1], names)
+        return why + view.suggestions.path(lost[1])
     is_inside = any(path[:len(o)] == o for o in view.sources(path))
     return "it contains this key" if is_inside else ""

@@ -17,10 +17,16 @@ import yaml
 
 from ..base.errors import UserError
 from ..base.files import real_path, show_path
+from ..base.own import is_own
 from ..config.secrets import secret_values
 
 # %% ../../nbs/run/00_code.ipynb #c0de0007
-def git(folder: Path,  # in a repository
+_STARTS = re.compile(  # settings of a repository that start a program
+    rb"core\.(fsmonitor\n(?!(true|false|1|0)?$)|sshcommand|gitproxy)|extensions\.partialclone"
+    rb"|filter\..*\.(clean|smudge|process)|remote\..*\.(promisor|uploadpack)", re.S)
+
+
+def git(folder: Path,  # in a repository; in one that is not the user's no program is started
     *args: str,        # of the command
     stdin: bytes = b"",  # what it reads
     env: Mapping[str, str] = {},  # variables for it
@@ -31,11 +37,19 @@ def git(folder: Path,  # in a repository
              "apply.ignoreWhitespace=no"]
     command = ["git", "-C", str(folder), *(o for setting in plain for o in ("-c", setting)), *args]
     env = {**kept, "LC_ALL": "C.UTF-8", **env}
-    try: done = subprocess.run(command, capture_output=True, input=stdin, env=env)
-    except OSError: raise UserError("git is not installed") from None
-    except ValueError as e: raise UserError(f"git cannot be asked: {e}") from None  # of a NUL
-    if done.returncode: raise UserError(" ".join(os.fsdecode(done.stderr).split()))
-    return done.stdout
+    def run(words: list[str]) -> bytes:
+        try: done = subprocess.run(words, capture_output=True, input=stdin, env=env)
+        except OSError: raise UserError("git is not installed") from None
+        except ValueError as e: raise UserError(f"git cannot be asked: {e}") from None  # of a NUL
+        if done.returncode: raise UserError(" ".join(os.fsdecode(done.stderr).split()))
+        return done.stdout
+    if not is_own(folder):
+        found = run([*command[:3], "config", "--list", "--show-scope", "-z"]).split(b"\0")
+        own = [o for scope, o in zip(found[::2], found[1::2]) if scope in (b"local", b"worktree")]
+        if told := next(filter(_STARTS.match, own), None):
+            name = os.fsdecode(told.partition(b"\n")[0])
+            raise UserError(f"{show_path(folder)} is not yours, and starts programs by its {name}")
+    return run(command)
 
 
 def git_names(folder: Path,  # in a repository
@@ -138,6 +152,7 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
     for name in [o for o in others if (top / o / ".git").exists()]:
         try:
             if _history(top / name) == _history(top): continue
+            if not _is_top(top / name): raise UserError("its files are elsewhere")
             commit = _line(top / name, "rev-parse", "--verify", "HEAD")
         except UserError:  # another owner's, or no commit yet
             state["left_out"].append(f"{inside}{name}")
@@ -146,6 +161,10 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
         part = _changes(top / name, f"{inside}{name}/", state, runs)
         if part: patch += f"Submodule {json.dumps(f'{inside}{name}')}\n".encode() + part
     return patch
+
+
+def _is_top(folder: Path) -> bool:
+    return os.path.samefile(_line(folder, "rev-parse", "--show-toplevel"), folder)
 
 
 def _history(top: Path) -> Path:

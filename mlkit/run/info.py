@@ -47,6 +47,10 @@ class _Git(_Part):
     why: str | None = None
 
 
+class _Machine(_Part):
+    threads: Annotated[int, Field(gt=0, lt=2**12)] | None = None
+
+
 class RunInfo(_Part):
     "What mlkit reads of a `run.json`."
     name: str
@@ -64,9 +68,9 @@ class RunInfo(_Part):
     git: _Git | None = None
     versions: dict[str, str] = {}
     code: dict[str, int | None] = {}  # checksums of the project's modules
-    machine: dict[str, _Word] | None = None
+    machine: _Machine | None = None
     device: str | None = None
-    data: _Word = None
+    data: Any = None  # its fingerprint, of any kind
     data_facts: dict[str, Any] | None = None
     trackers: dict[str, _Word] = {}
     resumed: list[_Resumed] = []

@@ -71,7 +71,7 @@ def columns(answer: Any,  # of one head: a tensor (B, ...) or a list of B
     if not isinstance(answer, Tensor): return {head or "answer": [*map(_cell, answer)]}, None
     v, start = answer.detach().cpu(), f"{head}_" if head else ""
     if v.is_floating_point() and v.element_size() < 4: v = v.float()
-    def named(i): return names[i] if names else i
+    def named(i): return names[i] if names and i < len(names) else i
     p, each = chances(v, names, loss), asks_each(loss) and v.ndim > 1 and v.shape[1] > 1
     if v.ndim > 2:
         if p is None or every: return {}, v if p is None else p
