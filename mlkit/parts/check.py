@@ -30,7 +30,7 @@ from .packages import no_mixing
 from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
-from .libraries import missing_packages, range_of
+from .libraries import loads_files, missing_packages, range_of
 from .unread import arguments_meant, unknown_keys, chosen_at, is_users, unread
 from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
@@ -95,6 +95,9 @@ class _Target:
         if lacks := missing_packages(self.obj):
             says = f"{self.name} needs what is not installed; run: pip install {lacks}"
             found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
+        given = ((o, self.view.value((*self.path, o))) for o in self.keys)
+        if why := loads_files(self.obj, self.name, self.args, given, self.view.trust):
+            found["_target_"] = why
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 

@@ -163,6 +163,9 @@ def recording(run: Run,  # new, or to go on
                 if is_full(e): more = f"; make room{way}"
                 tell(f"training failed: {error}{more}", file=stderr)
                 raise TrainingFailed(run) from e
+    except KeyboardInterrupt as e:
+        if isinstance(e, Interrupted): raise
+        raise Interrupted(run, hide(str(e))) from e  # it came while the end was being noted
     finally:
         if run.writes and not run.kept: run.last_history = run.history
         run.temporary.close()
