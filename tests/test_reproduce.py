@@ -198,7 +198,11 @@ def test_other_weights_and_versions_are_named(lab, copy, capfd):
     git_was, versions = copy.info["git"], copy.info["versions"]
     write(copy.dir / "code.patch", "")
     copy.update(git={**git_was, "dirty": False}, versions={**versions, "torch": "1.0"})
+    text = (copy.dir / "config.yaml").read_text()
+    (copy.dir / "config.yaml").write_text(text.replace("tags: []", "tags: [x]"))
     again = reproduce(copy)
+    says = "config.yaml: tags is ['x'], but the run was trained with []"
+    assert says in again.findings[0] and says in capfd.readouterr().out
     assert f"versions: torch was 1.0, is {torch.__version__}" in again.findings
     assert ("last.ckpt: net.1.weight was (6, 192) torch.float32, is (4, 192) torch.float32"
             in again.findings)
@@ -420,6 +424,47 @@ def test_settings_of_git_change_nothing(tmp_path, monkeypatch, setting):
     write(run / "code.patch", patch)
     restore_code(run, tmp_path / "tree")
     assert contents(tmp_path / "tree") == contents(repo) and state["left_out"] == []
+
+
+LF, CRLF = b"a = 1\nb = 2\n", b"a = 1\r\nb = 2\r\n"
+CONVERTED = {  # settings; attributes; what is committed, what it is now; does all come back?
+    "crlf": (["core.autocrlf=true"], "", CRLF, CRLF + b"c = 3\r\n", True),
+    "mixed": (["core.autocrlf=true"], "", CRLF, CRLF + b"c = 3\n", False),
+    "lf": (["core.autocrlf=true"], "", CRLF, LF + b"c = 3\n", False),
+    "input": (["core.autocrlf=input"], "", LF, CRLF + b"c = 3\r\n", False),
+    "unset": ([], "", LF, CRLF, True),
+    "not text": (["core.autocrlf=true"], "-text", CRLF, LF, True),
+    "eol": ([], "text eol=crlf", CRLF, CRLF + b"c = 3\r\n", True),
+    "wrong eol": ([], "text eol=lf", LF, CRLF + b"c = 3\r\n", False),
+    "utf-16": ([], "text working-tree-encoding=UTF-16", *(o.encode("utf-16") for o in "öß"), True),
+    "ident": ([], "ident", b"# $Id$\n", b"# $Id: mine $\na = 1\n", False),
+    "filter": (["filter.up.clean=tr a-z A-Z", "filter.up.smudge=tr A-Z a-z"], "filter=up", LF,
+               LF + b"c = 3\n", True),
+    "lossy": (["filter.up.clean=grep -v 2"], "filter=up", LF, LF + b"c = 3\n", False),
+    "skipped": (["skip-worktree"], "", LF, CRLF, True),
+    "assumed": (["assume-unchanged"], "", LF, CRLF, True)}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_git_changes_comes_back_or_is_said(tmp_path, monkeypatch, kind):
+    settings, attributes, was, now, is_exact = CONVERTED[kind]
+    repo = new_repo(tmp_path / "repo", b="1")
+    monkeypatch.chdir(repo)
+    write(repo / ".git/info/attributes", f"a.py {attributes}\n")
+    for o in settings:
+        if "=" in o: git(repo, "config", *o.split("=", 1))
+    write(repo / "a.py", was)
+    commit_all(repo)
+    for o in settings:
+        if "=" not in o: git(repo, "update-index", f"--{o}", "a.py")
+    write(repo / "a.py", now)
+    run = recorded(repo, tmp_path / "run")
+    write(repo / "a.py", was)  # the work goes on
+    write(repo / "b", "2")
+    (tmp_path / "empty").mkdir()
+    with code_of(run, tmp_path / "empty") as code:
+        assert ((code.project / "a.py").read_bytes() == now) == is_exact
+        assert [o[:23] for o in code.doubts] == ["a.py is not as it was t"] * (not is_exact)
 
 
 def test_a_change_right_after_a_commit_is_kept(tmp_path):

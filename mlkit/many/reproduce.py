@@ -18,6 +18,7 @@ from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run
+from ..run.info import config_edit
 from ..run.restore import Code, code_of, work_folder
 
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
@@ -228,11 +229,14 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
     if (run.info.get("git") or {}).get("dirty") and not is_own(run.dir, trust):
         raise UserError(f"{where}: is not of your project and brings code, code.patch: look at it, "
                         f"with --restore; {how_to_allow(run.dir)}")
+    edit = config_edit(run.config_file, run.info)
+    if edit: tell(f"config: {edit}")
     with work_folder() as tmp, code_of(run, tmp) as code:
         tell(f"code: {code.says}")
         answer = _in_fresh_process(run, code, tmp, trust, anyway)
         found = [Run(o.parent) for o in (tmp / "runs").glob("*/*/run.json")]
-        checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
+        checks = [Compared("config", "edited since", [edit])] if edit else []
+        checks += [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
         return Reproduction(run, checks)
 
 

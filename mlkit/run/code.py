@@ -6,7 +6,7 @@
 __all__ = ['PATCH_LIMIT', 'git', 'git_names', 'code_state', 'code_patch', 'code_notes']
 
 # %% ../../nbs/run/00_code.ipynb #c0de0005
-import json, os, re, shutil, stat, subprocess, tempfile
+import hashlib, json, os, re, shutil, stat, subprocess, tempfile, zlib
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -122,6 +122,7 @@ def code_state(root: Path,  # the project
     except UserError as e:
         raise UserError(f"git cannot tell the state of {show_path(root)}: {e}") from None
     patch, state["secrets"] = _without_keys(patch, root)
+    state["converted"] = converted(top, patch)
     return {**state, "dirty": bool(patch), "left_out": _few(sorted(state["left_out"]))}, patch
 
 
@@ -143,12 +144,13 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
     "The patch of a repository and of those in it. What it leaves out is noted in the state."
     listed = git_names(top, "ls-files", "--others", "--exclude-standard", "-z")
     new = [o for o in listed if not f"{inside}{o}".startswith(runs)]
-    tracked = git_names(top, "ls-files", "--stage", "-z")
-    links = [o.partition("\t")[2] for o in tracked if o.startswith("160000")]
+    tracked = [o.partition("\t")[::2] for o in git_names(top, "ls-files", "--stage", "-v", "-z")]
+    links = [name for how, name in tracked if how[2:].startswith("160000")]
+    hidden = [name for how, name in tracked if how[0].islower() or how[0] == "S"]
     others = sorted({*links, *(o[:-1] for o in new if o.endswith("/"))})
     small = _small(top, new)
     state["left_out"] += [f"{inside}{o}" for o in {*new} - {*small} if not o.endswith("/")]
-    patch = _patch(top, inside, small)
+    patch = _patch(top, inside, small, [o for o in hidden if os.path.lexists(top / o)])
     for name in [o for o in others if (top / o / ".git").exists()]:
         try:
             if _history(top / name) == _history(top): continue
@@ -187,8 +189,8 @@ def _small(top: Path, names: list[str]) -> dict[str, int]:
     return kept
 
 
-def _patch(top: Path, inside: str, new: dict[str, int]) -> bytes:
-    "The difference of a repository's working tree to its commit, with these new files."
+def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> bytes:
+    "How a working tree differs from its commit; with new files, and those git is not to look at."
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = Path(_line(top, "rev-parse", "--absolute-git-dir")) / "index"
@@ -197,8 +199,25 @@ def _patch(top: Path, inside: str, new: dict[str, int]) -> bytes:
         entries = "".join(f"{mode:o} {commit} 0\t{name}\0" for name, mode in new.items())
         env = dict(GIT_INDEX_FILE=str(index))
         if new: git(top, "update-index", "-z", "--index-info", stdin=os.fsencode(entries), env=env)
+        names = os.fsencode("".join(f"{o}\0" for o in hidden))
+        for flag in ("--no-skip-worktree", "--no-assume-unchanged") if hidden else ():
+            git(top, "update-index", flag, "-z", "--stdin", stdin=names, env=env)
         prefixes = [f"--src-prefix=a/{inside}", f"--dst-prefix=b/{inside}"]
         return git(top, "diff", *_PLAIN, *prefixes, commit, env=env)
+
+# %% ../../nbs/run/00_code.ipynb #7d31c0b2
+def converted(top: Path,  # of a working tree
+    patch: bytes,  # that leads to it
+) -> dict[str, int]:  # with their checksums
+    "Files of a patch in which git changes line ends, or that it filters."
+    found = {}
+    for part in re.split(rb"(?m)^(?=diff --git )", patch):
+        path, sum = top / _name_of(part), re.search(rb"(?m)^index \w+\.\.(\w+)", part)
+        if not sum or path.is_symlink() or not path.is_file(): continue
+        data, kind = path.read_bytes(), hashlib.sha1 if len(sum[1]) == 40 else hashlib.sha256
+        if kind(b"blob %d\0" % len(data) + data).hexdigest().encode() != sum[1]:
+            found[_name_of(part)] = zlib.crc32(data)
+    return found
 
 # %% ../../nbs/run/00_code.ipynb #c0de0015
 def code_notes(state: Mapping[str, Any],  # of `code_state`

@@ -44,6 +44,7 @@ class _Git(_Part):
     left_out: list[str] = []
     secrets: list[str] = []
     submodules: dict[str, str] = {}
+    converted: dict[str, int] = {}  # checksums
     why: str | None = None
 
 

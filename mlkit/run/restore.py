@@ -13,7 +13,7 @@ from typing import ContextManager, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
 from ..base.files import find_root, real_path, show_path, temporary_folder
-from .code import code_patch, code_state, git, git_names
+from .code import code_patch, code_state, converted, git, git_names
 from .folder import Run
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0018
@@ -174,6 +174,10 @@ def code_of(run: Run,  # whose commit the project's repository has
     tree = real_path(tmp) / "tree"
     project = restore_code(run, tree)
     try:
+        now = converted(tree, patch)
+        differ = now.items() ^ state.get("converted", now).items()
+        doubts += [f"{o} is not as it was to the byte: git changes its line ends, or filters it"
+                   for o in sorted(dict(differ))]
         _link(top, tree, [*_ignored(top, root, modules), *left_out])
         n = len(re.findall(b"(?m)^diff --git ", patch))
         patched = f" and code.patch ({n} files)" if patch else ""
