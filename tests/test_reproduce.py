@@ -459,7 +459,9 @@ prod.tfvars .netrc _netrc .npmrc .pypirc .pgpass .git-credentials .htpasswd .aws
 .aws/config .ssh/config .kube/config .docker/config.json secrets.json secrets.yaml my-secrets.toml
 conf/secrets credentials credentials.json db_credentials.yml client_secret_12.apps.json
 passwords.txt kaggle.json token.json service-account.json service_account_prod.json api_keys.yaml
-.streamlit/secrets.toml secrets/db.yaml key-in-latin-\udcff.pem""".split()
+.streamlit/secrets.toml secrets/db.yaml
+kubeconfig a.tfstate.backup wandb_key.txt hf_token gcp-key.json private_key.der rootkey.csv
+.vault_pass .databrickscfg oauth.json my-private.asc key-in-latin-\udcff.pem""".split()
 TEXTS = dict(
     rsa=KEY.format("RSA "), pkcs8=KEY.format(""), openssh=KEY.format("OPENSSH "),
     encrypted=KEY.format("RSA ").replace("MII", "Proc-Type: 4,ENCRYPTED\n\nMII", 1),
@@ -470,6 +472,12 @@ TEXTS = dict(
     github="t = 'ghp_" + "aB3" * 12 + "'", hugging="hf_" + "aBcDe" * 7,
     openai="sk-proj-" + "aB3_" * 10, slack="xoxb-" + "123456789012", google2="AIza" + "aB3-_" * 7,
     jwt="eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0In0." + "a" * 43,
+    putty="PuTTY-User-Key-File-2: ssh-rsa\nPrivate-" + "Lines: 8\n" + "aB3+" * 16,
+    age="AGE-SECRET-KEY-" + "1" + "QPZRY9X8" * 7, base64="LS0tLS1CRUdJTi" + "BSU0EgUFJJVkFURSBLRV",
+    sendgrid="SG." + "aB3-_" * 4 + "ab." + "aB3-_" * 8, kaggle='{"key" : "' + "0a1b2c3d" * 4 + '"',
+    slack2="https://hooks.slack.com/services/" + "T0AAA/B0AAA/" + "aB3x" * 6,
+    bearer="Authorization: Bearer " + "aB3xY9" * 7, url="pg://me:" + "s3cr3tpass" + "@host/db",
+    environment="export WANDB_API_KEY=" + "0a1b2c3d" * 5,
     netrc="machine api.wandb.ai\n  login user\n  password " + "0123456789abcdef",
     password="db_password = 'correct1" + "horse2battery'", own="it says house-of-the-key")
 CODE = dict.fromkeys([
@@ -477,7 +485,10 @@ CODE = dict.fromkeys([
     "monkey.txt", "keypoints.json", ".env.example", "env.yaml", "password_reset.py",
     "secrets/__init__.py",
     "environment.yml", "credentials.md"], "x = 1\n")
-CODE |= {"asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
+CODE |= {"urls.py": "'http://user:password@proxy:80', 'http://[::1]:80/a@b', 'a://b:${PW}@c'\n",
+         "special_tokens.json": "{}", "answer_key.csv": "a\n", "keymap.json": "{}",
+         "run.sh": "export TOKENIZERS_PARALLELISM=false TOKEN=$1\nKEY=val\n# a bearer of news\n",
+         "asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
          "sk.txt": "task-sk-learn-pipelines-with-a-rather-long-name\n",
          "doc.md": "AKIAIOSFODNN7EXAMPLE, ghp_..., password='${oc.env:DB_PASSWORD}', hf_token\n"}
 
