@@ -3,12 +3,14 @@ may come of one is a config or a ConfigError, and soon."""
 import gc
 import random
 import signal
+import time
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from fixtures import ALL
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
 from mlkit.parts.check import check
@@ -174,11 +176,15 @@ def mutated(rng: random.Random) -> str:
     return text
 
 
-@pytest.mark.parametrize("n, files", [
-    (120, 20), pytest.param(20_000, 3000, marks=pytest.mark.slow)])
-def test_at_random_nothing_but_a_config_error(n, files, config):
-    rng = random.Random(n)
-    for _ in range(n):
-        with soon(60): said(config, MNIST, override(rng), calls=(load_config,))
-    for _ in range(files):
-        with soon(60): said(config, mutated(rng))
+@pytest.mark.parametrize("n, files", [(120, 20), pytest.param(
+    *((20_000, 3000) if ALL else (1200, 150)), marks=pytest.mark.slow)])
+def test_at_random_nothing_but_a_config_error(n, files, config, figure):
+    rng, longest = random.Random(n), (0.0, "")
+    texts = [(MNIST, override(rng)) for _ in range(n)] + [(mutated(rng),) for _ in range(files)]
+    said(config, MNIST)  # which imports what a check needs
+    for text in texts:
+        start = time.process_time()
+        with soon(60): said(config, *text, calls=(load_config, check)[:3 - len(text)])
+        longest = max(longest, (time.process_time() - start, text[-1]))
+    figure(f"at random: {n:,} overrides and {files:,} files; the longest took {longest[0]:.2f} s "
+           f"of the processor: {longest[1][:60]!r}")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
@@ -722,6 +723,20 @@ def test_names_of_all_sorts(tmp_path, monkeypatch):
     for i in range(1500): write(repo / f"data/{i}", bytes(PATCH_LIMIT // 64))
     left_out = code_state(repo)[0]["left_out"]
     assert len(left_out) < 1000 and "large \udcff.bin" in left_out
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/x", "a" * 300, "nu\0l", "\ud800", "file/x"])
+def test_a_name_that_no_folder_can_have(name, tmp_path, monkeypatch):
+    repo = new_repo(tmp_path / "repo", a="1", file="")
+    (repo / "loop").symlink_to("loop")
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError) as e: restore_code(run, name)
+    assert len(str(e.value).splitlines()) == 1
+    if "/" in name or name in ("nu\0l", "\ud800"): return
+    (run.dir / "code.patch").unlink(missing_ok=True)
+    (run.dir / "code.patch").symlink_to(name)
+    with pytest.raises(UserError): restore_code(run, "tree")
 
 
 # What a killed process leaves, and what is somebody's

@@ -20,9 +20,11 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
+from fixtures import ALL
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
 from mlkit.parts.build import build
+from mlkit.parts.check import find_problems
 from mlkit.parts.locate import locate, register
 from mlkit.parts.signature import outline, produces, signature
 from mlkit.parts.trust import TargetError, Trust, Untrusted, homes
@@ -363,6 +365,7 @@ from mlkit.parts.locate import locate, register
 from mlkit.parts.trust import TargetError, Untrusted
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
+from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
 from omegaconf import OmegaConf
@@ -422,9 +425,32 @@ def lair(tmp_path_factory) -> Path:
     return folder
 
 
+BY_REFERENCE = """
+for target, args in [*json.load(open("hostile.json")).items()][int(sys.argv[1])::int(sys.argv[2])]:
+    module, _, last = target.rpartition(".")
+    node, at = {"_target_": target, "_args_": args}, "${module}.${last}" if module else "${last}"
+    cfg = load_config({"defaults": [], "seed": 0, "name": "a", "module": module, "last": last, \
+"target": target, "args": args, "yes": True, "node": node, "all": {"x": {"y": node}}, \
+"words": {"module": "${module}", "at": at}, "used": {
+        "target": {"_target_": "${target}", "_args_": args}, "node": "${node}",
+        "parts": {"_target_": at, "_args_": "${args}"}, "whole": {"_target_": at},
+        "select": {"_target_": "${oc.select:target}", "_partial_": "${yes}"},
+        "twice": {"_target_": "${words.at}", "_args_": "${oc.create:${args}}"},
+        "nested": {"_target_": "${${oc.decode:target}}", "_args_": "${..parts._args_}"},
+        "inside": {"x": "${all.x}"}, "in_a_list": ["${all.x.y}", 1],
+        "argument": {"_target_": "torch.utils.checkpoint.checkpoint", "function": "${node}"},
+        "arguments": {"_target_": "torch.nn.Sequential", "_args_": ["${used.parts}"]},
+        "partial": {"_target_": at, "_partial_": "${yes}", "_args_": "${args}"}}})
+    for name, node in cfg.used.items():
+        refused(target, build, node)
+        if name in "target parts whole select twice nested partial": \
+refused(target, find_problems, node)
+"""
+
+
 def test_nothing_hostile_is_called(lair):
-    """Through locate, outline, check and build; whole, as a partial, and as an argument of
-    something allowed."""
+    """Through locate, outline, check and build; whole, as a partial, as an argument of something
+    allowed, and where the name, its parts, the arguments or the node stand elsewhere."""
     assert len(HOSTILE) >= 400 + 195
     done = python(SETUP + """
 for target, args in json.load(open("hostile.json")).items():
@@ -438,26 +464,32 @@ True}, "use_reentrant": False}
     for name in cfg: refused(target, build, cfg[name])
     refused(target, find_problems, cfg.a)
     refused(target, find_problems, cfg.d[0].e)
-""", cwd=lair, PYTHONPATH=f"{lair.parent / 'away'}:{ROOT}")
+""" + BY_REFERENCE, 0, 40, cwd=lair, PYTHONPATH=f"{lair.parent / 'away'}:{ROOT}")
     assert done.stdout == ""
 
 
-CONFIG = "seed: 0\nname: a\ndefaults: []\n"
+@pytest.mark.slow
+def test_nothing_hostile_is_called_by_reference(lair):
+    path = f"{lair.parent / 'away'}:{ROOT}"
+    words = SETUP + BY_REFERENCE, 1, 1 if ALL else 4
+    assert python(*words, cwd=lair, PYTHONPATH=path).stdout == ""
+
+
 RUN = """
-whole = OmegaConf.to_container(load_config(sys.argv[1]), resolve=False)
-for target, args in [*json.load(open("hostile.json")).items()][::9]:
-    run = Path("shared"); run.mkdir(exist_ok=True)
-    cfg = {**whole, "defaults": [], "model": {"_target_": target, "_args_": args}}
-    OmegaConf.save(OmegaConf.create(cfg), run / "config.yaml")
-    (run / "run.json").write_text(json.dumps({"name": "a", "status": "done", "metrics": {}, \
+run, trainer = Path("shared"), {"_target_": "pytorch_lightning.Trainer"}
+(run / "run.json").write_text(json.dumps({"name": "a", "status": "done", "metrics": {}, \
 "config": {}}))
+for target, args in json.load(open("hostile.json")).items():
+    cfg = {"defaults": [], "name": "a", "seed": 0, "trainer": trainer, "data": None, \
+"model": {"_target_": target, "_args_": args}}
+    (run / "config.yaml").write_text(json.dumps(cfg))
     refused(target, mlkit.use.load_run, run)
 """
 
 
 def test_a_run_that_somebody_shared_calls_nothing(lair):
     path = f"{lair.parent / 'away'}:{ROOT}"
-    assert python(SETUP + RUN, MNIST, cwd=lair, PYTHONPATH=path).stdout == ""
+    assert python(SETUP + RUN, cwd=lair, PYTHONPATH=path).stdout == ""
 
 
 @pytest.mark.parametrize("target",
@@ -1133,7 +1165,17 @@ def test_timm_unpickles_nothing(tmp_path, monkeypatch):
           "class PretrainedCfg:\n    def __init__(self, url='', file=None, mean=0): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     def built(target, *args, **kwargs):
-        return build(dict(_target_=f"timm.{target}", _args_=[*args], **kwargs))
+        "A check says before what building says; of arguments that stand elsewhere, too."
+        links = {k: f"${{extra.{k}}}" for k in kwargs}
+        model = dict(_target_=f"timm.{target}", _args_=[*args], **links)
+        cfg = load_config(dict(defaults=[], extra=kwargs, model=model))
+        said = find_problems(cfg.model)
+        try: return build(cfg.model)
+        except ConfigError as e:
+            assert [o.message for o in said] == [o.message for o in e.problems]
+            said = []
+            raise
+        finally: assert not said
     for args, kwargs in [
         (["a"], dict(checkpoint_path="evil.pth")), (["a", False, None, None, "evil.pth"], {}),
         (["a"], dict(pretrained_cfg=dict(file="evil.pth"))), (["hf-hub:evil/model"], {}),

@@ -6,7 +6,7 @@
 __all__ = ['build', 'quiet_lightning', 'make_trainer', 'Parts', 'build_parts', 'blamed_on']
 
 # %% ../../nbs/parts/06_build.ipynb #b8850b67
-import functools, logging, re, warnings
+import functools, logging, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator
@@ -20,11 +20,11 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ..base.errors import UserError, one_line
 from ..base.signals import handlers_kept
-from ..base.own import how_to_allow, trusted
-from ..base.text import Keys, walk
+from ..base.text import Keys
 from ..config.node import Config, ConfigError, about, own_path, problem, whole
 from ..config.secrets import secret_filter
 from .fits import convert, wanted
+from .libraries import loads_files
 from .locate import locate
 from .packages import adopt, no_mixing
 from .signature import signature
@@ -67,19 +67,6 @@ def _build(data, cfg, path: Keys, kwargs: dict, convert: str = "all"):
     return _call(parts, cfg, path, kwargs)
 
 
-def _check_timm(target: str, arguments: dict):
-    "timm unpickles the files that it is told to load, and that runs what is in them."
-    nodes = [o for _, o in walk({**arguments})]
-    named = {k for o in nodes if isinstance(o, dict) for k, v in o.items() if v} & _TIMM_FILES
-    named |= {o for o in nodes if isinstance(o, str) and re.match("(hf[-_]hub|local-dir):", o)}
-    if not named: return
-    why = f"{min(named)} would let timm unpickle a file, which runs what is in it"
-    raise TargetError(f"{target}: {why}; {how_to_allow(target)}")
-
-
-_TIMM_FILES = {"checkpoint_path", "file", "url", "state_dict", "hf_hub_id", "custom_load"}
-
-
 def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     "Call a target with arguments that are built."
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
@@ -92,9 +79,8 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
         if sig := signature(obj):
             args = [convert(wanted(sig, i), v) for i, v in enumerate(args)]
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
-        is_timm = str(getattr(obj, "__module__", "")).partition(".")[0] == "timm"
-        if is_timm and target not in trusted(about(cfg).trust):
-            _check_timm(target, sig.bind_partial(*args, **parts).arguments if sig else parts)
+        why = loads_files(obj, target, args, parts.items(), about(cfg).trust)
+        if why: raise TargetError(why)
         kwargs = {**parts, **kwargs}
         if partial: return functools.partial(obj, *args, **kwargs)
         built = obj(*args, **kwargs)

@@ -6,7 +6,7 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import sys
+import os, sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -30,7 +30,7 @@ from .packages import no_mixing
 from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
-from .libraries import missing_packages, range_of
+from .libraries import loads_files, missing_packages, range_of
 from .unread import arguments_meant, unknown_keys, chosen_at, is_users, unread
 from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
@@ -95,6 +95,9 @@ class _Target:
         if lacks := missing_packages(self.obj):
             says = f"{self.name} needs what is not installed; run: pip install {lacks}"
             found["_target_"] = Note(says, False, chosen_at(self.view.cfg, self.path))
+        given = ((o, self.view.value((*self.path, o))) for o in self.keys)
+        if why := loads_files(self.obj, self.name, self.args, given, self.view.trust):
+            found["_target_"] = why
         if isinstance(self.obj, TargetError): found["_target_"] = str(self.obj)
         return [((*self.path, key), why) for key, why in found.items()]
 
@@ -143,7 +146,7 @@ class _Target:
         param, value = self.sig.parameters.get(key), self.view.value(path)
         is_asked = param and isinstance(value, str) and Folder in get_args(param.annotation)
         if not is_asked or not is_users(origin_of(self.view.cfg, path)): return
-        if not in_project(str(value)).is_dir():
+        if not os.path.isdir(in_project(str(value))):
             yield _Unfit(path, path, f"{value}: no such folder", self.path, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec
