@@ -48,6 +48,7 @@ def _how_to_go_on(e) -> str:
     has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
     if not (run.writes and run.kept and has_saved): return "interrupted"
     from mlkit.base.files import show_path
+    if run.status == "done": return f"interrupted; {show_path(run.dir)} is done"
     return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 

@@ -7,12 +7,15 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,7 +75,24 @@ def serve():
                 sys.stderr.flush()
             except BaseException: sys.excepthook(*sys.exc_info())
             finally: os._exit(code)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        print(exit_code(pid), flush=True)
+
+
+def exit_code(pid: int) -> int:
+    "Of a child, once it has ended; it is killed if the process that started us ends."
+    starter = select.poll()
+    starter.register(0, 0)
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if starter.poll(5): os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def end_with_starter():
+    "In a process of a forkserver, which lives as long as any of its processes: end with the first."
+    def end():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Forks:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forked import end_with_starter
 from mlkit.run.folder import Run
 from shell import SCRIPTS
 from test_resume import FORKS
@@ -83,6 +84,7 @@ def streams(way: str):
 
 
 def forked(way: str, how: str, words: list[str], folder: str, result: str):
+    end_with_starter()
     os.chdir(folder)
     sys.path.insert(0, folder)
     from mlkit import all as mlkit

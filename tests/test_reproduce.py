@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
@@ -459,7 +460,9 @@ prod.tfvars .netrc _netrc .npmrc .pypirc .pgpass .git-credentials .htpasswd .aws
 .aws/config .ssh/config .kube/config .docker/config.json secrets.json secrets.yaml my-secrets.toml
 conf/secrets credentials credentials.json db_credentials.yml client_secret_12.apps.json
 passwords.txt kaggle.json token.json service-account.json service_account_prod.json api_keys.yaml
-.streamlit/secrets.toml secrets/db.yaml key-in-latin-\udcff.pem""".split()
+.streamlit/secrets.toml secrets/db.yaml
+kubeconfig a.tfstate.backup wandb_key.txt hf_token gcp-key.json private_key.der rootkey.csv
+.vault_pass .databrickscfg oauth.json my-private.asc key-in-latin-\udcff.pem""".split()
 TEXTS = dict(
     rsa=KEY.format("RSA "), pkcs8=KEY.format(""), openssh=KEY.format("OPENSSH "),
     encrypted=KEY.format("RSA ").replace("MII", "Proc-Type: 4,ENCRYPTED\n\nMII", 1),
@@ -470,6 +473,12 @@ TEXTS = dict(
     github="t = 'ghp_" + "aB3" * 12 + "'", hugging="hf_" + "aBcDe" * 7,
     openai="sk-proj-" + "aB3_" * 10, slack="xoxb-" + "123456789012", google2="AIza" + "aB3-_" * 7,
     jwt="eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0In0." + "a" * 43,
+    putty="PuTTY-User-Key-File-2: ssh-rsa\nPrivate-" + "Lines: 8\n" + "aB3+" * 16,
+    age="AGE-SECRET-KEY-" + "1" + "QPZRY9X8" * 7, base64="LS0tLS1CRUdJTi" + "BSU0EgUFJJVkFURSBLRV",
+    sendgrid="SG." + "aB3-_" * 4 + "ab." + "aB3-_" * 8, kaggle='{"key" : "' + "0a1b2c3d" * 4 + '"',
+    slack2="https://hooks.slack.com/services/" + "T0AAA/B0AAA/" + "aB3x" * 6,
+    bearer="Authorization: Bearer " + "aB3xY9" * 7, url="pg://me:" + "s3cr3tpass" + "@host/db",
+    environment="export WANDB_API_KEY=" + "0a1b2c3d" * 5,
     netrc="machine api.wandb.ai\n  login user\n  password " + "0123456789abcdef",
     password="db_password = 'correct1" + "horse2battery'", own="it says house-of-the-key")
 CODE = dict.fromkeys([
@@ -477,7 +486,10 @@ CODE = dict.fromkeys([
     "monkey.txt", "keypoints.json", ".env.example", "env.yaml", "password_reset.py",
     "secrets/__init__.py",
     "environment.yml", "credentials.md"], "x = 1\n")
-CODE |= {"asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
+CODE |= {"urls.py": "'http://user:password@proxy:80', 'http://[::1]:80/a@b', 'a://b:${PW}@c'\n",
+         "special_tokens.json": "{}", "answer_key.csv": "a\n", "keymap.json": "{}",
+         "run.sh": "export TOKENIZERS_PARALLELISM=false TOKEN=$1\nKEY=val\n# a bearer of news\n",
+         "asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
          "sk.txt": "task-sk-learn-pipelines-with-a-rather-long-name\n",
          "doc.md": "AKIAIOSFODNN7EXAMPLE, ghp_..., password='${oc.env:DB_PASSWORD}', hf_token\n"}
 
@@ -711,6 +723,20 @@ def test_names_of_all_sorts(tmp_path, monkeypatch):
     for i in range(1500): write(repo / f"data/{i}", bytes(PATCH_LIMIT // 64))
     left_out = code_state(repo)[0]["left_out"]
     assert len(left_out) < 1000 and "large \udcff.bin" in left_out
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/x", "a" * 300, "nu\0l", "\ud800", "file/x"])
+def test_a_name_that_no_folder_can_have(name, tmp_path, monkeypatch):
+    repo = new_repo(tmp_path / "repo", a="1", file="")
+    (repo / "loop").symlink_to("loop")
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError) as e: restore_code(run, name)
+    assert len(str(e.value).splitlines()) == 1
+    if "/" in name or name in ("nu\0l", "\ud800"): return
+    (run.dir / "code.patch").unlink(missing_ok=True)
+    (run.dir / "code.patch").symlink_to(name)
+    with pytest.raises(UserError): restore_code(run, "tree")
 
 
 # What a killed process leaves, and what is somebody's

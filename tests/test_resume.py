@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 import torch
 
+from forked import end_with_starter
+
 HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).parent / "mlkit_train"
 FORKS = multiprocessing.get_context("forkserver")
@@ -75,6 +77,7 @@ LENGTH = dict(lit=60, plain=60, workers=60, stopped=40)  # in batches; those tha
 
 def forked(args: list[str], env: dict[str, str], cwd: Path, log: str):
     "In a process that the server has forked: what the console script does."
+    end_with_starter()
     for fd, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{log}.{name}", os.O_WRONLY | os.O_CREAT, 0o666), fd)
     signal.signal(signal.SIGINT, signal.default_int_handler)

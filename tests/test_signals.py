@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import ALL
+from forked import end_with_starter
 from mlkit.run.folder import Run
 from test_resume import FORKS
 
@@ -66,6 +68,7 @@ def line(what: str, runs: str, done: str) -> tuple[str, list[str]]:
 
 def forked(how: str, what: str, place: dict, env: dict):
     "In a process of its own: do it, and write down how it ended."
+    end_with_starter()
     for fd, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(place["log"] + name, os.O_WRONLY | os.O_CREAT, 0o666), fd)
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
@@ -76,7 +79,10 @@ def forked(how: str, what: str, place: dict, env: dict):
     if how == "shell":
         import mlkit.cli
         name, words = line(what, place["runs"], place["done"])
-        sys.exit(getattr(mlkit.cli, name)(words))
+        code, ended = getattr(mlkit.cli, name)(words), time.time()
+        for by in SIGNALS: signal.signal(getattr(signal, by), signal.SIG_IGN)
+        Path(place["log"] + "json").write_text(json.dumps(dict(ended=ended)))
+        os._exit(code)
     before, found = handlers(), {}
     try: work(what, place["runs"], place["done"])
     except BaseException as e:
@@ -120,13 +126,15 @@ def run(project: Path, how: str, what: str, phase: str, folder: Path, by: str = 
                 reached=says.exists(), **said)
 
 
+def limit() -> float: return 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # seconds
+
+
 def problems(how: str, what: str, by: str, o: dict) -> list[str]:
     "What was not as it should be."
     found = []
     if not o["reached"]: found.append("the phase was not reached")
     if o["over"]: return found
-    limit = 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
-    if o["seconds"] > limit: found.append(f"took {o['seconds']:.1f} s")
+    if o["seconds"] > limit(): found.append(f"took {o['seconds']:.1f} s")
     if how == "shell":
         if o["code"] != 130:
             found.append(f"exit code {o['code']}, {o['states']}")
@@ -171,8 +179,80 @@ def test_stopped(project, tmp_path, phase):
     assert not found, "\n\n".join(found)
 
 
-@pytest.mark.slow  # MOMENTS=60: an hour
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_stopped_at_many_moments(project, tmp_path, phase):
-    found = sweep(project, tmp_path, phase, int(os.environ.get("MOMENTS", 4)))
+    found = sweep(project, tmp_path, phase, 60 if ALL else 2)
     assert not found, "\n\n".join(found)
+
+
+CELL = """
+import os, signal, sys, traceback
+os.environ.update(PHASE={phase!r}, SAYS={says!r}, LASTS='{lasts}')
+os.chdir({project!r})
+sys.path[:] = [{project!r}, *(o for o in sys.path if o != {project!r})]
+sys.modules.pop("mine", None)
+from test_signals import handlers, work
+before = handlers()
+try: work({what!r}, {runs!r}, {done!r})
+finally: kept = handlers() == before
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    from jupyter_client.manager import start_new_kernel
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(HERE), *sys.path]))
+    manager, client = start_new_kernel(env=env)
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def cell(kernel, code: str, send=lambda: None) -> tuple[str, float]:
+    "Run a cell, and meanwhile call `send`: the name of its error, and how long it took after that."
+    client = kernel[1]
+    asked = client.execute(code, stop_on_error=False)
+    send()
+    sent = time.time()
+    while (answer := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != asked: pass
+    return answer["content"].get("ename", ""), time.time() - sent
+
+
+def stop_cell(kernel, project: Path, folder: Path, phase: str, by: str, wait: float) -> list[str]:
+    "What was not as it should be when a cell was stopped."
+    folder.mkdir(parents=True)
+    says, pid = folder / "says", kernel[0].provisioner.pid
+    def send():
+        end = time.time() + 60
+        while not says.exists() and time.time() < end: time.sleep(0.005)
+        time.sleep(wait)
+        os.kill(pid, getattr(signal, by))
+    place = dict(project=str(project), runs=str(folder / "runs"),
+                 done=next(str(o.parent) for o in (project / "done").rglob("run.json")))
+    error, seconds = cell(kernel, CELL.format(
+        phase=OTHERS.get(phase, phase), what=phase, says=str(says),
+        lasts=1 if phase in NOTED else 12, **place), send)
+    found = []
+    if seconds > limit(): found.append(f"took {seconds:.1f} s")
+    if error not in ("Interrupted", "KeyboardInterrupt"): found.append(f"ended with {error!r}")
+    states = {Run(o.parent).status for o in (folder / "runs").rglob("run.json")}
+    if {"running", "failed", "done"} & states: found.append(f"status {states}")
+    if cell(kernel, "assert kept")[0]: found.append("the handlers are not as before")
+    def again(): time.sleep(0.2), os.kill(pid, signal.SIGINT)
+    if cell(kernel, "import time; time.sleep(5)", again)[0] != "KeyboardInterrupt":
+        found.append("the next Ctrl-C is lost")
+    return found
+
+
+@pytest.mark.slow
+def test_stopped_in_a_kernel(project, tmp_path, kernel):
+    found = []
+    for phase in PHASES if ALL else PHASES[::2]:
+        for i, o in enumerate(moments(phase, 60 if ALL else 1)):
+            by, wait = SIGNALS[(i + PHASES.index(phase)) % 2], o["wait"] % 0.3
+            if phase in (*OTHERS, "import"): by = "SIGINT"  # of the other the kernel would die
+            why = stop_cell(kernel, project, tmp_path / phase / str(i), phase, by, wait)
+            found += [f"{phase}, {i}, {by}, {wait}: {o}" for o in why]
+    assert not found, "\n".join(found)
+

@@ -335,6 +335,24 @@ def test_interrupted(tmp_path):
             and len(list(tmp_path.glob("runs/mnist/*/run.json"))) == 2)
 
 
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_interrupted_while_an_end_is_noted(tmp_path, monkeypatch, capsys, end):
+    update = Run.update
+    def signalled(run, **values):
+        if values.get("status") == end: os.kill(os.getpid(), signal.SIGTERM)
+        return update(run, **values)
+    monkeypatch.setattr(Run, "update", signalled)
+    before = [signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)]
+    words = ["seed=1,2", f"runs={tmp_path}", *["model.net.num_classes=5"] * (end == "failed")]
+    code = mlkit_train([str(MNIST), *SHORT, *words, "-m"])
+    said = capsys.readouterr()
+    assert code == 130 and "Traceback" not in said.err, said
+    n = {"done": 1, "failed": 0}[end]
+    assert f"interrupted: {n} of 2 runs are done" in said.out, said.out
+    assert [o.status for o in map(Run, (p.parent for p in tmp_path.rglob("run.json")))] == [end]
+    assert [signal.getsignal(o) for o in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_nobody_reads_any_more(tmp_path):
     done = command(tmp_path, "--multirun", "seed=1,2", tail="| head -1")
     assert done.returncode == 0, done.stderr

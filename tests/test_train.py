@@ -592,7 +592,8 @@ def test_what_cannot_be_built_leaves_no_folder(tmp_path, overrides, says):
 def test_runs_are_listed_newest_first_and_damaged_ones_are_named(tmp_path, capsys):
     runs = [short(tmp_path) for _ in range(2)]
     (runs[0].dir / "run.json").write_text("{")
-    assert [r.dir for r in list_runs(tmp_path)] == [runs[1].dir]
+    assert [(r.dir, r.status) for r in list_runs(tmp_path)] == [
+        (runs[1].dir, "done"), (runs[0].dir, "damaged")]
     assert "run.json: is damaged" in capsys.readouterr().err
 
 

@@ -21,6 +21,8 @@ class Signals:
         self.others, self.notes, self.says = others, notes, says
         self.noted: int | None = None  # the first that came
         self._old: dict[int, Any] = {}  # signal -> the handler that was there
+        self._late: int | None = None  # one that could not be raised, and is sent again ...
+        self._timer: threading.Timer | None = None  # ... by this
 
     def __enter__(self) -> "Signals":
         "Take the signals. Only the main thread can; in another one nothing happens."
@@ -38,13 +40,21 @@ class Signals:
         return self
 
     def __exit__(self, kind: Any, *_):
-        "Raises KeyboardInterrupt if a signal came, and nothing else is being raised."
+        "Raises KeyboardInterrupt if a signal came, unless one is being raised."
         self._give_back()
-        if kind is None: self.check()
+        if kind is None or issubclass(kind, Exception): self.check()
 
     def _give_back(self):
-        while self._old: signal.signal(*self._old.popitem())
         if sys.unraisablehook == self._thrown_away: sys.unraisablehook = self._hook
+        old, self._old = self._old, {}  # what comes now is noted
+        outer = getattr(next(iter(old.values()), None), "__self__", None)
+        while old: signal.signal(*old.popitem())
+        is_late = self._timer and self._timer.is_alive()
+        if self._timer: self._timer.cancel()
+        if isinstance(outer, Signals):
+            outer.noted = outer.noted or self.noted
+            if is_late: os.kill(self._pid, self._late or 0)
+        elif is_late: self.noted = self.noted or self._late
 
     def check(self):
         "Raises KeyboardInterrupt if a signal came."
@@ -84,9 +94,9 @@ class Signals:
         else: self._hook(o)
 
     def _send_again(self, signum: Any):
-        again = threading.Timer(0.05, os.kill, (self._pid, signum))
-        again.daemon = True
-        again.start()
+        self._late, self._timer = signum, threading.Timer(0.05, os.kill, (self._pid, signum))
+        self._timer.daemon = True
+        self._timer.start()
 
     def _tell(self):
         if not self.says: return

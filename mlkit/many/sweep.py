@@ -212,7 +212,8 @@ def _train_trial(trial: Trial, mark: str):
         cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
         trial.run, trial.status = train(cfg, told=trial.told), "done"
     except KeyboardInterrupt as e:
-        trial.run, trial.status = getattr(e, "run", None), "interrupted"
+        trial.run = getattr(e, "run", None)
+        trial.status = trial.run.status if trial.run else "interrupted"
         raise
     except TrainingFailed as e:
         trial.run, trial.status, trial.error = e.run, "failed", e.run.info["error"]

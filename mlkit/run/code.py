@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import yaml
 
 from ..base.errors import UserError
-from ..base.files import show_path
+from ..base.files import real_path, show_path
 from ..base.own import is_own
 from ..config.secrets import secret_values
 
@@ -40,6 +40,7 @@ def git(folder: Path,  # in a repository; in one that is not the user's no progr
     def run(words: list[str]) -> bytes:
         try: done = subprocess.run(words, capture_output=True, input=stdin, env=env)
         except OSError: raise UserError("git is not installed") from None
+        except ValueError as e: raise UserError(f"git cannot be asked: {e}") from None  # of a NUL
         if done.returncode: raise UserError(" ".join(os.fsdecode(done.stderr).split()))
         return done.stdout
     if not is_own(folder):
@@ -116,7 +117,7 @@ def code_state(root: Path,  # the project
         if not is_outside and "(or any " not in str(e):
             state["why"] = str(e).removeprefix("fatal: ") or "there is no commit yet"
         return state, b""
-    own = os.path.relpath(runs.resolve(), top) if runs else ""
+    own = os.path.relpath(real_path(runs), top) if runs else ""
     try: patch = _changes(top, "", state, (f"{own}/".removeprefix("./"),) if own else ())
     except UserError as e:
         raise UserError(f"git cannot tell the state of {show_path(root)}: {e}") from None
@@ -167,7 +168,7 @@ def _is_top(folder: Path) -> bool:
 
 
 def _history(top: Path) -> Path:
-    return (top / _line(top, "rev-parse", "--git-common-dir")).resolve()
+    return real_path(top / _line(top, "rev-parse", "--git-common-dir"))
 
 
 def _small(top: Path, names: list[str]) -> dict[str, int]:
