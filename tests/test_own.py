@@ -100,6 +100,16 @@ def test_what_is_remembered(tmp_path, monkeypatch):
     assert len((tmp_path / "state/mlkit/runs").read_text().splitlines()) == 2
 
 
+def test_runs_behind_a_link_are_known_by_their_real_place(tmp_path, monkeypatch):
+    lay(tmp_path, "a/pyproject.toml", "big/x/1/run.json", "big/x/2/run.json")
+    (tmp_path / "a/runs").symlink_to(tmp_path / "big")
+    monkeypatch.chdir(tmp_path / "a")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert is_own("runs/x/1") and not is_own("../big/x/1")
+    remember_runs(Path("runs/x/1"), Path("runs"))
+    assert is_own("../big/x/1") and is_own("../big/x/2")
+
+
 @pytest.mark.parametrize("config, home", {
     "theirs/a/run/config.yaml": "theirs/a/run", "theirs/configs/x.yaml": "theirs",
     "loose/x.yaml": "loose", "x.yaml": "x.yaml"}.items())

@@ -440,9 +440,7 @@ CONVERTED = {  # settings; attributes; what is committed, what it is now; does a
     "ident": ([], "ident", b"# $Id$\n", b"# $Id: mine $\na = 1\n", False),
     "filter": (["filter.up.clean=tr a-z A-Z", "filter.up.smudge=tr A-Z a-z"], "filter=up", LF,
                LF + b"c = 3\n", True),
-    "lossy": (["filter.up.clean=grep -v 2"], "filter=up", LF, LF + b"c = 3\n", False),
-    "skipped": (["skip-worktree"], "", LF, CRLF, True),
-    "assumed": (["assume-unchanged"], "", LF, CRLF, True)}
+    "lossy": (["filter.up.clean=grep -v 2"], "filter=up", LF, LF + b"c = 3\n", False)}
 
 
 @pytest.mark.parametrize("kind", CONVERTED)
@@ -451,12 +449,9 @@ def test_what_git_changes_comes_back_or_is_said(tmp_path, monkeypatch, kind):
     repo = new_repo(tmp_path / "repo", b="1")
     monkeypatch.chdir(repo)
     write(repo / ".git/info/attributes", f"a.py {attributes}\n")
-    for o in settings:
-        if "=" in o: git(repo, "config", *o.split("=", 1))
+    for o in settings: git(repo, "config", *o.split("=", 1))
     write(repo / "a.py", was)
     commit_all(repo)
-    for o in settings:
-        if "=" not in o: git(repo, "update-index", f"--{o}", "a.py")
     write(repo / "a.py", now)
     run = recorded(repo, tmp_path / "run")
     write(repo / "a.py", was)  # the work goes on
@@ -505,7 +500,9 @@ prod.tfvars .netrc _netrc .npmrc .pypirc .pgpass .git-credentials .htpasswd .aws
 .aws/config .ssh/config .kube/config .docker/config.json secrets.json secrets.yaml my-secrets.toml
 conf/secrets credentials credentials.json db_credentials.yml client_secret_12.apps.json
 passwords.txt kaggle.json token.json service-account.json service_account_prod.json api_keys.yaml
-.streamlit/secrets.toml secrets/db.yaml key-in-latin-\udcff.pem""".split()
+.streamlit/secrets.toml secrets/db.yaml
+kubeconfig a.tfstate.backup wandb_key.txt hf_token gcp-key.json private_key.der rootkey.csv
+.vault_pass .databrickscfg oauth.json my-private.asc key-in-latin-\udcff.pem""".split()
 TEXTS = dict(
     rsa=KEY.format("RSA "), pkcs8=KEY.format(""), openssh=KEY.format("OPENSSH "),
     encrypted=KEY.format("RSA ").replace("MII", "Proc-Type: 4,ENCRYPTED\n\nMII", 1),
@@ -516,6 +513,12 @@ TEXTS = dict(
     github="t = 'ghp_" + "aB3" * 12 + "'", hugging="hf_" + "aBcDe" * 7,
     openai="sk-proj-" + "aB3_" * 10, slack="xoxb-" + "123456789012", google2="AIza" + "aB3-_" * 7,
     jwt="eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0In0." + "a" * 43,
+    putty="PuTTY-User-Key-File-2: ssh-rsa\nPrivate-" + "Lines: 8\n" + "aB3+" * 16,
+    age="AGE-SECRET-KEY-" + "1" + "QPZRY9X8" * 7, base64="LS0tLS1CRUdJTi" + "BSU0EgUFJJVkFURSBLRV",
+    sendgrid="SG." + "aB3-_" * 4 + "ab." + "aB3-_" * 8, kaggle='{"key" : "' + "0a1b2c3d" * 4 + '"',
+    slack2="https://hooks.slack.com/services/" + "T0AAA/B0AAA/" + "aB3x" * 6,
+    bearer="Authorization: Bearer " + "aB3xY9" * 7, url="pg://me:" + "s3cr3tpass" + "@host/db",
+    environment="export WANDB_API_KEY=" + "0a1b2c3d" * 5,
     netrc="machine api.wandb.ai\n  login user\n  password " + "0123456789abcdef",
     password="db_password = 'correct1" + "horse2battery'", own="it says house-of-the-key")
 CODE = dict.fromkeys([
@@ -523,7 +526,10 @@ CODE = dict.fromkeys([
     "monkey.txt", "keypoints.json", ".env.example", "env.yaml", "password_reset.py",
     "secrets/__init__.py",
     "environment.yml", "credentials.md"], "x = 1\n")
-CODE |= {"asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
+CODE |= {"urls.py": "'http://user:password@proxy:80', 'http://[::1]:80/a@b', 'a://b:${PW}@c'\n",
+         "special_tokens.json": "{}", "answer_key.csv": "a\n", "keymap.json": "{}",
+         "run.sh": "export TOKENIZERS_PARALLELISM=false TOKEN=$1\nKEY=val\n# a bearer of news\n",
+         "asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
          "sk.txt": "task-sk-learn-pipelines-with-a-rather-long-name\n",
          "doc.md": "AKIAIOSFODNN7EXAMPLE, ghp_..., password='${oc.env:DB_PASSWORD}', hf_token\n"}
 
@@ -610,6 +616,10 @@ WITHIN = {
     "a clone in it": lambda lib: new_repo(lib / "clone", **{"c.py": "x = 1\n"}),
     "ignored by settings": lambda lib: (git(lib.parent, "config", "submodule.lib.ignore", "all"),
                                         write(lib / "other.py", "x = 2\n"), commit_all(lib)),
+    "assumed unchanged": lambda lib: (git(lib, "update-index", "--assume-unchanged", "other.py"),
+                                      write(lib / "other.py", "x = 2\n")),
+    "skipped": lambda lib: (git(lib, "update-index", "--skip-worktree", "other.py"),
+                            write(lib / "other.py", "x = 2\n")),
     "odd name": lambda lib: (git(lib.parent, "mv", lib.name, "a ö\"b"),
                              write(lib.parent / "a ö\"b" / "näw\n.py", "x = 2\n")),
     "added": lambda lib: git(lib.parent, *FROM_FILES, "submodule", "add", "-q",
@@ -623,10 +633,11 @@ def all_contents(repo: Path) -> dict:
     return {o.parent.relative_to(repo): contents(o.parent) for o in repo.rglob(".git")}
 
 
-SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in ("deep", "a clone")]
+FAST = ["deep", "a clone", "skipped"]
+SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in FAST]
 
 
-@pytest.mark.parametrize("kind", ["deep", "a clone", *SLOW])
+@pytest.mark.parametrize("kind", [*FAST, *SLOW])
 def test_repositories_within_the_repository_are_restored(tmp_path, monkeypatch, kind):
     lib = submodule(tmp_path / "repo")
     repo = lib.parent

@@ -117,7 +117,7 @@ def remember_runs(folder: Path,  # of a run that this process has made
     runs: Path,                  # of all runs of its config
 ):
     "Note in the user's state that runs here are the user's own, unless their place says so."
-    if is_own(folder) and is_project(find_root()): return
+    if is_own(os.path.realpath(folder)) and is_project(find_root()): return
     is_shared = runs.stat().st_mode & 0o022  # others may write there, too
     try: _remember(_runs_file(), real_path(folder if is_shared else runs))
     except OSError: pass  # no home folder, or one that cannot be written

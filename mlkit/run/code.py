@@ -144,9 +144,9 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
     "The patch of a repository and of those in it. What it leaves out is noted in the state."
     listed = git_names(top, "ls-files", "--others", "--exclude-standard", "-z")
     new = [o for o in listed if not f"{inside}{o}".startswith(runs)]
-    tracked = [o.partition("\t")[::2] for o in git_names(top, "ls-files", "--stage", "-v", "-z")]
-    links = [name for how, name in tracked if how[2:].startswith("160000")]
-    hidden = [name for how, name in tracked if how[0].islower() or how[0] == "S"]
+    tracked = git_names(top, "ls-files", "-v", "--stage", "-z")  # each with a letter before it
+    links = [o.partition("\t")[2] for o in tracked if o[2:].startswith("160000")]
+    hidden = [o.partition("\t")[2] for o in tracked if o[0] == "S" or o[0].islower()]
     others = sorted({*links, *(o[:-1] for o in new if o.endswith("/"))})
     small = _small(top, new)
     state["left_out"] += [f"{inside}{o}" for o in {*new} - {*small} if not o.endswith("/")]
@@ -190,7 +190,8 @@ def _small(top: Path, names: list[str]) -> dict[str, int]:
 
 
 def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> bytes:
-    "How a working tree differs from its commit; with new files, and those git is not to look at."
+    """The difference of a repository's working tree to its commit, with these new files, and
+    those in which git was told to look for no changes."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         own = Path(_line(top, "rev-parse", "--absolute-git-dir")) / "index"
@@ -199,8 +200,8 @@ def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> by
         entries = "".join(f"{mode:o} {commit} 0\t{name}\0" for name, mode in new.items())
         env = dict(GIT_INDEX_FILE=str(index))
         if new: git(top, "update-index", "-z", "--index-info", stdin=os.fsencode(entries), env=env)
-        names = os.fsencode("".join(f"{o}\0" for o in hidden))
-        for flag in ("--no-skip-worktree", "--no-assume-unchanged") if hidden else ():
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree") if hidden else ():
+            names = os.fsencode("\0".join(hidden))
             git(top, "update-index", flag, "-z", "--stdin", stdin=names, env=env)
         prefixes = [f"--src-prefix=a/{inside}", f"--dst-prefix=b/{inside}"]
         return git(top, "diff", *_PLAIN, *prefixes, commit, env=env)

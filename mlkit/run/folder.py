@@ -24,7 +24,7 @@ from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, is_strangers, problem
-from ..config.secrets import bad_run_name, secret_filter
+from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
 from .info import as_json, damaged_info, read_info
@@ -98,6 +98,7 @@ class Run:
         written, hide = OmegaConf.to_container(config, resolve=False), secret_filter(root)
         why = bad_run_name(name, str(written.get("name")))
         if why: raise ConfigError(problem(config, ("name",), why))
+        if told := tells_secret(str(runs)): raise ConfigError(problem(config, ("runs",), told))
         tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
         place, is_theirs = root / str(runs), runs and is_strangers(config, ("runs",))
         folders = [root, about(config).home or root]  # a stranger's may keep theirs in their own
