@@ -6,7 +6,7 @@
 __all__ = ['PATCH_LIMIT', 'git', 'git_names', 'code_state', 'code_patch', 'code_notes']
 
 # %% ../../nbs/run/00_code.ipynb #c0de0005
-import hashlib, json, os, re, shutil, stat, subprocess, tempfile, zlib
+import hashlib, json, os, re, shutil, stat, subprocess, zlib
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import yaml
 
 from ..base.errors import UserError
-from ..base.files import real_path, show_path
+from ..base.files import real_path, show_path, temporary_folder
 from ..base.own import is_own
 from ..config.secrets import secret_values
 
@@ -192,8 +192,8 @@ def _small(top: Path, names: list[str]) -> dict[str, int]:
 def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> bytes:
     """The difference of a repository's working tree to its commit, with these new files, and
     those in which git was told to look for no changes."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = Path(folder) / "index"
+    with temporary_folder() as folder:
+        index = folder / "index"
         own = Path(_line(top, "rev-parse", "--absolute-git-dir")) / "index"
         if own.exists(): shutil.copy2(own, index)  # its date tells git which files to look into
         commit = _line(top, "rev-parse", "HEAD")  # in place of contents, which git will look at
