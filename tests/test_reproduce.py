@@ -576,6 +576,10 @@ WITHIN = {
     "a clone in it": lambda lib: new_repo(lib / "clone", **{"c.py": "x = 1\n"}),
     "ignored by settings": lambda lib: (git(lib.parent, "config", "submodule.lib.ignore", "all"),
                                         write(lib / "other.py", "x = 2\n"), commit_all(lib)),
+    "assumed unchanged": lambda lib: (git(lib, "update-index", "--assume-unchanged", "other.py"),
+                                      write(lib / "other.py", "x = 2\n")),
+    "skipped": lambda lib: (git(lib, "update-index", "--skip-worktree", "other.py"),
+                            write(lib / "other.py", "x = 2\n")),
     "odd name": lambda lib: (git(lib.parent, "mv", lib.name, "a ö\"b"),
                              write(lib.parent / "a ö\"b" / "näw\n.py", "x = 2\n")),
     "added": lambda lib: git(lib.parent, *FROM_FILES, "submodule", "add", "-q",
@@ -589,10 +593,11 @@ def all_contents(repo: Path) -> dict:
     return {o.parent.relative_to(repo): contents(o.parent) for o in repo.rglob(".git")}
 
 
-SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in ("deep", "a clone")]
+FAST = ["deep", "a clone", "skipped"]
+SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in FAST]
 
 
-@pytest.mark.parametrize("kind", ["deep", "a clone", *SLOW])
+@pytest.mark.parametrize("kind", [*FAST, *SLOW])
 def test_repositories_within_the_repository_are_restored(tmp_path, monkeypatch, kind):
     lib = submodule(tmp_path / "repo")
     repo = lib.parent
