@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What many rows, runs and trials cost: `python benchmarks/many.py rows runs grid curves log`.
+"""What many of a kind cost: `python benchmarks/many.py keys rows runs grid curves log`.
 
 Each line is a figure; each part runs in a process of its own. `--scale 0.1` takes a tenth of all:
-of 200,000 rows of metrics.csv, 20,000 runs, 1,000 trials, 200,000 points of a curve."""
+of 20,000 keys of a config, 200,000 rows of metrics.csv, 20,000 runs, 1,000 trials, 200,000 points
+of a curve."""
 import argparse
 import json
 import os
@@ -24,6 +25,29 @@ def timed(what: str):
     yield
     wall, cpu = time.perf_counter() - start, sum(os.times()[:4]) - cpu
     print(f"{what:58} {wall:7.2f} s   ({cpu:.2f} s of the processor)", flush=True)
+
+
+def keys(scale: float, folder: Path):
+    "A large config, and one of as many mistakes as an editor's slip makes."
+    from mlkit.config.load import load_config
+    from mlkit.config.node import ConfigError
+    from mlkit.parts.check import check, find_problems
+    n, few, file = round(20_000 * scale), round(2000 * scale), folder / "config.yaml"
+    os.chdir(folder)
+    Path("pyproject.toml").touch()  # the configs are its own
+    def write(*lines: str): file.write_text("\n".join([f"extends: {MNIST}", *lines]))
+    check(MNIST)  # which imports what a check needs
+    for what, form in (("numbers", "  k{0}: {0}"), ("mappings", "  k{0}: {{a: {0}}}"),
+                       ("references", "  k{0}: ${{seed}}")):
+        write("extra:", *(form.format(i) for i in range(n)))
+        with timed(f"a config of {n:,} {what}, loaded"): cfg = load_config(file)
+        with timed(f"a config of {n:,} {what}, checked"): find_problems(cfg)
+    for what, first, form in (("unknown keys", "", "k{0}: {0}"),
+                              ("lost references", "extra:", "  k{0}: ${{no{0}}}")):
+        write(first, *(form.format(i) for i in range(few)))
+        with timed(f"{few:,} {what}"):
+            try: check(file)
+            except ConfigError as e: assert len(e.problems) == few
 
 
 def rows(scale: float, folder: Path):
@@ -155,7 +179,7 @@ def log(scale: float, folder: Path):
     file.close()
 
 
-PARTS = dict(rows=rows, runs=runs, grid=grid, curves=curves, log=log)
+PARTS = dict(keys=keys, rows=rows, runs=runs, grid=grid, curves=curves, log=log)
 
 
 def main():

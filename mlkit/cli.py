@@ -6,7 +6,7 @@
 __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlkit_runs']
 
 # %% ../nbs/cli.ipynb #e49ab501
-import argparse, json, os, sys, traceback
+import argparse, atexit, json, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
 from itertools import accumulate
@@ -18,7 +18,7 @@ from .base.shown import Unfailing, open_standard_descriptors, shown, tell
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
     "Call a command and turn its exceptions into exit codes. Does it fail if what it `shows` does?"
-    from mlkit.base.signals import Signals
+    from mlkit.base.signals import Signals, leave_to_system
     open_standard_descriptors()
     out, err = Unfailing(sys.stdout), Unfailing(sys.stderr)
     try:
@@ -31,6 +31,7 @@ def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
             if o.failed: o.give_up()
         return code
     except KeyboardInterrupt: return 130  # again, while it was being said
+    finally: atexit.register(leave_to_system)
 
 
 def _exit_code(command: Callable[..., int | None], *args) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlkit.base.own import allow_folder, is_own, remember_runs, stranger_folder
+from mlkit.base.own import allow_folder, is_own, may_read, outside, remember_runs, stranger_folder
 
 
 def lay(folder: Path, *names: str):
@@ -100,6 +100,16 @@ def test_what_is_remembered(tmp_path, monkeypatch):
     assert len((tmp_path / "state/mlkit/runs").read_text().splitlines()) == 2
 
 
+def test_runs_behind_a_link_are_known_by_their_real_place(tmp_path, monkeypatch):
+    lay(tmp_path, "a/pyproject.toml", "big/x/1/run.json", "big/x/2/run.json")
+    (tmp_path / "a/runs").symlink_to(tmp_path / "big")
+    monkeypatch.chdir(tmp_path / "a")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert is_own("runs/x/1") and not is_own("../big/x/1")
+    remember_runs(Path("runs/x/1"), Path("runs"))
+    assert is_own("../big/x/1") and is_own("../big/x/2")
+
+
 @pytest.mark.parametrize("config, home", {
     "theirs/a/run/config.yaml": "theirs/a/run", "theirs/configs/x.yaml": "theirs",
     "loose/x.yaml": "loose", "x.yaml": "x.yaml"}.items())
@@ -107,3 +117,32 @@ def test_the_folder_of_a_strangers_config(config, home, tmp_path, monkeypatch):
     lay(tmp_path, "theirs/pyproject.toml", "theirs/a/run/run.json", "here/cfg.yaml", "loose/x.yaml")
     monkeypatch.chdir(tmp_path / "here")
     assert stranger_folder(tmp_path / config) == tmp_path / home
+
+
+NAMES = ["loop", "loop/x.yaml", "one", "dangling/x", "a" * 300, f"{'a' * 300}/x.yaml", "x/" * 3000,
+         "nu\0l", "nu\0l/x.yaml", "\ud800", "latin-\udcff", "~nobody/x", "~", "", "cfg.yaml/x"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda o: ascii(o)[:20])
+def test_whatever_the_name_is_there_is_an_answer(name, tmp_path, monkeypatch):
+    lay(tmp_path, "a/cfg.yaml", "a/settings.ini")
+    for link, to in dict(loop="loop", one="two", two="one", dangling="nowhere").items():
+        for folder in ("", "a/"): (tmp_path / folder / link).symlink_to(to)
+    monkeypatch.chdir(tmp_path / "a")
+    assert is_own(name) and stranger_folder(name) is None
+    assert not is_own("../cfg.yaml", trust=[f"{name}/"]) or name in ("x/" * 3000, "")
+    there = tmp_path / name.replace("~", "x")
+    assert is_own(there) == ("\0" in name)
+    assert may_read(name, tmp_path / "a") and "trust it" in outside(there, tmp_path / "a")
+
+
+def test_a_worktree_of_any_name(tmp_path, monkeypatch):
+    lay(tmp_path, "a/cfg.yaml")
+    git(tmp_path / "a", "init")
+    git(tmp_path / "a", "add", ".")
+    git(tmp_path / "a", "commit", "-m", "a")
+    git(tmp_path / "a", "worktree", "add", "../latin-\udcff")
+    monkeypatch.chdir(tmp_path / "a")
+    assert is_own("../latin-\udcff/cfg.yaml")
+    allow_folder("../latin-\udcff")
+    assert is_own("../latin-\udcff") and not is_own("../latin-\udcfe")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlkit.base.errors import UserError
 from mlkit.base.files import packaged_configs
 from mlkit.many.reproduce import reproduce
 from mlkit.run.code import PATCH_LIMIT, code_notes, code_state
@@ -197,7 +198,11 @@ def test_other_weights_and_versions_are_named(lab, copy, capfd):
     git_was, versions = copy.info["git"], copy.info["versions"]
     write(copy.dir / "code.patch", "")
     copy.update(git={**git_was, "dirty": False}, versions={**versions, "torch": "1.0"})
+    text = (copy.dir / "config.yaml").read_text()
+    (copy.dir / "config.yaml").write_text(text.replace("tags: []", "tags: [x]"))
     again = reproduce(copy)
+    says = "config.yaml: tags is ['x'], but the run was trained with []"
+    assert says in again.findings[0] and says in capfd.readouterr().out
     assert f"versions: torch was 1.0, is {torch.__version__}" in again.findings
     assert ("last.ckpt: net.1.weight was (6, 192) torch.float32, is (4, 192) torch.float32"
             in again.findings)
@@ -421,6 +426,42 @@ def test_settings_of_git_change_nothing(tmp_path, monkeypatch, setting):
     assert contents(tmp_path / "tree") == contents(repo) and state["left_out"] == []
 
 
+LF, CRLF = b"a = 1\nb = 2\n", b"a = 1\r\nb = 2\r\n"
+CONVERTED = {  # settings; attributes; what is committed, what it is now; does all come back?
+    "crlf": (["core.autocrlf=true"], "", CRLF, CRLF + b"c = 3\r\n", True),
+    "mixed": (["core.autocrlf=true"], "", CRLF, CRLF + b"c = 3\n", False),
+    "lf": (["core.autocrlf=true"], "", CRLF, LF + b"c = 3\n", False),
+    "input": (["core.autocrlf=input"], "", LF, CRLF + b"c = 3\r\n", False),
+    "unset": ([], "", LF, CRLF, True),
+    "not text": (["core.autocrlf=true"], "-text", CRLF, LF, True),
+    "eol": ([], "text eol=crlf", CRLF, CRLF + b"c = 3\r\n", True),
+    "wrong eol": ([], "text eol=lf", LF, CRLF + b"c = 3\r\n", False),
+    "utf-16": ([], "text working-tree-encoding=UTF-16", *(o.encode("utf-16") for o in "öß"), True),
+    "ident": ([], "ident", b"# $Id$\n", b"# $Id: mine $\na = 1\n", False),
+    "filter": (["filter.up.clean=tr a-z A-Z", "filter.up.smudge=tr A-Z a-z"], "filter=up", LF,
+               LF + b"c = 3\n", True),
+    "lossy": (["filter.up.clean=grep -v 2"], "filter=up", LF, LF + b"c = 3\n", False)}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_git_changes_comes_back_or_is_said(tmp_path, monkeypatch, kind):
+    settings, attributes, was, now, is_exact = CONVERTED[kind]
+    repo = new_repo(tmp_path / "repo", b="1")
+    monkeypatch.chdir(repo)
+    write(repo / ".git/info/attributes", f"a.py {attributes}\n")
+    for o in settings: git(repo, "config", *o.split("=", 1))
+    write(repo / "a.py", was)
+    commit_all(repo)
+    write(repo / "a.py", now)
+    run = recorded(repo, tmp_path / "run")
+    write(repo / "a.py", was)  # the work goes on
+    write(repo / "b", "2")
+    (tmp_path / "empty").mkdir()
+    with code_of(run, tmp_path / "empty") as code:
+        assert ((code.project / "a.py").read_bytes() == now) == is_exact
+        assert [o[:23] for o in code.doubts] == ["a.py is not as it was t"] * (not is_exact)
+
+
 def test_a_change_right_after_a_commit_is_kept(tmp_path):
     "Same size, same second as the index: git looks at the content, if the index keeps its date."
     write(tmp_path / "a.py", "x = 1\n")
@@ -459,7 +500,9 @@ prod.tfvars .netrc _netrc .npmrc .pypirc .pgpass .git-credentials .htpasswd .aws
 .aws/config .ssh/config .kube/config .docker/config.json secrets.json secrets.yaml my-secrets.toml
 conf/secrets credentials credentials.json db_credentials.yml client_secret_12.apps.json
 passwords.txt kaggle.json token.json service-account.json service_account_prod.json api_keys.yaml
-.streamlit/secrets.toml secrets/db.yaml key-in-latin-\udcff.pem""".split()
+.streamlit/secrets.toml secrets/db.yaml
+kubeconfig a.tfstate.backup wandb_key.txt hf_token gcp-key.json private_key.der rootkey.csv
+.vault_pass .databrickscfg oauth.json my-private.asc key-in-latin-\udcff.pem""".split()
 TEXTS = dict(
     rsa=KEY.format("RSA "), pkcs8=KEY.format(""), openssh=KEY.format("OPENSSH "),
     encrypted=KEY.format("RSA ").replace("MII", "Proc-Type: 4,ENCRYPTED\n\nMII", 1),
@@ -470,6 +513,12 @@ TEXTS = dict(
     github="t = 'ghp_" + "aB3" * 12 + "'", hugging="hf_" + "aBcDe" * 7,
     openai="sk-proj-" + "aB3_" * 10, slack="xoxb-" + "123456789012", google2="AIza" + "aB3-_" * 7,
     jwt="eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0In0." + "a" * 43,
+    putty="PuTTY-User-Key-File-2: ssh-rsa\nPrivate-" + "Lines: 8\n" + "aB3+" * 16,
+    age="AGE-SECRET-KEY-" + "1" + "QPZRY9X8" * 7, base64="LS0tLS1CRUdJTi" + "BSU0EgUFJJVkFURSBLRV",
+    sendgrid="SG." + "aB3-_" * 4 + "ab." + "aB3-_" * 8, kaggle='{"key" : "' + "0a1b2c3d" * 4 + '"',
+    slack2="https://hooks.slack.com/services/" + "T0AAA/B0AAA/" + "aB3x" * 6,
+    bearer="Authorization: Bearer " + "aB3xY9" * 7, url="pg://me:" + "s3cr3tpass" + "@host/db",
+    environment="export WANDB_API_KEY=" + "0a1b2c3d" * 5,
     netrc="machine api.wandb.ai\n  login user\n  password " + "0123456789abcdef",
     password="db_password = 'correct1" + "horse2battery'", own="it says house-of-the-key")
 CODE = dict.fromkeys([
@@ -477,7 +526,10 @@ CODE = dict.fromkeys([
     "monkey.txt", "keypoints.json", ".env.example", "env.yaml", "password_reset.py",
     "secrets/__init__.py",
     "environment.yml", "credentials.md"], "x = 1\n")
-CODE |= {"asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
+CODE |= {"urls.py": "'http://user:password@proxy:80', 'http://[::1]:80/a@b', 'a://b:${PW}@c'\n",
+         "special_tokens.json": "{}", "answer_key.csv": "a\n", "keymap.json": "{}",
+         "run.sh": "export TOKENIZERS_PARALLELISM=false TOKEN=$1\nKEY=val\n# a bearer of news\n",
+         "asks.py": "if '-----BEGIN PRIVATE KEY-----' in text: password = input('password: ')\n",
          "sk.txt": "task-sk-learn-pipelines-with-a-rather-long-name\n",
          "doc.md": "AKIAIOSFODNN7EXAMPLE, ghp_..., password='${oc.env:DB_PASSWORD}', hf_token\n"}
 
@@ -564,6 +616,10 @@ WITHIN = {
     "a clone in it": lambda lib: new_repo(lib / "clone", **{"c.py": "x = 1\n"}),
     "ignored by settings": lambda lib: (git(lib.parent, "config", "submodule.lib.ignore", "all"),
                                         write(lib / "other.py", "x = 2\n"), commit_all(lib)),
+    "assumed unchanged": lambda lib: (git(lib, "update-index", "--assume-unchanged", "other.py"),
+                                      write(lib / "other.py", "x = 2\n")),
+    "skipped": lambda lib: (git(lib, "update-index", "--skip-worktree", "other.py"),
+                            write(lib / "other.py", "x = 2\n")),
     "odd name": lambda lib: (git(lib.parent, "mv", lib.name, "a ö\"b"),
                              write(lib.parent / "a ö\"b" / "näw\n.py", "x = 2\n")),
     "added": lambda lib: git(lib.parent, *FROM_FILES, "submodule", "add", "-q",
@@ -577,10 +633,11 @@ def all_contents(repo: Path) -> dict:
     return {o.parent.relative_to(repo): contents(o.parent) for o in repo.rglob(".git")}
 
 
-SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in ("deep", "a clone")]
+FAST = ["deep", "a clone", "skipped"]
+SLOW = [pytest.param(o, marks=pytest.mark.slow) for o in WITHIN if o not in FAST]
 
 
-@pytest.mark.parametrize("kind", ["deep", "a clone", *SLOW])
+@pytest.mark.parametrize("kind", [*FAST, *SLOW])
 def test_repositories_within_the_repository_are_restored(tmp_path, monkeypatch, kind):
     lib = submodule(tmp_path / "repo")
     repo = lib.parent
@@ -711,6 +768,20 @@ def test_names_of_all_sorts(tmp_path, monkeypatch):
     for i in range(1500): write(repo / f"data/{i}", bytes(PATCH_LIMIT // 64))
     left_out = code_state(repo)[0]["left_out"]
     assert len(left_out) < 1000 and "large \udcff.bin" in left_out
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/x", "a" * 300, "nu\0l", "\ud800", "file/x"])
+def test_a_name_that_no_folder_can_have(name, tmp_path, monkeypatch):
+    repo = new_repo(tmp_path / "repo", a="1", file="")
+    (repo / "loop").symlink_to("loop")
+    run = recorded(repo, tmp_path / "run")
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError) as e: restore_code(run, name)
+    assert len(str(e.value).splitlines()) == 1
+    if "/" in name or name in ("nu\0l", "\ud800"): return
+    (run.dir / "code.patch").unlink(missing_ok=True)
+    (run.dir / "code.patch").symlink_to(name)
+    with pytest.raises(UserError): restore_code(run, "tree")
 
 
 # What a killed process leaves, and what is somebody's

@@ -182,11 +182,15 @@ def test_a_secret_in_other_clothes(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret := "aB3/x+y=z 'quoted' \\ back")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "parallel")  # no word of it is one of ours
     monkeypatch.setenv("GIT_ASKPASS_KEY", "/usr/bin/askpass")
+    for name in ("PGPASSWORD", "CLIENTSECRET", "MYSQL_PWD", "SSH_PASSWD"):
+        monkeypatch.setenv(name, f"value of {name.lower()}")
     hide = secret_filter(tmp_path)
     for form in (secret, repr(secret), json.dumps(secret), quote(secret), quote(secret, safe=""),
                  quote_plus(secret), f"{secret[:-3]}…", f"{secret[:8]}…", f"x{secret}x{secret}"):
         told = hide(f"error: {form}")
         assert "${oc.env:AWS_SECRET_ACCESS_KEY}" in told and "aB3" not in told, form
+    for name in ("PGPASSWORD", "CLIENTSECRET", "MYSQL_PWD", "SSH_PASSWD"):
+        assert hide(f"value of {name.lower()}") == f"${{oc.env:{name}}}"
     for text in ("parallel", "/usr/bin/askpass", "aB3…", "a short tale…"): assert hide(text) == text
 
 
@@ -202,6 +206,11 @@ def test_neither_tags_nor_a_name_store_a_secret(tmp_path, monkeypatch):
     for name in ("${oc.env:API_KEY}", "a-${oc.env:'API_KEY'}", "${extra.all.0}"):
         says = one_line(lambda: Run.new(load_config({**what, "name": name})))
         assert says.endswith("becomes a folder, which would tell API_KEY: leave it out")
+    for runs in (f"{tmp_path}/${{oc.env:API_KEY}}", "a/${oc.env:API_KEY}-b"):
+        says = one_line(lambda: Run.new(load_config({**what, "name": "a", "runs": runs})))
+        assert "runs: becomes a folder, which would tell API_KEY" in says
+    monkeypatch.setenv("RUNS_OF_KEYBOARD", str(tmp_path / "here"))  # a folder is no secret
+    Run.new(load_config({**what, "name": "a", "runs": "${oc.env:RUNS_OF_KEYBOARD}"}))
     assert not files_with(tmp_path, secret)
 
 

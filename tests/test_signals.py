@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -177,6 +178,19 @@ def sweep(project: Path, folder: Path, phase: str, n: int) -> list[str]:
 def test_stopped(project, tmp_path, phase):
     found = sweep(project, tmp_path, phase, 1)
     assert not found, "\n\n".join(found)
+
+
+LAST = """
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.SIGINT)  # while torch's modules are taken apart
+from mlkit.cli import mlkit_runs
+sys.exit(mlkit_runs(sys.argv[1:]))
+"""
+
+
+def test_a_command_that_is_over_has_no_traceback(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LAST, tmp_path], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.slow

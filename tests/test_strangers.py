@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from fixtures import ALL
 from mlkit.base.errors import UserError
@@ -173,6 +173,20 @@ def test_code_of_a_project_within_ones_own_is_not_imported(places):
         assert "mlkit_train --trust" in says and not (places / "MARK").exists()
         with pytest.raises(ConfigError): build(load_config("got/theirs/x.yaml", NET).extra)
         assert not (places / "MARK").exists()
+
+
+def test_no_library_starts_a_program_for_a_strangers_picture(places, monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    monkeypatch.setenv("PATH", str(places), prepend=os.pathsep)
+    (places / "gs").write_text(f"#!/bin/sh\ntouch {places}/MARK\n")
+    (places / "gs").chmod(0o755)
+    (places / "theirs/data/a/1.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    (places / "theirs/x.yaml").write_text(f"{HEAD}extra: {{a: {{_target_: torch.nn.ReLU}}}}")
+    build(load_config("../theirs/x.yaml", NET).extra.a)
+    with pytest.raises(OSError, match="Ghostscript"):  # as torchvision's datasets do it
+        Image.open(places / "theirs/data/a/1.png").load()
+    assert not (places / "MARK").exists()
 
 
 def test_no_run_is_written_where_a_stranger_says(places):

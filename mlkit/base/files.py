@@ -37,8 +37,15 @@ def find_root(start: str | Path = ".",  # a file or folder
 def in_project(path: str | Path,  # `~` is the home folder
 ) -> Path:             # as given, where it is absolute or exists; else in the project's folder
     "Where a file or folder is that may be named from here or from the project."
-    path, root = Path(path).expanduser(), find_root()
+    path, root = Path(os.path.expanduser(path)), find_root()
     return path if os.path.exists(path) or root == Path.cwd() else root / path
+
+# %% ../../nbs/base/03_files.ipynb #5e0a1c02
+def real_path(path: str | Path,  # need not be there
+) -> Path:                       # absolute
+    "Where a path leads through all its links; as it stands, if they are a loop or it has a NUL."
+    try: return Path(os.path.realpath(path))
+    except ValueError: return Path(os.path.abspath(path))  # no file can have this name
 
 # %% ../../nbs/base/03_files.ipynb #ea64cc6e
 def packaged_configs() -> Path:
@@ -162,7 +169,7 @@ def atomic(path: str | Path,  # where the file goes; its folder is there
     keep: str | Path | None = None,  # the name that the old file gets; None: it is replaced
 ) -> Iterator[Path]:                 # the temporary file to write to
     "Write a file whole or not at all: if the body raises, the old file stays. OSErrors name it."
-    path = Path(os.path.realpath(path))
+    path = real_path(path)
     if path.exists() and not path.is_file(): yield path  # a pipe
     else:
         tmp = _temporary(path)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_config_path, user_state_path
 
 from .errors import NotFound
-from .files import find_root, is_project, packaged_configs, show_path
+from .files import find_root, is_project, packaged_configs, real_path, show_path
 
 # %% ../../nbs/base/07_own.ipynb #08705674
 Words = str | Path | Iterable[str | Path]  # one, or several
@@ -28,14 +28,14 @@ def trusted(trust: Words = (),  # as functions get it
 
 
 def _remembered(file: Path) -> list[Path]:
-    try: return [Path(o) for o in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    try: return [Path(o) for o in os.fsdecode(file.read_bytes()).splitlines()]
     except OSError: return []
 
 
 def _remember(file: Path, folder: Path):
     if folder in _remembered(file): return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a", encoding="utf-8") as lines: lines.write(f"{folder}\n")
+    with open(file, "ab") as lines: lines.write(os.fsencode(f"{folder}\n"))
 
 
 def _allowed_file() -> Path: return user_config_path("mlkit") / "folders"
@@ -45,7 +45,7 @@ def _runs_file() -> Path: return user_state_path("mlkit") / "runs"
 def _folders(trust) -> list[Path]:
     "The folders that are allowed, here or once and for all."
     words = [o for o in trusted(trust) if os.sep in o.replace("/", os.sep) and "://" not in o]
-    given = [Path(o).expanduser().absolute() for o in words]
+    given = [Path(os.path.abspath(os.path.expanduser(o))) for o in words]
     return [*given, *_remembered(_allowed_file())]
 
 
@@ -53,7 +53,7 @@ def allow_folder(folder: str | Path,  # with configs, runs or data
 ) -> Path:                            # the file that remembers it
     "Treat a folder as the user's own from now on. Raises NotFound if there is none."
     if not os.path.isdir(folder): raise NotFound(f"{folder}: no such folder")
-    _remember(_allowed_file(), Path(folder).resolve())
+    _remember(_allowed_file(), real_path(folder))
     return _allowed_file()
 
 # %% ../../nbs/base/07_own.ipynb #98aa069c
@@ -62,7 +62,7 @@ def _repository(folder: Path) -> tuple[Path, Path] | None:
     top = next((o for o in (folder, *folder.parents) if os.path.exists(o / ".git")), None)
     if top is None or (top / ".git").is_dir(): return top and (top, top / ".git")
     link = os.fsdecode((top / ".git").read_bytes()).partition(":")[2].strip()  # of a worktree
-    return top, Path(top, link).resolve()
+    return top, real_path(top / link)
 
 
 def _own_roots() -> list[Path]:
@@ -71,7 +71,8 @@ def _own_roots() -> list[Path]:
     if not (found := _repository(root)): return [root]
     top, git = found
     common = git.parents[1] if git.parent.name == "worktrees" else git
-    tops = [(o.parent / o.read_text().strip()).parent for o in common.glob("worktrees/*/gitdir")]
+    links = {o.parent: os.fsdecode(o.read_bytes()) for o in common.glob("worktrees/*/gitdir")}
+    tops = [(o / link.strip()).parent for o, link in links.items()]
     if common.name == ".git": tops.append(common.parent)  # not a bare repository
     return [root, *(o / root.relative_to(top) for o in tops)]
 
@@ -88,15 +89,15 @@ def _is_tracked(folder: Path, root: Path) -> bool:
 
 def _belongs_to(path: Path, root: Path) -> bool:
     if not path.is_relative_to(root): return False
-    inside = [o for o in (path, *path.parents) if root in o.parents]
+    there = [o for o in (path, *path.parents) if os.path.lexists(o)]
+    inside = [o for o in there if root in o.parents]
     run = next((o for o in (*inside, root) if os.path.exists(o / "run.json")), None)
     if run and (run == root or not is_project(root)): return root / "runs" in run.parents
     return all(_is_tracked(o, root) for o in inside if is_project(o))
 
 
 def _lies_in(path: Path, folder: Path) -> bool:
-    real, home = (Path(os.path.realpath(o)) for o in (path, folder))  # of loops, too
-    return real.is_relative_to(home)
+    return real_path(path).is_relative_to(real_path(folder))
 
 # %% ../../nbs/base/07_own.ipynb #494bb23f
 def is_own(path: str | Path,  # of a config, a run or any file or folder; need not be there
@@ -105,8 +106,8 @@ def is_own(path: str | Path,  # of a config, a run or any file or folder; need n
     "Is it of the project around the current folder, or allowed? Else it is a stranger's."
     if "\0" in str(path): return True  # no file has such a name
     given = Path(os.path.abspath(path))
-    real = os.path.realpath
-    places = {Path(real(o), given.relative_to(o)) for o in given.parents} | {given}  # through links
+    there = [o for o in given.parents if os.path.lexists(o)]
+    places = {real_path(o) / given.relative_to(o) for o in there} | {given}  # through links
     kept = [packaged_configs(), *_folders(trust), *_remembered(_runs_file())]
     if any(given.is_relative_to(o) or _lies_in(given, o) for o in kept): return True
     return any(_belongs_to(o, root) for o in places for root in _own_roots())
@@ -116,9 +117,9 @@ def remember_runs(folder: Path,  # of a run that this process has made
     runs: Path,                  # of all runs of its config
 ):
     "Note in the user's state that runs here are the user's own, unless their place says so."
-    if is_own(folder) and is_project(find_root()): return
+    if is_own(os.path.realpath(folder)) and is_project(find_root()): return
     is_shared = runs.stat().st_mode & 0o022  # others may write there, too
-    try: _remember(_runs_file(), (folder if is_shared else runs).resolve())
+    try: _remember(_runs_file(), real_path(folder if is_shared else runs))
     except OSError: pass  # no home folder, or one that cannot be written
 
 
@@ -129,11 +130,11 @@ def stranger_folder(config: str | Path | None,  # a file; None: a dict
     if config is None or is_own(config, trust): return None
     folder = Path(os.path.abspath(config)).parent
     above = [folder, *folder.parents]
-    around = [o for o in (Path("~").expanduser(), Path.cwd()) for o in (o, *o.parents)]
+    around = [o for o in (Path(os.path.expanduser("~")), Path.cwd()) for o in (o, *o.parents)]
     runs = [o for o in above if os.path.exists(o / "run.json")]
     marked = [*runs, *filter(is_project, above)]
     home = next((o for o in [*marked[:1], folder] if o not in around), Path(config))
-    return Path(os.path.realpath(home))
+    return real_path(home)
 
 # %% ../../nbs/base/07_own.ipynb #25516dbe
 def may_read(path: str | Path,  # of a file or folder; need not be there
@@ -159,7 +160,7 @@ def how_to_allow(word: str | Path,  # to be allowed
 ) -> str:                           # the end of an error line
     "The way to allow something, in words."
     if isinstance(word, Path):
-        word = f"{os.path.relpath(word)}/" if word.is_dir() else f"{os.path.abspath(word)}"
+        word = f"{os.path.relpath(word)}/" if os.path.isdir(word) else f"{os.path.abspath(word)}"
     return f'if you trust it, set MLKIT_TRUST={word} or pass trust=["{word}"]'
 
 

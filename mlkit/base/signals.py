@@ -126,3 +126,9 @@ def handlers_kept() -> Iterator[None]:  # for a `with`
         changed = {s: o for s, o in before.items() if o not in (None, signal.getsignal(s))}
         if threading.current_thread() is threading.main_thread():
             for s, handler in changed.items(): signal.signal(s, handler)
+
+# %% ../../nbs/base/07_signals.ipynb #5c1d7e02
+def leave_to_system():
+    "From now on, at a program's very end, a Ctrl-C ends the process without a traceback."
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if default: signal.signal(signal.SIGINT, signal.SIG_DFL)

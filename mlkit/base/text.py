@@ -226,7 +226,7 @@ def flat(data: Any,  # nested dicts and lists
     found: dict[str, Any] = {}
     def add(prefix: str, node: Any, depth: int):  # not by `leaves`: there may be 20,000 configs
         if depth > DEEPEST: raise UserError("it is too deep for a config")
-        for key, value in pairs(node):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             inner = isinstance(value, (dict, list)) and has_keys(value)
             if inner: add(f"{prefix}{key}.", value, depth + 1)
             else: found[f"{prefix}{key}"] = value

@@ -77,8 +77,8 @@ def _folder(text: str, project: Path, node: Tree) -> Path | None:
     "What an entry of a search path names."
     scheme, _, name = text.rpartition("://")
     if scheme in ("", "file"):
-        path = Path(name).expanduser().absolute()
-        return path if path.exists() else project / name
+        path = Path(os.path.abspath(os.path.expanduser(name)))
+        return path if os.path.exists(path) else project / name
     if scheme != "pkg": raise _wrong_path(node, f"{text}: write file://FOLDER or pkg://PACKAGE")
     top, *deeper = re.split("[./]+", name.strip("./"))
     try: spec = PathFinder.find_spec(top, [str(project), *sys.path]) or find_spec(top)

@@ -79,7 +79,7 @@ def use_dotenv() -> None:
 
 # %% ../../nbs/config/08_secrets.ipynb #a866e31d
 _SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.I)
-_WORD = re.compile("(?:^|_)(API)?(KEY|TOKEN|SECRET|PASS(WD|WORD)?|CREDENTIAL)S?(?:_|$)", re.I)
+_WORD = re.compile("(?:^|_)(API)?(KEY|TOKEN|PASS|PWD|CREDENTIAL)S?(?:_|$)|SECRET|PASSWO?R?D", re.I)
 _OUR_WORDS = {"train", "test", "loss", "epoch", "step", "time", "best", "last", "done", "true",
               "false", "null", "none"}  # which every log has
 
@@ -126,12 +126,20 @@ def secret_filter(project: Path | None = None,  # whose `.env` counts; None: the
     return hide
 
 
+# %% ../../nbs/config/08_secrets.ipynb #6e2fb284
+def tells_secret(path: str,  # of a folder
+) -> str:                  # '' if it tells none
+    "Why a path that is made of a secret cannot be a folder's."
+    found = (k for k, v in sorted(_TAKEN) if _SECRET.search(k) and len(v) > 3 and v in path
+             and not os.path.isabs(v))
+    told = next(found, None)
+    return f"becomes a folder, which would tell {told}: leave it out" if told else ""
+
 # %% ../../nbs/config/08_secrets.ipynb #a866e321
 def bad_run_name(name: str,  # of a run
     written: str,            # the same as the config has it, unresolved
 ) -> str:                    # '' if it is good
     "Why a name cannot be a folder's, and what to do."
-    told = [k for k, v in sorted(_TAKEN) if _SECRET.search(k) and len(v) > 3 and v in name]
     if "${" not in written: return bad_name(name)
-    if told: return f"becomes a folder, which would tell {told[0]}: leave it out"
+    if told := tells_secret(name): return told
     return bad_name(name).partition(";")[0]  # and no name made of what is to be hidden

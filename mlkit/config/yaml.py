@@ -305,7 +305,7 @@ def read_configs(config: str | Path | Mapping,  # a YAML file, here or in the pr
         raise TypeError(f"a config is a YAML file or a dict, not {config!r}")
     else:
         path = in_project(config)
-        if not os.path.exists(path): path = Path(config).expanduser()  # as it was given
+        if not os.path.exists(path): path = Path(os.path.expanduser(config))  # as it was given
         home = stranger_folder(path, trust)
         if home: _require_inside(path, home, trust, Origin(str(config)))
         found = [read_config_file(path)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
 from ..base.ranges import Count, Folder, Natural, Positive, Share
-from ..base.files import atomic, in_project, write_text
+from ..base.files import atomic, in_project, real_path, write_text
 from ..base.shown import shown
 from .base import ImageData
 from .images import Resize, check_image, decode_image
@@ -182,7 +182,7 @@ class ImageFolder(ImageData):
         looks = [self.in_shape] + [self.resize] * (self.resize != "squash")
         key = _sha256(["decode_image 1", *looks, files])
         folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
-        root = self.root.resolve()
+        root = real_path(self.root)
         path = folder / f"{root.name}-{_sha256([str(root), *looks])[:12]}.npy"
         cache = _open_cache(path, key)
         if not cache:

@@ -176,7 +176,7 @@ class Checkpoint(LightningCheckpoint):
         return {k: v for k, v in vars(self.best).items() if k not in ("monitor", "mode")}
 
     def load_state_dict(self, state_dict: dict[str, Any]):
-        if (self.dir / "best.ckpt").is_file(): vars(self.best).update(state_dict)  # or it is gone
+        if os.path.isfile(self.dir / "best.ckpt"): vars(self.best).update(state_dict)  # or gone
 
     def setup(self, trainer: Any, pl_module: Any, stage: str):
         self.trainer: Any = trainer

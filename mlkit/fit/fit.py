@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
 from ..base.errors import NotBegun, UserError
-from ..base.files import show_path, write_text
+from ..base.files import real_path, show_path, write_text
 from ..base.shown import tell
 from ..base.text import short
 from ..config.node import Config, ConfigError, about, problem
@@ -136,16 +136,17 @@ def _which(was: Any, now: Any) -> str:
 
 def _own_code(root: Path) -> list[str]:
     "The project's modules that are imported, relative to its folder."
-    files = [Path(getattr(o, "__file__", None) or "/").resolve() for o in [*sys.modules.values()]]
-    own = [o for o in files if o.is_relative_to(root.resolve()) and o.suffix == ".py"
+    root = real_path(root)
+    files = [real_path(getattr(o, "__file__", None) or "/") for o in [*sys.modules.values()]]
+    own = [o for o in files if o.is_relative_to(root) and o.suffix == ".py"
            and not o.is_relative_to(sys.prefix) and "site-packages" not in o.parts]
-    return sorted({o.relative_to(root.resolve()).as_posix() for o in own})
+    return sorted({o.relative_to(root).as_posix() for o in own})
 
 
 def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:
     "Their checksums; None: it is not there any more."
-    paths = {o: root / o for o in files if (root / o).resolve().is_relative_to(root.resolve())}
-    return {o: zlib.crc32(p.read_bytes()) if p.is_file() else None for o, p in paths.items()}
+    paths = {o: root / o for o in files if real_path(root / o).is_relative_to(real_path(root))}
+    return {o: zlib.crc32(p.read_bytes()) if os.path.isfile(p) else None for o, p in paths.items()}
 
 
 def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
@@ -186,7 +187,7 @@ def find_checkpoint(run: Run,  # that was cut off; its run.json notes the step t
         say(run, f"{run.id}: has no checkpoint yet, and starts again")
         return None
     best = run.file("checkpoints/best.ckpt")
-    try: _ = best.is_file() and read_checkpoint(best)
+    try: _ = os.path.isfile(best) and read_checkpoint(best)
     except UserError as e:
         way = "delete it to go on; the best of the epochs to come counts then"
         raise NotBegun(f"{e}: {way}") from e
@@ -202,7 +203,7 @@ def last_whole(run: Run,  # that was cut off
     "The last checkpoint that loads. Raises NotBegun if there are some and none loads."
     bad = []
     for path in (run.file(f"checkpoints/{name}.ckpt") for name in ("last", "previous")):
-        if not path.is_file(): continue
+        if not os.path.isfile(path): continue
         try:
             found = read_checkpoint(path)
             if "mlkit_state" in found: return path, found, bad

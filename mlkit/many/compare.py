@@ -6,7 +6,7 @@
 __all__ = ['Comparison', 'compare']
 
 # %% ../../nbs/many/01_compare.ipynb #0098cede
-import io, json, re
+import io, json, os, re
 from base64 import b64encode
 from importlib.resources import files
 from itertools import zip_longest
@@ -176,7 +176,7 @@ class Comparison:
 def _history(run: Run):
     "A run's `metrics.csv`. Raises UserError with the reason why there is none."
     path = run.file("metrics.csv")
-    if not path.exists(): raise UserError("has no metrics.csv")
+    if not os.path.exists(path): raise UserError("has no metrics.csv")
     plain_file(path, _CSV_LIMIT)
     if len(run.history): return run.history
     raise UserError("has an empty metrics.csv")

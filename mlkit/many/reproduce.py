@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from ..base.errors import UserError
-from ..base.files import show_path
+from ..base.files import real_path, show_path
 from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
 from ..run.folder import Run
+from ..run.info import config_edit
 from ..run.restore import Code, code_of, work_folder
 
 # %% ../../nbs/many/03_reproduce.ipynb #8812f82e
@@ -34,7 +35,7 @@ def _train_again(task: dict):
         threading.Thread(target=end_with_it, daemon=True).start()
 
     def moved(entry: str) -> str:
-        path, new = Path(entry).resolve(), None
+        path, new = Path(os.path.realpath(entry)), None
         if path.is_relative_to(task["old"]): new = Path(task["new"], path.relative_to(task["old"]))
         return str(new) if new and new != path and new.exists() else entry
     sys.path[:] = [*map(moved, sys.path), task["project"], str(Path(task["project"], "src"))]
@@ -65,7 +66,7 @@ def _train_again(task: dict):
 
 def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> dict[str, Any]:
     "Run `_train_again`. Gives `data`, the fingerprint, or `error`, and the exit `code`."
-    here, cwd = Path.cwd().resolve(), code.project  # where relative paths are looked for
+    here, cwd = real_path("."), code.project  # where relative paths are looked for
     if here.is_relative_to(code.old) and (code.new / here.relative_to(code.old)).is_dir():
         cwd = code.new / here.relative_to(code.old)
     answer, threads = tmp / "answer.json", (run.info.get("machine") or {}).get("threads")
@@ -83,8 +84,8 @@ def _in_fresh_process(run: Run, code: Code, tmp: Path, trust, anyway: bool) -> d
         try:
             for line in done.stdout or ():
                 word, _, place = line.partition(": ")
-                folder = (cwd / place.strip()).resolve()  # it is gone when its name is read
-                if word != "run" or not folder.is_relative_to(tmp.resolve()): tell(line, end="")
+                folder = real_path(cwd / place.strip())  # it is gone when its name is read
+                if word != "run" or not folder.is_relative_to(real_path(tmp)): tell(line, end="")
         except BaseException: done.kill(); raise
     found = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
     return dict(found, code=done.returncode)
@@ -120,7 +121,8 @@ def _data(was: str | None, now: str | None) -> Compared:
 
 def _history(was: Path, now: Path) -> Compared:
 
-    texts = [o.read_bytes().decode("utf-8", "replace") if o.is_file() else "" for o in (was, now)]
+    texts = [o.read_bytes().decode("utf-8", "replace") if os.path.isfile(o) else ""
+             for o in (was, now)]
     a, b = (list(csv.DictReader(o.splitlines())) for o in texts)
     if texts[0] == texts[1]:
         return Compared("metrics.csv", f"same, byte for byte ({len(a)} rows)", [])
@@ -136,7 +138,7 @@ def _history(was: Path, now: Path) -> Compared:
 def _weights(was: Path, now: Path) -> Compared:
 
     from mlkit.fit.weights import read_checkpoint
-    try: a, b = (read_checkpoint(o)["state_dict"] if o.exists() else {} for o in (was, now))
+    try: a, b = (read_checkpoint(o)["state_dict"] if os.path.exists(o) else {} for o in (was, now))
     except UserError as e: return Compared(was.name, "cannot be loaded", [str(e)])
     lines = {k: _tensor(a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b])}
     found = [f"{k} {line}" for k, line in lines.items() if line]
@@ -222,16 +224,19 @@ def reproduce(run: Run | str | Path,  # one that is done, or its folder
         for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))
     if run.status != "done":
         raise UserError(f"{where}: is {run.status}, not done, so there is nothing to compare with")
-    if not any((run.dir / "checkpoints" / o).is_file() for o in _RESULTS[2:]):
+    if not any(os.path.isfile(run.dir / "checkpoints" / o) for o in _RESULTS[2:]):
         raise UserError(f"{where}: kept no checkpoints, so no weights to compare")
     if (run.info.get("git") or {}).get("dirty") and not is_own(run.dir, trust):
         raise UserError(f"{where}: is not of your project and brings code, code.patch: look at it, "
                         f"with --restore; {how_to_allow(run.dir)}")
+    edit = config_edit(run.config_file, run.info)
+    if edit: tell(f"config: {edit}")
     with work_folder() as tmp, code_of(run, tmp) as code:
         tell(f"code: {code.says}")
         answer = _in_fresh_process(run, code, tmp, trust, anyway)
         found = [Run(o.parent) for o in (tmp / "runs").glob("*/*/run.json")]
-        checks = [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
+        checks = [Compared("config", "edited since", [edit])] if edit else []
+        checks += [Compared("code", code.says, code.doubts), *_outcome(run, answer, found)]
         return Reproduction(run, checks)
 
 

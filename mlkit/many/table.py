@@ -6,8 +6,8 @@
 __all__ = ['runs', 'runs_text']
 
 # %% ../../nbs/many/00_table.ipynb #446b9196
-import gc, json, os, re, sys, time
-from contextlib import closing, contextmanager, suppress
+import json, os, re, sys, time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
@@ -15,6 +15,7 @@ from zlib import crc32
 from ..base.errors import UserError, nearest
 from ..base.shown import tell, writable
 from ..base.text import Table, flat, number, short, stage_of
+from ..config.node import no_gc
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, read_runs, run_folders
 
@@ -126,17 +127,7 @@ def _note(gone: Iterable[str], new: dict[str, _Record]):
     if gone or new: _use_index(write, make=True)
 
 # %% ../../nbs/many/00_table.ipynb #5e1a7c05
-@contextmanager
-def _no_collection():
-    "Python does not look for garbage meanwhile: a million values are read, and all are needed."
-    was = gc.isenabled()
-    gc.disable()
-    try: yield
-    finally:
-        if was: gc.enable()
-
-
-@_no_collection()
+@no_gc()
 def _rows_of(dir: str | Path,  # a folder with runs anywhere below it
     names: Iterable[str] | None = None,  # of the config, what is asked for; None: all
 ) -> tuple[list[dict[str, Any]], set[str]]:  # a row per run; which columns are metrics

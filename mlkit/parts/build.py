@@ -14,6 +14,7 @@ from typing import Any, Iterator
 import pytorch_lightning as pl
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from PIL import EpsImagePlugin
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -41,6 +42,7 @@ def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a 
     if cfg is None: return None
     wrong = strangers_words(View(cfg), own_path(cfg)) if about(cfg).home else ()
     if found := [problem(whole(cfg), *o) for o in wrong]: raise ConfigError(*found)
+    if about(cfg).home: EpsImagePlugin.gs_binary = False  # for pictures that are PostScript
     try: data = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, RecursionError) as e:
         why = " ".join(str(e).split())

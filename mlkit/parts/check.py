@@ -6,7 +6,7 @@
 __all__ = ['find_problems', 'check']
 
 # %% ../../nbs/parts/05_check.ipynb #65ccdbd7
-import sys
+import os, sys
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -146,7 +146,7 @@ class _Target:
         param, value = self.sig.parameters.get(key), self.view.value(path)
         is_asked = param and isinstance(value, str) and Folder in get_args(param.annotation)
         if not is_asked or not is_users(origin_of(self.view.cfg, path)): return
-        if not in_project(str(value)).is_dir():
+        if not os.path.isdir(in_project(str(value))):
             yield _Unfit(path, path, f"{value}: no such folder", self.path, "value")
 
 # %% ../../nbs/parts/05_check.ipynb #f66a7fec

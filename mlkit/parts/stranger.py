@@ -36,7 +36,7 @@ def _files(text: str, key: str) -> Iterator[Path]:
     if is_sure: yield path
     elif "/" in text or _FOR_FILES.search(key):
         found = (o / path for o in (Path(), find_root(), find_root() / "runs"))
-        yield from (o for o in found if o.exists())
+        yield from (o for o in found if os.path.exists(o))
 
 
 def _links(folder: Path) -> Iterator[Path]:

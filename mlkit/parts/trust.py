@@ -15,6 +15,7 @@ from typing import Any, Iterable, Iterator, Mapping
 import yaml
 
 from ..base.errors import UserError
+from ..base.files import real_path
 from ..base.own import trusted
 from .packages import one_name
 
@@ -113,13 +114,13 @@ def _places(module: str) -> list[Path]:
     except (ImportError, ValueError): return []
     if not spec: return []
     found = [f"{o}/?" for o in spec.submodule_search_locations or ()]
-    return [Path(o).resolve() for o in ([spec.origin] if spec.has_location else found)]
+    return [real_path(o) for o in ([spec.origin] if spec.has_location else found)]
 
 
 def _lies_in(place: Path, root: Path) -> bool:
     "Does a file lie in a project, and not in an environment or a run within it?"
     above = [*place.parents]
-    if root not in above or Path(os.__file__).resolve().parent in above: return False
+    if root not in above or real_path(os.__file__).parent in above: return False
     inside = above[:above.index(root)]
     return not any(o.name in ("site-packages", "dist-packages") or (o / "pyvenv.cfg").exists()
                    or (o / "run.json").exists() for o in inside)
@@ -153,7 +154,7 @@ class Trust:
         trust: str | Iterable[str] = (),  # packages and dotted names, with those of MLKIT_TRUST
     ):
         self.named = set(map(one_name, trusted(trust)))
-        root = root and Path(root).resolve()
+        root = root and real_path(root)
         self._run = root if root and (root / "run.json").exists() else None
         self.root = None if self._run else root
 

@@ -6,14 +6,14 @@
 __all__ = ['Mistake', 'DIRECTIVES', 'Note', 'is_warning', 'split_keys', 'View', 'check_leaves']
 
 # %% ../../nbs/parts/04_view.ipynb #098e9883
-import re
+import os, re
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from ..base.files import show_path
+from ..base.files import real_path, show_path
 from ..base.text import Keys, Suggestions, child, pairs, show_keys, walk
 from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
@@ -85,7 +85,7 @@ class View:
         if home is None: return
         paths = [o.joinpath(*words[:n + 1]) for o in tops for n in range(len(words))]
         for path in (p for o in paths for p in (o, o.with_name(f"{o.name}.py"))):
-            if path.exists() and path.resolve().is_relative_to(home):
+            if os.path.exists(path) and real_path(path).is_relative_to(home):
                 why = f"is not imported, as {show_path(home)} is not the project around the current"
                 way = f"folder; go there, or allow it once: mlkit_train --trust {home}"
                 raise TargetError(f"{target}: {why} {way}")

@@ -6,7 +6,7 @@
 __all__ = ['PATCH_LIMIT', 'git', 'git_names', 'code_state', 'code_patch', 'code_notes']
 
 # %% ../../nbs/run/00_code.ipynb #c0de0005
-import json, os, re, shutil, stat, subprocess, tempfile
+import hashlib, json, os, re, shutil, stat, subprocess, zlib
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import yaml
 
 from ..base.errors import UserError
-from ..base.files import show_path
+from ..base.files import real_path, show_path, temporary_folder
 from ..base.own import is_own
 from ..config.secrets import secret_values
 
@@ -40,6 +40,7 @@ def git(folder: Path,  # in a repository; in one that is not the user's no progr
     def run(words: list[str]) -> bytes:
         try: done = subprocess.run(words, capture_output=True, input=stdin, env=env)
         except OSError: raise UserError("git is not installed") from None
+        except ValueError as e: raise UserError(f"git cannot be asked: {e}") from None  # of a NUL
         if done.returncode: raise UserError(" ".join(os.fsdecode(done.stderr).split()))
         return done.stdout
     if not is_own(folder):
@@ -116,11 +117,12 @@ def code_state(root: Path,  # the project
         if not is_outside and "(or any " not in str(e):
             state["why"] = str(e).removeprefix("fatal: ") or "there is no commit yet"
         return state, b""
-    own = os.path.relpath(runs.resolve(), top) if runs else ""
+    own = os.path.relpath(real_path(runs), top) if runs else ""
     try: patch = _changes(top, "", state, (f"{own}/".removeprefix("./"),) if own else ())
     except UserError as e:
         raise UserError(f"git cannot tell the state of {show_path(root)}: {e}") from None
     patch, state["secrets"] = _without_keys(patch, root)
+    state["converted"] = converted(top, patch)
     return {**state, "dirty": bool(patch), "left_out": _few(sorted(state["left_out"]))}, patch
 
 
@@ -142,12 +144,13 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
     "The patch of a repository and of those in it. What it leaves out is noted in the state."
     listed = git_names(top, "ls-files", "--others", "--exclude-standard", "-z")
     new = [o for o in listed if not f"{inside}{o}".startswith(runs)]
-    tracked = git_names(top, "ls-files", "--stage", "-z")
-    links = [o.partition("\t")[2] for o in tracked if o.startswith("160000")]
+    tracked = git_names(top, "ls-files", "-v", "--stage", "-z")  # each with a letter before it
+    links = [o.partition("\t")[2] for o in tracked if o[2:].startswith("160000")]
+    hidden = [o.partition("\t")[2] for o in tracked if o[0] == "S" or o[0].islower()]
     others = sorted({*links, *(o[:-1] for o in new if o.endswith("/"))})
     small = _small(top, new)
     state["left_out"] += [f"{inside}{o}" for o in {*new} - {*small} if not o.endswith("/")]
-    patch = _patch(top, inside, small)
+    patch = _patch(top, inside, small, [o for o in hidden if os.path.lexists(top / o)])
     for name in [o for o in others if (top / o / ".git").exists()]:
         try:
             if _history(top / name) == _history(top): continue
@@ -167,7 +170,7 @@ def _is_top(folder: Path) -> bool:
 
 
 def _history(top: Path) -> Path:
-    return (top / _line(top, "rev-parse", "--git-common-dir")).resolve()
+    return real_path(top / _line(top, "rev-parse", "--git-common-dir"))
 
 
 def _small(top: Path, names: list[str]) -> dict[str, int]:
@@ -186,18 +189,36 @@ def _small(top: Path, names: list[str]) -> dict[str, int]:
     return kept
 
 
-def _patch(top: Path, inside: str, new: dict[str, int]) -> bytes:
-    "The difference of a repository's working tree to its commit, with these new files."
-    with tempfile.TemporaryDirectory() as folder:
-        index = Path(folder) / "index"
+def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> bytes:
+    """The difference of a repository's working tree to its commit, with these new files, and
+    those in which git was told to look for no changes."""
+    with temporary_folder() as folder:
+        index = folder / "index"
         own = Path(_line(top, "rev-parse", "--absolute-git-dir")) / "index"
         if own.exists(): shutil.copy2(own, index)  # its date tells git which files to look into
         commit = _line(top, "rev-parse", "HEAD")  # in place of contents, which git will look at
         entries = "".join(f"{mode:o} {commit} 0\t{name}\0" for name, mode in new.items())
         env = dict(GIT_INDEX_FILE=str(index))
         if new: git(top, "update-index", "-z", "--index-info", stdin=os.fsencode(entries), env=env)
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree") if hidden else ():
+            names = os.fsencode("\0".join(hidden))
+            git(top, "update-index", flag, "-z", "--stdin", stdin=names, env=env)
         prefixes = [f"--src-prefix=a/{inside}", f"--dst-prefix=b/{inside}"]
         return git(top, "diff", *_PLAIN, *prefixes, commit, env=env)
+
+# %% ../../nbs/run/00_code.ipynb #7d31c0b2
+def converted(top: Path,  # of a working tree
+    patch: bytes,  # that leads to it
+) -> dict[str, int]:  # with their checksums
+    "Files of a patch in which git changes line ends, or that it filters."
+    found = {}
+    for part in re.split(rb"(?m)^(?=diff --git )", patch):
+        path, sum = top / _name_of(part), re.search(rb"(?m)^index \w+\.\.(\w+)", part)
+        if not sum or path.is_symlink() or not path.is_file(): continue
+        data, kind = path.read_bytes(), hashlib.sha1 if len(sum[1]) == 40 else hashlib.sha256
+        if kind(b"blob %d\0" % len(data) + data).hexdigest().encode() != sum[1]:
+            found[_name_of(part)] = zlib.crc32(data)
+    return found
 
 # %% ../../nbs/run/00_code.ipynb #c0de0015
 def code_notes(state: Mapping[str, Any],  # of `code_state`

@@ -16,14 +16,15 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, find_root, plain_file, show_path, temporary_folder, write_text
+from ..base.files import atomic, find_root, plain_file, real_path, show_path
+from ..base.files import temporary_folder, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, about, is_strangers, problem
-from ..config.secrets import bad_run_name, secret_filter
+from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
 from .info import as_json, damaged_info, read_info
@@ -33,14 +34,15 @@ def _new_folder(parent: Path) -> Path:
     while True:
         folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
         try: folder.mkdir(parents=True)
-        except OSError as e:
+        except (OSError, ValueError) as e:
             if os.path.exists(folder): continue  # another process was quicker
             raise UserError(_no_place(parent, e)) from e
         return folder
 
 
-def _no_place(parent: Path, e: OSError) -> str:
-    return (f"{show_path(parent)}: no run can be put here: {e.strerror}; runs=FOLDER names another "
+def _no_place(parent: Path, e: Exception) -> str:
+    why = getattr(e, "strerror", e)
+    return (f"{show_path(parent)}: no run can be put here: {why}; runs=FOLDER names another "
             "place")
 
 
@@ -96,6 +98,7 @@ class Run:
         written, hide = OmegaConf.to_container(config, resolve=False), secret_filter(root)
         why = bad_run_name(name, str(written.get("name")))
         if why: raise ConfigError(problem(config, ("name",), why))
+        if told := tells_secret(str(runs)): raise ConfigError(problem(config, ("runs",), told))
         tags = [hide(o) if isinstance(o, str) else o for o in config.get("tags") or []]
         place, is_theirs = root / str(runs), runs and is_strangers(config, ("runs",))
         folders = [root, about(config).home or root]  # a stranger's may keep theirs in their own
@@ -199,8 +202,7 @@ class Run:
     ) -> Path:  # need not be there
         "A file of the run. Raises UserError if a link leads out of its folder."
         path = self.dir / name
-        real, home = (Path(os.path.realpath(o)) for o in (path, self.dir))  # of loops, too
-        if real.is_relative_to(home): return path
+        if real_path(path).is_relative_to(real_path(self.dir)): return path
         raise UserError(f"{show_path(path)}: leads out of the run's folder")
 
     @property
@@ -216,10 +218,10 @@ class Run:
     ) -> Path:  # a file that is there
         "A checkpoint's file; the last if there is no best. Raises NotFound with those there are."
         folder, which = self.dir / "checkpoints", str(which)
-        if which == "best" and not (folder / "best.ckpt").is_file(): which = "last"
+        if which == "best" and not os.path.isfile(folder / "best.ckpt"): which = "last"
         if re.fullmatch(r"\w+", which):
             path = self.file(f"checkpoints/{which}.ckpt")
-            if path.is_file(): return path
+            if os.path.isfile(path): return path
         if os.path.isfile(which): return Path(which)
         there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or "none"
         raise NotFound(f"{self.dir}: no checkpoint '{which}' (there are: {there})")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, Field, ValidationError
 
 from ..base.errors import NotFound, UserError, one_line
-from ..base.files import plain_file, show_path
+from ..base.files import plain_file, real_path, show_path
 from ..base.text import flat, plain, told
 
 # %% ../../nbs/run/00_info.ipynb #671ca1df
@@ -44,6 +44,7 @@ class _Git(_Part):
     left_out: list[str] = []
     secrets: list[str] = []
     submodules: dict[str, str] = {}
+    converted: dict[str, int] = {}  # checksums
     why: str | None = None
 
 
@@ -107,7 +108,7 @@ def read_info(path: str | Path,  # a run.json
         raise NotFound(f"{path.parent}: no run here (there is no run.json)")
     try:
         plain_file(path, _LIMIT)
-        if path.is_symlink() and path.resolve().parent != path.parent.resolve():
+        if path.is_symlink() and real_path(path).parent != real_path(path.parent):
             raise OSError("it leads elsewhere")
         info = json.loads(path.read_text(encoding="utf-8"))
         for part in (info.get(k) for k in ("metrics", "best")) if isinstance(info, dict) else ():

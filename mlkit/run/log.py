@@ -137,7 +137,7 @@ def recording(run: Run,  # new, or to go on
         except OSError:  # it is interrupted, then, for all that look at it
             if status == "done": raise
     try:
-        log_file = run.dir / "log.txt" if run.writes else Path(os.devnull)
+        log_file = run.file("log.txt") if run.writes else Path(os.devnull)
         with Signals(notes=True) as signals, run.locked(), run.reserved(), \
                 _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:

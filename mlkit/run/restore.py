@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ContextManager, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
-from ..base.files import find_root, show_path, temporary_folder
-from .code import code_patch, code_state, git, git_names
+from ..base.files import find_root, real_path, show_path, temporary_folder
+from .code import code_patch, code_state, converted, git, git_names
 from .folder import Run
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0018
@@ -28,7 +28,7 @@ def _add_trees(top: Path, folder: Path, commit: str, modules: Mapping[str, str])
     try:
         for name, at in sorted({"": commit, **modules}.items()):
             source, place = _place(top, name), _place(folder, name)
-            is_commit = re.fullmatch("[0-9a-f]{40,64}", str(at)) and (source / ".git").exists()
+            is_commit = re.fullmatch("[0-9a-f]{40,64}", str(at)) and os.path.exists(source / ".git")
             try: git(source, "cat-file", "-e", f"{at}^{{commit}}" if is_commit else "")
             except UserError:
                 raise UserError(f"{show_path(source)}: has no commit {str(at)[:12]}, which the run "
@@ -41,7 +41,7 @@ def _add_trees(top: Path, folder: Path, commit: str, modules: Mapping[str, str])
 
 def _place(top: Path, name: str) -> Path:
     "Where a repository is, or belongs. Raises UserError if that is not within the tree."
-    path, home = (top / name).resolve(), top.resolve()
+    path, home = real_path(top / name), real_path(top)
     if path == Path(f"{home}/{name}") and path.is_relative_to(home): return path
     raise UserError(f"{show_path(top)}: {name} leads out of it")
 
@@ -51,7 +51,7 @@ def _remove_trees(top: Path, folder: Path, modules: Iterable[str]):
     for name in sorted(["", *modules], reverse=True):
         with suppress(UserError):
             place, remove = _place(folder, name), ["worktree", "remove", "--force", "--force"]
-            if (place / ".git").is_file(): git(_place(top, name), *remove, str(place))
+            if os.path.isfile(place / ".git"): git(_place(top, name), *remove, str(place))
 
 
 def _apply(folder: Path, patch: bytes):
@@ -74,7 +74,7 @@ def _recorded_code(run: Run) -> tuple[str, bytes]:
     if not re.fullmatch(r"[0-9a-f]{40,64}", str(commit)):
         raise UserError(f"{where}/run.json: git.commit is no commit: {str(commit)[:80]!r}")
     if not state.get("dirty"): return commit, b""
-    if path.is_file(): return commit, path.read_bytes()
+    if os.path.isfile(path): return commit, path.read_bytes()
     raise UserError(f"{show_path(path)}: is missing, and it had more than commit {commit[:9]}")
 
 
@@ -85,8 +85,8 @@ def _unknown(state: Mapping) -> str:
 
 def _repository(run: Run, commit: str) -> tuple[Path, Path]:
     "The repository's top folder, and the project's place in it."
-    root = find_root().resolve()
-    try: top = Path(os.fsdecode(git(root, "rev-parse", "--show-toplevel")).rstrip("\n")).resolve()
+    root = real_path(find_root())
+    try: top = real_path(os.fsdecode(git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
     except UserError as e:
         raise UserError(f"{show_path(root)}: no git repository, and the run's code is commit "
                         f"{commit[:12]} of one; go to the project's folder ({e})") from None
@@ -103,7 +103,7 @@ def restore_code(run: Run | str | Path,  # a run, or its folder
     "The project's files as they were when a run was made. Raises UserError if they cannot be had."
     run = run if isinstance(run, Run) else Run(run)
     (commit, patch), folder = _recorded_code(run), Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{show_path(folder)}: is there already; give a new folder")
     (top, inside), modules = _repository(run, commit), _modules(run)
     _add_trees(top, folder, commit, modules)
@@ -134,7 +134,7 @@ def work_folder() -> ContextManager[Path]:  # an empty one
 
 def _forget_trees(top: Path, modules: Iterable[str]):
     "Have git forget the trees of folders that are gone."
-    for repo in [o for o in (top, *(top / o for o in modules)) if (o / ".git").exists()]:
+    for repo in [o for o in (top, *(top / o for o in modules)) if os.path.exists(o / ".git")]:
         for line in os.fsdecode(git(repo, "worktree", "list", "--porcelain")).splitlines():
             tree = Path(line.removeprefix("worktree "))
             folder = next((o for o in tree.parents if o.name.startswith(_KIND)), None)
@@ -156,7 +156,7 @@ def code_of(run: Run,  # whose commit the project's repository has
     tmp: Path,  # an empty folder, such as a `work_folder`
 ) -> Iterator[Code]:  # for a `with`
     "The run's code: the working tree if that is it, else a temporary one. Raises UserError."
-    root, state = find_root().resolve(), run.info.get("git") or {}
+    root, state = real_path(find_root()), run.info.get("git") or {}
     if state.get("commit") is None:
         return (yield Code(root, root, root, "as it is here", [f"the run {_unknown(state)}"]))
     (commit, patch), modules, doubts = _recorded_code(run), _modules(run), []
@@ -165,15 +165,19 @@ def code_of(run: Run,  # whose commit the project's repository has
     left_out = dict.fromkeys(state.get("left_out") or [], "was too large for code.patch")
     left_out |= dict.fromkeys(state.get("secrets") or [], "looks like a key, and is not there")
     for name, why in left_out.items():
-        now = "today's is used" if (top / name).exists() else "it is gone"
+        now = "today's is used" if os.path.exists(top / name) else "it is gone"
         doubts.append(f"{name} {why}; {now}")
     today, today_patch = code_state(root, root / (run.info["config"].get("runs") or "runs"))
     was = commit, state.get("submodules", today["submodules"]), patch
     if (today["commit"], today["submodules"], today_patch) == was:
         return (yield Code(root, top, top, "unchanged since", doubts))
-    tree = tmp.resolve() / "tree"
+    tree = real_path(tmp) / "tree"
     project = restore_code(run, tree)
     try:
+        now = converted(tree, patch)
+        differ = now.items() ^ state.get("converted", now).items()
+        doubts += [f"{o} is not as it was to the byte: git changes its line ends, or filters it"
+                   for o in sorted(dict(differ))]
         _link(top, tree, [*_ignored(top, root, modules), *left_out])
         n = len(re.findall(b"(?m)^diff --git ", patch))
         patched = f" and code.patch ({n} files)" if patch else ""
@@ -197,8 +201,8 @@ def _link(top: Path, tree: Path, names: Iterable[str]):
     "Link what one tree has and another lacks, and never through a link out of it."
     for name in names:
         there, place = top / name, tree / name
-        if not there.exists() or os.path.lexists(place): continue
-        if not place.parent.resolve().is_relative_to(tree): continue
+        if not os.path.exists(there) or os.path.lexists(place): continue
+        if not real_path(place.parent).is_relative_to(tree): continue
         try: place.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError): continue  # it was a file then
         place.symlink_to(there.absolute())
