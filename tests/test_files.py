@@ -43,13 +43,14 @@ def test_a_file_is_not_taken_for_a_folder(tmp_path):
 
 # -- names that no file can have
 
-LONG, NUL = "a" * 300, "a\0b"
+LONG, NUL, HALF = "a" * 300, "a\0b", "a\ud800b"
 
 
-@pytest.mark.parametrize("name", [LONG, NUL, f"{LONG}/b.yaml", f"configs/{LONG}.yaml"])
+@pytest.mark.parametrize("name", [LONG, NUL, HALF, f"{LONG}/b.yaml", f"configs/{LONG}.yaml"])
 def test_a_name_that_no_file_can_have_is_a_mistake_in_a_line(name, tmp_path, monkeypatch):
     from mlkit.config.load import explain, load_config
     from mlkit.data.folder import ImageFolder
+    from mlkit.many.table import runs
     from mlkit.run.folder import Run, find_run, list_runs
     from mlkit.use import predict, trained
     write = (tmp_path / "a.yaml").write_text
@@ -61,11 +62,19 @@ def test_a_name_that_no_file_can_have_is_a_mistake_in_a_line(name, tmp_path, mon
         write(yaml.safe_dump(dict(defaults=[dict(data=name)])))
         load_config("a.yaml")
     calls = [lambda: load_config(name), lambda: explain(name), extends, defaults, lambda: Run(name),
-             lambda: find_run(name), lambda: list_runs(name), lambda: trained(name),
-             lambda: predict(name, "x"), lambda: ImageFolder(name).setup()]
+             lambda: find_run(name), lambda: list_runs(name), lambda: runs(name),
+             lambda: trained(name), lambda: predict(name, "x"), lambda: ImageFolder(name).setup()]
     for call in calls:
         with pytest.raises(UserError) as e: call()
         assert len(str(e.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["runs", "name", "+extra.a", "data.root", "tags.0", "optimizer"])
+@pytest.mark.parametrize("byte", ["a\udcff", "[a, \udcff]", "{\udcff: 1}"])
+def test_a_byte_that_is_no_letter(key, byte, tmp_path, root, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.mlkit_train([str(root / "configs" / "mnist.yaml"), f"{key}={byte}"]) == 2
+    assert "Traceback" not in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command, args", [

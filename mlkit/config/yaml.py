@@ -60,8 +60,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore
 _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+0123456789."))
 
 # %% ../../nbs/config/01_yaml.ipynb #6d83dbd0
-def _too_long(value: Any) -> str:
+_HALF_A_LETTER = re.compile(r"[\ud800-\udfff]")
+
+
+def _unfit(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > LONGEST: return "is too large a number"
+    if isinstance(value, str) and _HALF_A_LETTER.search(value): return "is not UTF-8: write it anew"
     if not isinstance(value, str) or len(value) <= LONGEST or "${" not in value: return ""
     return f"has more than {LONGEST:,} characters, too many for a text with ${{…}} in it"
 
@@ -81,7 +85,7 @@ class Tree:
         "A tree of values, one link each. Raises ConfigError if it is too deep or too long."
         if len(path) > DEEPEST:
             raise config_error((places or {}).get(path, origin), "", _TOO_DEEP)
-        if why := _too_long(data):
+        if why := _unfit(data) or _unfit(path[-1] if path else None):
             raise config_error((places or {}).get(path, origin), show_keys(path), why)
         items = {k: cls.of(v, origin, places, (*path, k)) for k, v in pairs(data)}
         tree = cls(items if isinstance(data, dict) else data)

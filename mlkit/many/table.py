@@ -54,7 +54,7 @@ def _records(dir: str | Path) -> dict[str, _Record]:
     dir = str(Path(dir))
     above = os.path.abspath(dir).rstrip(os.sep)
     def whole(path: str) -> str: return above + path[len(dir.rstrip(os.sep)):]
-    known = _noted(above)
+    known = _noted(above) if os.path.isdir(above) else {}
     found = {path: o for path, o in known.items() if o.mark == _mark(path)}
     folders = {whole(o): o for o in run_folders(dir, lambda path: whole(path) in found)}
     holds_runs, new = set(), {}
