@@ -4,6 +4,7 @@ The names are collected from the three rooms that may use them; the table says w
 import ast
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -44,6 +45,14 @@ def wandb_logger() -> WandbLogger:
 OPTIMIZER = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
 
 
+def averaging() -> StochasticWeightAveraging:
+    found = StochasticWeightAveraging(0.1)
+    fit = SimpleNamespace(optimizers=[OPTIMIZER], lr_scheduler_configs=[], max_epochs=2,
+                          fit_loop=SimpleNamespace(max_epochs=2))
+    found.on_fit_start(fit, torch.nn.Linear(1, 1))
+    return found
+
+
 def schedule(name: str, **kwargs):
     return getattr(torch.optim.lr_scheduler, name)(OPTIMIZER, **kwargs)
 
@@ -69,7 +78,8 @@ HOMES = {  # how to come by the owner -> names
         "valid_items", "_forked_name"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
-    "StochasticWeightAveraging": (lambda: StochasticWeightAveraging(0.1), {"_scheduler_state"}),
+    "StochasticWeightAveraging": (averaging, {
+        "_latest_update_epoch", "_max_epochs", "_scheduler_state"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),
     "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
     "Tensor": (lambda: torch.zeros(1), {"_version"}),

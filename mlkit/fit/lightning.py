@@ -241,10 +241,13 @@ class ResumePoints:
         trainer = self.trainer
         for c in (o for o in trainer.callbacks if isinstance(o, StochasticWeightAveraging)):
             has_begun = c._scheduler_state is not None
-            if not has_begun or not c.swa_start <= trainer.current_epoch <= c.swa_end: continue
+            if not has_begun or trainer.current_epoch < c.swa_start: continue
             groups = trainer.optimizers[0].param_groups
             before = [{**group} for group in groups]
+            last, c._max_epochs = c._max_epochs, trainer.current_epoch + 1  # one is added
+            averaged, c._latest_update_epoch = c._latest_update_epoch, trainer.current_epoch
             c.on_train_epoch_start(trainer, trainer.lightning_module)
+            c._max_epochs, c._latest_update_epoch = last, averaged
             for group, old in zip(groups, before): group.update(old)
 
     def _start_validation(self, workers: list[bool]):
