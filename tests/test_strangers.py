@@ -175,6 +175,18 @@ def test_code_of_a_project_within_ones_own_is_not_imported(places):
         assert not (places / "MARK").exists()
 
 
+@pytest.mark.parametrize("trust", [(), ("../theirs/",)])
+@pytest.mark.parametrize("module", ["xcode.py", "src/xcode.py", "xcode/__init__.py"])
+def test_a_run_of_another_project_says_where_its_code_is(module, trust, places):
+    run = places / "theirs/runs/a/1"
+    for file in (places / "theirs/pyproject.toml", run / "run.json", places / "theirs" / module):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    for target, way in ("xcode.Net", "(../theirs has one: go there)"), ("none.Net", "installed?"):
+        text = f"extra: {{a: {{_target_: {target}}}}}"
+        assert problems(text, trust=trust, path=str(run / "config.yaml")).endswith(way)
+
+
 def test_no_library_starts_a_program_for_a_strangers_picture(places, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     monkeypatch.setenv("PATH", str(places), prepend=os.pathsep)

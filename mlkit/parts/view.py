@@ -7,13 +7,14 @@ __all__ = ['Mistake', 'DIRECTIVES', 'Note', 'is_warning', 'split_keys', 'View', 
 
 # %% ../../nbs/parts/04_view.ipynb #098e9883
 import os, re
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from ..base.files import real_path, show_path
+from ..base.files import is_project, real_path, show_path
 from ..base.text import Keys, Suggestions, child, pairs, show_keys, walk
 from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
@@ -73,11 +74,25 @@ class View:
             try:
                 self._require_not_theirs(target, self.root)
                 try: self._found[key] = outline(target, self.root, self.trust)
-                except TargetError:
+                except TargetError as e:
                     self._require_not_theirs(target, home, home / "src")
-                    raise
+                    if not (around := self._around(target)): raise
+                    raise TargetError(f"{e} ({show_path(around)} has one: go there)") from e
             except TargetError as e: self._found[key] = e
         return self._found[key]
+
+    @cached_property
+    def _projects(self) -> set[Path]:
+        "Other projects that files of the config lie in."
+        files = {o[-1].origin.path for o in about(self.cfg).links.values() if o}
+        homes = (next(filter(is_project, o.parents), self.root) for o in files if o)
+        return {*homes} - {self.root}
+
+    def _around(self, target: Any) -> Path | None:
+        "The one of these that has a target's module."
+        name = str(target).partition(".")[0]
+        def has(o): return os.path.exists(o / name) or os.path.exists(o / f"{name}.py")
+        return next((o for o in self._projects if has(o) or has(o / "src")), None)
 
     def _require_not_theirs(self, target: Any, *tops: Path):
         "Raises TargetError if a target is code, below one of these, of a stranger's config."
