@@ -3,14 +3,17 @@ output is not whole."""
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from forked import end_with_starter
+from mlkit.base.shown import Unfailing
 from mlkit.run.folder import Run
 from shell import SCRIPTS
 from test_resume import FORKS
@@ -146,6 +149,17 @@ def test_a_failure_is_told_by_the_log(project, tmp_path, way):  # noqa: F811
     assert found == dict(code=1)
     run, = (Run(o.parent) for o in tmp_path.rglob("run.json"))
     assert run.status == "failed" and "RuntimeError: as it should" in run.log
+
+
+@pytest.mark.parametrize("wrapped", [Unfailing, lambda o: Unfailing(Unfailing(o)), lambda o: o])
+def test_a_line_does_not_come_into_the_middle_of_a_bar(monkeypatch, wrapped):
+    seen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", wrapped(seen))
+    bar = tqdm(total=9, file=Unfailing(sys.stderr))
+    bar.update()
+    tqdm.write("a line", file=sys.stderr)
+    bar.close()
+    assert "a line" in re.split("[\r\n]", seen.getvalue())
 
 
 def test_other_commands_say_that_their_output_is_not_whole():

@@ -44,6 +44,9 @@ class Unfailing:
         self.failed: Exception | None = None  # why something was not written
 
     def __getattr__(self, name): return getattr(self._stream, name)
+    def __hash__(self): return hash(self._stream)
+    def __eq__(self, other):  # tqdm.write looks for the bars on its stream
+        return other is self or other is self._stream or NotImplemented
 
     def write(self, text: str,  # of any letters
     ) -> int:                   # its length, whether or not it was written
