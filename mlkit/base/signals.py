@@ -47,7 +47,7 @@ class Signals:
     def _give_back(self):
         if sys.unraisablehook == self._thrown_away: sys.unraisablehook = self._hook
         old, self._old = self._old, {}  # what comes now is noted
-        outer = getattr(next(iter(old.values()), None), "__self__", None)
+        outer = getattr(next(iter(old.values()), None), "__self__", None)  # that of a `with` around
         while old: signal.signal(*old.popitem())
         is_late = self._timer and self._timer.is_alive()
         if self._timer: self._timer.cancel()

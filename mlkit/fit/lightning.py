@@ -244,7 +244,8 @@ class ResumePoints:
             if not has_begun or trainer.current_epoch < c.swa_start: continue
             groups = trainer.optimizers[0].param_groups
             before = [{**group} for group in groups]
-            last, c._max_epochs = c._max_epochs, trainer.current_epoch + 1  # one is added
+            # as in an epoch whose weights are averaged already: only a schedule is made
+            last, c._max_epochs = c._max_epochs, trainer.current_epoch + 1
             averaged, c._latest_update_epoch = c._latest_update_epoch, trainer.current_epoch
             c.on_train_epoch_start(trainer, trainer.lightning_module)
             c._max_epochs, c._latest_update_epoch = last, averaged
