@@ -159,6 +159,10 @@ def test_notebook_format(notebook):
     assert [o for o in outputs if o["output_type"] == "error"] == []
     places = [o for o in (str(ROOT), "/site-packages/") if o in json.dumps(outputs)]
     assert not places, "an output names a folder of this machine"
+    for c in nb["cells"]:
+        streams = [o.get("name") for o in c.get("outputs", [])]
+        cut = [a for a, b in zip(streams, streams[1:]) if a and a == b]
+        assert not cut, f"{c['id']}: execute with --ExecutePreprocessor.coalesce_streams=True"
 
 
 def is_example(cell: dict) -> bool:
