@@ -99,7 +99,7 @@ def _trained(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info["git"]))
+        say(run, *code_notes(run.info.get("git") or {}))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)

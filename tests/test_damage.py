@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,10 +110,10 @@ def content(run: Path) -> tuple:
     return text, (run / "metrics.csv").read_bytes(), Run(run).metrics
 
 
-def outcome(runs, folder: Path, name: str, at: int, bit: int) -> str:
+def outcome(runs, folder: Path, name: str, damage: Callable[[Path], object]) -> str:
     "'exact', 'refused', or what is wrong."
     run = copy(runs["cut"], folder)
-    flip(run / name, at, bit)
+    damage(run / name)
     try: resume(run)
     except (UserError, TrainingFailed) as e:
         return "refused" if Path(name).name in str(e) else f"refused without the name: {e!r}"
@@ -120,11 +121,26 @@ def outcome(runs, folder: Path, name: str, at: int, bit: int) -> str:
     return "exact" if content(run) == content(runs["whole"]) else "other bits"
 
 
+@pytest.mark.slow
+def test_a_key_that_is_missing(runs, tmp_path):
+    "A flipped bit in run.json may give an entry another name."
+    info, found = json.loads((runs["cut"] / "run.json").read_text()), {}
+    parts = {k: v for k, v in info.items() if isinstance(v, dict) and k not in ("config", "code")}
+    for part, name in [*((None, o) for o in info), *((p, o) for p in parts for o in parts[p])]:
+        def edit(o):
+            owner = json.loads(o.read_text())
+            (owner[part] if part else owner).pop(name)
+            o.write_text(json.dumps(owner))
+        found[part, name] = outcome(runs, tmp_path / "run", "run.json", edit)
+    assert not {k: v for k, v in found.items() if v not in ("exact", "refused")}
+
+
 @pytest.mark.parametrize("some", [slice(0, 4), pytest.param(slice(4, 500 if ALL else 60),
                                                             marks=pytest.mark.slow)],
                          ids=["few", "many"])
 def test_a_flipped_bit_is_exact_or_refused(runs, tmp_path, figure, some):
-    found = {o: outcome(runs, tmp_path / "run", *o) for o in flips()[some]}
+    found = {o: outcome(runs, tmp_path / "run", o[0], lambda p: flip(p, *o[1:]))
+             for o in flips()[some]}
     counts: dict[tuple, int] = {}
     for (name, *_), says in found.items():
         key = name, says if says in ("exact", "refused") else "WRONG"

@@ -8,7 +8,7 @@ __all__ = ['Signals', 'handlers_kept']
 # %% ../../nbs/base/07_signals.ipynb #b4af53e6
 import os, signal, sys, threading, time
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from .shown import tell
 
@@ -17,8 +17,9 @@ class Signals:
     "In a `with`, SIGINT and SIGTERM raise KeyboardInterrupt. Afterwards they are the user's again."
     def __init__(self, *others: int,  # signals that are noted, always
             notes: bool = False,      # is the first of the two only noted, and raised at the end?
-            says: str = ""):          # what the terminal is told when one is noted
-        self.others, self.notes, self.says = others, notes, says
+            says: str = "",           # what the terminal is told when one is noted
+        then: Callable[[], Any] | None = None):  # called when one is noted
+        self.others, self.notes, self.says, self.then = others, notes, says, then
         self.noted: int | None = None  # the first that came
         self._old: dict[int, Any] = {}  # signal -> the handler that was there
         self._late: int | None = None  # one that could not be raised, and is sent again ...
@@ -75,7 +76,9 @@ class Signals:
         again, now = self.noted is not None, time.monotonic()
         if (self.notes or signum in self.others) and not again:
             self.noted = signum
-            return self._tell()
+            self._tell()
+            if self.then: self.then()
+            return
         if self._old and _imports(frame) > self._imports:
             self._first = self._first or now
             if now - self._first < 2: return self._send_again(signum)

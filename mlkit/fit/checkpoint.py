@@ -6,7 +6,7 @@
 __all__ = ['use_plain_io', 'Checkpoint']
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #80d31149
-import io, math, os, pickle, shutil, subprocess, sys, time
+import io, math, os, pickle, shutil, subprocess, sys, threading, time
 from collections import OrderedDict
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ from ..base.text import find_metric, plain
 from .job import Job
 from .randomness import rng_state, set_rng_state
 from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
-from .lightning import Interruptible
+from .lightning import Interruptible, end_closing_workers
 
 _targets_ = ("Checkpoint",)  # what a config may name here
 
@@ -152,7 +152,7 @@ class Checkpoint(LightningCheckpoint):
             if v is not None and v <= 0: raise UserError(f"{name} is more than 0, or null, not {v}")
         self.best, self.stop = _Best(monitor, mode), Signals()
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
-        self._interruptible = Interruptible()
+        self._interruptible, self._goes_on = Interruptible(), False
         self.job: Job | None = None  # the run that this is in; None: a plain Trainer
         self._points: Any = None   # `ResumePoints`, in a fit
         self._state: Any = None    # goes into the file that is being written
@@ -195,8 +195,14 @@ class Checkpoint(LightningCheckpoint):
         self._points = ResumePoints(trainer, self._step_over, self._epoch_over)
         self._saved_at, self._saved_step, self._is_best = time.monotonic(), 0, False
         self._requeue = requeue_signal(trainer)
-        self.stop = Signals(*filter(None, [self._requeue]), says=_SAYS * trainer.is_global_zero)
+        self.stop = Signals(*filter(None, [self._requeue]), says=_SAYS * trainer.is_global_zero,
+                            then=self._noted)
+        self._goes_on = True
         self.stop.__enter__()
+
+    def _noted(self):
+        threading.Thread(target=end_closing_workers, args=[lambda: self._goes_on],
+                         daemon=True).start()
 
     def on_train_start(self, trainer: Any, pl_module: Any):
         self._saved_step = trainer.global_step
@@ -241,6 +247,7 @@ class Checkpoint(LightningCheckpoint):
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str):
         if self._points: self._points.remove()
+        self._goes_on = False
         self.stop.__exit__(KeyboardInterrupt)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):

@@ -6,7 +6,7 @@
 __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_signal', 'open_wandb']
 
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
-import warnings
+import sys, threading, time, warnings
 from bisect import bisect
 from functools import partial
 from typing import Any, Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torch.utils.data import IterableDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..base.errors import NotBegun
 from ..base.text import plain
@@ -337,6 +338,18 @@ def end_workers(trainer: Any):  # interrupted
         serving = getattr(loop._combined_loader, "_iterator", None)
         for o in getattr(serving, "iterators", ()):
             for worker in getattr(o, "_workers", ()): worker.terminate()
+
+
+def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing to wait for
+    "While it does, end the workers of loaders that are closed: each would be waited for 5 seconds."
+    main, closing = threading.main_thread().ident, _MultiProcessingDataLoaderIter._shutdown_workers
+    while goes_on():
+        time.sleep(0.1)
+        frame = sys._current_frames().get(main or 0)
+        while frame:
+            if frame.f_code is closing.__code__:
+                for worker in frame.f_locals["self"]._workers: worker.terminate()
+            frame = frame.f_back
 
 
 class Interruptible(pl.Callback):
