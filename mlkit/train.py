@@ -28,7 +28,7 @@ from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.code import code_notes
-from .run.folder import Run, read_runs
+from .run.folder import Run, find_run, read_runs
 from .run.info import as_json, config_edit
 from .run.log import recording
 from .show.answers import Answers, answers
@@ -53,14 +53,17 @@ def train(
 
 
 def resume(
-    run: Run | str | Path,  # a run, or its folder
+    run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Run:  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
+    if run.chosen and run.chosen.name != "last.ckpt":
+        raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
+                        f"resume {show_path(run.dir)}")
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
