@@ -46,11 +46,13 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run = e.run
+    why = f"interrupted: {e}".removesuffix(": ")
+    if run is None: return why
     has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
-    if not (run.writes and run.kept and has_saved): return "interrupted"
+    if not (run.writes and run.kept and has_saved): return why
     from mlkit.base.files import show_path
-    if run.status == "done": return f"interrupted; {show_path(run.dir)} is done"
-    return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
+    if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
+    return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 
 def _say(message, code: int) -> int:

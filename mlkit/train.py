@@ -7,13 +7,14 @@ __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.errors import UserError, one_line
+from .base.errors import Interrupted, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, show_path
@@ -25,8 +26,9 @@ from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
 from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
+from .fit.weights import load_weights
 from .parts.check import check
-from .parts.build import blamed_on, build_parts, quiet_lightning
+from .parts.build import Parts, blamed_on, build_parts, quiet_lightning
 from .run.code import code_notes
 from .run.folder import Run, find_run, read_runs
 from .run.info import as_json, config_edit
@@ -36,6 +38,7 @@ from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .use import metrics_table
 
 # %% ../nbs/train.ipynb #34758409
+@short_traceback
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
@@ -52,6 +55,7 @@ def train(
     return _train(config, _requeued(config))
 
 
+@short_traceback
 def resume(
     run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
@@ -91,12 +95,24 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
-    with Signals(): return _trained(config, old)
+    with Signals():
+        seed_all(config.seed)
+        parts = build_parts(config)
+        try: return _trained(config, parts, old)
+        except Interrupted as e:
+            _take_last_weights(e.run, parts)
+            raise
 
 
-def _trained(config: Config, old: Run | None) -> Run:
-    seed_all(config.seed)
-    parts = build_parts(config)
+def _take_last_weights(run: Run, parts: Parts):
+    "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    if run.model is not None or not run.writes: return  # it is done
+    with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
+        if run.kept: load_weights(parts.model, run.checkpoint("last"))
+        run.model, run.datamodule = parts.model.eval(), parts.datamodule
+
+
+def _trained(config: Config, parts: Parts, old: Run | None) -> Run:
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)

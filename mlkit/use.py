@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .base.errors import UserError
+from .base.errors import UserError, short_traceback
 from .base.shown import html, writable, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
@@ -45,6 +45,7 @@ from .show.columns import by_head, columns
 _targets_ = ("trained",)  # what a config may name here
 
 # %% ../nbs/use.ipynb #f6bc25af
+@short_traceback
 def load_run(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', checkpoint, row, …
     *overrides: str,  # changes of its config, such as 'data.root=/mnt/mnist'
     checkpoint: str = "best",  # 'best', 'last', or a path
@@ -108,6 +109,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c
+@short_traceback
 def evaluate(run: Any,               # what `find_run` takes: a Run, folder, id, 'last', …
     *overrides: str,                 # changes of its config, such as 'data.batch_size=256'
     stage: str = "test",             # 'test' or 'val'
@@ -166,6 +168,7 @@ class Predictions:
         return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
 
 
+@short_traceback
 def predict(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', checkpoint, row, …
     inputs: Any = None,  # files, a folder, arrays, a DataFrame, a loader; None: the datamodule's
     *overrides: str,  # changes of the run's config

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ..base.errors import UserError
+from ..base.errors import UserError, short_traceback
 from ..base.files import real_path, show_path
 from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
@@ -213,6 +213,7 @@ def _differences_of(run: Run, again: Run) -> list[Compared]:
             _named("metrics", run.metrics, again.metrics), *(_weights(*pair) for pair in files)]
 
 
+@short_traceback
 def reproduce(run: Any,     # one that is done: what `find_run` takes
     anyway: bool = False,   # train even if the data has changed
     trust: Iterable[str] = (),  # packages and names that targets may also come from
