@@ -2,7 +2,6 @@
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -32,7 +31,7 @@ class Kernel:
         self.manager, self.client = start_new_kernel(env=env, cwd=str(folder))
         self.pid: int = self.manager.provisioner.pid
 
-    def run(self, code: str, meanwhile: Callable[[], Any] = lambda: None, limit: float = 120) -> Cell:
+    def run(self, code: str, meanwhile: Callable[[], Any] = lambda: None, limit=120.0) -> Cell:
         "Run a cell, and call a function while it runs."
         asked = self.client.execute(code, stop_on_error=False)
         meanwhile()
@@ -72,6 +71,3 @@ class Kernel:
     def close(self):
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
-
-
-if __name__ == "__main__": sys.exit("a module for tests")

@@ -70,10 +70,12 @@ def _is_cell(frame: FrameType) -> bool:
 def names_in_cell(e: BaseException,  # raised by a function of ours
 ) -> list[str]:  # ['run'] for `run = train(…)`; [] if the cell does something else with the value
     "The names that a cell was about to give to what the function returns."
+    def calls_us(tb: TracebackType) -> bool:
+        called = tb.tb_next and tb.tb_next.tb_frame.f_code.co_filename
+        return _is_cell(tb.tb_frame) and str(called).startswith(f"{_PACKAGE}{os.sep}")
     tb = e.__traceback__
-    while tb and not _is_cell(tb.tb_frame): tb = tb.tb_next
-    if not tb or not tb.tb_next: return []
-    if not tb.tb_next.tb_frame.f_code.co_filename.startswith(f"{_PACKAGE}{os.sep}"): return []
+    while tb and not calls_us(tb): tb = tb.tb_next
+    if not tb: return []
     names, at = [], tb.tb_lasti
     for o in dis.get_instructions(tb.tb_frame.f_code):
         if o.offset <= at or o.opname in ("COPY", "DUP_TOP", "EXTENDED_ARG"): continue
