@@ -123,7 +123,7 @@ def _train(args: argparse.Namespace) -> int | None:
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
-        check(*what, strict=args.strict, told=told)
+        check(*what, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
     if args.print or args.explain is not None:
