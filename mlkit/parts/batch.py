@@ -34,16 +34,15 @@ from .watched import mro_of
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0005
 _ACTS = re.compile(r"os\.(?!listdir|scandir|f?walk|[gl]\w+xattr|(un)?(put|set)env)|shutil|tempfile"
                    r"|socket\.(connect|getaddrinfo|bind|send)|subprocess|urllib|http|sqlite3")
-_LARGEST = 2**20  # bytes of a file that may be read
 
 
 def _acts(event: str, args: tuple) -> bool:
-    "Does an event of Python's audit change something, reach out, or read data?"
+    "Does an event of Python's audit change something, reach out, or read more than a megabyte?"
     if event != "open" or isinstance(args[0], int): return bool(_ACTS.match(event))
     name, flags = os.fsdecode(args[0]), args[2]
     if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT): return name != os.devnull
     is_code = name.endswith((".py", ".pyc", ".so"))
-    return not is_code and os.path.isfile(name) and os.path.getsize(name) > _LARGEST
+    return not is_code and os.path.isfile(name) and os.path.getsize(name) > 2**20
 
 
 @functools.cache
@@ -87,6 +86,8 @@ class _Batch(NamedTuple):
 
 
 _MNIST, _FOLDER = ("mlkit.data.mnist", "MNIST"), ("mlkit.data.folder", "ImageFolder")
+_OURS = ("mlkit.", "pytorch_lightning.", "lightning")
+_LOADERS = {"loader", "setup", "train_dataloader", "val_dataloader"}
 _TRANSFER = {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"}
 
 
@@ -95,23 +96,30 @@ def _batch(cfg: Config, view: View) -> _Batch | None:
     data, model = view.value(("data",)), view.value(("model",))
     kinds, is_real = [class_name(o) for o in mro_of(data)], "pytorch_lightning" in sys.modules
     if not kinds or not mro_of(model) or data.partial or "_args_" in cfg.data: return None
+    is_ours = ("mlkit.data.base", "ImageData") in kinds
+    is_changed = _defines(data, _TRANSFER | (_LOADERS if is_ours else set()))
+    has_val = view.value(("trainer", "limit_val_batches")) != 0  # which is not augmented
+    if is_changed or _defines(model, _TRANSFER) or not has_val: return None
     given = {k: view.value(("data", str(k))) for k in cfg.data}
-    if kinds[0] == _MNIST: shape, classes = (1, 28, 28), 10
+    if kinds[0] == _MNIST: x, classes = torch.rand(2, 1, 28, 28), 10
     elif kinds[0] == _FOLDER:
-        shape = (1 if given.get("mode") == "L" else 3, *given.get("size", (64, 64)))
+        x = torch.rand(2, 1 if given.get("mode") == "L" else 3, *given.get("size", (64, 64)))
         classes = len(given.get("classes") or _class_folders(given["root"]))
-    elif is_real: shape, classes = _declared(build(cfg.data), kinds)
+    elif is_real:
+        made = build(cfg.data)
+        x = torch.rand(2, *made.in_shape)
+        if is_ours: x = made.normalize(x.mul(255).byte())
+        is_named = {_MNIST, _FOLDER} & {*kinds}
+        classes = len(made.classes) if is_named else getattr(made, "num_classes", None)
     else: return None
-    own = [o for k in (data, model) for o in mro_of(k) if not o.__module__.startswith(_OURS)]
-    is_changed = any(_TRANSFER & {*vars(o)} for o in own)
-    is_images = len(shape) != 3 or shape[0] < min(shape[1:])  # and not (H, W, C)
-    if is_changed or not is_images or not all(type(n) is int and n > 0 for n in shape): return None
+    if not is_ours and x.ndim == 4 and x.shape[1] >= min(x.shape[2:]): return None  # (H, W, C)?
     y = {k: torch.tensor([n - 1, 0]) for k, n in _by_head(classes).items()}
-    y = y if isinstance(classes, Mapping) else y.get("")
-    return _Batch(torch.rand(2, *shape), y, classes, kinds[0][1])
+    return _Batch(x, y if isinstance(classes, Mapping) else y.get(""), classes, kinds[0][1])
 
 
-_OURS = ("mlkit.", "pytorch_lightning.", "lightning")
+def _defines(value: Product, names: set[str]) -> bool:
+    "Has a class of the user's own, among those of what a target gives, one of these methods?"
+    return any(names & {*vars(o)} for o in mro_of(value) if not o.__module__.startswith(_OURS))
 
 
 def _by_head(o: Any) -> dict: return {**o} if isinstance(o, Mapping) else {"": o} if o else {}
@@ -121,13 +129,6 @@ def _class_folders(root: str) -> list[str]:
     top = in_project(root)
     top = top / "train" if os.path.isdir(top / "train") else top
     return [o for o in os.listdir(top) if o[:1] != "." and os.path.isdir(top / o)]
-
-
-def _declared(data: Any, kinds: list) -> tuple[tuple[int, ...], Any]:
-    "What a datamodule says of itself: `in_shape` and `num_classes`."
-    is_ours = {_MNIST, _FOLDER} & {*kinds}
-    classes = len(data.classes) if is_ours else getattr(data, "num_classes", None)
-    return tuple(data.in_shape), classes
 
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0007
 def _steps(cfg: Config, batch: _Batch, device: str, seen: dict) -> Iterator[Keys]:
@@ -142,21 +143,21 @@ def _steps(cfg: Config, batch: _Batch, device: str, seen: dict) -> Iterator[Keys
     (HeadsLoss(loss) if isinstance(loss, Mapping) else loss)(out, batch.y)
     yield "model", "metrics"
     for path, metric in leaves(build(cfg.model.get("metrics")) or {}, ("model", "metrics")):
+        if not callable(metric): continue  # none at all
         yield path
         pair = (out[path[-2]], batch.y[path[-2]]) if path[3:] else (out, batch.y)
-        if hasattr(metric, "update"): metric.update(*pair)
-        elif metric is not None: metric(*pair)
+        getattr(metric, "update", metric)(*pair)
 
 
 def _whole_step(cfg: Config, batch: _Batch, device: str, seen: dict) -> Iterator[Keys]:
-    "The same for any model: its own step."
+    "Any other model's own step."
     from pytorch_lightning.utilities.model_helpers import is_overridden
     yield ("model",)
     with torch.device(device): model = build(cfg.model).eval()
-    has_val = is_overridden("validation_step", model)
     pair = [apply_to_collection(o, Tensor, lambda t: t.to(device)) for o in (batch.x, batch.y)]
     is_compiled = "torch._dynamo" in sys.modules
     with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
+        has_val = is_overridden("validation_step", model)
         (model.validation_step if has_val else model.training_step)(pair, 0)
 
 
@@ -170,60 +171,58 @@ def _reach(steps: Callable, cfg: Config, *more: Any) -> tuple[int, Keys, Excepti
 
 
 def _device(node: Any, batch: _Batch) -> str:
-    "Where a batch is quickly through: on the CPU, or on the meta device, which has no values."
+    "The CPU where a batch is quickly through, else the meta device, which computes no values."
     with torch.device("meta"): net = build(node)
     size = sum(o.numel() for o in (*net.parameters(), *net.buffers()) if not is_lazy(o))
     return "cpu" if size * batch.x.numel() < 5e10 else "meta"
 
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0008
-def _numbers(cfg: Config, view: View) -> Iterator[tuple[Keys, Any, bool]]:
+class _Size(NamedTuple):
+    path: Keys
+    value: Any        # a number, or several
+    is_default: bool  # does the config say nothing of it?
+
+
+def _sizes(cfg: Config, view: View) -> Iterator[_Size]:
     "The sizes below a model, with what its targets take where the config says nothing."
-    def is_size(o): return type(o) is int or isinstance(o, (list, tuple)) and {*map(type, o)} == {int}
-    data = OmegaConf.to_container(cfg.model, resolve=True)
-    for path, node in walk(data, ("model",)):
-        if is_size(node): yield path, node, False
+    def is_size(o): return {*map(type, o if isinstance(o, (list, tuple)) else [o])} == {int}
+    for path, node in walk(OmegaConf.to_container(cfg.model, resolve=True), ("model",)):
+        if is_size(node): yield _Size(path, node, False)
         target = node.get("_target_") if isinstance(node, dict) else None
         sig: Any = signature(view.find(target)) if target else None
-        params = [o for o in sig.parameters.values() if o.name not in node] if sig else ()
-        yield from (((*path, o.name), o.default, True) for o in params if is_size(o.default))
+        for k, o in sig.parameters.items() if sig else ():
+            if k not in node and is_size(o.default): yield _Size((*path, k), o.default, True)
 
 
-def _likely(name: str, old: Any, batch: _Batch) -> list[Any]:
+def _likely(size: _Size, batch: _Batch) -> list[Any]:
     "What a size of this name may be, by the data."
-    shape, classes = [*batch.x.shape[1:]], batch.classes
-    if not isinstance(old, int): return [o for o in (shape, shape[-2:]) if len(o) == len(old)]
-    by_name = {"chan|^in_c": shape[0], "size|height|width|resol": shape[-1],
-               "^in_|input|n_in": math.prod(shape), "class|out|logit|label": classes}
-    if isinstance(classes, Mapping): by_name |= {"class|out|logit|label": None, name: classes.get(name)}
+    shape, classes, name = [*batch.x.shape[1:]], batch.classes, str(size.path[-1])
+    n = size.value if type(size.value) is int else len(size.value)
+    if n is not size.value: return [o for o in (shape, shape[-2:]) if len(o) == n]
+    if isinstance(classes, Mapping): return [classes[name]] if name in classes else []
+    by_name = {"class|out|logit|label": classes, "chan|^in_c": shape[0],
+               "^in_|input|n_in": math.prod(shape), "size|height|width|resol": shape[-1]}
     return [n for pattern, n in by_name.items() if n and re.search(pattern, name)]
 
 
-def _guesses(cfg: Config, view: View, batch: _Batch, why: str) -> list[tuple[Keys, Any, bool, Any]]:
+def _guesses(cfg: Config, view: View, batch: _Batch, why: str) -> Iterator[tuple[_Size, Any]]:
     "The sizes that may be wrong, each with one that may be meant: by its name, or by the error."
-    near, others, said = [], [], [*map(int, re.findall(r"\d+", why))]
-    for path, old, is_default in _numbers(cfg, view):
-        likely = _likely(str(path[-1]), old, batch)
-        near += [(path, old, is_default, o) for o in likely if o != old]
-        if old in said: others += [(path, old, is_default, o) for o in said if o != old]
-    return near + [o for o in others if o not in near]
-
-
-def _with(cfg: Config, path: Keys, value: Any) -> Config:
-    return load_config(cfg, f"++{show_keys(path)}={json.dumps(value)}")
+    said, sizes = [*map(int, re.findall(r"\d+", why))], [*_sizes(cfg, view)]
+    for o in sizes: yield from ((o, new) for new in _likely(o, batch) if new != o.value)
+    for o in sizes: yield from ((o, new) for new in said if o.value in said and new != o.value)
 
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0009
-_SHAPES = re.compile("shapes cannot be multiplied|expected input|must match|out of bounds|size "
-                     "mismatch|to have .* channels|invalid for input of size|weight tensor should")
+_SURELY = re.compile("weight tensor should|[Tt]arget size|size mismatch")  # of any batch
 _CROSS = ("cross_entropy", "CrossEntropyLoss", "nll_loss", "NLLLoss")
 
 
 def batch_mistakes(cfg: Config,  # a whole config without mistakes
 ) -> list[Mistake]:              # none, too, where it is not known what happens to a batch
-    "Sizes in the model that do not fit the data. Nothing is read or written, and nothing imported."
+    "Sizes in the model that do not fit the data. No data is read, and nothing written."
     if about(cfg).home: return []  # a stranger's
     try:
         with only_computes() as tried: found = [*_find(cfg, View(cfg))]
-    except Exception: return []  # of any kind: the user's code runs
+    except (Exception, SystemExit): return []  # of any kind: the user's code runs
     return [] if tried else found
 
 
@@ -231,7 +230,7 @@ def _find(cfg: Config, view: View) -> Iterator[Mistake]:
     batch, seen = _batch(cfg, view), {}
     if batch is None: return
     is_lit = class_name(view.value(("model",)).kind) == ("mlkit.model.lit", "LitModel")
-    is_sure = f"mlkit.data.{batch.source}" in ("mlkit.data.MNIST", "mlkit.data.ImageFolder")
+    is_sure = class_name(view.value(("data",)).kind) in (_MNIST, _FOLDER)
     for key, has in (("in_shape", [*batch.x.shape[1:]]), ("num_classes", batch.classes)):
         value = view.value(("data", key))
         if is_sure and value not in (None, has):
@@ -239,30 +238,29 @@ def _find(cfg: Config, view: View) -> Iterator[Mistake]:
     if not is_lit and ("pytorch_lightning" not in sys.modules or batch.y is None): return
     steps, node = (_steps, cfg.model.net) if is_lit else (_whole_step, cfg.model)
     more = batch, _device(node, batch), seen
+    def put(o: _Size, new): return load_config(cfg, f"++{show_keys(o.path)}={json.dumps(new)}")
     while True:
         n, at, error = _reach(steps, cfg, *more)
         if not error: break
-        tries = islice(_guesses(cfg, view, batch, str(error)), 40)
-        better = next((o for o in tries if _reach(steps, _with(cfg, o[0], o[3]), *more)[0] > n), None)
+        guesses = islice(_guesses(cfg, view, batch, str(error)), 40)
+        better = next((o for o in guesses if _reach(steps, put(*o), *more)[0] > n), None)
         if not better:
-            if is_sure and is_lit and _SHAPES.search(str(error)) and more[1] == "cpu":
+            if is_sure and is_lit and at[1] != "net" and _SURELY.search(str(error)):
                 yield at, f"fails for {batch}: {one_line(error)}"
             return
         yield _told(view, batch, *better)
-        cfg = _with(cfg, better[0], better[3])
-    loss = view.value(("model", "loss"))
+        cfg = put(*better)
+    loss, out = view.value(("model", "loss")), seen.get("out")
     is_cross = loss is None or isinstance(loss, Product) and loss.target.endswith(_CROSS)
-    out = seen.get("out")
     if not is_cross or not isinstance(out, Tensor) or not isinstance(batch.classes, int): return
-    for path, old, is_default in _numbers(cfg, view) if out.shape[1] > batch.classes else ():
-        if old != out.shape[1] or batch.classes not in _likely(str(path[-1]), old, batch): continue
-        at, why = _told(view, batch, path, old, is_default, batch.classes)
+    for o in _sizes(cfg, view) if out.shape[1] > batch.classes else ():
+        if o.value != out.shape[1] or batch.classes not in _likely(o, batch): continue
+        at, why = _told(view, batch, o, batch.classes)
         return (yield at, Note(why))
 
 
-def _told(view: View, batch: _Batch, path: Keys, old: Any, is_default: bool, new: Any) -> Mistake:
-    if not is_default:
-        return view.stands_at(path), f"{told(old)} does not fit {batch}; {told(new)} does"
-    name = path[-1]
-    why = f"{name} is {told(old)}, its default, which does not fit {batch}; {name}: {told(new)} does"
+def _told(view: View, batch: _Batch, size: _Size, new: Any) -> Mistake:
+    path, old, end = size.path, told(size.value), f"does not fit {batch}"
+    if not size.is_default: return view.stands_at(path), f"{old} {end}; {told(new)} does"
+    why = f"{path[-1]} is {old}, its default, which {end}; {path[-1]}: {told(new)} does"
     return (*view.stands_at(path[:-1]), "_target_"), why
