@@ -8,10 +8,9 @@ __all__ = ['train', 'resume']
 # %% ../nbs/train.ipynb #710657c6
 import os
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
@@ -21,19 +20,12 @@ from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, Problem, about, config_error, origin_of
-from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
-from .fit.job import Job
-from .fit.randomness import seed_all
-from .fit.trackers import report, tracked
 from .parts.check import check
-from .parts.build import blamed_on, build_parts, quiet_lightning
-from .run.code import code_notes
-from .run.folder import Run, read_runs
-from .run.info import as_json, config_edit
-from .run.log import recording
-from .show.answers import Answers, answers
-from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
-from .use import metrics_table
+
+if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
+    from mlkit.fit.job import Job
+    from mlkit.run.folder import Run
+    from mlkit.show.answers import Answers
 
 # %% ../nbs/train.ipynb #34758409
 def train(
@@ -41,7 +33,7 @@ def train(
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
-) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
+) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
@@ -53,13 +45,15 @@ def train(
 
 
 def resume(
-    run: Run | str | Path,  # a run, or its folder
+    run: "Run | str | Path",  # a run, or its folder
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> Run:  # as `train` gives it
+) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
+    from mlkit.run.folder import Run
+    from mlkit.run.info import config_edit
     run = Run(run.dir if isinstance(run, Run) else run)
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
@@ -73,8 +67,9 @@ def resume(
     return _train(config, run)
 
 
-def _require_something_to_do(run: Run, config: Config):
+def _require_something_to_do(run: "Run", config: Config):
     "Raises UserError if a changed limit has been reached, or passed."
+    from mlkit.fit.fit import last_whole
     _, saved, _ = last_whole(run)
     if not saved: return  # it starts again
     done = run.info["status"] == "done"
@@ -86,12 +81,20 @@ def _require_something_to_do(run: Run, config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: Run | None) -> Run:
+def _train(config: Config, old: "Run | None") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
     with Signals(): return _trained(config, old)
 
 
-def _trained(config: Config, old: Run | None) -> Run:
+def _trained(config: Config, old: "Run | None") -> "Run":
+    from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
+    from mlkit.fit.job import Job
+    from mlkit.fit.randomness import seed_all
+    from mlkit.fit.trackers import tracked
+    from mlkit.parts.build import blamed_on, build_parts, quiet_lightning
+    from mlkit.run.code import code_notes
+    from mlkit.run.log import recording
+    from mlkit.use import metrics_table
     seed_all(config.seed)
     parts = build_parts(config)
     if parts.trainer.is_global_zero:
@@ -111,9 +114,11 @@ def _trained(config: Config, old: Run | None) -> Run:
     return run
 
 
-def _requeued(config: Config) -> Run | None:
+def _requeued(config: Config) -> "Run | None":
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
+    from mlkit.run.folder import read_runs
+    from mlkit.run.info import as_json
     folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
@@ -122,14 +127,16 @@ def _requeued(config: Config) -> Run | None:
     return None
 
 # %% ../nbs/train.ipynb #c98745c1
-def _report_if_possible(job: Job, trackers: list):
+def _report_if_possible(job: "Job", trackers: list):
+    from mlkit.fit.fit import say
     try: _report(job, trackers)
     except Exception as e:  # of any kind: the training is done, and nothing may fail it now
         say(job.run, f"{job.run.id}: is done, but not all of its report: {one_line(e)}")
 
 
-def _report(job: Job, trackers: list):
+def _report(job: "Job", trackers: list):
     "Draw the run's curves, and hand pictures, a table and the best checkpoint to the trackers."
+    from mlkit.fit.trackers import report
     run, step = job.run, job.parts.trainer.global_step
     best = run.info["best"]
     pictures = {"curves": plot_history(run.history, best and best["epoch"])}
@@ -142,8 +149,11 @@ def _report(job: Job, trackers: list):
     report(trackers, step, pictures | made, tables, file, best or {})
 
 
-def _pictures(job: Job) -> dict[str, Any]:
+def _pictures(job: "Job") -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name; 'predictions' are a table of these."
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+    from mlkit.fit.fit import say
+    from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
     run, trainer, made = job.run, job.parts.trainer, {}
     data: Any = job.parts.data
     alone = trainer.world_size == 1
@@ -165,7 +175,8 @@ def _pictures(job: Job) -> dict[str, Any]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def _test_answers(run: Run) -> Answers:
+def _test_answers(run: "Run") -> "Answers":
     "The answers to the test set, or to as much of it as a gigabyte holds."
+    from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
     return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))

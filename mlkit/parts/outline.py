@@ -6,7 +6,7 @@
 __all__ = ['seen', 'real', 'outline']
 
 # %% ../../nbs/parts/15_outline.ipynb #a64dddf3
-import abc, ast, builtins, functools, importlib.util, sys, threading, types
+import abc, ast, builtins, functools, importlib.util, os, sys, threading, types
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
@@ -215,13 +215,23 @@ def _is_read(module: str) -> bool:
 
 
 @functools.cache
+def _place(package: str) -> str:
+    spec: Any = importlib.util.find_spec(package)
+    return spec.submodule_search_locations[0]
+
+
+@functools.cache
 def _read(module: str) -> _Names | None:
     "The names of a module, from its file; None where there is none."
     package, *rest = module.split(".")
-    spec: Any = importlib.util.find_spec(package)
-    base = Path(spec.submodule_search_locations[0], *rest)
-    files = (base / "__init__.py", base.with_suffix(".py"))
-    return next((_Names(module, o) for o in files if o.is_file()), None)
+    base = os.path.join(_place(package), *rest)
+    files = (os.path.join(base, "__init__.py"), f"{base}.py")
+    return next((_Names(module, Path(o)) for o in files if os.path.isfile(o)), None)
+
+
+def _is_folder(module: str) -> bool:
+    package, *rest = module.split(".")
+    return os.path.isfile(os.path.join(_place(package), *rest, "__init__.py"))
 
 
 def _lookup(module: str, name: str):
@@ -230,6 +240,7 @@ def _lookup(module: str, name: str):
     if not _is_read(module):
         return getattr(importlib.import_module(module), name, None) or _Package(below)
     if module in ("torch", "torch._C") and name in _IN_C: return _in_c(name)
+    if module == "torch" and _is_folder(below): return _Package(below)  # without its long __init__
     names = _read(module)
     if names and name in names.written: return names[name]
     if below == "torch._C" or _read(below): return _Package(below)
@@ -255,7 +266,7 @@ def real(obj: Any,  # anything
     return functools.reduce(member, obj.__qualname__.split("."),
                             importlib.import_module(obj.__module__))
 
-
+# %% ../../nbs/parts/15_outline.ipynb #840bb1e9
 def outline(target: str,        # as for `locate`
     root: Path | None = None,   # the project, whose packages are found and trusted
     trust: Iterable[str] = (),  # packages and dotted names to trust, with those of MLKIT_TRUST
