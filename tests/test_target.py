@@ -370,7 +370,7 @@ from mlkit.parts.check import find_problems
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
 from omegaconf import OmegaConf
-import mlkit.train, logging.config
+import mlkit.train, mlkit.use, logging.config
 
 class Liar(__import__("subprocess").Popen):
     __module__, __qualname__ = "torch.nn", "Linear"
