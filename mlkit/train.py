@@ -7,12 +7,13 @@ __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
 
-from .base.errors import UserError, one_line
+from .base.errors import Interrupted, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, show_path
@@ -24,10 +25,12 @@ from .parts.check import check
 
 if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
     from mlkit.fit.job import Job
+    from mlkit.parts.build import Parts
     from mlkit.run.folder import Run
     from mlkit.show.answers import Answers
 
 # %% ../nbs/train.ipynb #34758409
+@short_traceback
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
@@ -44,17 +47,21 @@ def train(
     return _train(config, _requeued(config))
 
 
+@short_traceback
 def resume(
-    run: "Run | str | Path",  # a run, or its folder
+    run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
-    from mlkit.run.folder import Run
+    from mlkit.run.folder import find_run
     from mlkit.run.info import config_edit
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
+    if run.chosen and run.chosen.name != "last.ckpt":
+        raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
+                        f"resume {show_path(run.dir)}")
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
@@ -83,20 +90,34 @@ def _require_something_to_do(run: "Run", config: Config):
 
 def _train(config: Config, old: "Run | None") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
-    with Signals(): return _trained(config, old)
+    from mlkit.fit.randomness import seed_all
+    from mlkit.parts.build import build_parts
+    with Signals():
+        seed_all(config.seed)
+        parts = build_parts(config)
+        try: return _trained(config, parts, old)
+        except Interrupted as e:
+            _take_last_weights(e.run, parts)
+            raise
 
 
-def _trained(config: Config, old: "Run | None") -> "Run":
+def _take_last_weights(run: "Run", parts: "Parts"):
+    "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    from mlkit.fit.weights import load_weights
+    if run.model is not None or not run.writes: return  # it is done
+    with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
+        if run.kept: load_weights(parts.model, run.checkpoint("last"))
+        run.model, run.datamodule = parts.model.eval(), parts.datamodule
+
+
+def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
-    from mlkit.fit.randomness import seed_all
     from mlkit.fit.trackers import tracked
-    from mlkit.parts.build import blamed_on, build_parts, quiet_lightning
+    from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
     from mlkit.run.log import recording
     from mlkit.use import metrics_table
-    seed_all(config.seed)
-    parts = build_parts(config)
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
