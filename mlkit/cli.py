@@ -82,6 +82,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--check", action="store_true", help="report all mistakes, read no data, and stop")
+    add("--schema", action="store_true", help="print a JSON schema for editors, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--trust", metavar="FOLDER", help="take its configs, runs and code for your own, always")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
@@ -96,7 +97,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
             p.error(f"--{flag} is about one run, and -m about many: leave out -m")
     if args.trust: return _run(_trust, args.trust)
     if args.resume is not None: _tell_apart(args)
-    shows = args.print or args.check or args.explain is not None
+    shows = args.print or args.check or args.schema or args.explain is not None
     if not args.config and (shows or not args.resume): p.error("which config? give CFG")
     return _run(_train, args, shows=bool(shows))
 
@@ -117,6 +118,9 @@ def _tell_apart(args: argparse.Namespace):
 
 def _train(args: argparse.Namespace) -> int | None:
     what, shows = (args.config, *args.overrides), args.print or args.explain is not None
+    if args.schema:
+        from mlkit.parts.schema import schema
+        return tell(json.dumps(schema(*what), indent=1))
     if args.resume is not None and not shows and not args.check: return _resume(args)
     if args.multirun: return _sweep(what, args)
     from mlkit.config.hydra import is_multirun
