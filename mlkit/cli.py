@@ -75,7 +75,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
         mlkit_train configs/mnist.yaml --help                  groups and arguments
         eval "$(mlkit_train --completion bash)"                Tab completes; or zsh""")
-    add("config", metavar="CFG", nargs="?", help="a YAML file; --resume RUN can do without")
+    add("config", metavar="CFG", nargs="?", help="a YAML file; --resume can do without")
     add("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
     add("-m", "--multirun", action="store_true", help="a run for each of key=1,5,10 or group=a,b")
     add("--print", action="store_true", help="show the composed config, and stop")

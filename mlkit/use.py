@@ -30,7 +30,7 @@ from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
-from .data.inputs import Batches, list_files, open_table, rows, to_tensors
+from .data.inputs import Batches, list_files, meanings, open_table, rows, to_tensors
 from .fit.job import CSVLogger
 from .fit.lightning import Interruptible
 from .fit.progress import Progress
@@ -41,7 +41,7 @@ from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
 from .run.folder import Run, find_run
 from .run.info import config_edit
-from .show.columns import by_head, columns
+from .show.columns import by_head, columns, no_numbers
 
 _targets_ = ("trained",)  # what a config may name here
 
@@ -254,11 +254,8 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     if is_alone and x.dtype == torch.uint8 and "resize" in facts and x.ndim in (3, 4):
         return [Batches(_pictures(x), image_reader(facts), size, True)], "x"
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
-    if isinstance(x, dict) and len(x) == 1: is_alone, ways = True, [x, *x.values()]
-    else: ways = [x]
-    ways += [o.float() for o in ways if isinstance(o, Tensor) and not o.is_floating_point()]
-    ways += [o[None] for o in ways if isinstance(o, Tensor) and names is None]  # a single input
-    return [rows(o, names, size) for o in ways], "x" if is_alone else "any"
+    many = [x] if names is not None else meanings(x)
+    return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
 
 
 def _own_loader(run: Run, cfg: Config):
@@ -344,10 +341,7 @@ class _Answers(pl.Callback):
         if self.frames: table = pd.concat(self.frames)
         if not any(table.loader): table = table.drop(columns="loader")
         dense = {head: torch.cat(values) for head, values in self.dense.items()}
-        lost = table.index[table.select_dtypes("float").isna().any(axis=1)]
-        way = "not a number: is a cell of its input empty?"
-        for o in lost[:3]: tell(f"row {o}: its answer is {way}", file=sys.stderr)
-        if lost[3:].size: tell(f"and so in {len(lost) - 3} more rows", file=sys.stderr)
+        for o in no_numbers(table): tell(o, file=sys.stderr)
         return Predictions(table, self.batches.problems if self.batches else [], dense)
 
 
