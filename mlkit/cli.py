@@ -311,16 +311,20 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
         mlkit_runs --sort +val/loss                             the smallest first
+        mlkit_runs --watch                                      as they go on
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd""")
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
+    add("--watch", action="store_true", help="show how the newest go on, until Ctrl-C")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
     args = p.parse(argv)
     if args.compare and (args.where or args.sort or args.metrics):
         p.error("--compare takes runs, not a filter")
+    if args.watch and (args.where or args.sort or args.metrics or args.compare):
+        p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
     if args.html and not _may_be_written(args.html):
         p.error(f"{args.html}: not a file in a folder that exists")
@@ -331,6 +335,9 @@ def _runs(args: argparse.Namespace):
     from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
+    if args.watch:
+        from mlkit.many.watch import watch
+        return watch(args.dir or find_root() / "runs", ends=not sys.stderr.isatty())
     if not args.compare:
         folder = args.dir or find_root() / "runs"
         return tell(runs_text(folder, args.where, args.sort, args.metrics))
