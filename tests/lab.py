@@ -15,8 +15,8 @@ from pathlib import Path
 
 from browser import find_chromium
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage",
-         "--disable-component-update", "--disable-sync", "--no-first-run"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+         "--disable-dev-shm-usage", "--disable-component-update", "--no-first-run"]
 # Runs in the page: what changes on the screen of an output, frame by frame.
 FILM = """(i => {
   const area = () => jupyterapp.shell.currentWidget.content.widgets[i].outputArea.node;
@@ -60,9 +60,9 @@ class Lab:
                  "--LabApp.news_url=", "--LabApp.check_for_updates_class="
                  "jupyterlab.NeverCheckForUpdate"]
         self.log = open(f"{self.home.name}/log", "w+")
-        self.server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *words], stdout=self.log,
-                                       stderr=self.log, stdin=subprocess.DEVNULL, cwd=self.folder,
-                                       env=self.env | own)
+        command = [sys.executable, "-m", "jupyterlab", *words]
+        self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=self.folder,
+                                       stdin=subprocess.DEVNULL, env=self.env | own)
         self.base = f"http://127.0.0.1:{self._port(Path(own['JUPYTER_RUNTIME_DIR']))}"
         self.playwright = sync_playwright().start()
         self.browser = self.playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
@@ -161,8 +161,9 @@ class Lab:
     def picture(self, file: Path, cell: int | None = None):
         "Save a picture of the tab, or of a cell's outputs."
         if cell is None: return self.page.screenshot(path=str(file))
-        self.page.evaluate(f"{self._cell(cell)}.outputArea.node.scrollIntoView()")
-        box = self.page.evaluate(f"{self._cell(cell)}.outputArea.node.getBoundingClientRect().toJSON()")
+        area = f"{self._cell(cell)}.outputArea.node"
+        self.page.evaluate(f"{area}.scrollIntoView()")
+        box = self.page.evaluate(f"{area}.getBoundingClientRect().toJSON()")
         clip = {k: box[k] for k in ("x", "y", "width", "height")}
         self.page.screenshot(path=str(file), clip=clip)
 

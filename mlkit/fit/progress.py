@@ -194,7 +194,7 @@ class Progress(ProgressBar):
         self._start("predict", sum(trainer.num_predict_batches))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any): self._stop()
-    def on_test_end(self, *args): self._end()
+    def on_test_end(self, trainer: Any, pl_module: Any): self._end()
     on_predict_end = on_test_end
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args):
