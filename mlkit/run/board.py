@@ -17,7 +17,7 @@ from ..base.files import plain_file
 from ..base.notebook import in_notebook
 from ..base.plot import draw_svg, panels_of
 from ..base.shown import Unfailing, html, shown, tell
-from ..base.text import Table, number, short, stage_of
+from ..base.text import Table, at_path, number, short, stage_of
 
 # %% ../../nbs/run/05_board.ipynb #2920aa50
 class Now(BaseModel):
@@ -80,7 +80,8 @@ _STYLE = html("""<style>
 .mlkit-board .scroll {{ overflow: auto; scrollbar-width: thin; }}
 .mlkit-board table {{ margin: 0; width: auto; table-layout: auto; border-collapse: collapse; }}
 .mlkit-board table td, .mlkit-board table th, .mlkit-board table td code {{ height: 20px;
-  padding: 0; border: 0; background: none !important; color: inherit; font-size: 12px; line-height: 20px; }}
+  padding: 0; border: 0; background: none !important; color: inherit; font-size: 12px;
+  line-height: 20px; }}
 .mlkit-board table td, .mlkit-board table th {{ padding-right: 14px; text-align: right !important;
   white-space: nowrap; }}
 .mlkit-board summary {{ height: 20px; cursor: pointer; opacity: 0.7; }}
@@ -119,9 +120,9 @@ def draw_board(title: str,   # the run's id
     rows, bar = _epochs(history), _bar(now, status)
     size = html(' max="{}" value="{}"', now.batches, now.batch) if now.batches else ""
     if status != "running": size = html(' max="1" value="{}"', int(status == "done"))
-    line = html('<div class="line"><progress{}></progress> {}{}</div>', size, bar,
-                f" · {note}" if note else "")
-    if now.epoch is None and rows is None:
+    if note: bar += f" · {note}"
+    line = html('<div class="line"><progress{}></progress> {}</div>', size, bar)
+    if now.epoch is None and rows is None and not title:
         return html('<div class="mlkit-board">{}{}</div>', _STYLE, line), bar
     facts = [title]
     if status != "running" and rows is not None: facts.append(f"{len(rows)} epochs")
@@ -145,7 +146,7 @@ def draw_board(title: str,   # the run's id
 {}</details>{}</div>""", _STYLE, " · ".join(facts), line, pictures[:_PANELS] + blank, high,
         last and last._repr_html_(), f"mlkit-{key}", every, _in_rows(pictures[_PANELS:]),
         html(_KEEPS_OPEN, f"mlkit-{key}") if key else "")
-    return page, "\n".join(filter(None, [" · ".join(facts), f"{bar} {note}".strip(), str(last)]))
+    return page, "\n".join(filter(None, [" · ".join(facts), bar, str(last)]))
 
 
 _KEEPS_OPEN = """<script>(d => {{ if (!d) return; const all = window.mlkitOpen ??= {{}};
@@ -266,6 +267,8 @@ def now_of(run: Any,  # a `Run`
     if best := info.get("best"):
         now.best, now.monitor, now.value = (best.get(k) for k in ("epoch", "monitor", "value"))
     now.took = now.took or info.get("seconds") or 0.0
+    most = at_path(info["config"], ("trainer", "max_epochs"))
+    if now.epochs is None and type(most) is int and most > 0: now.epochs = most
     return now
 
 
