@@ -192,6 +192,8 @@ def _start(config: Config, trust: Iterable[str], old: Run | None = None, *overri
     if config.runs is None:
         says = "must be a folder: a run in the background is what its folder holds"
         raise ConfigError(problem(config, ("runs",), says))
+    if old and old.status == "running":
+        raise UserError(f"{old.id}: another process is training it")
     run = old or Run.new(config)
     elsewhere = about(config).project if about(config).project != find_root() else None
     start_process(run, __name__, *overrides, trust=trust, project=elsewhere)

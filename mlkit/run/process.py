@@ -75,7 +75,8 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
     except OSError as e:
         run.update(status="failed", error=f"no process can be started: {e.strerror}")
         raise UserError(f"{run.id}: {run.info['error']}") from e
-    run.update(process=process_facts(process.pid, trains=False))
+    run.update(status="running", error=None, host=platform.node(),
+               process=process_facts(process.pid, trains=False))
     threading.Thread(target=_say_its_end, args=(run, process), daemon=True).start()
 
 
