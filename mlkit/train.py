@@ -196,7 +196,7 @@ def _start(config: Config, trust: Iterable[str], old: Run | None = None, *overri
         raise UserError(f"{old.id}: another process is training it")
     run = old or Run.new(config)
     elsewhere = about(config).project if about(config).project != find_root() else None
-    start_process(run, __name__, *overrides, trust=trust, project=elsewhere)
+    start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
     return Run(run.dir)
 
 
@@ -218,4 +218,4 @@ def _main(folder: str, *overrides: str):
         sys.exit(130 if is_left else 1)
 
 
-if __name__ == "__main__": _main(*sys.argv[1:])
+if __name__ == "__main__" and __package__: _main(*sys.argv[1:])  # python -m, not a notebook

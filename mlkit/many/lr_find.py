@@ -20,7 +20,7 @@ from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
 from ..config.node import Config
-from ..fit.job import CSVLogger
+from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
 from ..fit.progress import new_display
 from ..fit.randomness import rng_state, seed_all, set_rng_state
@@ -99,8 +99,9 @@ class LRFound:
 # %% ../../nbs/many/04_lr_find.ipynb #c0f4c55f
 class _Ramp(pl.Callback):
     "Gives each optimizer step its learning rate, and notes its loss."
-    def __init__(self, lrs: list[float]):
-        self.lrs, self.losses, self.batches, self.display = lrs, [], [], new_display()
+    def __init__(self, lrs: list[float], shows: bool):
+        self.lrs, self.losses, self.batches = lrs, [], []
+        self.display: Any = new_display() if shows else Nothing()
         self.now, self.pace = Now(what="lr_find", batches=len(lrs)), Pace()
 
     def on_train_start(self, trainer, pl_module):
@@ -158,7 +159,9 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     if steps < 20: raise UserError(f"lr_find: {steps} steps are too few; take 20 or more")
     config = check(cfg, *overrides, trust=trust)
     device = torch.accelerator.current_accelerator() or "cpu"
-    ramp, random = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist()), rng_state(device)
+    shows = "progress" in {k for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    ramp = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist(), shows)
+    random = rng_state(device)
     try: _train_with(ramp, config)
     finally:
         set_rng_state(random, device)

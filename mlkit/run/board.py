@@ -123,7 +123,7 @@ def draw_board(title: str,   # the run's id
     if note: bar += f" · {note}"
     line = html('<div class="line"><progress{}></progress> {}</div>', size, bar)
     if now.epoch is None and rows is None and not title:
-        return html('<div class="mlkit-board">{}{}</div>', _STYLE, line), bar
+        return html('<div class="mlkit-board tex2jax_ignore">{}{}</div>', _STYLE, line), bar
     facts = [title]
     if status != "running" and rows is not None: facts.append(f"{len(rows)} epochs")
     elif now.epoch is not None: facts.append(f"epoch {now.epoch} of {now.epochs or '?'}")
@@ -140,7 +140,7 @@ def draw_board(title: str,   # the run's id
     high = 20 * (min(now.epochs or _ROWS, _ROWS) + 1) + 12  # and a bar to scroll
     blank = [draw_svg(None)] * (_PANELS - len(pictures))
     every = _table(rows[-_MOST:], names)._repr_html_() if rows is not None else ""
-    page = html("""<div class="mlkit-board">{}<div class="line">{}</div>{}
+    page = html("""<div class="mlkit-board tex2jax_ignore">{}<div class="line">{}</div>{}
 <div class="curves">{}</div><div class="scroll" style="height:{}px">{}</div>
 <details id="{}"><summary>all metrics</summary><div class="scroll" style="height:440px">{}</div>
 {}</details>{}</div>""", _STYLE, " · ".join(facts), line, pictures[:_PANELS] + blank, high,
