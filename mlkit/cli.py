@@ -344,3 +344,18 @@ def _runs(args: argparse.Namespace):
     compared = compare([_find_run(o, args.dir) for o in args.compare])
     tell(compared)
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")
+
+# %% ../nbs/cli.ipynb #18e92497
+def mlkit_doctor(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code: 1 if something fails
+    "Look what is wrong with the project around the current folder, a line each. Changes nothing."
+    p, _ = command_parser(mlkit_doctor, "mlkit_doctor")
+    p.parse(argv)
+    return _run(_doctor)
+
+
+def _doctor() -> int:
+    from mlkit.doctor import doctor
+    found = doctor()
+    tell(found)
+    return int(any(verdict == "fail" for verdict, *_ in found))
