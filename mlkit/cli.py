@@ -10,7 +10,7 @@ import argparse, atexit, json, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
 from itertools import accumulate
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from .base.command import command_parser
 from .base.shown import Unfailing, open_standard_descriptors, shown, tell
@@ -46,11 +46,13 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run = e.run
+    why = f"interrupted: {e}".removesuffix(": ")
+    if run is None: return why
     has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
-    if not (run.writes and run.kept and has_saved): return "interrupted"
+    if not (run.writes and run.kept and has_saved): return why
     from mlkit.base.files import show_path
-    if run.status == "done": return f"interrupted; {show_path(run.dir)} is done"
-    return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
+    if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
+    return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 
 def _say(message, code: int) -> int:
@@ -114,23 +116,28 @@ def _tell_apart(args: argparse.Namespace):
 
 
 def _train(args: argparse.Namespace) -> int | None:
-    what = args.config, *args.overrides
-    if args.resume is not None and not args.print and not args.check and args.explain is None:
-        return _resume(args)
-    from mlkit.config.load import is_sweep
-    if args.multirun or not (args.print or args.explain is not None) and is_sweep(*what):
-        return _sweep(what, args)
+    what, shows = (args.config, *args.overrides), args.print or args.explain is not None
+    if args.resume is not None and not shows and not args.check: return _resume(args)
+    if args.multirun: return _sweep(what, args)
+    from mlkit.config.hydra import is_multirun
+    from mlkit.config.load import explain, is_sweep, load_config
+    from mlkit.config.node import ConfigError
+    config: Any = None
+    try: config = load_config(*what)
+    except ConfigError:  # the check says more
+        if shows and not (args.check or args.strict): raise
+    is_many = is_sweep(*what) if config is None else is_multirun(config)
+    if is_many and not shows: return _sweep(what, args)
+    if config is not None: what = (config,)  # it is composed once
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
         check(*what, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
-    if args.print or args.explain is not None:
-        from mlkit.config.load import explain, load_config
+    if args.explain is not None: return tell(explain(config, args.explain))
+    if args.print:
         from omegaconf import OmegaConf
-        config = load_config(*what)
-        if args.explain is not None: return tell(explain(config, args.explain))
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
     train(*what)
@@ -166,16 +173,19 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):
     from omegaconf import OmegaConf
-    from mlkit.base.errors import UserError
+    from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
     from mlkit.base.text import flat
     from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
-    if os.path.isfile(in_project(args.resume)):
-        raise UserError(f"{args.resume}: is a file, not a run's folder{_instead(args.resume)}")
     changes, wanted = args.overrides, (args.config, *args.overrides)
-    run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
+    try: run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
+    except NotFound:
+        if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
+        way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
+        way = way if file.endswith((".yaml", ".yml")) else ""
+        raise UserError(f"{file}: is a file, not a run's folder{way}") from None
     if args.config:
         configs = run.cfg, load_config(args.config), load_config(*wanted)
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
@@ -186,16 +196,6 @@ def _resume(args: argparse.Namespace):
                         "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
-
-
-def _instead(file: str) -> str:
-    "What to write where a file was given in place of a run."
-    from mlkit.base.files import in_project, show_path
-    path = in_project(file).absolute()
-    runs = [o for o in path.parents if (o / "run.json").is_file()]
-    if runs: return f"; of its run write: mlkit_train --resume {show_path(runs[0])}"
-    if path.suffix not in (".yaml", ".yml"): return ""
-    return f"; to go on with a config's newest run write: mlkit_train {file} --resume"
 
 
 def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:
@@ -223,7 +223,7 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 ) -> int:  # the exit code
     "Measure a run's weights again."
     p, add = command_parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
@@ -244,7 +244,7 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
         mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
         mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
         mlkit_predict mnist/20260101-120000-abcd                           its loader""")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
     add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
@@ -286,7 +286,7 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
     p, add = command_parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("--restore", metavar="FOLDER", help="only put its code into a new git worktree")
     add("--anyway", action="store_true", help="train even if the data has changed")
     return _run(_reproduce, p.parse(argv))
@@ -311,7 +311,6 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
         mlkit_runs --sort +val/loss                             the smallest first
-        mlkit_runs --watch                                      as they go on
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd""")
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
@@ -321,10 +320,9 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
     add("--watch", action="store_true", help="show how the newest go on, until Ctrl-C")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
     args = p.parse(argv)
-    if args.compare and (args.where or args.sort or args.metrics):
-        p.error("--compare takes runs, not a filter")
-    if args.watch and (args.where or args.sort or args.metrics or args.compare):
-        p.error("--watch takes a folder, a run, or nothing")
+    picks = args.where or args.sort or args.metrics
+    if args.compare and picks: p.error("--compare takes runs, not a filter")
+    if args.watch and (picks or args.compare): p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
     if args.html and not _may_be_written(args.html):
         p.error(f"{args.html}: not a file in a folder that exists")
@@ -335,12 +333,11 @@ def _runs(args: argparse.Namespace):
     from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
+    folder = args.dir or find_root() / "runs"
     if args.watch:
         from mlkit.many.watch import watch
-        return watch(args.dir or find_root() / "runs", ends=not sys.stderr.isatty())
-    if not args.compare:
-        folder = args.dir or find_root() / "runs"
-        return tell(runs_text(folder, args.where, args.sort, args.metrics))
+        return watch(folder, ends=not sys.stderr.isatty())
+    if not args.compare: return tell(runs_text(folder, args.where, args.sort, args.metrics))
     compared = compare([_find_run(o, args.dir) for o in args.compare])
     tell(compared)
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")

@@ -126,7 +126,8 @@ def test_what_cannot_be_stopped_from_here_is_told(tmp_path):
     with pytest.raises(UserError, match="is trained on gpu7: stop it there"):
         new_run(tmp_path, host="gpu7").stop()
     run = new_run(tmp_path, host=platform.node(), process=dict(pid=os.getpid(), since="1"))
-    with run.locked(), pytest.raises(UserError, match="cannot be seen from here"): Run(run.dir).stop()
+    with run.locked(), pytest.raises(UserError, match="cannot be seen from here"):
+        Run(run.dir).stop()
 
 
 def test_a_process_that_cannot_be_started_is_told(tmp_path, monkeypatch):
@@ -165,7 +166,8 @@ def test_the_board_has_its_height_from_the_start(metrics):
 
 
 def test_a_short_run_has_a_short_table():
-    assert 'style="height:72px"' in board(1, 4, most=2) and 'style="height:192px"' in board(1, 4, None)
+    assert 'style="height:72px"' in board(1, 4, most=2)
+    assert 'style="height:192px"' in board(1, 4, most=None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"epoch": "<b>"}', '{"batch": null}', "\0" * 99])
@@ -216,7 +218,8 @@ from mlkit.run.folder import find_run
 from mlkit.run.process import is_alive
 cfg = "c.yaml"
 slow = dict(data=dict(_target_="mine.Data"), model=dict(_target_="mine.Model", wait=0.05),
-            optimizer=None, scheduler=None, name="slow", trainer=dict(max_epochs=8, accelerator="cpu"))
+            optimizer=None, scheduler=None, name="slow",
+            trainer=dict(max_epochs=8, accelerator="cpu"))
 """
 
 

@@ -20,7 +20,8 @@ class Data(pl.LightningDataModule):
 class Model(pl.LightningModule):
     def __init__(self, wait: float = 0.0, metrics: int = 1, fails: int = -1):
         super().__init__()
-        self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))
+        first, last = torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)
+        self.net = torch.nn.Sequential(first, torch.nn.Dropout(), last)
         self.wait, self.metrics, self.fails = wait, metrics, fails
 
     def configure_optimizers(self): return torch.optim.SGD(self.parameters(), 0.01)
