@@ -148,7 +148,7 @@ def test_ipythons_own_config(kernel, configs):
     kernel.run("%config InteractiveShell.ast_node_interactivity = 'all'")
     assert len(kernel.run("1\n2").shown) == 2
     kernel.run("%config InteractiveShell.ast_node_interactivity = 'last_expr'")
-    assert kernel.value("%config InteractiveShell.ast_node_interactivity") == "'last_expr'"
+    assert kernel.value("%config ZMQInteractiveShell.ast_node_interactivity") == "'last_expr'"
     assert "figure_format" in kernel.run("%config InlineBackend").text
     assert "Invalid config statement" in kernel.run("%config Nonsense").text
     for line in ("%reload_ext mlkit", "%unload_ext mlkit", "%load_ext mlkit"):
