@@ -146,9 +146,9 @@ def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
 def _requeued(config: Config) -> "Run | None":
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
-    from mlkit.run.folder import read_runs
+    from mlkit.run.folder import read_runs, runs_folder
     from mlkit.run.info import as_json
-    folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
+    folder, job = runs_folder(config) / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
