@@ -321,10 +321,12 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
+    add("--watch", action="store_true", help="show how the newest go on, until Ctrl-C")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
     args = p.parse(argv)
-    if args.compare and (args.where or args.sort or args.metrics):
-        p.error("--compare takes runs, not a filter")
+    picks = args.where or args.sort or args.metrics
+    if args.compare and picks: p.error("--compare takes runs, not a filter")
+    if args.watch and (picks or args.compare): p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
     if args.html and not _may_be_written(args.html):
         p.error(f"{args.html}: not a file in a folder that exists")
@@ -335,9 +337,11 @@ def _runs(args: argparse.Namespace):
     from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
-    if not args.compare:
-        folder = args.dir or find_root() / "runs"
-        return tell(runs_text(folder, args.where, args.sort, args.metrics))
+    folder = args.dir or find_root() / "runs"
+    if args.watch:
+        from mlkit.many.watch import watch
+        return watch(folder, ends=not sys.stderr.isatty())
+    if not args.compare: return tell(runs_text(folder, args.where, args.sort, args.metrics))
     compared = compare([_find_run(o, args.dir) for o in args.compare])
     tell(compared)
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")

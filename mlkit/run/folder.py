@@ -29,6 +29,8 @@ from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
 from .info import as_json, damaged_info, read_info
+from .process import is_alive, is_locked, stop_process, take_lock
+from .board import watch_run
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
 def _new_folder(parent: Path) -> Path:
@@ -68,20 +70,6 @@ def versions() -> dict[str, str]:  # package -> version
             found[name] = importlib.metadata.version(name)
     return found
 
-# %% ../../nbs/run/01_folder.ipynb #5b1f0a7e
-def _lock(path: Path, wait: float):
-    "Take a lock, to be released at the end of a `with`. Raises TimeoutError after `wait` seconds."
-    from filelock import FileLock
-    return FileLock(path).acquire(timeout=wait)
-
-
-def _is_locked(path: Path) -> bool:
-    "Does any process, this one included, hold the lock?"
-    if not path.exists(): return False
-    try:
-        with _lock(path, 0.1): return False
-    except OSError: return True
-
 # %% ../../nbs/run/01_folder.ipynb #d55ada7f
 class Run:
     "One training run: a folder, and what can be asked of it."
@@ -90,7 +78,8 @@ class Run:
     ):
         "Raises NotFound if the folder holds no run, UserError if its `run.json` is damaged."
         self.dir = Path(dir)
-        self.info: dict[str, Any] = read_info(self.dir / "run.json") if info is None else info
+        self._info = read_info(self.dir / "run.json") if info is None else info
+        self._is_trained_here = False
         self.writes = True  # of several processes that train a run, one writes
         self.temporary = ExitStack()  # of one that is not kept: what removes it when it ends
         self.model: Any = None  # these three are what this process has of it, besides the folder
@@ -142,11 +131,18 @@ class Run:
     log = property(lambda self: plain_file(self.file("log.txt")).read_text(encoding="utf-8"))
     cfg = property(lambda self: load_config(self.config_file), doc="the config, from its file")
 
+    @property
+    def info(self) -> dict[str, Any]:  # as another process leaves it, if that trains the run
+        "What its `run.json` says."
+        if self._info["status"] == "running" and not self._is_trained_here:
+            with suppress(UserError, OSError): self._info = read_info(self.dir / "run.json")
+        return self._info
+
     def update(self, **changes):
         "Change entries of `run.json`."
-        self.info.update(plain(changes))
+        (info := self.info).update(plain(changes))
         if not self.writes: return
-        text = json.dumps(as_json(self.info), indent=1)
+        text = json.dumps(as_json(info), indent=1)
         try: write_text(self.dir / "run.json", text)
         except OSError:
             if not self.release(): raise
@@ -171,6 +167,15 @@ class Run:
         path.unlink(missing_ok=True)
         return is_there
 
+    def stop(self, seconds: float = 10,  # to wait for its end
+    ) -> None:
+        "Stop its process as a Ctrl-C does. Raises UserError if that is another machine's."
+        stop_process(self, seconds)
+
+    def watch(self) -> None:
+        "Show how it goes on till it is over. Raises TrainingFailed if it fails meanwhile."
+        watch_run(self)
+
     def finish(self, metrics: dict[str, float],  # of the best checkpoint: 'val/loss' -> number
         best: dict | None,  # what is known of that checkpoint: epoch, monitor, value, path
     ) -> "Run":       # itself
@@ -181,19 +186,25 @@ class Run:
     @property
     def status(self) -> str:  # running, done, failed or interrupted
         "What has become of it; interrupted also if its process, on this machine, was killed."
-        status, here = self.info["status"], self.info.get("host") == platform.node()
-        killed = status == "running" and here and not _is_locked(self.dir / ".lock")
-        return "interrupted" if killed else status
+        if self.info["status"] != "running": return self.info["status"]
+        if self.info.get("host") != platform.node(): return "running"
+        process = self.info.get("process") or {}
+        starts = not process.get("trains", True) and is_alive(process)
+        if starts or is_locked(self.dir / ".lock"): return "running"
+        status = self.info["status"]  # it may have ended in between
+        return "interrupted" if status == "running" else status
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         "Hold the run's lock. Raises UserError if another process does."
+        self._is_trained_here = not self.writes
         if not self.writes: return (yield)
         path = self.file(".lock")
-        try: held = _lock(path, 1)  # to ask for a run's status takes it, too
+        try: held = take_lock(path, 1)  # to ask for a run's status takes it, too
         except TimeoutError:
             raise UserError(f"{self.id}: another process is training it") from None
         with held:
+            self._is_trained_here = True
             try: yield
             finally: path.unlink(missing_ok=True)
 
