@@ -22,6 +22,7 @@ from .config.hydra import is_multirun, moving
 from .config.node import Config, Problem, about, config_error, origin_of
 from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
 from .fit.job import Job
+from .fit.live import has_objects, save_objects, unwritten, with_objects
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
 from .parts.check import check
@@ -36,15 +37,26 @@ from .use import metrics_table
 
 # %% ../nbs/train.ipynb #34758409
 def train(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
+                      # in which there may be objects; None: mlkit's defaults
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
+    model: Any = None,  # a LightningModule, or a net for `LitModel`
+    loss: Any = None,   # of a net: (logits, target) -> scalar, or what `LitModel` takes
+    lr: float | None = None,    # of a net's optimizer
+    epochs: int | None = None,  # the most
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
 ) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
-    """Train what a config describes.
+    """Train what a config describes, and objects of a notebook as they are.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
-    config = check(cfg, *overrides, trust=trust, told=told)
+    given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
+    given = {k: o for k, o in given.items() if o is not None}
+    if cfg is None and not given: raise UserError("train: what? Give a config, or data= and model=")
+    if given or has_objects(cfg):
+        cfg, overrides = with_objects(cfg, *overrides, trust=trust, **given), ()
+    config = check(cfg or {}, *overrides, trust=trust, told=told)
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
@@ -99,7 +111,7 @@ def _trained(config: Config, old: Run | None) -> Run:
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}))
+        say(run, *code_notes(run.info.get("git") or {}), *_note_objects(config, run))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
@@ -108,6 +120,15 @@ def _trained(config: Config, old: Run | None) -> Run:
             place = show_path(run.dir) if run.kept else "not kept"
             say(run, "", str(metrics_table(metrics)), "", f"run: {place}")
     return run
+
+
+def _note_objects(config: Config, run: Run) -> list[str]:
+    "Save the arrays of a new run's objects; a line for each object that no config can make."
+    found = unwritten(config)
+    if found: run.update(unwritten=found)
+    if run.writes and about(config).live: save_objects(config, run.dir)
+    says = "so only this kernel can make this run's parts again"
+    return [f"{key}: {why}; {says}" for key, why in found.items()] if about(config).live else []
 
 
 def _requeued(config: Config) -> Run | None:
