@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import UserError, one_line
 from .base.plot import plot_history
+from .base.run_names import run_folders
 from .base.files import atomic, show_path
 from .base.signals import Signals
 from .base.text import flat
@@ -28,7 +29,7 @@ from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
 from .run.code import code_notes
-from .run.folder import Run, read_runs, run_folders
+from .run.folder import Run, read_runs
 from .run.info import as_json, config_edit
 from .run.log import recording
 from .show.answers import Answers, answers

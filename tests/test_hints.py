@@ -211,9 +211,9 @@ def runs(config):
 
 
 NEAR_RUN = {  # an id -> the run that is meant
-    "base": "base/20260102-000000-bbbb", "bsae": "base/20260102-000000-bbbb",
-    "20260101-000000-aaaa": "base/20260101-000000-aaaa", "base/20260101-000000-aaa":
-    "base/20260101-000000-aaaa", "Base": "base/20260102-000000-bbbb", "nothing": ""}
+    "bsae": "base/20260102-000000-bbbb", "20260101-000000-aaax": "base/20260101-000000-aaaa",
+    "base/20260101-00000-aaa": "base/20260101-000000-aaaa", "Base": "base/20260102-000000-bbbb",
+    "nothing": ""}
 
 
 @pytest.mark.parametrize("name", NEAR_RUN)

@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
+from ..base.notebook import in_notebook
 from ..base.shown import Unfailing, html, shown, tell
 from ..base.text import Table, number, stage_of
 
@@ -80,9 +81,7 @@ class _Notebook:
 
 
 def _new_display() -> _Terminal | _Notebook:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    kernels = [c.__name__ for c in type(shell).__mro__]  # Colab's shell is a subclass of Jupyter's
-    return _Notebook() if "ZMQInteractiveShell" in kernels else _Terminal()
+    return _Notebook() if in_notebook() else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #f8ad2408
 def stage_order(item: tuple[str, Any],  # of a mapping 'stage/name' -> metric

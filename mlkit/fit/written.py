@@ -28,7 +28,7 @@ from ..base.text import Keys, plain, told, walk
 from ..config.node import About, Config
 from .alike import Difference, differences
 from .calls import PURE, Call, Unwritten, calls, evaluated, path_of
-from ..parts.build import build
+from ..parts.make import build
 from ..parts.packages import adopt, class_name
 from ..parts.rebuild import generator, items_of, kept, named, saved
 from ..parts.signature import produces, signature

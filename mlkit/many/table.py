@@ -13,11 +13,12 @@ from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
 
 from ..base.errors import UserError, nearest
+from ..base.run_names import run_folders
 from ..base.shown import tell, writable
 from ..base.text import Table, flat, number, short, stage_of
 from ..config.node import no_gc
 from ..config.yaml import parse_yaml
-from ..run.folder import Run, read_runs, run_folders
+from ..run.folder import Run, read_runs
 
 # %% ../../nbs/many/00_table.ipynb #07ad3b3e
 _REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")  # to another key, not to the environment
@@ -245,7 +246,9 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     names = dict.fromkeys(k for r in rows for k in r) or _FACTS
     names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
     rows = [{writable(k): writable(v) for k, v in r.items()} for r in rows]
-    return pd.DataFrame(rows, columns=[*map(writable, names)]).set_index("run")
+    found = pd.DataFrame(rows, columns=[*map(writable, names)]).set_index("run")
+    found.attrs["runs"] = os.path.abspath(dir)  # where the ids of its rows are looked for
+    return found
 
 # %% ../../nbs/many/00_table.ipynb #99823bf0
 def runs_text(dir: str | Path = "runs",  # a folder with runs anywhere below it
