@@ -133,7 +133,8 @@ NETS = dict(
     own=lambda: Net(8), names=lambda: Net(width=8, act=nn.GELU),
     partial=lambda: Net(8, partial(nn.LeakyReLU, 0.2)), a_tuple=lambda: Net(8, sizes=(4, 2)),
     frozen=frozen, loaded=loaded, stepped=stepped, resting=resting,
-    layers=lambda: nn.Sequential(*layers), one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
+    layers=lambda: nn.Sequential(*layers),
+    one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
 
 
 @pytest.mark.slow
@@ -248,7 +249,7 @@ def test_what_no_config_makes_is_trained_and_named(kind, capfd):
     assert same(last, weights(run))  # these use copies
     went_on = resume(run, "trainer.max_epochs=3")
     assert went_on.status == "done" and len(runs("runs")) == 1
-    assert compare(run, went_on) is not None
+    assert compare([run, went_on]) is not None
     code = f"from mlkit.all import *\nload_run({str(run.dir)!r})"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Iterator, NamedTuple
 
 import torch
+from lightning_fabric.utilities.data import AttributeDict
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
@@ -42,17 +43,15 @@ _COUNTS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_compiled
 
 def _noted(o: Any) -> tuple[HiddenState, dict[str, Tensor]]:
     weights = saved_tensors(o) if isinstance(o, nn.Module) else {}
-    def skipped(o: Any) -> set[str]:
-        unset = {"_hparams"} if not getattr(o, "_hparams", None) else {*()}  # it was asked for
-        return unset | no_state(o) - {*_COUNTS}
-    found = HiddenState(skipped, _sum)
+    found = HiddenState(lambda o: no_state(o) - {*_COUNTS}, _sum)
     root = o if is_walked(o) or isinstance(o, nn.Module) else SimpleNamespace(value=o)
     found.note({"model": root}, weights)
     return found, weights
 
 
 def _sum(t: Tensor) -> int:
-    return zlib.crc32(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    flat = t.detach().cpu().contiguous().flatten()
+    return zlib.crc32(flat.view(torch.uint8).numpy().data)
 
 
 def differences(mine: Any,  # an object
@@ -77,7 +76,8 @@ def differences(mine: Any,  # an object
 
 
 def _same_tensor(a: Any, b: Any) -> bool:
-    if a is None or b is None or is_lazy(a) or is_lazy(b): return is_lazy(a) and is_lazy(b)
+    if a is None or b is None: return False
+    if is_lazy(a) or is_lazy(b): return is_lazy(a) and is_lazy(b)
     if a.shape != b.shape or a.dtype != b.dtype: return False
     return torch.equal(a.detach().cpu(), b.detach().cpu())
 
@@ -86,10 +86,12 @@ def _bare(o: Any) -> Any:
     "A function in the place of a partial without arguments, which is what a config gives for it."
     if isinstance(o, partial) and not (o.args or o.keywords): return o.func
     if type(o) is dict: return {k: _bare(v) for k, v in o.items()}
-    return type(o)(map(_bare, o)) if type(o) in (list, tuple) else o
+    if type(o) is list: return [*map(_bare, o)]
+    return tuple(map(_bare, o)) if type(o) is tuple else o
 
 
 def _same(a: Any, b: Any) -> bool:
+    if b is None and isinstance(a, AttributeDict): return not a  # hparams that were asked for
     a, b = _bare(a), _bare(b)
     if type(a) is not type(b): return False
     if isinstance(a, Dataset): return not any(differences(a, b))  # it may be shared, or not

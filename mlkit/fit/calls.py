@@ -54,7 +54,7 @@ def calls() -> Iterator[Call]:
     while frame:
         home = frame.f_globals.get("__name__", "").partition(".")[0]
         file = frame.f_code.co_filename
-        names = ChainMap(frame.f_locals, frame.f_globals, vars(builtins))
+        names = ChainMap(frame.f_locals, frame.f_globals, {**vars(builtins)})
         cells = frame.f_globals.get("In") or [] if home == "__main__" else []
         texts = ["".join(linecache.getlines(file)), *reversed(cells)]
         is_ours = home == "mlkit" or "site-packages" in Path(file).parts
@@ -81,7 +81,9 @@ _SAFE = (ast.Name, ast.Attribute, ast.Constant, ast.List, ast.Tuple, ast.Dict, a
 PURE = (len, int, float, bool, str, list, tuple, dict, set, range, sorted, min, max, sum, Path)
 
 
-def evaluated(node: Any, names: Mapping) -> Any:
+def evaluated(node: Any,  # of a syntax tree
+    names: Mapping,       # what names mean around it
+) -> Any:
     "What an expression without any effects gives. Raises Unwritten for another, or if it fails."
     for o in ast.walk(node):
         is_pure = isinstance(o, ast.Call) and any(evaluated(o.func, names) is f for f in PURE)

@@ -353,8 +353,8 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
 
 
 def version_of(t: Tensor,  # no inference tensor
-               ) -> int:
-    "How often torch has changed it in place; it does not count what an optimizer does, fused."
+               ) -> int:  # what a fused optimizer does is not counted
+    "How often torch has changed it in place."
     return t._version
 
 

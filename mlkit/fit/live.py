@@ -8,7 +8,7 @@ __all__ = ['has_objects', 'with_objects', 'unwritten', 'save_objects']
 # %% ../../nbs/fit/07_live.ipynb #ad8b1d45
 import functools, re
 from pathlib import Path
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Iterable, Mapping
 
 import pytorch_lightning as pl
@@ -27,12 +27,14 @@ from .written import Live, Writer, classes
 from ..parts.rebuild import is_within, keep, kept, save, saved, with_weights
 
 # %% ../../nbs/fit/07_live.ipynb #94122d0b
-_WRITTEN = (type, FunctionType, functools.partial, torch.optim.Optimizer)  # not objects that change
+_WRITTEN = (type, FunctionType, BuiltinFunctionType, MethodType, functools.partial,
+            torch.optim.Optimizer)  # not objects that change
 
 
 def _place(live: dict[Keys, Live], writer: Writer, obj: Any, path: Keys) -> Any:
     "The node of an object at a path of the config; what cannot be written is `kept`."
-    at, found, is_module = show_keys(path), None, isinstance(obj, nn.Module)
+    at, found, new, other = show_keys(path), None, None, None
+    net: Any = obj if isinstance(obj, nn.Module) else None
     if isinstance(obj, pl.Trainer):
         raise UserError(f"{at}: give a Trainer's arguments, as in {at}=dict(max_epochs=3)")
     is_made = _is_object(obj) and not isinstance(obj, _WRITTEN)
@@ -44,16 +46,17 @@ def _place(live: dict[Keys, Live], writer: Writer, obj: Any, path: Keys) -> Any:
         if not is_made: return node
     is_set_up = isinstance(obj, pl.LightningDataModule) and found
     more, put = {}, lambda o: not is_set_up
-    if is_module and (found is None or is_touched(obj, new, other)):
-        more["weights"], put = writer.array(obj.state_dict(), at), lambda o: o.owner is not None
-    if is_module and found:
-        for key, flag, of in (("frozen", "requires_grad", nn.Module.named_parameters),
-                              ("resting", "training", nn.Module.named_modules)):
-            pairs = [(k, x, y) for (k, x), (_, y) in zip(of(obj), of(new))]
+    if net is not None and (found is None or is_touched(net, new, other)):
+        more["weights"], put = writer.array(net.state_dict(), at), lambda o: o.owner is not None
+    if net is not None and found:
+        for key, flag, of in (("frozen", "requires_grad", "named_parameters"),
+                              ("resting", "training", "named_modules")):
+            pair = [getattr(o, of)() for o in (net, new)]
+            pairs = [(k, x, y) for (k, x), (_, y) in zip(*pair)]
             names = {k for k, x, y in pairs if getattr(y, flag) and not getattr(x, flag)}
             if names and "" not in names: more[key] = _shortest(names, [k for k, *_ in pairs])
-    if is_module:
-        for o in obj.modules(): writer.placed[id(o)] = at
+    if net is not None:
+        for o in net.modules(): writer.placed[id(o)] = at
     inner = (*path, "module") if more else path
     live[inner] = Live(obj, node, put)
     return {"_target_": path_of(with_weights), "module": node, **more} if more else node

@@ -78,7 +78,9 @@ class Writer:
             return {"_target_": path_of(obj), "_partial_": True}
         return self.proved(obj, at).node
 
-    def array(self, obj: Any, at: str) -> dict:
+    def array(self, obj: Any,  # a tensor, an array, a list of numbers, or weights by name
+        at: str,               # as above
+    ) -> dict[str, Any]:
         "The node of a tensor, an array, or weights; they will be saved with the run."
         is_one = isinstance(obj, (Tensor, np.ndarray))
         if is_one and obj.nbytes > 2**28:
@@ -89,24 +91,26 @@ class Writer:
         self.arrays[file] = obj
         return {"_target_": path_of(saved), "file": file}
 
-    def proved(self, obj: Any, at: str) -> Proof:
-        "The node that makes an object, tried out."
+    def proved(self, obj: Any,  # that a class made
+        at: str,                # as above
+    ) -> Proof:
+        "The node that makes an object, tried out. Raises Unwritten as `write`."
         if id(obj) in self.placed: raise Unwritten(f"is the same object as {self.placed[id(obj)]}")
         path_of(_kind(obj))
         reasons: list[Unwritten] = []
-        for node in self.candidates(obj, at):
+        for node in self._candidates(obj, at):
             if isinstance(node, Unwritten): reasons.append(node)
             else:
-                try: return self.tried(obj, node)
+                try: return self._tried(obj, node)
                 except Unwritten as e: reasons.append(e)
         raise min(reasons, key=lambda o: o.n)
 
-    def tried(self, obj: Any, node: dict) -> Proof:
-        try: new = self.make(node, 1)
+    def _tried(self, obj: Any, node: dict) -> Proof:
+        try: new = self._make(node, 1)
         except Exception as e: raise Unwritten(one_line(e), 999) from e  # of any kind: it is theirs
         found = [*differences(obj, new)]
         if not found: return Proof(node, new, new, found)
-        other = self.make(node, 2)
+        other = self._make(node, 2)
         random = {o.path for o in differences(other, new)}
         bad = [o for o in found if not _is_said(o) and (not o.owner or o.path not in random)]
         if bad and isinstance(obj, pl.LightningDataModule):
@@ -118,7 +122,7 @@ class Writer:
         if isinstance(value, _DATA): what = f"{what} is {told(value)}"
         raise Unwritten(f"was changed since {type(obj).__name__} was called: {what}", len(bad))
 
-    def make(self, node: dict, seed: int) -> Any:
+    def _make(self, node: dict, seed: int) -> Any:
         "Build a node, with random numbers of its own."
         known = About(trust=classes(node), live=self.entries(node))
         with _random_kept():
@@ -131,19 +135,19 @@ class Writer:
         return {path: Live(self.arrays[o["file"]], o) for path, o in walk(node)
                 if isinstance(o, dict) and o.get("_target_") == path_of(saved)}
 
-    def candidates(self, obj: Any, at: str) -> Iterator[Any]:
+    def _candidates(self, obj: Any, at: str) -> Iterator[Any]:
         "Nodes that may make an object, and reasons why there are none."
         for self.exact in (False, True):
             for call in self.calls:
-                if not self.may_make(call, obj): continue
+                if not self._may_make(call, obj): continue
                 is_its = call.names.get(call.bound) is obj
-                try: yield self.called(call.node, call.names, at)
+                try: yield self._called(call.node, call.names, at)
                 except Unwritten as e: yield e if is_its else Unwritten(str(e), e.n + 99)
-            try: yield from self.inspected(obj, at)
+            try: yield from self._inspected(obj, at)
             except Unwritten as e: yield e
         self.exact = False
 
-    def may_make(self, call: Call, obj: Any) -> bool:
+    def _may_make(self, call: Call, obj: Any) -> bool:
         "Is it a call of the object's class, or of a library's function that gives such?"
         f = call.made_by
         if isinstance(f, type): return f is _kind(obj)
@@ -151,11 +155,11 @@ class Writer:
         if f.__module__.partition(".")[0] not in _LIBRARIES: return False  # the user's may do more
         return call.names.get(call.bound) is obj or isinstance(obj, produces(f) or ())
 
-    def called(self, node: Any, names: Mapping, at: str) -> Any:
+    def _called(self, node: Any, names: Mapping, at: str) -> Any:
         "A call in a cell as a node of a config; another expression as what it gives."
         if isinstance(node, ast.Lambda): raise Unwritten("is a lambda: give it a name, by def")
         if isinstance(node, (ast.List, ast.Tuple)):
-            return [self.called(o, names, f"{at}.{i}") for i, o in enumerate(node.elts)]
+            return [self._called(o, names, f"{at}.{i}") for i, o in enumerate(node.elts)]
         if not isinstance(node, ast.Call): return self.write(evaluated(node, names), at)
         made_by = evaluated(node.func, names)
         if made_by in PURE: return self.write(evaluated(node, names), at)
@@ -163,14 +167,14 @@ class Writer:
         if is_partial: made_by = evaluated(node.args[0], names)
         args, kwargs = [], {}
         for i, o in enumerate(node.args[is_partial:]):
-            if isinstance(o, ast.Starred): args += self.called(o.value, names, f"{at}.{i}")
-            else: args.append(self.called(o, names, f"{at}.{i}"))
+            if isinstance(o, ast.Starred): args += self._called(o.value, names, f"{at}.{i}")
+            else: args.append(self._called(o, names, f"{at}.{i}"))
         for o in node.keywords:
-            found = self.called(o.value, names, f"{at}.{o.arg}" if o.arg else at)
+            found = self._called(o.value, names, f"{at}.{o.arg}" if o.arg else at)
             kwargs |= {o.arg: found} if o.arg else found
         return _node(made_by, args, kwargs) | ({"_partial_": True} if is_partial else {})
 
-    def inspected(self, obj: Any, at: str) -> Iterator[dict]:
+    def _inspected(self, obj: Any, at: str) -> Iterator[dict]:
         "Nodes by the attributes that are named as parameters are."
         cls = _kind(obj)
         if isinstance(obj, nn.Sequential) and "forward" not in vars(cls):
@@ -274,7 +278,7 @@ def _random_kept() -> Iterator[None]:
 @dataclass
 class Live:
     "An object of a notebook in the place of what its node makes."
-    obj: Any
+    obj: Any   # the notebook's
     node: Any  # as it is written
     put: Callable[[Any], bool] = lambda o: True  # is a difference made up for?
 
