@@ -7,13 +7,14 @@ __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.errors import UserError, one_line
+from .base.errors import Interrupted, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, show_path
@@ -26,10 +27,11 @@ from .fit.job import Job
 from .fit.live import has_objects, save_objects, unwritten, with_objects
 from .fit.randomness import seed_all
 from .fit.trackers import report, tracked
+from .fit.weights import load_weights
 from .parts.check import check
-from .parts.build import blamed_on, build_parts, quiet_lightning
+from .parts.build import Parts, blamed_on, build_parts, quiet_lightning
 from .run.code import code_notes
-from .run.folder import Run, read_runs
+from .run.folder import Run, find_run, read_runs
 from .run.info import as_json, config_edit
 from .run.log import recording
 from .show.answers import Answers, answers
@@ -37,6 +39,7 @@ from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .use import metrics_table
 
 # %% ../nbs/train.ipynb #34758409
+@short_traceback
 def train(
     cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
                       # in which there may be objects; None: mlkit's defaults
@@ -64,15 +67,19 @@ def train(
     return _train(config, _requeued(config))
 
 
+@short_traceback
 def resume(
-    run: Run | str | Path,  # a run, or its folder
+    run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Run:  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
+    if run.chosen and run.chosen.name != "last.ckpt":
+        raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
+                        f"resume {show_path(run.dir)}")
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
@@ -100,12 +107,24 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
-    with Signals(): return _trained(config, old)
+    with Signals():
+        seed_all(config.seed)
+        parts = build_parts(config)
+        try: return _trained(config, parts, old)
+        except Interrupted as e:
+            _take_last_weights(e.run, parts)
+            raise
 
 
-def _trained(config: Config, old: Run | None) -> Run:
-    seed_all(config.seed)
-    parts = build_parts(config)
+def _take_last_weights(run: Run, parts: Parts):
+    "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    if run.model is not None or not run.writes: return  # it is done
+    with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
+        if run.kept: load_weights(parts.model, run.checkpoint("last"))
+        run.model, run.datamodule = parts.model.eval(), parts.datamodule
+
+
+def _trained(config: Config, parts: Parts, old: Run | None) -> Run:
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
