@@ -19,7 +19,7 @@ from ..base.files import find_root, packaged_configs
 from ..base.run_names import run_folder
 from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
-from ..base.text import pairs, short, show_keys, told
+from ..base.text import pairs, short, show_keys, told, walk
 from .defaults import choose
 from .grammar import alternatives
 from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
@@ -119,6 +119,13 @@ def refusal(value: Any,  # of any type
             return f"a config cannot hold {told(value)}, a {type(value).__name__}"
         return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
     return ""
+
+
+def has_objects(data: Any,  # nested dicts and lists, with anything in them
+) -> bool:
+    "Is there more in it than a config can hold, texts aside?"
+    kinds = (str, dict, list, tuple)
+    return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
 
 # %% ../../nbs/config/09_load.ipynb #30494603
 @no_gc()
