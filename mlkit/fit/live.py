@@ -75,7 +75,8 @@ def _shortest(names: set[str], known: list[str]) -> list[str]:
 
 def _split(data: Any, path: Keys, found: dict[Keys, Any]) -> Any:
     "A dict without the objects in it, which `found` gets."
-    if path in (("callbacks",), ("logger",)) and not isinstance(data, Mapping) and has_objects(data):
+    is_group = path in (("callbacks",), ("logger",)) and not isinstance(data, Mapping)
+    if is_group and has_objects(data):
         each = data if isinstance(data, (list, tuple)) else [data]
         data = {_name(o, i): o for i, o in enumerate(each)}
     if isinstance(data, Mapping) and not OmegaConf.is_config(data):
