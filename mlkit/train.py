@@ -20,14 +20,10 @@ from .base.files import atomic, find_root, show_path
 from .base.signals import Signals
 from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
-<<<<<<< HEAD
 from .config.load import has_objects
-from .config.node import Config, Problem, about, config_error, origin_of
-=======
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
 from .config.node import plain, problem
 from .config.secrets import secret_filter
->>>>>>> lead
 from .parts.check import check
 
 if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
@@ -52,11 +48,9 @@ def train(
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
-<<<<<<< HEAD
-    """Train what a config describes, and objects of a notebook as they are.
-=======
-    """Train what a config describes. In the background, return at once, without model and data.
->>>>>>> lead
+    """Train what a config describes, and objects as they are.
+
+    In the background, return at once, without model and data.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
     given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
@@ -151,16 +145,10 @@ def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
-<<<<<<< HEAD
-        checkpoint = find_checkpoint(run) if old else None
-        job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}), *note_objects(config, run))
-=======
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
         checkpoint = find_checkpoint(run) if has_begun else None
         job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}))
->>>>>>> lead
+        say(run, *code_notes(run.info.get("git") or {}), *note_objects(config, run))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
