@@ -21,6 +21,7 @@ from .data.folder import ImageFolder
 from .data.images import show_images
 from .data.loader import ArrayLoader
 from .data.mnist import MNIST
+from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
@@ -40,7 +41,7 @@ from .use import evaluate, load_run, predict
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
-    "train", "resume", "load_run", "evaluate", "predict", "Run",  # a run
+    "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
     "MNIST", "ImageFolder", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
