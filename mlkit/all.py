@@ -28,7 +28,7 @@ from .many.reproduce import reproduce
 from .many.sweep import grid
 from .many.table import runs
 from .model.lit import LitModel
-from .model.nets import MLP, ConvNet, ResNet, UNet
+from .model.nets import MLP, ConvNet, ResNet
 from .parts.build import build
 from .parts.check import check
 from .parts.locate import register
@@ -44,7 +44,7 @@ __all__ = [
     "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
     "MNIST", "ImageFolder", "ArrayLoader",  # data
-    "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
+    "LitModel", "MLP", "ConvNet", "ResNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
     "UserError", "ConfigError", "TrainingFailed"]  # errors

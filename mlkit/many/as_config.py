@@ -37,13 +37,13 @@ def _differing(data: Any, base: Any) -> Any:
 
 def _shortest(group: str, data: Any, options: list[str]) -> tuple[str | None, Any]:
     "The option of a group that leaves the least to say, None for none; and what that is."
-    found = [(len(list(leaves(data))) + 1, None, data)]
+    found: list[tuple[int, str | None, Any]] = [(len([*leaves(data)]) + 1, None, data)]
     for option in options:
         try:
             base = plain(load_config({"defaults": [{group: option}]}))[group]
             more = _differing(data, base)
         except (ConfigError, LookupError): continue
-        found.append((len(list(leaves(more))) if more else 0, option, more))
+        found.append((len([*leaves(more)]) if more else 0, option, more))
     _, option, more = min(found, key=lambda o: o[0])
     return option, more
 
