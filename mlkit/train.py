@@ -6,52 +6,64 @@
 __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
-import os
+import os, signal, sys, traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.errors import Interrupted, UserError, one_line, short_traceback
+from .base.errors import Interrupted, TrainingFailed, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
-from .base.files import atomic, show_path
+from .base.files import atomic, find_root, show_path
 from .base.signals import Signals
-from .base.text import flat
+from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
-from .config.node import Config, Problem, about, config_error, origin_of
-from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
-from .fit.job import Job
-from .fit.randomness import seed_all
-from .fit.trackers import report, tracked
-from .fit.weights import load_weights
+from .config.load import has_objects
+from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
+from .config.node import plain, problem
+from .config.secrets import secret_filter
 from .parts.check import check
-from .parts.build import Parts, blamed_on, build_parts, quiet_lightning
-from .run.code import code_notes
-from .run.folder import Run, find_run, read_runs
-from .run.info import as_json, config_edit
-from .run.log import recording
-from .show.answers import Answers, answers
-from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
-from .use import metrics_table
+
+if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
+    from mlkit.fit.job import Job
+    from mlkit.parts.build import Parts
+    from mlkit.run.folder import Run
+    from mlkit.show.answers import Answers
+
 
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
 def train(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
+                      # in which there may be objects; None: mlkit's defaults
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
+    model: Any = None,  # a LightningModule, or a net for `LitModel`
+    loss: Any = None,   # of a net: (logits, target) -> scalar, or what `LitModel` takes
+    lr: float | None = None,    # of a net's optimizer
+    epochs: int | None = None,  # the most
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
-) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
-    """Train what a config describes.
+    background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
+) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
+    """Train what a config describes, and objects as they are.
+
+    In the background, return at once, without model and data.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
-    config = check(cfg, *overrides, trust=trust, told=told)
+    given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
+    given = {k: o for k, o in given.items() if o is not None}
+    if cfg is None and not given: raise UserError("train: what? Give a config, or data= and model=")
+    if given or isinstance(cfg, Mapping) and has_objects(cfg):
+        from mlkit.fit.live import with_objects
+        cfg, overrides = with_objects(cfg, *overrides, trust=trust, **given), ()
+    config = check(cfg or {}, *overrides, trust=trust, told=told)
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
+    if background: return _start(config, trust)
     return _train(config, _requeued(config))
 
 
@@ -60,10 +72,13 @@ def resume(
     run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> Run:  # as `train` gives it
+    background: bool = False,  # as for `train`
+) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
+    from mlkit.run.folder import find_run
+    from mlkit.run.info import config_edit
     run = find_run(run)
     if run.chosen and run.chosen.name != "last.ckpt":
         raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
@@ -77,11 +92,13 @@ def resume(
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
+    if background: return _start(config, trust, run, *overrides)
     return _train(config, run)
 
 
-def _require_something_to_do(run: Run, config: Config):
+def _require_something_to_do(run: "Run", config: Config):
     "Raises UserError if a changed limit has been reached, or passed."
+    from mlkit.fit.fit import last_whole
     _, saved, _ = last_whole(run)
     if not saved: return  # it starts again
     done = run.info["status"] == "done"
@@ -93,8 +110,10 @@ def _require_something_to_do(run: Run, config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: Run | None) -> Run:
+def _train(config: Config, old: "Run | None") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
+    from mlkit.fit.randomness import seed_all
+    from mlkit.parts.build import build_parts
     with Signals():
         seed_all(config.seed)
         parts = build_parts(config)
@@ -104,22 +123,32 @@ def _train(config: Config, old: Run | None) -> Run:
             raise
 
 
-def _take_last_weights(run: Run, parts: Parts):
+def _take_last_weights(run: "Run", parts: "Parts"):
     "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    from mlkit.fit.weights import load_weights
     if run.model is not None or not run.writes: return  # it is done
     with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
         if run.kept: load_weights(parts.model, run.checkpoint("last"))
         run.model, run.datamodule = parts.model.eval(), parts.datamodule
 
 
-def _trained(config: Config, parts: Parts, old: Run | None) -> Run:
+def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
+    from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
+    from mlkit.fit.job import Job
+    from mlkit.fit.live import note_objects
+    from mlkit.fit.trackers import tracked
+    from mlkit.parts.build import blamed_on, quiet_lightning
+    from mlkit.run.code import code_notes
+    from mlkit.run.log import recording
+    from mlkit.use import metrics_table
     if parts.trainer.is_global_zero:
         with blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
-        checkpoint = find_checkpoint(run) if old else None
-        job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}))
+        has_begun = "device" in run.info  # it may have been started behind, and not got so far
+        checkpoint = find_checkpoint(run) if has_begun else None
+        job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
+        say(run, *code_notes(run.info.get("git") or {}), *note_objects(config, run))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
@@ -130,10 +159,12 @@ def _trained(config: Config, parts: Parts, old: Run | None) -> Run:
     return run
 
 
-def _requeued(config: Config) -> Run | None:
+def _requeued(config: Config) -> "Run | None":
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
-    folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
+    from mlkit.run.folder import read_runs, runs_folder
+    from mlkit.run.info import as_json
+    folder, job = runs_folder(config) / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
@@ -141,14 +172,16 @@ def _requeued(config: Config) -> Run | None:
     return None
 
 # %% ../nbs/train.ipynb #c98745c1
-def _report_if_possible(job: Job, trackers: list):
+def _report_if_possible(job: "Job", trackers: list):
+    from mlkit.fit.fit import say
     try: _report(job, trackers)
     except Exception as e:  # of any kind: the training is done, and nothing may fail it now
         say(job.run, f"{job.run.id}: is done, but not all of its report: {one_line(e)}")
 
 
-def _report(job: Job, trackers: list):
+def _report(job: "Job", trackers: list):
     "Draw the run's curves, and hand pictures, a table and the best checkpoint to the trackers."
+    from mlkit.fit.trackers import report
     run, step = job.run, job.parts.trainer.global_step
     best = run.info["best"]
     pictures = {"curves": plot_history(run.history, best and best["epoch"])}
@@ -161,8 +194,11 @@ def _report(job: Job, trackers: list):
     report(trackers, step, pictures | made, tables, file, best or {})
 
 
-def _pictures(job: Job) -> dict[str, Any]:
+def _pictures(job: "Job") -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name; 'predictions' are a table of these."
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+    from mlkit.fit.fit import say
+    from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
     run, trainer, made = job.run, job.parts.trainer, {}
     data: Any = job.parts.data
     alone = trainer.world_size == 1
@@ -184,7 +220,54 @@ def _pictures(job: Job) -> dict[str, Any]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def _test_answers(run: Run) -> Answers:
+def _test_answers(run: "Run") -> "Answers":
     "The answers to the test set, or to as much of it as a gigabyte holds."
+    from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
     return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))
+
+# %% ../nbs/train.ipynb #b6c0a002
+def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
+           *overrides: str) -> "Run":
+    "Let a process of its own train a new run, or go on with an old one."
+    from mlkit.parts.locate import locate
+    from mlkit.run.folder import Run
+    from mlkit.run.process import start_process
+    for path, node in walk(plain(config)):
+        name = node.get("_target_") if isinstance(node, dict) else None
+        if not isinstance(name, str) or "${" in name: continue
+        target = locate(name, about(config).project, (*about(config).trust, *trust))
+        if getattr(target, "__module__", "") != "__main__": continue
+        says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
+        raise ConfigError(problem(config, path, f"{name} {says}, or leave out background=True"))
+    if config.runs is None:
+        says = "must be a folder: a run in the background is what its folder holds"
+        raise ConfigError(problem(config, ("runs",), says))
+    if old and old.status == "running":
+        raise UserError(f"{old.id}: another process is training it")
+    run = old or Run.new(config)
+    elsewhere = about(config).project if about(config).project != find_root() else None
+    start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
+    return Run(run.dir)
+
+
+def _main(folder: str, *overrides: str):
+    "What such a process does. Until the run records, what goes wrong is noted here."
+    from mlkit.run.folder import Run
+    run, is_first = Run(folder), not int(os.environ.get("LOCAL_RANK") or 0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2) if is_first else (): os.dup2(nowhere, fd)  # the log is the run's by now
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a kernel may not want it
+    try: resume(run, *overrides)
+    except Interrupted: sys.exit(130)
+    except TrainingFailed: sys.exit(1)
+    except BaseException as e:  # of any kind, before anything was recorded
+        if not is_first: raise
+        hide, is_left = secret_filter(find_root(), folder), isinstance(e, KeyboardInterrupt)
+        with open(run.file("log.txt"), "a", encoding="utf-8") as log:
+            log.write(hide("".join(traceback.format_exception(e))))
+        run.update(status="interrupted" if is_left else "failed", error=hide(one_line(e)))
+        sys.exit(130 if is_left else 1)
+
+
+if __name__ == "__main__" and __package__: _main(*sys.argv[1:])  # python -m, not a notebook

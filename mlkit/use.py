@@ -9,6 +9,7 @@ __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'p
 import sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import product
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -29,7 +30,7 @@ from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
-from .data.inputs import Batches, list_files, open_table, rows, to_tensors
+from .data.inputs import Batches, list_files, meanings, open_table, rows, to_tensors
 from .fit.job import CSVLogger
 from .fit.lightning import Interruptible
 from .fit.progress import Progress
@@ -40,7 +41,7 @@ from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
 from .run.folder import Run, find_run
 from .run.info import config_edit
-from .show.columns import by_head, columns
+from .show.columns import by_head, columns, no_numbers
 
 _targets_ = ("trained",)  # what a config may name here
 
@@ -193,11 +194,11 @@ def predict(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', check
     own = is_overridden("predict_step", model)
     if not own and not is_overridden("forward", model):
         raise UserError(f"{type(model).__name__} has no predict_step and no forward: write one")
-    batches, kind = _batches(run, cfg, inputs)
+    many, kind = _batches(run, cfg, inputs)
     forms, errors = _FORMS["any"], []
     if kind == ("x" if own else "loader"): forms = _FORMS[kind]
     step = model.predict_step
-    for form in forms:
+    for batches, form in product(many, forms):
         model.predict_step = _given(step, form)
         found = _Answers(run, batches, probabilities, folder)
         try: _ask(cfg, run, batches, [found, weights_at_start(run.checkpoint(checkpoint))])
@@ -206,7 +207,8 @@ def predict(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', check
             errors.append(e)
             if found.n: break
         else: return found.predictions()
-    raise max(errors, key=lambda e: len(traceback.extract_tb(e.__traceback__)))  # came furthest
+    first = errors[:len(forms)]
+    raise max(first, key=lambda e: len(traceback.extract_tb(e.__traceback__)))  # came furthest
 
 
 _FORMS: dict[str, list[Callable]] = dict(  # what a predict_step may want of a batch
@@ -235,28 +237,31 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
         trainer.predict(run.model, **source, return_predictions=False)
 
 
-def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[Any, str]:
-    "What Lightning iterates over, None for the run's own loader; its kind, see `_FORMS`."
+def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
+    """What Lightning iterates over, None for the run's own loader; its kind, see `_FORMS`.
+
+    Arrays may be meant in several ways, the first that works counts."""
     facts, size = run.info.get("data_facts") or {}, 64
-    if isinstance(inputs, Dataset): return DataLoader(inputs, batch_size=size), "loader"
-    if inputs is None: return _own_loader(run, cfg), "loader"
+    if isinstance(inputs, Dataset): return [DataLoader(inputs, batch_size=size)], "loader"
+    if inputs is None: return [_own_loader(run, cfg)], "loader"
     if isinstance(inputs, (str, Path)): inputs = [inputs]
     is_list = isinstance(inputs, list) and len(inputs) > 0
     if is_list and all(isinstance(o, (str, Path)) for o in inputs):
         table = open_table(inputs[0]) if len(inputs) == 1 else None
-        if table is None: return Batches(list_files(inputs), _reader(run, cfg), size, True), "x"
+        if table is None: return [Batches(list_files(inputs), _reader(run, cfg), size, True)], "x"
         inputs = table
     elif is_list and isinstance(inputs[0], Image.Image):
-        return Batches(inputs, _reader(run, cfg), size, True), "x"
+        return [Batches(inputs, _reader(run, cfg), size, True)], "x"
     is_data = isinstance(inputs, (list, tuple, Mapping)) or hasattr(inputs, "__array__")
-    if not is_data and hasattr(inputs, "__iter__"): return inputs, "loader"
+    if not is_data and hasattr(inputs, "__iter__"): return [inputs], "loader"
     x = to_tensors(inputs)
     is_alone = isinstance(x, Tensor)
     if is_alone and [*x.shape] == facts.get("in_shape"): x = x[None]
     if is_alone and x.dtype == torch.uint8 and "resize" in facts and x.ndim in (3, 4):
-        return Batches(_pictures(x), image_reader(facts), size, True), "x"
+        return [Batches(_pictures(x), image_reader(facts), size, True)], "x"
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
-    return rows(x, names, size), "x" if is_alone else "any"
+    many = [x] if names is not None else meanings(x)
+    return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
 
 
 def _own_loader(run: Run, cfg: Config):
@@ -342,6 +347,7 @@ class _Answers(pl.Callback):
         if self.frames: table = pd.concat(self.frames)
         if not any(table.loader): table = table.drop(columns="loader")
         dense = {head: torch.cat(values) for head, values in self.dense.items()}
+        for o in no_numbers(table): tell(o, file=sys.stderr)
         return Predictions(table, self.batches.problems if self.batches else [], dense)
 
 

@@ -29,7 +29,7 @@ from .checkpoint import use_plain_io
 from .job import Job
 from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
-from .progress import stage_order
+from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
 from ..run.folder import Run, versions
 from ..run.info import as_json
@@ -47,7 +47,7 @@ def shared_run(config: Config,  # a config that was checked
     launcher, told = strategy.launcher, os.environ.pop(_RUN_DIR, None)
     if launcher and ("ipykernel" in sys.modules or not starts_script_again(trainer)):
         says = ("several devices want a process each, which cannot be started from here: use one "
-                "device, or mlkit_train with trainer=ddp from a shell")
+                "device, train(…, background=True), or mlkit_train with trainer=ddp from a shell")
         raise ConfigError(problem(config, ("trainer", "devices"), says))
     mine = (run or Run.new(config)) if trainer.is_global_zero else None
     if mine and launcher and not strategy.cluster_environment.creates_processes_externally:
