@@ -20,6 +20,7 @@ from .base.files import atomic, find_root, show_path
 from .base.signals import Signals
 from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
+from .config.load import has_objects
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
 from .config.node import plain, problem
 from .config.secrets import secret_filter
@@ -35,16 +36,30 @@ if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
 def train(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
+                      # in which there may be objects; None: mlkit's defaults
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
+    model: Any = None,  # a LightningModule, or a net for `LitModel`
+    loss: Any = None,   # of a net: (logits, target) -> scalar, or what `LitModel` takes
+    lr: float | None = None,    # of a net's optimizer
+    epochs: int | None = None,  # the most
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
-    """Train what a config describes. In the background, return at once, without model and data.
+    """Train what a config describes, and objects as they are.
+
+    In the background, return at once, without model and data.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
-    config = check(cfg, *overrides, trust=trust, told=told)
+    given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
+    given = {k: o for k, o in given.items() if o is not None}
+    if cfg is None and not given: raise UserError("train: what? Give a config, or data= and model=")
+    if given or isinstance(cfg, Mapping) and has_objects(cfg):
+        from mlkit.fit.live import with_objects
+        cfg, overrides = with_objects(cfg, *overrides, trust=trust, **given), ()
+    config = check(cfg or {}, *overrides, trust=trust, told=told)
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
@@ -120,6 +135,7 @@ def _take_last_weights(run: "Run", parts: "Parts"):
 def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
+    from mlkit.fit.live import note_objects
     from mlkit.fit.trackers import tracked
     from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
@@ -132,7 +148,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
         checkpoint = find_checkpoint(run) if has_begun else None
         job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}))
+        say(run, *code_notes(run.info.get("git") or {}), *note_objects(config, run))
         with tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
