@@ -234,6 +234,8 @@ def test_a_kernel_that_is_killed_takes_no_run_with_it(project):
         kernel.run(CELL + "plain = train(cfg, 'name=plain')")
         kernel.run("run = train(slow, background=True)")
         kernel.run("same = train(cfg, 'name=same', background=True)")
+        kernel.run("import mine\nlive = train(dict(name='live'), data=mine.Data(), "
+                   "model=mine.Model(), epochs=3, background=True)")
         kernel.start("run.watch()")
         until(lambda: (the_run(project, "slow").dir / "metrics.csv").exists())
         kernel.manager.interrupt_kernel()
@@ -244,6 +246,9 @@ def test_a_kernel_that_is_killed_takes_no_run_with_it(project):
         assert "'done'" in shown and "8 epochs" in shown
         kernel.run("again = train(dict(slow, name='again'))")
     assert same_bits(the_run(project, "slow"), the_run(project, "again"))
+        kernel.run("import mine\nrun = find_run('live/last'); run.watch()")
+        kernel.run("train(dict(name='alive'), data=mine.Data(), model=mine.Model(), epochs=3)")
+    assert same_bits(the_run(project, "live"), the_run(project, "alive"))
     assert same_bits(the_run(project, "plain"), the_run(project, "same"))
     csv = [(the_run(project, o).dir / "metrics.csv").read_bytes() for o in ("plain", "same")]
     assert csv[0] == csv[1]
