@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .base.errors import TrainingFailed, UserError
 from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
+from .fit.reuse import why_again
 from .data.folder import ImageFolder
 from .data.images import show_images
 from .data.loader import ArrayLoader
@@ -40,7 +41,7 @@ from .use import evaluate, load_run, predict
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
-    "train", "resume", "load_run", "evaluate", "predict", "Run",  # a run
+    "train", "resume", "why_again", "load_run", "evaluate", "predict", "Run",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
     "MNIST", "ImageFolder", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models

@@ -6,7 +6,7 @@
 __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
-import os
+import os, time
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
@@ -17,13 +17,15 @@ from .base.errors import UserError, one_line
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, show_path
+from .base.shown import tell
 from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, Problem, about, config_error, origin_of
-from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run
+from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run, started_run
 from .fit.job import Job
 from .fit.randomness import seed_all
+from .fit.reuse import Needs, noted, same_run, wants_reuse
 from .fit.trackers import report, tracked
 from .parts.check import check
 from .parts.build import blamed_on, build_parts, quiet_lightning
@@ -31,14 +33,16 @@ from .run.code import code_notes
 from .run.folder import Run, read_runs
 from .run.info import as_json, config_edit
 from .run.log import recording
+from .run.reads import Reads
 from .show.answers import Answers, answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
-from .use import metrics_table
+from .use import load_run, metrics_table
 
 # %% ../nbs/train.ipynb #34758409
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    reuse: bool | None = None,  # take a run that is the same; None: if MLKIT_REUSE=1 is set
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
 ) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
@@ -49,7 +53,19 @@ def train(
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
-    return _train(config, _requeued(config))
+    old = _requeued(config) or started_run()
+    if wants_reuse(reuse) and old is None and config.runs is not None:
+        old, says = same_run(config)
+        tell(says)
+        if old and old.status == "done": return _taken(old, trust)
+    return _train(config, old)
+
+
+def _taken(run: Run, trust: Iterable[str]) -> Run:
+    "A run that is done, as if it had been trained now."
+    run = load_run(run, trust=trust)
+    tell("", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
+    return run
 
 
 def resume(
@@ -92,16 +108,19 @@ def _train(config: Config, old: Run | None) -> Run:
 
 
 def _trained(config: Config, old: Run | None) -> Run:
+    needs, reads, start = Needs(config), Reads(), time.perf_counter()
     seed_all(config.seed)
-    parts = build_parts(config)
-    if parts.trainer.is_global_zero:
-        with blamed_on(config, "data"): parts.data.prepare_data()
+    with reads:
+        parts = build_parts(config)
+        if parts.trainer.is_global_zero:
+            with blamed_on(config, "data"): parts.data.prepare_data()
+    seconds = time.perf_counter() - start
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}))
-        with tracked(job) as trackers:
+        say(run, *code_notes(run.info.get("git") or {}), *needs.notes)
+        with noted(needs, reads, job, seconds), tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
             run.model, run.datamodule = parts.model.eval(), parts.datamodule

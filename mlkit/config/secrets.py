@@ -28,7 +28,7 @@ def env_overrides(project: Path,  # whose `.env` is read
     found = [(k, v, Origin(".env", line)) for k, (v, line) in _dotenv(project).items()]
     found += [(k, v, Origin("environment", text=f"{k}={v}")) for k, v in os.environ.items()]
     return [(f"{name.removeprefix('MLKIT_').replace('__', '.')}={value}", origin)
-            for name, value, origin in found if name.startswith("MLKIT_") and name != "MLKIT_TRUST"]
+            for name, value, origin in found if name.startswith("MLKIT_") and name not in ("MLKIT_TRUST", "MLKIT_REUSE")]
 
 
 def _dotenv(project: Path) -> dict[str, tuple[str, int]]:
