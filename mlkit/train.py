@@ -53,18 +53,18 @@ def train(
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
-    old = _requeued(config) or started_run()
+    old, needs = _requeued(config) or started_run(), Needs(config)
     if wants_reuse(reuse) and old is None and config.runs is not None:
-        old, says = same_run(config)
+        old, says = same_run(needs)
         tell(says)
-        if old and old.status == "done": return _taken(old, trust)
-    return _train(config, old)
+        if old and old.status == "done": return _taken(old, needs, trust)
+    return _train(config, old, needs)
 
 
-def _taken(run: Run, trust: Iterable[str]) -> Run:
+def _taken(run: Run, needs: Needs, trust: Iterable[str]) -> Run:
     "A run that is done, as if it had been trained now."
     run = load_run(run, trust=trust)
-    tell("", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
+    tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
 
 
@@ -86,7 +86,7 @@ def resume(
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
-    return _train(config, run)
+    return _train(config, run, Needs(config))
 
 
 def _require_something_to_do(run: Run, config: Config):
@@ -102,13 +102,13 @@ def _require_something_to_do(run: Run, config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: Run | None) -> Run:
+def _train(config: Config, old: Run | None, needs: Needs) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
-    with Signals(): return _trained(config, old)
+    with Signals(): return _trained(config, old, needs)
 
 
-def _trained(config: Config, old: Run | None) -> Run:
-    needs, reads, start = Needs(config), Reads(), time.perf_counter()
+def _trained(config: Config, old: Run | None, needs: Needs) -> Run:
+    reads, start = Reads(), time.perf_counter()
     seed_all(config.seed)
     with reads:
         parts = build_parts(config)

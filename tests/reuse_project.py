@@ -1,5 +1,5 @@
 "A project whose runs are asked for again, and changes of it: which make another run, which do not."
-import re
+import os
 import struct
 from pathlib import Path
 
@@ -108,7 +108,9 @@ class Files(pl.LightningDataModule):
     "configs/shapes.yaml": '''# A config.
 defaults: [model: classifier]
 data: {_target_: shapes.data.Files, path: data/x.bin}
-model: {net: {_target_: shapes.core.ShapeNet, width: 6}, loss: {_target_: shapes.core.loss, _partial_: true}}
+model:
+  net: {_target_: shapes.core.ShapeNet, width: 6}
+  loss: {_target_: shapes.core.loss, _partial_: true}
 trainer: {max_epochs: 1, accelerator: cpu, devices: 1}
 callbacks: {progress: null}
 seed: 3
@@ -151,7 +153,6 @@ def pixel(root: Path):
 
 def hidden_pixel(root: Path):
     "With the old size and date."
-    import os
     was = os.stat(root / "data" / "x.bin")
     pixel(root)
     os.utime(root / "data" / "x.bin", ns=(was.st_atime_ns, was.st_mtime_ns))
@@ -211,7 +212,7 @@ OTHER = {
     "an attribute of the net's base": edit(CORE, "bias = 0.0", "bias = 0.1"),
     "a method of the net's base": edit(CORE, "+ self.bias", "- self.bias"),
     "another base": edit(CORE, "class ShapeNet(Base)", "class ShapeNet(Base, Unused)"),
-    "a helper of the net": edit(CORE, "nn.Linear(n_in, n_out)", "nn.Linear(n_in, n_out, bias=False)"),
+    "a helper of the net": edit(CORE, "nn.Linear(n_in, n_out)", "nn.Linear(n_in, n_out, False)"),
     "a default of a helper": edit(CORE, 'act="relu"', 'act="tanh"'),
     "a table that a helper looks into": edit(CORE, '"relu": nn.ReLU', '"relu": nn.GELU'),
     "a constant of another module": edit(TOOLS, "SCALE = 0.5", "SCALE = 0.25"),
@@ -222,9 +223,9 @@ OTHER = {
     "a helper of the loss, imported late": edit("shapes/late.py", "x / 2", "x / 4"),
     "an assertion": edit(CORE, "x.ndim == 2", "x.ndim == 3 - 1"),
     "what a module does to another": after(CORE, "\nShapeNet.bias = 0.3\n"),
-    "a switch of torch in a module": after("shapes/__init__.py", "import torch\ntorch.manual_seed(1)\n"),
+    "what a package does": after("shapes/__init__.py", "import torch\ntorch.manual_seed(1)\n"),
     "the datamodule": edit("shapes/data.py", "shuffle=True", "shuffle=False"),
-    "a default of the datamodule": edit("shapes/data.py", "batch_size: int = 8", "batch_size: int = 4"),
+    "a default of the datamodule": edit("shapes/data.py", "size: int = 8", "size: int = 4"),
     "a pixel": pixel,
     "a pixel, with the old date": hidden_pixel,
     "a label": edit("data/labels.txt", "disc square disc", "disc disc disc"),
@@ -237,7 +238,7 @@ OTHER = {
     "the config's own file": edit(YAML, "width: 6", "width: 7"),
     "a variable that the net reads": code("import os; os.environ['SHAPES_GROW'] = '1'"),
     "a constant, from a cell": code("import shapes.tools as t; t.SCALE = 2"),
-    "a method, from a cell": code("import shapes.core as c; c.ShapeNet.forward = lambda self, x: x"),
+    "a method, from a cell": code("import shapes.core as c; c.ShapeNet.forward = c.Unused.forward"),
     "the default dtype": code("import torch; torch.set_default_dtype(torch.float64)"),
     "matmul precision": code("import torch; torch.set_float32_matmul_precision('medium')"),
     "a file of the data gone": lambda root: (root / "data" / "names.txt").unlink(),

@@ -1,4 +1,4 @@
-"A run that is done is taken again if nothing differs, and only then: changes of a project, by kind."
+"A run that is done is taken again if nothing differs, and only then."
 import multiprocessing
 import os
 import shutil
@@ -45,29 +45,21 @@ def trained(tmp_path_factory) -> Path:
 
 def is_same(root: Path, change) -> tuple[bool, str]:
     def look():
-        from mlkit.fit.reuse import same_run
+        from mlkit.fit.reuse import Needs, same_run
         from mlkit.parts.check import check
         if callable(change): change(root)
-        run, says = same_run(check("configs/shapes.yaml", *(() if callable(change) else change)))
+        words = () if callable(change) else change
+        run, says = same_run(Needs(check("configs/shapes.yaml", *words)))
         return run is not None, says
     return in_fork(root, look)
-
-
-@pytest.fixture
-def copy(trained, tmp_path) -> Path:
-    "The project at its own place, so that it is another's run in nothing but what is changed."
-    keep = tmp_path / "keep"
-    shutil.copytree(trained, keep)
-    yield trained
-    shutil.rmtree(trained)
-    shutil.copytree(keep, trained)
 
 
 @pytest.mark.slow
 def test_sixty_changes(trained, tmp_path, figure):
     kept, wrong = tmp_path / "kept", []
     shutil.copytree(trained, kept)
-    cases = [(True, *o) for o in project.SAME.items()] + [(False, *o) for o in project.OTHER.items()]
+    cases = [(kind is project.SAME, *o) for kind in (project.SAME, project.OTHER)
+             for o in kind.items()]
     for expected, name, change in cases:
         found = is_same(trained, change)
         if found[0] is not expected: wrong.append((name, found))

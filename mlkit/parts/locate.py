@@ -26,12 +26,12 @@ _MISSING = object()
 def _walk(target: str, trust: Trust):
     "The object at the end of a dotted path."
     done, *rest = target.split(".")
+    cell, last = in_cell(target)
+    if cell is not None: return functools.reduce(member, filter(None, last.split(".")), cell)
     if not _is_module(done):
         raise TargetError(f"{target}: there is no module '{done}'; is it installed?")
     if done not in sys.modules and not trust.may_import(done): raise Untrusted(target, target)
     obj = sys.modules.get(done) or _import(done, target)
-    cell, last = in_cell(target)
-    if cell is not None: obj, done, rest = cell, target, last.split(".") if last else []
     for name in rest:
         is_module = isinstance(obj, ModuleType)
         module = vars(obj).get("__name__", "") if is_module else target.partition(".")[0]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Reads', 'states']
 
-# %% ../../nbs/run/04_reads.ipynb #4a78dd0d
+# %% ../../nbs/run/04_reads.ipynb #5ed81ee8
 import functools, hashlib, json, os, stat, sys, sysconfig, tempfile
 from pathlib import Path
 from typing import Any, Iterable
@@ -15,17 +15,18 @@ _OPENED, _LISTED = ("open", "sqlite3.connect"), ("os.listdir", "os.scandir")
 _SAYS = {"socket.connect": "connects to a server", "subprocess.Popen": "starts a program",
          "os.exec": "starts a program", "os.posix_spawn": "starts a program"}
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", sysconfig.get_path("stdlib"))
-_ENGINE = {"torch", "pytorch_lightning", "lightning_fabric", "mlkit", "wandb", "mlflow", "tensorboard",
-           "matplotlib", "psutil", "IPython"}  # their connections and programs bring no data
+_ENGINE = {"torch", "pytorch_lightning", "lightning_fabric", "mlkit", "wandb", "mlflow", "psutil",
+           "tensorboard", "matplotlib", "IPython"}  # their connections and programs bring no data
+_NO_DATA = (".py", ".pyc", ".so", "/.env", ":memory:")
 
-
+# %% ../../nbs/run/04_reads.ipynb #d00707b6
 class Reads:
     "What is read while it is on, in a `with`; more than once, if need be."
     def __init__(self):
         self.files: dict[str, Any] = {}  # as they were named -> size and date; None: not there
-        self.folders: set[str] = set()   # of which the names were listed
+        self.folders: set[str] = set()   # whose files were listed
         self.says: set[str] = set()      # what else may have brought data
-        self.skip: list[str] = []        # folders whose files do not count
+        self.skip: list[str] = []        # folders that do not count
         self._pid, self._shared = os.getpid(), tempfile.TemporaryFile()
 
     def __enter__(self):
@@ -39,27 +40,27 @@ class Reads:
         for line in self._shared.read().splitlines(): self._note(*json.loads(line))
         self._shared.truncate(0)
 
-    def heard(self, event: str, args: tuple):  # as an audit hook gets them
+    def heard(self, event: str,  # as an audit hook gets it
+            args: tuple):        # likewise
         "Note what is announced."
-        if event in _SAYS: found = "says", _SAYS[event], None
-        else:
-            path = os.fsdecode(args[0] if args[0] is not None else ".")
-            full = os.path.abspath(path)
-            if full.startswith((*_SYSTEM, *self.skip)) or "site-packages" in full: return
-            if path.endswith((".py", ".pyc", ".so", "/.env")) or path == ":memory:": return
-            writes = event == "open" and isinstance(args[2], int) and args[2] & os.O_ACCMODE != os.O_RDONLY
-            if event in _LISTED: found = "folder", path, None
-            elif writes: found = "written", path, None
-            else: found = "file", path, _stat(path)
-        if os.getpid() == self._pid: self._note(*found)
-        else: os.write(self._shared.fileno(), (json.dumps(found) + "\n").encode())
+        kind, what, seen = "says", _SAYS.get(event, ""), None
+        if not what:
+            what = os.fsdecode("." if args[0] is None else args[0])
+            full = os.path.abspath(what)
+            is_of_system = full.startswith((*_SYSTEM, *self.skip)) or "/site-packages/" in full
+            if is_of_system or what.endswith(_NO_DATA): return
+            writes = event == "open" and (args[2] or 0) & os.O_ACCMODE != os.O_RDONLY
+            kind = "folder" if event in _LISTED else "written" if writes else "file"
+            seen = _stat(what)
+        if os.getpid() == self._pid: self._note(kind, what, seen)
+        else: os.write(self._shared.fileno(), (json.dumps([kind, what, seen]) + "\n").encode())
 
     def _note(self, kind: str, what: str, seen: Any):
         if kind == "says": self.says.add(what)
         elif kind == "folder": self.folders.add(what)
         elif kind == "written": self.files.pop(what, None)
-        elif seen != "no file":
-            if self.files.setdefault(what, seen) != seen: self.says.add(f"{what} was changed meanwhile")
+        elif seen != "no file" and self.files.setdefault(what, seen) != seen:
+            self.says.add(f"{what} was changed meanwhile")
 
 
 def _stat(path: str) -> Any:
@@ -70,31 +71,31 @@ def _stat(path: str) -> Any:
 
 def _caller() -> str:
     "The module, outside of Python's own, whose code does what is announced."
-    frame = sys._getframe(3)
+    frame: Any = sys._getframe(2)
     while frame:
         name = str(frame.f_globals.get("__name__"))
-        if "importlib" in name: return "importlib"
+        if "importlib" in name or name == "zipimport": return "importlib"
         if name.partition(".")[0] not in sys.stdlib_module_names: return name
         frame = frame.f_back
     return ""
 
 
-def _heard(event: str, args: tuple):
-    if not _WATCHING or event not in (*_OPENED, *_LISTED, *_SAYS): return
+def _heard(event: str, args: tuple, watching: list = _WATCHING):  # all else is gone at the very end
+    if not watching or event not in (*_OPENED, *_LISTED, *_SAYS): return
     try:
-        if event in _OPENED and isinstance(args[0], int): return
-        name = _caller() if event not in _OPENED else ""
-        if event in _SAYS and name.partition(".")[0] in _ENGINE: return
-        if event in _LISTED and name.startswith(("importlib", "mlkit.parts", "mlkit.config")): return
-        for o in _WATCHING: o.heard(event, args)
+        if event not in _SAYS and isinstance(args[0], int): return
+        name = _caller()
+        if event in _SAYS and name.partition(".")[0] in _ENGINE or name == "importlib": return
+        if event in _LISTED and name.startswith(("mlkit.parts", "mlkit.config")): return
+        for o in watching: o.heard(event, args)
     except Exception as e:  # of any kind: the reading itself must go on
-        for o in _WATCHING: o.says.add(f"{event}: {type(e).__name__}")
+        for o in watching: o.says.add(f"{event}: {type(e).__name__}")
 
 
 @functools.cache
 def _listen(): sys.addaudithook(_heard)
 
-# %% ../../nbs/run/04_reads.ipynb #e649b428
+# %% ../../nbs/run/04_reads.ipynb #1694f70f
 _SMALL = 2**26  # bytes; files that have more together are told by size and date
 _MANY = 200_000  # files; a folder with more is not looked through
 
@@ -103,30 +104,29 @@ def _below(folder: str) -> list[str]:
     "The files of a folder; not hidden ones, nor runs."
     found = []
     for here, inner, files in os.walk(folder):
-        inner[:] = sorted(o for o in inner if o[0] not in "._" and not os.path.exists(f"{here}/{o}/run.json"))
+        seen = [o for o in inner if o[0] not in "._" and not os.path.exists(f"{here}/{o}/run.json")]
+        inner[:] = sorted(seen)
         found += [os.path.join(here, o) for o in sorted(files) if o[0] != "."]
         if len(found) > _MANY: break
     return found
 
 
-def _content(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
-
 def states(paths: Iterable[str],  # files or folders, need not be there
-    names_only: bool = False,  # of a folder, which files it has
+    names_only: bool = False,     # of a folder, which files it has
 ) -> dict[str, str]:  # each with a text that is equal where it is as it was
     "How files and folders stand."
-    paths, found = [*paths], {}
-    files = {o: _below(o) if os.path.isdir(o) and not names_only else [o] for o in paths}
-    sizes = [s[0] for o in files.values() for s in map(_stat, o) if isinstance(s, list)]
-    is_small = sum(sizes) <= _SMALL
+    def inside(o: str): return _below(o) if os.path.isdir(o) and not names_only else [o]
+    files, found = {o: inside(o) for o in paths}, {}
+    seen = [_stat(o) for inner in files.values() for o in inner]
+    is_small = sum(o[0] for o in seen if isinstance(o, list)) <= _SMALL
+    def look(path: str) -> Any:
+        if is_small: return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return _stat(path), os.stat(path).st_ctime_ns
     for path, inner in files.items():
         try:
-            if names_only: told = sorted(os.listdir(path))
-            elif len(inner) > _MANY: told = "too many files"
-            elif is_small: told = [(os.path.relpath(o, path), _content(o)) for o in inner]
-            else: told = [(os.path.relpath(o, path), _stat(o), os.stat(o).st_ctime_ns) for o in inner]
+            told: Any = sorted(os.listdir(path)) if names_only else os.urandom(8).hex()  # unknown
+            if not names_only and len(inner) <= _MANY:
+                told = [(os.path.relpath(o, path), look(o)) for o in inner]
             found[path] = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         except OSError: found[path] = "not there"
     return found
