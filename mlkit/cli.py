@@ -80,7 +80,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--reuse", action="store_true", help="take a run that is done, if nothing differs")
-    add("--check", action="store_true", help="report all mistakes, build nothing, and stop")
+    add("--check", action="store_true", help="report all mistakes, read no data, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--trust", metavar="FOLDER", help="take its configs, runs and code for your own, always")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
@@ -124,7 +124,7 @@ def _train(args: argparse.Namespace) -> int | None:
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
-        check(*what, strict=args.strict, told=told)
+        check(*what, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
     if args.print or args.explain is not None:

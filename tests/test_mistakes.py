@@ -28,6 +28,7 @@ from mlkit.base.files import packaged_configs
 from mlkit.cli import mlkit_train
 from mlkit.config.load import load_config
 from mlkit.model.lit import scheduler_config
+from mlkit.parts.batch import batch_mistakes
 from mlkit.parts.build import build
 from mlkit.parts.check import find_problems
 from notebooks import without_recipes
@@ -1667,7 +1668,7 @@ def test_there_is_enough_that_is_valid(): assert sum(len(valid(o)) for o in VALI
 def test_bases_are_right(base, project, monkeypatch):
     monkeypatch.chdir(write(project / "right" / base, BASES[base]))
     cfg = load_config("main.yaml")
-    assert find_problems(cfg) == []
+    assert find_problems(cfg) == batch_mistakes(cfg) == []
     build(cfg.extra)
     assert mlkit_train(["main.yaml", "debug=fast"]) == 0
 
@@ -1677,7 +1678,8 @@ def test_no_false_alarm_as(why, project, monkeypatch):
     base, edit = ALSO_VALID[why]
     texts = BASES[base] | {"main.yaml": edit(BASES[base]["main.yaml"])}
     monkeypatch.chdir(write(project / "right" / why.replace(" ", "_"), texts))
-    assert find_problems(load_config("main.yaml")) == [], find_problems(load_config("main.yaml"))
+    cfg = load_config("main.yaml")
+    assert find_problems(cfg) == batch_mistakes(cfg) == [], find_problems(cfg)
     # the digits have but one
     if "heads" not in why: assert mlkit_train(["main.yaml", "debug=fast"]) == 0
 
@@ -1686,7 +1688,7 @@ def test_no_false_alarm_as(why, project, monkeypatch):
 def test_recipes_are_right(recipe):
     cfg = load_config(ROOT / "configs" / recipe)
     if without_recipes(str(cfg)): pytest.skip("there are no recipes here")
-    assert find_problems(cfg) == []
+    assert find_problems(cfg) == batch_mistakes(cfg) == []
 
 
 @pytest.mark.parametrize("option",

@@ -283,6 +283,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     trust: Iterable[str] = (),           # packages and names that targets may come from
     strict: bool = False,                # is a warning an error?
     told: set[Problem] | None = None,    # warnings that need not be told again; gets those that are
+    batch: bool = False,                 # also pass a made-up batch through the model?
 ) -> Config:                             # without mistakes
     """Load a config and check it. Warnings go to stderr.
 
@@ -293,6 +294,9 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
         if not e.cfg: raise
         cfg, problems = e.cfg, arguments_meant(e.problems, e.cfg)
     problems = [*problems, *find_problems(cfg)]
+    if batch and all(o.is_warning for o in problems):
+        from mlkit.parts.batch import batch_mistakes  # torch comes with it
+        problems += [_problem(View(cfg), *o) for o in batch_mistakes(cfg)]
     if strict: problems = [replace(o, is_warning=False) for o in problems]
     hide, told = secret_filter(about(cfg).project), set() if told is None else told
     problems = [replace(o, message=hide(o.message)) for o in problems]
