@@ -6,10 +6,10 @@
 __all__ = ['definitions', 'code_text', 'codes', 'functions_of', 'stale']
 
 # %% ../../nbs/parts/15_source.ipynb #c7023030
-import ast, dis, importlib.util, sys
+import ast, dis, sys
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterator, Mapping
 
 # %% ../../nbs/parts/15_source.ipynb #8277375f
 _DEFS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
