@@ -46,11 +46,13 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run = e.run
+    why = f"interrupted: {e}".removesuffix(": ")
+    if run is None: return why
     has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
-    if not (run.writes and run.kept and has_saved): return "interrupted"
+    if not (run.writes and run.kept and has_saved): return why
     from mlkit.base.files import show_path
-    if run.status == "done": return f"interrupted; {show_path(run.dir)} is done"
-    return f"interrupted: {e}; go on with: mlkit_train --resume {show_path(run.dir)}"
+    if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
+    return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
 
 def _say(message, code: int) -> int:
@@ -168,16 +170,19 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace):
     from omegaconf import OmegaConf
-    from mlkit.base.errors import UserError
+    from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
     from mlkit.base.text import flat
     from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
-    if os.path.isfile(in_project(args.resume)):
-        raise UserError(f"{args.resume}: is a file, not a run's folder{_instead(args.resume)}")
     changes, wanted = args.overrides, (args.config, *args.overrides)
-    run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
+    try: run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
+    except NotFound:
+        if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
+        way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
+        way = way if file.endswith((".yaml", ".yml")) else ""
+        raise UserError(f"{file}: is a file, not a run's folder{way}") from None
     if args.config:
         configs = run.cfg, load_config(args.config), load_config(*wanted)
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
@@ -188,16 +193,6 @@ def _resume(args: argparse.Namespace):
                         "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
-
-
-def _instead(file: str) -> str:
-    "What to write where a file was given in place of a run."
-    from mlkit.base.files import in_project, show_path
-    path = in_project(file).absolute()
-    runs = [o for o in path.parents if (o / "run.json").is_file()]
-    if runs: return f"; of its run write: mlkit_train --resume {show_path(runs[0])}"
-    if path.suffix not in (".yaml", ".yml"): return ""
-    return f"; to go on with a config's newest run write: mlkit_train {file} --resume"
 
 
 def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:
@@ -225,7 +220,7 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 ) -> int:  # the exit code
     "Measure a run's weights again."
     p, add = command_parser(mlkit_eval, "mlkit_eval mnist/20260101-120000-abcd --stage val")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("overrides", nargs="*", metavar="key=value", help="changes of its config")
     add("--stage", choices=["test", "val"], default="test", help="which data (default: test)")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
@@ -246,7 +241,7 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
         mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
         mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
         mlkit_predict mnist/20260101-120000-abcd                           its loader""")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
     add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
@@ -288,7 +283,7 @@ def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: t
     p, add = command_parser(mlkit_reproduce, """\
         mlkit_reproduce mnist/20260101-120000-abcd
         mlkit_reproduce mnist/20260101-120000-abcd --restore ../as_it_was""")
-    add("run", metavar="RUN", help="a run's folder, or its id below runs/")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
     add("--restore", metavar="FOLDER", help="only put its code into a new git worktree")
     add("--anyway", action="store_true", help="train even if the data has changed")
     return _run(_reproduce, p.parse(argv))
@@ -339,3 +334,18 @@ def _runs(args: argparse.Namespace):
     compared = compare([_find_run(o, args.dir) for o in args.compare])
     tell(compared)
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")
+
+# %% ../nbs/cli.ipynb #18e92497
+def mlkit_doctor(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code: 1 if something fails
+    "Look what is wrong with the project around the current folder, a line each. Changes nothing."
+    p, _ = command_parser(mlkit_doctor, "mlkit_doctor")
+    p.parse(argv)
+    return _run(_doctor)
+
+
+def _doctor() -> int:
+    from mlkit.doctor import doctor
+    found = doctor()
+    tell(found)
+    return int(any(verdict == "fail" for verdict, *_ in found))

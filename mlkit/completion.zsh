@@ -4,4 +4,4 @@ _mlkit_train() {
     [[ -n $found ]] && compadd -Q -S '' -- $found || _files
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
-compdef _mlkit_train mlkit_train
+compdef _mlkit_train mlkit_train mlkit_eval mlkit_predict mlkit_reproduce mlkit_runs

@@ -6,14 +6,15 @@
 __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
-import os, time
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from .base.errors import UserError, one_line
+from .base.errors import Interrupted, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, show_path
@@ -27,10 +28,11 @@ from .fit.job import Job
 from .fit.randomness import seed_all
 from .fit.reuse import Needs, noted, same_run, wants_reuse
 from .fit.trackers import report, tracked
+from .fit.weights import load_weights
 from .parts.check import check
-from .parts.build import blamed_on, build_parts, quiet_lightning
+from .parts.build import Parts, blamed_on, build_parts, quiet_lightning
 from .run.code import code_notes
-from .run.folder import Run, read_runs
+from .run.folder import Run, find_run, read_runs
 from .run.info import as_json, config_edit
 from .run.log import recording
 from .run.reads import Reads
@@ -39,6 +41,7 @@ from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .use import load_run, metrics_table
 
 # %% ../nbs/train.ipynb #34758409
+@short_traceback
 def train(
     cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
@@ -68,15 +71,19 @@ def _taken(run: Run, needs: Needs, trust: Iterable[str]) -> Run:
     return run
 
 
+@short_traceback
 def resume(
-    run: Run | str | Path,  # a run, or its folder
+    run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Run:  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
+    if run.chosen and run.chosen.name != "last.ckpt":
+        raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
+                        f"resume {show_path(run.dir)}")
     is_done = run.info["status"] == "done" and not overrides
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
@@ -104,23 +111,33 @@ def _require_something_to_do(run: Run, config: Config):
 
 def _train(config: Config, old: Run | None, needs: Needs) -> Run:
     "From a checked config to a finished run; `old` is one to go on with."
-    with Signals(): return _trained(config, old, needs)
+    with Signals():
+        reads = Reads()
+        seed_all(config.seed)
+        with reads: parts = build_parts(config)
+        try: return _trained(config, parts, old, needs, reads)
+        except Interrupted as e:
+            _take_last_weights(e.run, parts)
+            raise
 
 
-def _trained(config: Config, old: Run | None, needs: Needs) -> Run:
-    reads, start = Reads(), time.perf_counter()
-    seed_all(config.seed)
-    with reads:
-        parts = build_parts(config)
-        if parts.trainer.is_global_zero:
-            with blamed_on(config, "data"): parts.data.prepare_data()
-    seconds = time.perf_counter() - start
+def _take_last_weights(run: Run, parts: Parts):
+    "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    if run.model is not None or not run.writes: return  # it is done
+    with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
+        if run.kept: load_weights(parts.model, run.checkpoint("last"))
+        run.model, run.datamodule = parts.model.eval(), parts.datamodule
+
+
+def _trained(config: Config, parts: Parts, old: Run | None, needs: Needs, reads: Reads) -> Run:
+    if parts.trainer.is_global_zero:
+        with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
         checkpoint = find_checkpoint(run) if old else None
         job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
         say(run, *code_notes(run.info.get("git") or {}), *needs.notes)
-        with noted(needs, reads, job, seconds), tracked(job) as trackers:
+        with noted(needs, reads, job), tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
             run.model, run.datamodule = parts.model.eval(), parts.datamodule

@@ -6,7 +6,7 @@
 __all__ = ['load_run', 'trained', 'evaluate', 'metrics_table', 'Predictions', 'predict']
 
 # %% ../nbs/use.ipynb #7bc37dea
-import os, sys, traceback
+import sys, traceback
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .base.errors import UserError
+from .base.errors import UserError, short_traceback
 from .base.shown import html, writable, tell
 from .base.text import Table, number, stage_of
 from .config.load import load_config
@@ -45,7 +45,8 @@ from .show.columns import by_head, columns
 _targets_ = ("trained",)  # what a config may name here
 
 # %% ../nbs/use.ipynb #f6bc25af
-def load_run(run: Run | str | Path,  # a run, or its folder
+@short_traceback
+def load_run(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', checkpoint, row, …
     *overrides: str,  # changes of its config, such as 'data.root=/mnt/mnist'
     checkpoint: str = "best",  # 'best', 'last', or a path
     trust: Iterable[str] = (),  # packages and names that targets may also come from
@@ -76,9 +77,9 @@ def _with_weights(model: Any, cfg: Config, file: Path, datamodule: Any = None) -
     return load_weights(model, file, set_up, convert).eval()
 
 
-def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
+def _load(run: Any, overrides, checkpoint: str, trust) -> tuple[Run, Config]:
     "`load_run`, and the config with its overrides."
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
     cfg = check(run.config_file, *overrides, trust=trust)
     if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     seed_all(cfg.seed)
@@ -88,14 +89,13 @@ def _load(run: Run | str | Path, overrides, checkpoint: str, trust) -> tuple[Run
     return run, cfg
 
 # %% ../nbs/use.ipynb #2f78d659
-def trained(run: str,     # a run's folder, its id below `runs/`, or one of its checkpoints
+def trained(run: str,     # a run's folder, id, 'last', …, or one of its checkpoints
 ) -> pl.LightningModule:  # in eval mode, with the run's best weights, or those of the checkpoint
     "The model of a run, without its data. Raises NotFound if there is no such run or checkpoint."
-    file = Path(run) if os.path.isfile(run) else None
-    found = find_run(file.parents[1] if file else run)
+    found = find_run(run)
     cfg = _config_of(found, "model")
     with torch.random.fork_rng(devices=[]): model = build(cfg.model)
-    return _with_weights(model, cfg, file or found.checkpoint())
+    return _with_weights(model, cfg, found.checkpoint())
 
 
 def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
@@ -109,10 +109,11 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
     return cfg
 
 # %% ../nbs/use.ipynb #f942e61c
-def evaluate(run: Run | str | Path,  # a run, or its folder
+@short_traceback
+def evaluate(run: Any,               # what `find_run` takes: a Run, folder, id, 'last', …
     *overrides: str,                 # changes of its config, such as 'data.batch_size=256'
     stage: str = "test",             # 'test' or 'val'
-    checkpoint: str = "best",        # 'best', 'last', or a path
+    checkpoint: str = "best",        # 'best' (or the one that names the run), 'last', or a path
     trust: Iterable[str] = (),       # packages and names that targets may also come from
 ) -> dict[str, float]:               # 'test/loss', 'test/acc', …
     "Measure a run's weights. Raises UserError if data or model cannot; else as `load_run`."
@@ -167,7 +168,8 @@ class Predictions:
         return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
 
 
-def predict(run: Run | str | Path,  # a run, or its folder
+@short_traceback
+def predict(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', checkpoint, row, …
     inputs: Any = None,  # files, a folder, arrays, a DataFrame, a loader; None: the datamodule's
     *overrides: str,  # changes of the run's config
     checkpoint: str = "best",  # 'best', 'last', or a path
@@ -178,7 +180,7 @@ def predict(run: Run | str | Path,  # a run, or its folder
     """What a model says of new inputs. Needs no data but these.
 
     Raises NotFound if a file is not there, UserError for inputs and answers of no known kind."""
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
     cfg = _config_of(run, "model", overrides, trust)
     seed_all(cfg.seed)
     run.model = model = _with_weights(build(cfg.model), cfg, run.checkpoint(checkpoint))

@@ -378,6 +378,6 @@ def test_the_shell_names_the_line_without_lightning(root):
             "code = mlkit_train(['configs/a.yaml', '--check'])\n"
             "assert 'pytorch_lightning' not in sys.modules\nsys.exit(code)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    line = "configs/a.yaml:5:18: model.net.in_channels: 3 does not fit MNIST, whose batches are " \
+    line = "configs/a.yaml:5:5: model.net.in_channels: 3 does not fit MNIST, whose batches are " \
            "(B, 1, 28, 28) of 10 classes; 1 does\n"
     assert (done.returncode, done.stderr) == (2, line)

@@ -269,9 +269,9 @@ def test_interrupted(tmp_path, name):
 
 @pytest.mark.parametrize("given, says", [
     ("configs/mnist.yaml", "mlkit_train configs/mnist.yaml --resume$"),
-    ("{run}/config.yaml", "mlkit_train --resume {run}$"),
-    ("{run}/checkpoints/last.ckpt", "mlkit_train --resume {run}$"),
-    ("{run}/run.json", "mlkit_train --resume {run}$"),
+    ("{run}/config.yaml", "is done; there is nothing left to do$"),
+    ("{run}/checkpoints/last.ckpt", "is done; there is nothing left to do$"),
+    ("{run}/checkpoints/best.ckpt", "best.ckpt: a run goes on from its last checkpoint alone"),
     ("README.md", "README.md: is a file, not a run's folder$"), ("configs", "no run here"),
     ("nowhere", "no run here")])
 def test_resume_of_what_is_no_run(main_job, given, says):

@@ -2,6 +2,7 @@
 
 The names are collected from the three rooms that may use them; the table says where each lives."""
 import ast
+import sys
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities import CombinedLoader
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, dataloader
 from torchmetrics import MeanMetric
 
 import mlkit
@@ -84,6 +85,10 @@ HOMES = {  # how to come by the owner -> names
     "torchmetrics.Metric": (MeanMetric, {"_forward_cache", "_update_count"}),
     "Tensor": (lambda: torch.zeros(1), {"_version"}),
     "DataLoader": (lambda: DataLoader([0]), {"_iterator"}),
+    "torch.utils.data.dataloader": (lambda: dataloader, {"_MultiProcessingDataLoaderIter"}),
+    "dataloader._MultiProcessingDataLoaderIter": (
+        lambda: iter(DataLoader([0], num_workers=1)), {"_shutdown_workers"}),
+    "sys": (lambda: sys, {"_current_frames"}),
     "CombinedLoader": (lambda: CombinedLoader([]), {"_iterator"}),
     "OneCycleLR": (lambda: schedule("OneCycleLR", max_lr=1.0, total_steps=9), {
         "_schedule_phases", "_last_lr"}),

@@ -8,10 +8,12 @@ __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_me
 # %% ../../nbs/base/00_errors.ipynb #2e39156b
 import re, traceback
 from difflib import SequenceMatcher
+from functools import partial, wraps
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping, TypeVar
 
+from .notebook import keep_run, own_frame, rendered, show_frame
 from .shown import shown
 
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2c4
@@ -20,6 +22,11 @@ class UserError(ValueError):
     def __str__(self):
         text = _of_worker(ValueError.__str__(self))[1]
         return shown(re.sub(r"\s*\n\s*", " ", text))
+
+    def _render_traceback_(self) -> list[str]:  # what IPython shows
+        keep_run(self, None, None)
+        lines = str(self).splitlines()
+        return rendered(self, *([f"{len(lines)} problems"] if lines[1:] else []), *lines or [""])
 
 
 class NotFound(UserError, FileNotFoundError):
@@ -33,18 +40,63 @@ class TrainingFailed(Exception):
         super().__init__(shown(f"{run.id}: {run.info['error']}"))
         self.run = run
 
+    def _render_traceback_(self) -> list[str]:  # what IPython shows
+        name, cause = keep_run(self, self.run, self.run), self.__cause__
+        found, place = own_frame(cause and cause.__traceback__), _of_worker(str(cause))[2:]
+        if place: found = traceback.FrameSummary(place[0], int(place[1]), "")
+        kept = f", {name}.log has the traceback" if self.run.kept else ""
+        at = [show_frame(found)] if found else []
+        return rendered(self, str(self.run.info["error"]), *at, f"{name} is {self.run.id}{kept}")
+
 
 class Interrupted(KeyboardInterrupt):
-    "A run that was interrupted; it goes on with `resume(e.run)`."
-    def __init__(self, run: Any,  # the `Run`
-        why: str = "",  # such as 'stopped after step 30, which is saved'
+    "A run that was interrupted, and goes on with `resume(e.run)`; or a call that was."
+    def __init__(self, run: Any = None,  # the `Run`; None: there is none yet
+        why: str = "",     # such as 'stopped after step 30, which is saved'
+        result: Any = None,  # what the call would have returned, as far as it came; None: the run
     ):
         super().__init__(why)
-        self.run = run
+        self.run, self.result = run, run if result is None else result
+
+    def _render_traceback_(self) -> list[str]:  # what IPython shows
+        run, name = self.run, keep_run(self, self.run, self.result)
+        if run is None: return rendered(self, str(self))
+        way = f"resume({name}) goes on with it"
+        if not run.kept: way = "it was not kept, and cannot go on"
+        elif run.status == "done": way = "it is done"
+        elif not (run.dir / "checkpoints" / "last.ckpt").exists():
+            way = f"it has no checkpoint yet, and resume({name}) begins again"
+        return rendered(self, str(self) or "stopped at once", f"{name} is {run.id}: {way}")
 
 # %% ../../nbs/base/00_errors.ipynb #e0a1b2d0
 class NotBegun(UserError):
     "What is asked of a run cannot be; the run is as it was, and its status stays."
+
+# %% ../../nbs/base/00_errors.ipynb #5e29ebd5
+_F = TypeVar("_F", bound=Callable)
+
+
+def short_traceback(f: _F,  # of the public face, which calls the user's code
+) -> _F:                    # the same, to those who call it
+    "Let IPython show in a few lines what `f` raises. An interrupt is an `Interrupted`."
+    @wraps(f)
+    def call(*args, **kwargs):
+        try: return f(*args, **kwargs)
+        except KeyboardInterrupt as e:
+            if isinstance(e, Interrupted): raise
+            known: Any = e  # once more, while the first was being told
+            while known and not isinstance(known, Interrupted): known = known.__context__
+            raise known or Interrupted(why=f"{f.__name__} was stopped before its end") from e
+        except Exception as e:
+            if not hasattr(e, "_render_traceback_"):
+                setattr(e, "_render_traceback_", partial(_render, e))
+            raise
+    return call  # pyright: ignore
+
+
+def _render(e: BaseException) -> list[str]:
+    found, text = own_frame(e.__traceback__), one_line(e).partition(": ")[2]
+    return rendered(e, text, *([show_frame(found)] if found else []))
 
 # %% ../../nbs/base/00_errors.ipynb #6efcd355
 _OF_WORKER = re.compile(r"""Caught\ (\w+)\ in\ [^\n]*\nOriginal\ Traceback.*  # the last frame's:

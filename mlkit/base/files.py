@@ -126,12 +126,19 @@ def _remove(path: Path):
     else: path.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path):
-    "Remove what killed processes have left here: what is locked belongs to one that lives."
-    for path in folder.glob(f"*{_TEMPORARY}"):
+def leftovers(folder: Path,  # need not be there
+    deep: bool = False,      # in all folders below it, too?
+) -> Iterator[Path]:         # each is locked until the next is asked for
+    "Temporary files and folders of killed processes: what is locked belongs to one that lives."
+    for path in (folder.rglob if deep else folder.glob)(f"*{_TEMPORARY}"):
         if (lock := _locked(path, waits=False)) is None: continue
+        try: yield path
+        finally: os.close(lock)
+
+
+def _remove_leftovers(folder: Path):
+    for path in leftovers(folder):
         with suppress(OSError): _remove(path)
-        os.close(lock)
 
 
 @contextmanager

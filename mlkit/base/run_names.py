@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .errors import NotFound, UserError, nearest
-from .files import find_root, show_path
+from .files import find_root, in_project, show_path
 
 # %% ../../nbs/base/09_run_names.ipynb #3a0c2722
 _NO_RUNS = ("checkpoints", "plots", "tensorboard", "wandb")  # what a run's folder may have in it
@@ -61,16 +61,16 @@ def run_folder(name: Any,  # folder, id, its beginning, 'last', 'mnist/last', a 
 ) -> Path:  # its folder; of a name that means none, the path that it would be
     "Where the run is that is meant. Raises UserError if it may be several, or if that is no name."
     text, dir = _text_of(name), getattr(name, "attrs", {}).get("runs") or dir
+    path = str(in_project(text))
     homes = [str(o) for o in (dir, find_root() / "runs") if os.path.isdir(o)]
     if len({*map(os.path.realpath, homes)}) == 1: homes = homes[:1]
-    places = [text, *(os.path.join(o, text) for o in homes)] if text else []
+    places = [path, *(os.path.join(o, text) for o in homes)] if text else []
     if found := next(filter(is_run, places), None): return Path(found)
-    if os.path.isfile(text): return _run_around(Path(text))
-    above, _, last = text.rpartition("/")
-    tops = [above, *(os.path.join(o, above) for o in homes)] if above else homes
-    for top in filter(os.path.isdir, tops if last == "last" else ()):
+    if os.path.isfile(path): return _run_around(Path(path))
+    tops = map(os.path.dirname, places) if "/" in text else homes
+    for top in filter(os.path.isdir, tops if os.path.basename(text) == "last" else ()):
         if found := run_folders(top): return Path(found[0])
-    found = _beginning_with(text.rstrip("/"), homes)
+    found = _beginning_with(text.rstrip("/"), homes, path.rstrip("/"))
     if len(found) < 2: return Path(*found or [text])
     (of, time), names = found[0].split(os.sep)[-2:], {os.path.dirname(o) for o in found}
     way = f", or {of}/last for the newest" if len(names) == 1 else ""
@@ -83,7 +83,7 @@ def _run_around(file: Path) -> Path:
     return next(filter(is_run, above), file)
 
 
-def _beginning_with(text: str, homes: list[str]) -> list[str]:
+def _beginning_with(text: str, homes: list[str], path: str) -> list[str]:
     "The folders of runs whose id, time or path begin with a text; newest first."
     if not text or "\0" in text: return []
     for home in homes:
@@ -92,5 +92,5 @@ def _beginning_with(text: str, homes: list[str]) -> list[str]:
         found = [o for o, (name, time) in ids.items()
                  if time.startswith(text) or f"{name}/{time}".startswith(text)]
         if found: return found
-    there = [o for more in ("*", "*/*") for o in glob.glob(f"{glob.escape(text)}{more}")]
+    there = [o for more in ("*", "*/*") for o in glob.glob(f"{glob.escape(path)}{more}")]
     return sorted(filter(is_run, there), key=os.path.basename, reverse=True)

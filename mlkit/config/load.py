@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
+from ..base.run_names import run_folder
 from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
 from ..base.text import pairs, short, show_keys, told
@@ -206,7 +207,7 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     return _config(draft, known, problems)
 
 # %% ../../nbs/config/09_load.ipynb #15117815
-def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
+def explain(cfg: Any,  # a config, a YAML file, or a run by any name, such as 'last'
     key: str = "",  # 'trainer.max_epochs'; '' for the whole config
 ) -> Table:  # rows of (key, value, origin), the value that counts first; of a mapping, its keys
     "Who set this? Raises ConfigError if there is no such key."
@@ -228,9 +229,10 @@ def explain(cfg: Any,  # a config, a YAML file, a run, or a run's folder
 
 
 def _config_of(o: Any) -> Config:
-    if isinstance(o, (str, Path)) and os.path.isfile(Path(o) / "config.yaml"):
-        o = Path(o) / "config.yaml"
-    elif not isinstance(o, Mapping): o = getattr(o, "cfg", o)  # of a run
+    o = o if isinstance(o, Mapping) else getattr(o, "cfg", o)  # of a run, say
+    is_file = isinstance(o, Mapping) or str(o).endswith((".yaml", ".yml")) and os.path.isfile(o)
+    folder = Path("") if is_file else run_folder(o)
+    if not is_file and os.path.isfile(folder / "config.yaml"): o = folder / "config.yaml"
     return o if isinstance(o, Config) else load_config(o)
 
 
@@ -247,7 +249,7 @@ def _margin(cfg: Config, data: Any, path: Keys, indent: str = "") -> Iterator[tu
 Config._repr_html_ = lambda self: explain(self)._repr_html_()  # pyright: ignore
 
 # %% ../../nbs/config/09_load.ipynb #d2d2689e
-def diff(a: Any,  # a config, a YAML file, a run, or a run's folder
+def diff(a: Any,  # a config, a YAML file, or a run by any name, such as 'last'
     b: Any,  # the same
 ) -> Table:  # of (key, a's value, b's value, a's origin, b's origin); '' where a key is missing
     "The keys in which two configs differ, with the place of each value."

@@ -121,10 +121,9 @@ def _unseen(config: Config, job: Job) -> list[str]:
 def noted(needs: Needs,  # from before the run's parts were built
     reads: Reads,        # on while they were, and while the data were prepared
     job: Job,            # its run is recorded by the caller
-    seconds: float,      # that this took
 ) -> Iterator[None]:     # for a `with` around the fit
     "Keep `reuse.json` in the run's folder, as the fit starts and as it ends, however it does."
-    run, now = job.run, dict(needs.noted, seconds=seconds)
+    run, now = job.run, dict(needs.noted, seconds=reads.seconds)
     if not run.writes or not run.kept: return (yield)
     if was := _read(run) if job.resumed else None:
         other = [f"it went on with another {' '.join(o[:2])}" for o in differences(was, now)]

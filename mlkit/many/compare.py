@@ -13,14 +13,14 @@ from itertools import zip_longest
 from pathlib import Path
 from string import Template, ascii_uppercase
 from textwrap import wrap
-from typing import Any, Iterable
+from typing import Any
 
 from ..base.errors import UserError
 from ..base.files import plain_file, write_text
 from ..base.plot import PALETTE, Panel, panels_of, plot_panels
 from ..base.shown import html
 from ..base.text import Table, flat, number, short
-from ..run.folder import Run
+from ..run.folder import Run, find_runs
 
 # %% ../../nbs/many/01_compare.ipynb #f7b76cbf
 _MISSING = float("nan")  # stands where a run has no such key; what pandas takes for missing
@@ -182,7 +182,7 @@ def _history(run: Run):
     raise UserError("has an empty metrics.csv")
 
 
-def compare(runs: Iterable[Run | str | Path],  # runs or their folders
+def compare(runs: Any,  # what `find_runs` takes: several runs, by any names, or a table of them
 ) -> Comparison:  # its letters go by their sequence
     "Put 2 to 26 runs side by side. Raises UserError if one cannot be read."
-    return Comparison([r if isinstance(r, Run) else Run(r) for r in runs])
+    return Comparison(find_runs(runs))

@@ -15,7 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from ..base.errors import UserError
+from ..base.errors import UserError, short_traceback
 from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
@@ -128,6 +128,7 @@ _INSTEAD = dict(  # of what the config's Trainer says
     min_steps=None, devices=1, num_nodes=1, strategy="auto")
 
 
+@short_traceback
 def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,        # as on the command line: 'data.batch_size=128', 'optimizer=sgd'
     min_lr: float = 1e-6,   # the rate of the first step

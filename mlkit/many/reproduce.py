@@ -12,12 +12,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
-from ..base.errors import UserError
+from ..base.errors import UserError, short_traceback
 from ..base.files import real_path, show_path
 from ..base.own import how_to_allow, is_own, trusted
 from ..base.shown import html, shown, tell
 from ..base.text import Table
-from ..run.folder import Run
+from ..run.folder import Run, find_run
 from ..run.info import config_edit
 from ..run.restore import Code, code_of, work_folder
 
@@ -213,12 +213,13 @@ def _differences_of(run: Run, again: Run) -> list[Compared]:
             _named("metrics", run.metrics, again.metrics), *(_weights(*pair) for pair in files)]
 
 
-def reproduce(run: Run | str | Path,  # one that is done, or its folder
+@short_traceback
+def reproduce(run: Any,     # one that is done: what `find_run` takes
     anyway: bool = False,   # train even if the data has changed
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Reproduction:  # which can be shown, and has `equal`
     "Train a run again from its own code, and compare. Raises UserError if that cannot be tried."
-    run = Run(run.dir if isinstance(run, Run) else run)
+    run = find_run(run)
     where = show_path(run.dir)
     if not is_own(run.dir, trust):  # no link leads out of it
         for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))

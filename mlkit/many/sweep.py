@@ -14,7 +14,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
-from ..base.errors import TrainingFailed, one_line
+from ..base.errors import Interrupted, TrainingFailed, one_line, short_traceback
 from ..base.files import write_text
 from ..base.shown import Unfailing, html, tell
 from ..base.text import Table, flat, no_formulas, number, short, stage_of
@@ -222,13 +222,15 @@ def _train_trial(trial: Trial, mark: str):
         trial.error = hide("; ".join(map(str, trial.problems)) or one_line(e))
         _say(f"failed: {trial.error}")
     finally:
-        if trial.run: trial.run.model = trial.run.datamodule = None
+        if trial.run and trial.status != "interrupted":
+            trial.run.model = trial.run.datamodule = None
         gc.collect()  # a model and its trainer refer to each other
 
 
 def _say(*lines: str): tell(*lines, file=Unfailing(sys.stdout))  # the sweep goes on
 
 
+@short_traceback
 def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
     *overrides: str,  # such as 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
@@ -244,11 +246,11 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
             _say("", f"[{i}/{len(sweep.trials)}] {trial}")
             try: _train_trial(trial, mark)
             finally: _write_table(sweep)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         done = sum(t.status == "done" for t in sweep.trials)
-        left = [f"not begun: {t}" for t in sweep.trials if t.status == "not begun"]
-        _say("", str(sweep), f"interrupted: {done} of {len(sweep.trials)} runs are done", *left)
-        raise
+        why = "; ".join(filter(None, [f"{done} of {len(sweep.trials)} runs are done", str(e)]))
+        _say("", str(sweep))
+        raise Interrupted(getattr(e, "run", None), why, sweep) from e
     if not sweep.runs and all(t.problems for t in sweep.trials):
         raise ConfigError(*(o for t in sweep.trials for o in t.problems))
     return sweep

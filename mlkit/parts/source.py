@@ -88,8 +88,9 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
 def _fits(o: Any, node: Any) -> bool:
     "Are a function's defaults, or a class's attributes, those that its definition spells out?"
     if isinstance(node, ast.ClassDef):
-        assigns = [n for n in node.body if isinstance(n, ast.Assign)]
-        pairs = [(n.value, vars(o).get(getattr(t, "id", ""))) for n in assigns for t in n.targets]
+        found = [(n.value, getattr(t, "id", "")) for n in node.body if isinstance(n, ast.Assign)
+                 for t in n.targets]
+        pairs = [(value, vars(o)[k]) for value, k in found if k in vars(o)]
     else:
         pairs, given = [], getattr(o, "__defaults__", None) or ()
         if len(node.args.defaults) == len(given): pairs = [*zip(node.args.defaults, given)]
@@ -98,5 +99,6 @@ def _fits(o: Any, node: Any) -> bool:
 
 def _is_value(node: ast.expr, value: Any) -> bool:
     "False only where a literal is another value."
-    try: return repr(ast.literal_eval(node)) == repr(value)
+    try: spelt = ast.literal_eval(node)
     except (ValueError, TypeError): return True
+    return type(spelt) is not type(value) or repr(spelt) == repr(value)

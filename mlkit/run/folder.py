@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from .. import __version__
 from ..base.errors import NotFound, UserError, nearest
-from ..base.files import atomic, find_root, plain_file, real_path, show_path
+from ..base.files import atomic, find_root, in_project, plain_file, real_path, show_path
 from ..base.files import temporary_folder, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
@@ -303,7 +303,7 @@ def find_run(name: Any,  # folder, id, its beginning, 'last', a file in it, a Ru
         raise NotFound(f"{e}; did you mean '{meant}'?" if meant else str(e)) from None
     is_path = isinstance(name, (str, os.PathLike))
     if isinstance(name, Run): run.chosen = name.chosen
-    elif is_path and os.fsdecode(name).endswith(".ckpt"): run.chosen = Path(name).expanduser()
+    elif is_path and os.fsdecode(name).endswith(".ckpt"): run.chosen = in_project(os.fsdecode(name))
     return run
 
 

@@ -6,7 +6,7 @@
 __all__ = ['Reads', 'states']
 
 # %% ../../nbs/run/04_reads.ipynb #5ed81ee8
-import functools, hashlib, json, os, stat, sys, sysconfig, tempfile
+import functools, hashlib, json, os, stat, sys, sysconfig, tempfile, time
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -27,15 +27,18 @@ class Reads:
         self.folders: set[str] = set()   # whose files were listed
         self.says: set[str] = set()      # what else may have brought data
         self.skip: list[str] = []        # folders that do not count
+        self.seconds = 0.0               # it was on
         self._pid, self._shared = os.getpid(), tempfile.TemporaryFile()
 
     def __enter__(self):
         _listen()
         _WATCHING.append(self)
+        self.seconds -= time.perf_counter()
         return self
 
     def __exit__(self, *_):
         _WATCHING.remove(self)
+        self.seconds += time.perf_counter()
         self._shared.seek(0)
         for line in self._shared.read().splitlines(): self._note(*json.loads(line))
         self._shared.truncate(0)

@@ -9,12 +9,12 @@ __all__ = ['restore_code', 'work_folder', 'Code', 'code_of']
 import json, os, re
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ContextManager, Iterable, Iterator, Mapping, NamedTuple
+from typing import Any, ContextManager, Iterable, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError
 from ..base.files import find_root, real_path, show_path, temporary_folder
 from .code import code_patch, code_state, converted, git, git_names
-from .folder import Run
+from .folder import Run, find_run
 
 # %% ../../nbs/run/03_restore.ipynb #c0de0018
 def _hashes(patch: bytes) -> dict[bytes, bytes]:
@@ -97,11 +97,11 @@ def _repository(run: Run, commit: str) -> tuple[Path, Path]:
     return top, root.relative_to(top)
 
 
-def restore_code(run: Run | str | Path,  # a run, or its folder
+def restore_code(run: Any,  # what `find_run` takes: a Run, its folder, id, 'last', …
     folder: str | Path,     # a new folder, which becomes a worktree of the project's repository
 ) -> Path:                  # the project in it; below `folder` if it is a part of a repository
     "The project's files as they were when a run was made. Raises UserError if they cannot be had."
-    run = run if isinstance(run, Run) else Run(run)
+    run = find_run(run)
     (commit, patch), folder = _recorded_code(run), Path(folder).absolute()
     if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{show_path(folder)}: is there already; give a new folder")
