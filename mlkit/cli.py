@@ -10,7 +10,7 @@ import argparse, atexit, json, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
 from itertools import accumulate
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from .base.command import command_parser
 from .base.shown import Unfailing, open_standard_descriptors, shown, tell
@@ -117,23 +117,28 @@ def _tell_apart(args: argparse.Namespace):
 
 
 def _train(args: argparse.Namespace) -> int | None:
-    what = args.config, *args.overrides
-    if args.resume is not None and not args.print and not args.check and args.explain is None:
-        return _resume(args)
-    from mlkit.config.load import is_sweep
-    if args.multirun or not (args.print or args.explain is not None) and is_sweep(*what):
-        return _sweep(what, args)
+    what, shows = (args.config, *args.overrides), args.print or args.explain is not None
+    if args.resume is not None and not shows and not args.check: return _resume(args)
+    if args.multirun: return _sweep(what, args)
+    from mlkit.config.hydra import is_multirun
+    from mlkit.config.load import explain, is_sweep, load_config
+    from mlkit.config.node import ConfigError
+    config: Any = None
+    try: config = load_config(*what)
+    except ConfigError:  # the check says more
+        if shows and not (args.check or args.strict): raise
+    is_many = is_sweep(*what) if config is None else is_multirun(config)
+    if is_many and not shows: return _sweep(what, args)
+    if config is not None: what = (config,)  # it is composed once
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
         check(*what, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
-    if args.print or args.explain is not None:
-        from mlkit.config.load import explain, load_config
+    if args.explain is not None: return tell(explain(config, args.explain))
+    if args.print:
         from omegaconf import OmegaConf
-        config = load_config(*what)
-        if args.explain is not None: return tell(explain(config, args.explain))
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
     train(*what, reuse=args.reuse or None)

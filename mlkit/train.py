@@ -9,10 +9,9 @@ __all__ = ['train', 'resume']
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
-from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from .base.errors import Interrupted, UserError, one_line, short_traceback
 from .base.plot import plot_history
@@ -23,22 +22,15 @@ from .base.signals import Signals
 from .base.text import flat
 from .config.hydra import is_multirun, moving
 from .config.node import Config, Problem, about, config_error, origin_of
-from .fit.fit import find_checkpoint, fit, last_whole, say, shared_run, started_run
-from .fit.job import Job
-from .fit.randomness import seed_all
-from .fit.reuse import Needs, noted, same_run, wants_reuse
-from .fit.trackers import report, tracked
-from .fit.weights import load_weights
 from .parts.check import check
-from .parts.build import Parts, blamed_on, build_parts, quiet_lightning
-from .run.code import code_notes
-from .run.folder import Run, find_run, read_runs
-from .run.info import as_json, config_edit
-from .run.log import recording
-from .run.reads import Reads
-from .show.answers import Answers, answers
-from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
-from .use import load_run, metrics_table
+
+if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
+    from mlkit.fit.job import Job
+    from mlkit.fit.reuse import Needs
+    from mlkit.parts.build import Parts
+    from mlkit.run.folder import Run
+    from mlkit.run.reads import Reads
+    from mlkit.show.answers import Answers
 
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
@@ -48,7 +40,7 @@ def train(
     reuse: bool | None = None,  # take a run that is the same; None: if MLKIT_REUSE=1 is set
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
-) -> Run:  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
+) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
@@ -56,6 +48,8 @@ def train(
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
+    from mlkit.fit.fit import started_run
+    from mlkit.fit.reuse import Needs, same_run, wants_reuse
     old, needs = _requeued(config) or started_run(), Needs(config)
     if wants_reuse(reuse) and old is None and config.runs is not None:
         old, says = same_run(needs)
@@ -64,8 +58,9 @@ def train(
     return _train(config, old, needs)
 
 
-def _taken(run: Run, needs: Needs, trust: Iterable[str]) -> Run:
+def _taken(run: "Run", needs: "Needs", trust: Iterable[str]) -> "Run":
     "A run that is done, as if it had been trained now."
+    from mlkit.use import load_run, metrics_table
     run = load_run(run, trust=trust)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
@@ -76,10 +71,12 @@ def resume(
     run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
-) -> Run:  # as `train` gives it
+) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
+    from mlkit.run.folder import find_run
+    from mlkit.run.info import config_edit
     run = find_run(run)
     if run.chosen and run.chosen.name != "last.ckpt":
         raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
@@ -93,11 +90,13 @@ def resume(
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
+    from mlkit.fit.reuse import Needs
     return _train(config, run, Needs(config))
 
 
-def _require_something_to_do(run: Run, config: Config):
+def _require_something_to_do(run: "Run", config: Config):
     "Raises UserError if a changed limit has been reached, or passed."
+    from mlkit.fit.fit import last_whole
     _, saved, _ = last_whole(run)
     if not saved: return  # it starts again
     done = run.info["status"] == "done"
@@ -109,8 +108,11 @@ def _require_something_to_do(run: Run, config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: Run | None, needs: Needs) -> Run:
+def _train(config: Config, old: "Run | None", needs: "Needs") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
+    from mlkit.fit.randomness import seed_all
+    from mlkit.parts.build import build_parts
+    from mlkit.run.reads import Reads
     with Signals():
         reads = Reads()
         seed_all(config.seed)
@@ -121,15 +123,25 @@ def _train(config: Config, old: Run | None, needs: Needs) -> Run:
             raise
 
 
-def _take_last_weights(run: Run, parts: Parts):
+def _take_last_weights(run: "Run", parts: "Parts"):
     "An interrupted run has its model, with the weights that it would go on from; None if none are."
+    from mlkit.fit.weights import load_weights
     if run.model is not None or not run.writes: return  # it is done
     with suppress(Exception):  # of any kind: the model is the user's, and may be in the middle
         if run.kept: load_weights(parts.model, run.checkpoint("last"))
         run.model, run.datamodule = parts.model.eval(), parts.datamodule
 
 
-def _trained(config: Config, parts: Parts, old: Run | None, needs: Needs, reads: Reads) -> Run:
+def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
+             reads: "Reads") -> "Run":
+    from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
+    from mlkit.fit.job import Job
+    from mlkit.fit.reuse import noted
+    from mlkit.fit.trackers import tracked
+    from mlkit.parts.build import blamed_on, quiet_lightning
+    from mlkit.run.code import code_notes
+    from mlkit.run.log import recording
+    from mlkit.use import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
@@ -147,9 +159,11 @@ def _trained(config: Config, parts: Parts, old: Run | None, needs: Needs, reads:
     return run
 
 
-def _requeued(config: Config) -> Run | None:
+def _requeued(config: Config) -> "Run | None":
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
+    from mlkit.run.folder import read_runs
+    from mlkit.run.info import as_json
     folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
@@ -158,14 +172,16 @@ def _requeued(config: Config) -> Run | None:
     return None
 
 # %% ../nbs/train.ipynb #c98745c1
-def _report_if_possible(job: Job, trackers: list):
+def _report_if_possible(job: "Job", trackers: list):
+    from mlkit.fit.fit import say
     try: _report(job, trackers)
     except Exception as e:  # of any kind: the training is done, and nothing may fail it now
         say(job.run, f"{job.run.id}: is done, but not all of its report: {one_line(e)}")
 
 
-def _report(job: Job, trackers: list):
+def _report(job: "Job", trackers: list):
     "Draw the run's curves, and hand pictures, a table and the best checkpoint to the trackers."
+    from mlkit.fit.trackers import report
     run, step = job.run, job.parts.trainer.global_step
     best = run.info["best"]
     pictures = {"curves": plot_history(run.history, best and best["epoch"])}
@@ -178,8 +194,11 @@ def _report(job: Job, trackers: list):
     report(trackers, step, pictures | made, tables, file, best or {})
 
 
-def _pictures(job: Job) -> dict[str, Any]:
+def _pictures(job: "Job") -> dict[str, Any]:
     "Pictures of the data and of the model's answers, by name; 'predictions' are a table of these."
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+    from mlkit.fit.fit import say
+    from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
     run, trainer, made = job.run, job.parts.trainer, {}
     data: Any = job.parts.data
     alone = trainer.world_size == 1
@@ -201,7 +220,8 @@ def _pictures(job: Job) -> dict[str, Any]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def _test_answers(run: Run) -> Answers:
+def _test_answers(run: "Run") -> "Answers":
     "The answers to the test set, or to as much of it as a gigabyte holds."
+    from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
     return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))

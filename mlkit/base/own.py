@@ -114,7 +114,8 @@ def is_own(path: str | Path,  # of a config, a run or any file or folder; need n
     there = [o for o in given.parents if os.path.lexists(o)]
     places = {real_path(o) / given.relative_to(o) for o in there} | {given}  # through links
     kept = [packaged_configs(), *_folders(trust), *_remembered(_runs_file())]
-    if any(given.is_relative_to(o) or _lies_in(given, o) for o in kept): return True
+    here = real_path(given)
+    if any(given.is_relative_to(o) or here.is_relative_to(real_path(o)) for o in kept): return True
     return any(_belongs_to(o, root) for o in places for root in _own_roots())
 
 # %% ../../nbs/base/07_own.ipynb #443b78c8

@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Iterator, Literal, TypeVar, Union, get_args, get_origin
 
 from ..base.text import told
+from .outline import seen
 
 # %% ../../nbs/parts/10_annotation.ipynb #931c32ae
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _public_name(cls: type) -> str:
     if is_pythons(cls) or cls.__module__ == "__main__": return cls.__qualname__
     home, *rest = cls.__module__.split(".")
     for part in rest:
-        if getattr(sys.modules.get(home), cls.__name__, None) is cls: break
+        if seen(home, cls.__name__) is cls: break
         home = f"{home}.{part}"
     return f"{home}.{cls.__qualname__}"
 

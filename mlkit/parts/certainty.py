@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Protocol, get_args, get_origin
 
 from .annotation import Product, is_pythons, members
 from .fits import Mismatch, mismatch
+from .outline import real
 from .signature import names_around
 
 # %% ../../nbs/parts/09_certainty.ipynb #c0de0006
@@ -48,8 +49,8 @@ def _may_do(want, value) -> bool:
 
 def _has_in_common(kind: Any, cls: type) -> bool:
     "Do two classes share a base, or a method?"
-    if kind is None or kind.__module__.startswith(_STRICT[3:]): return True  # read from its outline
-    return bool(_abilities(kind) & _abilities(cls))
+    if kind is None or kind.__module__.startswith(_STRICT[3:]): return True  # it has too many
+    return bool(_abilities(real(kind)) & _abilities(real(cls)))
 
 
 def _abilities(cls: type) -> set[str]:

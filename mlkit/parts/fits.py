@@ -6,7 +6,7 @@
 __all__ = ['Mismatch', 'mismatch', 'convert', 'wanted']
 
 # %% ../../nbs/parts/03_fits.ipynb #d822054b
-import functools, itertools, json, operator, re, sys
+import functools, importlib, itertools, json, operator, re
 from argparse import Namespace
 from collections import abc
 from dataclasses import is_dataclass, replace
@@ -177,14 +177,14 @@ def _fit_class(want, cls, value):
 
 def _by_name(cls, name: str):
     "The member of an Enum, or torch's device or dtype, that has this name; None: there is none."
-    torch: Any = sys.modules.get("torch")
     if issubclass(cls, Enum):
         return None if name in [o.value for o in cls] else cls.__members__.get(name)
-    if torch and cls is torch.dtype:
+    if class_name(cls) not in (("torch", "dtype"), ("torch", "device")): return None
+    torch: Any = importlib.import_module("torch")
+    if cls.__name__ == "dtype":
         found = getattr(torch, name.removeprefix("torch."), None)
-        return found if isinstance(found, cls) else None
-    if not torch or cls is not torch.device: return None
-    try: return cls(name)
+        return found if isinstance(found, torch.dtype) else None
+    try: return torch.device(name)
     except RuntimeError: return None
 
 

@@ -44,6 +44,11 @@ def _is_there(package: str) -> bool:
     except ValueError: return True  # it was made by the program
 
 
+def _value(f: Any, name: str):
+    try: return getattr(f, "__globals__", {})[name]
+    except LookupError: return True
+
+
 def _asked_for(obj: Any) -> Iterator[str]:
     f = inspect.unwrap(getattr(obj, "__init__") if isinstance(obj, type) else obj)
     try: body = ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
@@ -53,8 +58,7 @@ def _asked_for(obj: Any) -> Iterator[str]:
         elif isinstance(o, ast.ImportFrom) and not o.level: yield str(o.module).split(".")[0]
         elif isinstance(o, ast.If) and "raise ModuleNotFoundError" in ast.unparse(o.body[0]):
             names = [n.id for n in ast.walk(o.test) if isinstance(n, ast.Name)]
-            known = getattr(f, "__globals__", {})
-            if names and not any(known.get(n, True) for n in names):
+            if names and not any(_value(f, n) for n in names):
                 yield names[0].strip("_").removesuffix("_AVAILABLE").lower()
         elif any(isinstance(n, ast.Return) for n in ast.walk(o)): return
 

@@ -19,6 +19,7 @@ from ..base.files import packaged_configs
 from ..base.text import Keys, leaves, show_keys, walk
 from ..config.node import Origin, Problem, about, origin_of
 from .annotation import Product
+from .outline import real
 from .packages import class_name
 from .signature import signature
 from .view import Mistake, Note, View
@@ -77,7 +78,8 @@ def _ignored(model: Any) -> set[str]:
     ends = [i for i, o in enumerate(mro) if class_name(o) == ("mlkit.model.lit", "LitModel")]
     own = mro[:ends[0]] if ends else []
     if not any("configure_optimizers" in vars(o) for o in own): return set()
-    used = {name for o in own for f in vars(o).values() for name in _names_used(f, set())}
+    functions = [f for o in own for f in vars(real(o)).values()]
+    used = {name for f in functions for name in _names_used(f, set())}
     if used & {"configure_optimizers", "hparams", "getattr", "vars", "__dict__"}: return set()
     return {*_GROUPS} - used
 

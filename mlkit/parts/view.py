@@ -20,7 +20,8 @@ from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
 from ..config.references import Reference, References
 from .annotation import Product
-from .signature import outline, produces
+from .outline import outline
+from .signature import produces
 from .trust import TargetError
 
 # %% ../../nbs/parts/04_view.ipynb #8a40949e
