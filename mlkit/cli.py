@@ -75,7 +75,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
         mlkit_train configs/mnist.yaml --help                  groups and arguments
         eval "$(mlkit_train --completion bash)"                Tab completes; or zsh""")
-    add("config", metavar="CFG", nargs="?", help="a YAML file; --resume RUN can do without")
+    add("config", metavar="CFG", nargs="?", help="a YAML file; --resume can do without")
     add("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
     add("-m", "--multirun", action="store_true", help="a run for each of key=1,5,10 or group=a,b")
     add("--print", action="store_true", help="show the composed config, and stop")
@@ -98,7 +98,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     if args.trust: return _run(_trust, args.trust)
     if args.resume is not None: _tell_apart(args)
     shows = args.print or args.check or args.explain is not None
-    if not args.config and (shows or not args.resume): p.error("which config? give CFG")
+    if not args.config and (shows or args.resume is None): p.error("which config? give CFG")
     return _run(_train, args, shows=bool(shows))
 
 
@@ -182,7 +182,8 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     changes, wanted = args.overrides, (args.config, *args.overrides)
-    try: run = _find_run(args.resume) if args.resume else unfinished(load_config(*wanted))
+    try: run = _find_run(args.resume) if args.resume else \
+        unfinished(load_config(*wanted) if args.config else None)
     except NotFound:
         if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
         way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
@@ -262,6 +263,9 @@ def _predict(args: argparse.Namespace) -> int:
     run, out = _find_run(args.run), args.out
     if out and not _may_be_written(out):
         return _say(f"{out}: not a file in a folder that exists", 2)
+    stem, end = os.path.splitext(out or "")
+    if end.lower() in (".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy"):
+        return _say(f"{out}: what is written is a CSV file: call it {stem}.csv", 2)
     from mlkit.base.files import write_text
     from mlkit.base.text import no_formulas
     from mlkit.use import predict
@@ -319,10 +323,12 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
+    add("--watch", action="store_true", help="show how the newest go on, until Ctrl-C")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
     args = p.parse(argv)
-    if args.compare and (args.where or args.sort or args.metrics):
-        p.error("--compare takes runs, not a filter")
+    picks = args.where or args.sort or args.metrics
+    if args.compare and picks: p.error("--compare takes runs, not a filter")
+    if args.watch and (picks or args.compare): p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
     if args.html and not _may_be_written(args.html):
         p.error(f"{args.html}: not a file in a folder that exists")
@@ -333,9 +339,11 @@ def _runs(args: argparse.Namespace):
     from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
-    if not args.compare:
-        folder = args.dir or find_root() / "runs"
-        return tell(runs_text(folder, args.where, args.sort, args.metrics))
+    folder = args.dir or find_root() / "runs"
+    if args.watch:
+        from mlkit.many.watch import watch
+        return watch(folder, ends=not sys.stderr.isatty())
+    if not args.compare: return tell(runs_text(folder, args.where, args.sort, args.metrics))
     compared = compare([_find_run(o, args.dir) for o in args.compare])
     tell(compared)
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")

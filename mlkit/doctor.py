@@ -24,7 +24,7 @@ from .config.node import Config, ConfigError, Problem, about
 from .config.yaml import read_config_file
 from .parts.batch import only_computes
 from .parts.check import check
-from .run.folder import Run, run_folders, versions
+from .run.folder import Run, run_folders, runs_folder, versions
 
 # %% ../nbs/doctor.ipynb #d0c70005
 Line = tuple[str, str, str]  # ok, warn or fail; what was looked at; what is there, and the way out
@@ -201,7 +201,7 @@ def _machine(root: Path, configs: Configs) -> Iterator[Line]:
 
 def _runs(root: Path, configs: Configs) -> Iterator[Line]:
     "Can runs be put where configs want them, and are those that are there whole?"
-    named = {root / os.path.expanduser(o.runs) for o in configs.values() if o.get("runs")}
+    named = {runs_folder(o) for o in configs.values()}
     for place in (places := sorted({*named, root / "runs"})):
         there = next(o for o in (place, *place.parents) if o.exists())
         free, name, cut, bad = shutil.disk_usage(there).free / 2**30, show_path(place), 0, []

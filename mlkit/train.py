@@ -6,22 +6,25 @@
 __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
-import os
+import os, signal, sys, traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from omegaconf import OmegaConf
 
-from .base.errors import Interrupted, UserError, one_line, short_traceback
+from .base.errors import Interrupted, TrainingFailed, UserError, one_line, short_traceback
 from .base.plot import plot_history
 from .base.run_names import run_folders
-from .base.files import atomic, show_path
+from .base.files import atomic, find_root, show_path
 from .base.shown import tell
 from .base.signals import Signals
-from .base.text import flat
+from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
-from .config.node import Config, Problem, about, config_error, origin_of
+from .config.load import has_objects
+from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
+from .config.node import plain, problem
+from .config.secrets import secret_filter
 from .parts.check import check
 
 if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
@@ -32,36 +35,52 @@ if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known
     from mlkit.run.reads import Reads
     from mlkit.show.answers import Answers
 
+
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
 def train(
-    cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
+                      # in which there may be objects; None: mlkit's defaults
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
+    data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
+    model: Any = None,  # a LightningModule, or a net for `LitModel`
+    loss: Any = None,   # of a net: (logits, target) -> scalar, or what `LitModel` takes
+    lr: float | None = None,    # of a net's optimizer
+    epochs: int | None = None,  # the most
     reuse: bool | None = None,  # take a run that is the same; None: if MLKIT_REUSE=1 is set
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
+    background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
-    """Train what a config describes.
+    """Train what a config describes, and objects as they are.
+
+    In the background, return at once, without model and data.
 
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
-    config = check(cfg, *overrides, trust=trust, told=told)
+    given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
+    given = {k: o for k, o in given.items() if o is not None}
+    if cfg is None and not given: raise UserError("train: what? Give a config, or data= and model=")
+    if given or isinstance(cfg, Mapping) and has_objects(cfg):
+        from mlkit.fit.live import with_objects
+        cfg, overrides = with_objects(cfg, *overrides, trust=trust, **given), ()
+    config = check(cfg or {}, *overrides, trust=trust, told=told)
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
-    from mlkit.fit.fit import started_run
     from mlkit.fit.reuse import Needs, same_run, wants_reuse
-    old, needs = _requeued(config) or started_run(), Needs(config)
-    if wants_reuse(reuse) and old is None and config.runs is not None:
+    old, needs = _requeued(config), Needs(config)
+    if old is None and config.runs is not None and wants_reuse(reuse):
         old, says = same_run(needs)
         tell(says)
-        if old and old.status == "done": return _taken(old, needs, trust)
+        if old and old.status == "done": return _taken(old, needs)
+    if background: return _start(config, trust, old)
     return _train(config, old, needs)
 
 
-def _taken(run: "Run", needs: "Needs", trust: Iterable[str]) -> "Run":
+def _taken(run: "Run", needs: "Needs") -> "Run":
     "A run that is done, as if it had been trained now."
-    from mlkit.use import load_run, metrics_table
-    run = load_run(run, trust=trust)
+    from mlkit.use import loaded, metrics_table
+    loaded(run, needs.config)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
 
@@ -71,6 +90,7 @@ def resume(
     run: Any,  # what `find_run` takes: a Run, its folder, id or a beginning of that, 'last', a row
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
+    background: bool = False,  # as for `train`
 ) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
@@ -90,6 +110,7 @@ def resume(
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
+    if background: return _start(config, trust, run, *overrides)
     from mlkit.fit.reuse import Needs
     return _train(config, run, Needs(config))
 
@@ -136,6 +157,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
              reads: "Reads") -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
+    from mlkit.fit.live import note_objects
     from mlkit.fit.reuse import noted
     from mlkit.fit.trackers import tracked
     from mlkit.parts.build import blamed_on, quiet_lightning
@@ -146,9 +168,11 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
-        checkpoint = find_checkpoint(run) if old else None
-        job = Job(config, parts, run, resumed=old is not None, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}), *needs.notes)
+        has_begun = "device" in run.info  # it may have been started behind, and not got so far
+        checkpoint = find_checkpoint(run) if has_begun else None
+        job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
+        notes = code_notes(run.info.get("git") or {})
+        say(run, *notes, *note_objects(config, run), *needs.notes)
         with noted(needs, reads, job), tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
@@ -162,9 +186,9 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
 def _requeued(config: Config) -> "Run | None":
     "The run that this SLURM job started before it was put back into the queue."
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
-    from mlkit.run.folder import read_runs
+    from mlkit.run.folder import read_runs, runs_folder
     from mlkit.run.info import as_json
-    folder, job = about(config).project / config.runs / config.name, os.environ["SLURM_JOB_ID"]
+    folder, job = runs_folder(config) / config.name, os.environ["SLURM_JOB_ID"]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
@@ -225,3 +249,49 @@ def _test_answers(run: "Run") -> "Answers":
     from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
     return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))
+
+# %% ../nbs/train.ipynb #b6c0a002
+def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
+           *overrides: str) -> "Run":
+    "Let a process of its own train a new run, or go on with an old one."
+    from mlkit.parts.locate import locate
+    from mlkit.run.folder import Run
+    from mlkit.run.process import start_process
+    for path, node in walk(plain(config)):
+        name = node.get("_target_") if isinstance(node, dict) else None
+        if not isinstance(name, str) or "${" in name: continue
+        target = locate(name, about(config).project, (*about(config).trust, *trust))
+        if getattr(target, "__module__", "") != "__main__": continue
+        says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
+        raise ConfigError(problem(config, path, f"{name} {says}, or leave out background=True"))
+    if config.runs is None:
+        says = "must be a folder: a run in the background is what its folder holds"
+        raise ConfigError(problem(config, ("runs",), says))
+    if old and old.status == "running":
+        raise UserError(f"{old.id}: another process is training it")
+    run = old or Run.new(config)
+    elsewhere = about(config).project if about(config).project != find_root() else None
+    start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
+    return Run(run.dir)
+
+
+def _main(folder: str, *overrides: str):
+    "What such a process does. Until the run records, what goes wrong is noted here."
+    from mlkit.run.folder import Run
+    run, is_first = Run(folder), not int(os.environ.get("LOCAL_RANK") or 0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for fd in (1, 2) if is_first else (): os.dup2(nowhere, fd)  # the log is the run's by now
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a kernel may not want it
+    try: resume(run, *overrides)
+    except Interrupted: sys.exit(130)
+    except TrainingFailed: sys.exit(1)
+    except BaseException as e:  # of any kind, before anything was recorded
+        if not is_first: raise
+        hide, is_left = secret_filter(find_root(), folder), isinstance(e, KeyboardInterrupt)
+        with open(run.file("log.txt"), "a", encoding="utf-8") as log:
+            log.write(hide("".join(traceback.format_exception(e))))
+        run.update(status="interrupted" if is_left else "failed", error=hide(one_line(e)))
+        sys.exit(130 if is_left else 1)
+
+
+if __name__ == "__main__" and __package__: _main(*sys.argv[1:])  # python -m, not a notebook

@@ -15,6 +15,7 @@ class Cell(NamedTuple):
     traceback: str     # what was shown of it, without colours
     text: str          # what was printed
     shown: list[dict]  # the bundles that were displayed, of all kinds; the value comes last
+    count: int         # its number, as in `In [3]`
 
     @property
     def lines(self) -> list[str]:
@@ -35,19 +36,20 @@ class Kernel:
         "Run a cell, and call a function while it runs."
         asked = self.client.execute(code, stop_on_error=False)
         meanwhile()
-        text, shown, error, traceback, end = "", [], "", "", time.time() + limit
+        text, shown, error, traceback, count, end = "", [], "", "", 0, time.time() + limit
         while True:
             message = self.client.get_iopub_msg(timeout=max(end - time.time(), 0.1))
             kind, content = message["msg_type"], message["content"]
             if message["parent_header"].get("msg_id") != asked: continue
+            if kind == "execute_input": count = content["execution_count"]
             if kind == "stream": text += content["text"]
             if kind in ("display_data", "execute_result"): shown.append(content["data"])
             if kind == "error":
                 error = content["ename"]
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(content["traceback"]))
             if kind == "status" and content["execution_state"] == "idle": break
-        self.client.get_shell_msg(timeout=60)
-        return Cell(error, traceback, text, shown)
+        while self.client.get_shell_msg(timeout=60)["parent_header"].get("msg_id") != asked: pass
+        return Cell(error, traceback, text, shown, count)
 
     def value(self, code: str) -> str:
         "The text of an expression's value; an assertion fails if it raises."

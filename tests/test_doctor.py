@@ -10,10 +10,10 @@ import yaml
 
 from mlkit.base.files import temporary_folder
 from mlkit.base.own import allow_folder
-from mlkit.cli import mlkit_doctor
+from mlkit.cli import mlkit_doctor, mlkit_train
 from mlkit.config.load import load_config
 from mlkit.doctor import doctor
-from mlkit.run.folder import Run
+from mlkit.run.folder import Run, unfinished
 
 LAB = """\
 defaults: [{data: mnist}, {model: classifier}, {optimizer: adam}]
@@ -192,6 +192,23 @@ def test_elsewhere(project):
     Run.new(load_config("configs/lab.yaml", "name=one"))
     assert {says.partition(",")[0] for _, says in found("runs")} == {
         "../elsewhere: 1 runs", "runs: 0 runs"}
+
+
+def test_in_the_home_folder(project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project.parent / "home"))
+    cfg = load_config("configs/lab.yaml", "runs=~/all", "name=one")
+    run = Run.new(cfg)
+    assert run.dir.parents[1] == project.parent / "home" / "all" and not (project / "~").exists()
+    assert unfinished(cfg).dir == run.dir
+
+
+def test_resume_alone_takes_the_newest_run(project, capsys):
+    assert mlkit_train(["--resume"]) == 2
+    assert capsys.readouterr().err == "runs: no run there was cut off, so there is none to go on " \
+                                      "with\n"
+    for name in ("b", "a"): last = Run.new(load_config("configs/lab.yaml", f"name={name}"))
+    os.rename(last.dir, later := last.dir.with_name("20990101-000000-abcd"))
+    assert unfinished().dir == later
 
 
 def test_leftovers_of_killed_processes(project):

@@ -96,7 +96,9 @@ RIGHT = """trainer.max_epochs=-1 trainer.max_epochs=0 trainer.max_epochs=null +t
 +trainer.limit_train_batches=0 +trainer.limit_train_batches=1.0 +trainer.limit_val_batches=0.5
 +trainer.val_check_interval=0.25 trainer.num_sanity_val_steps=-1 +trainer.accumulate_grad_batches=1
 optimizer.lr=0 optimizer.lr=1 optimizer.weight_decay=0 +optimizer.betas=[0,0.5]
-+trainer.gradient_clip_val=0""".split()
++trainer.gradient_clip_val=0 +trainer.limit_train_batches=2.0 +trainer.limit_val_batches=3
+trainer.accelerator=tpu trainer.accelerator=hpu trainer.accelerator=neuron trainer.devices=1
+trainer.devices=auto trainer.devices=-1 trainer.devices=[0] trainer.devices='2'""".split()
 WRONG = """trainer.max_epochs=-3 trainer.max_epochs=-2 +trainer.max_steps=-2 +trainer.num_nodes=0
 +trainer.limit_train_batches=-1 +trainer.limit_val_batches=-0.5 +trainer.overfit_batches=-1
 +trainer.accumulate_grad_batches=0 +trainer.check_val_every_n_epoch=0
@@ -104,6 +106,32 @@ WRONG = """trainer.max_epochs=-3 trainer.max_epochs=-2 +trainer.max_steps=-2 +tr
 +optimizer.eps=-1 +optimizer.betas=[0.9,1] +extra.it={_target_:~torch.nn.Dropout,p:~1.5}
 +extra.it={_target_:~torch.optim.SGD,_partial_:~true,momentum:~-1}
 data.batch_size=0 data.batch_size=-3""".split()
+
+
+REFUSED = {"+trainer.limit_train_batches=1.5": "takes a share up to 1 or a whole number",
+           "+trainer.limit_test_batches=7.25": "takes a share up to 1 or a whole number",
+           "+trainer.val_check_interval=1.5": "takes a share up to 1 or a whole number",
+           "+trainer.overfit_batches=1.01": "takes a share up to 1 or a whole number",
+           "trainer.devices=0": "trains on one device at least",
+           "trainer.devices='0'": "trains on one device at least",
+           "trainer.devices=[]": "trains on one device at least",
+           "trainer.accelerator=gpuu": "has no accelerator 'gpuu'; did you mean 'gpu'?",
+           "trainer.accelerator=GPU": "has no accelerator 'GPU'; did you mean 'gpu'?",
+           "trainer.accelerator=cdua": "has no accelerator 'cdua'; did you mean 'cuda'?"}
+
+
+@pytest.mark.parametrize("override, says", REFUSED.items())
+def test_what_the_trainer_would_refuse(override, says, capsys):
+    assert mlkit_train(["main.yaml", override, "--check"]) == 2
+    said, = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"command line: {override}") and says in said, said
+
+
+def test_an_accelerator_that_is_registered():
+    from pytorch_lightning.accelerators import AcceleratorRegistry, CPUAccelerator
+    AcceleratorRegistry.register("cpu2", CPUAccelerator)
+    try: assert check("main.yaml", "trainer.accelerator=cpu2")
+    finally: AcceleratorRegistry.remove("cpu2")
 
 
 @pytest.mark.parametrize("override", RIGHT)

@@ -20,12 +20,14 @@ from mlkit.config.yaml import read_config_file
 from mlkit.data.base import image_reader
 from mlkit.data.images import read_idx, read_npy
 from mlkit.data.inputs import open_table
-from mlkit.fit.progress import _Notebook, _text
+from mlkit.fit.progress import _text
 from mlkit.fit.weights import read_checkpoint
 from mlkit.many.compare import compare
 from mlkit.many.reproduce import Compared, Reproduction
 from mlkit.many.table import runs
+from mlkit.many.watch import runs_at_a_glance
 from mlkit.recipes.panodepth import read_exr, write_exr
+from mlkit.run.board import Now, board_of, draw_board
 from mlkit.run.folder import Run
 from mlkit.use import Predictions
 
@@ -94,14 +96,15 @@ def test_no_markup_comes_through(tmp_path, monkeypatch):
     other, shows = put(tmp_path, f"{MARKUP.replace('/', 'x')}/1"), []
     frame = pd.DataFrame({MARKUP: [MARKUP], "$x$": [1]}, index=[MARKUP])
     monkeypatch.setattr("IPython.display.display", lambda o, **_: shows.append(o))
-    page = _Notebook()
-    page.start(MARKUP, 3)
-    page.row({MARKUP: MARKUP}, {})
     run._ipython_display_()
+    now = Now(what=MARKUP, epoch=1, monitor=MARKUP, best=1, value=1.0)
+    history = pd.DataFrame({"epoch": [1], MARKUP: [1.0], f"val/{MARKUP}": [MARKUP]})
     pages = [compare([run, other])._repr_html_(), Predictions(frame, [MARKUP])._repr_html_(),
              Reproduction(other, [Compared(MARKUP, MARKUP, [MARKUP])])._repr_html_(),
              explain(load_config({"name": "a", "extra": {"k": MARKUP}}))._repr_html_(),
              Table([MARKUP], [[MARKUP]])._repr_html_(), Table([], [], MARKUP)._repr_html_(),
+             draw_board(MARKUP, "failed", now, history, MARKUP)[0], board_of(other, "done")[0],
+             runs_at_a_glance([run, other])._repr_html_(),
              html("<p>{}</p>", MARKUP), html("{}", [html("<b>{}</b>", MARKUP), MARKUP]),
              *(o.data if hasattr(o, "data") else o._repr_html_() for o in shows)]
     assert len(pages) > 9

@@ -211,6 +211,49 @@ def test_a_model_gets_an_array_as_it_wants_it(tmp_path, model):
             run_of(tmp_path), X))
 
 
+WHOLE = (3 * X).int()
+
+
+@pytest.mark.parametrize("inputs, x", [
+    (X[3], X[3:4]), (X[3].numpy(), X[3:4]), (X[3].tolist(), X[3:4]), (WHOLE, WHOLE),
+    (WHOLE.tolist(), WHOLE), (WHOLE.short(), WHOLE), (WHOLE[2], WHOLE[2:3]), ({"x": X}, X)],
+    ids=lambda o: f"{type(o).__name__}{len(o)}")
+def test_what_an_array_may_be_meant_as(run, inputs, x):
+    "One input without a batch's axis, whole numbers, the only array of several."
+    assert value(predict(run, inputs)) == pytest.approx(answers(run, x.float()), abs=1e-5)
+
+
+def test_what_an_array_may_be_meant_as_by_a_model_with_a_step(tmp_path):
+    run = run_of(tmp_path, "TakesAny")
+    for inputs, x in ((X[3], X[3:4]), (WHOLE, WHOLE), ({"x": WHOLE[2]}, WHOLE[2:3])):
+        assert value(predict(run, inputs)) == pytest.approx(answers(run, x.float()), abs=1e-5)
+
+
+def test_a_file_of_one_array_is_it(run, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", X.numpy())
+    assert value(predict(run, tmp_path / "x.npz")) == pytest.approx(answers(run), abs=1e-6)
+
+
+def test_an_empty_cell_is_told(run, tmp_path, capsys):
+    table = TABLE.reset_index(drop=True)
+    table.iloc[[1, 3, 4, 7, 9], 2] = np.nan
+    table.to_csv(tmp_path / "x.csv", index=False)
+    assert mlkit_predict([str(run), str(tmp_path / "x.csv"), "-o", str(tmp_path / "y.csv")]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        *(f"row {i}: its answer is not a number: is a cell of its input empty?" for i in (1, 3, 4)),
+        "and so in 2 more rows"]
+    assert pd.read_csv(tmp_path / "y.csv")["value"].isna().sum() == 5
+
+
+@pytest.mark.parametrize("end", [".xlsx", ".XLS", ".parquet", ".json"])
+def test_an_answer_is_a_csv_file(run, tmp_path, end, capsys):
+    out = tmp_path / f"out{end}"
+    assert mlkit_predict([str(run), str(tmp_path / "x.npy"), "-o", str(out)]) == 2
+    assert capsys.readouterr().err == f"{out}: what is written is a CSV file: call it " \
+                                      f"{tmp_path}/out.csv\n"
+    assert not out.exists()
+
+
 def test_its_own_loader_is_asked(tmp_path):
     kinds = [("Net", "Rows"), ("TakesFirst", "Rows"), ("TakesPair", "Named"), ("Net", "Bare")]
     for model, data in kinds:

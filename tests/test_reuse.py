@@ -32,7 +32,7 @@ def in_fork(folder: Path, task):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     "The project, and a run of it."
-    import mlkit.fit.reuse, mlkit.use  # noqa: F401, E401  # what all forks need
+    from mlkit import use  # noqa: F401  # what all forks need
     root = tmp_path_factory.mktemp("reuse") / "project"
     project.make(root)
     (root / "data" / "y.bin").write_bytes((root / "data" / "x.bin").read_bytes())

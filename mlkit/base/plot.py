@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Mapping
 
-from .text import short, stage_of
+from .shown import html
+from .text import number, short, stage_of
 
 # %% ../../nbs/base/05_plot.ipynb #b73d7206
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#B8A800")
@@ -66,25 +67,26 @@ def panels_of(
     histories: Mapping[int, Any],  # which run -> DataFrame with 'epoch', 'val/loss', …
 ) -> list[Panel]:                  # in the sequence of the columns
     "Sort the columns of several runs into panels."
-    import pandas as pd
+    import numpy as np, pandas as pd
+    def numbers(column: Any) -> Any:
+        return np.asarray(pd.to_numeric(column, errors="coerce"), float)
     found: dict[str, list] = {}
     for run, history in histories.items():
-        axes = history[[k for k in ("epoch", "step") if k in history]]
-        for column in history.columns.difference(axes.columns, sort=False):
-            name = stage_of(column)[1]
+        axes = {k: numbers(history[k]) for k in ("epoch", "step") if k in history}
+        for column in history.columns.difference([*axes], sort=False):
+            name, y = stage_of(column)[1], numbers(history[column])
             if name not in found and len(found) == _PANELS: continue
-            rows = axes.assign(**{_VALUE: history[column]})
-            rows = rows.apply(pd.to_numeric, errors="coerce").astype(float)
-            rows = rows.where(rows.abs() < 1e100).dropna()  # inf, and what has no place on an axis
-            if len(rows): found.setdefault(name, []).append((run, stage_of(column)[0], rows))
+            kept = np.all([abs(o) < 1e100 for o in (y, *axes.values())], 0)  # not inf, nan, 1e300
+            points = {k: o[kept] for k, o in axes.items()} | {_VALUE: y[kept]}
+            if kept.any(): found.setdefault(name, []).append((run, stage_of(column)[0], points))
     panels = []
     for name, parts in found.items():
-        x = "step" if any(rows.epoch.duplicated().any() for *_, rows in parts) else "epoch"
-        panels.append(Panel(name, x, []))
-        for run, stage, rows in parts:
-            at = x if x in rows else "epoch"
-            points = _thinned(*rows.sort_values(at, kind="stable")[[at, _VALUE]].to_numpy().T)
-            panels[-1].curves.append(_Curve(run, stage, *points))
+        is_long = any(len(np.unique(o["epoch"])) < len(o["epoch"]) for *_, o in parts)
+        panels.append(Panel(name, "step" if is_long else "epoch", []))
+        for run, stage, o in parts:
+            x = o.get(panels[-1].x, o["epoch"])
+            by = np.argsort(x, kind="stable")
+            panels[-1].curves.append(_Curve(run, stage, *_thinned(x[by], o[_VALUE][by])))
     return panels
 
 
@@ -150,3 +152,42 @@ def _spread(places: list[float], gap: float) -> list[float]:
     up = list(accumulate(places, lambda below, y: max(y, below + gap)))
     down = accumulate([min(up[-1], 1.0), *up[-2::-1]], lambda above, y: min(y, above - gap))
     return list(down)[::-1]
+
+# %% ../../nbs/base/05_plot.ipynb #5e2a9b11
+def draw_svg(
+    panel: Panel | None,  # of one run; None: an empty place of the same size
+    best: int | None = None,  # an epoch to mark
+) -> str:                 # HTML
+    "Draw a panel as small as a stamp."
+    parts = [] if panel is None else _svg_parts(panel, best)
+    return html('<svg viewBox="0 0 320 130" width="320" height="130" font-size="11" '
+                'fill="currentColor">{}</svg>', parts)
+
+
+def _svg_parts(panel: Panel, best: int | None) -> list:
+    import numpy as np
+    points = [_thinned(c.x, c.y, 100) for c in panel.curves]
+    scale = np.log10 if panel.log else np.asarray
+    x, y = (np.concatenate(o) for o in zip(*points))
+    (left, right), (low, high) = ((o.min(), o.max()) for o in (x, scale(y)))
+    def place(x, y):
+        across = 60 + 250 * (x - left) / (right - left or 1)
+        down = 110 - 88 * (scale(y) - low) / (high - low or 1)
+        return [f"{a:.1f},{b:.1f}" for a, b in zip(across, down)]
+    text = '<text x="{}" y="{}" text-anchor="{}" opacity="{}">{}</text>'
+    words = [(60, 12, "start", 1, short(panel.name, 30)), (55, 26, "end", 0.7, number(y.max())),
+             (55, 113, "end", 0.7, number(y.min())), (60, 126, "start", 0.7, f"{left:.0f}"),
+             (310, 126, "end", 0.7, f"{panel.x} {right:.0f}")]
+    parts = [html(text, *o) for o in words]
+    if best is not None and panel.x == "epoch":
+        at = place(np.array([best, best]), np.array([y.min(), y.max()]))
+        line = '<polyline points="{}" stroke="#888" stroke-dasharray="2"/>'
+        parts.append(html(line, " ".join(at)))
+    for i, (c, o) in enumerate(zip(panel.curves, points)):
+        color, at = COLORS.get(c.stage, PALETTE[0]), place(*o)
+        line = '<polyline points="{}" fill="none" stroke="{}" stroke-width="2" {}/>'
+        round = html('stroke-linecap="round"')  # a single point is a dot
+        parts.append(html(line, " ".join(at if at[1:] else at * 2), color, round))
+        name = '<text x="310" y="{}" text-anchor="end" fill="{}">{}</text>'
+        if c.stage: parts.append(html(name, 12 + 12 * i, color, c.stage))
+    return parts

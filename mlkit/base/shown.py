@@ -90,4 +90,4 @@ def html(form: str,  # our own HTML, with a {} for each value
     def safe(o: Any) -> Markup:
         if isinstance(o, list): return Markup("").join(map(safe, o))
         return o if isinstance(o, Markup) else Markup.escape(shown(o, lines=True))
-    return Markup(form).format(*map(safe, values))
+    return Markup(form.format(*map(safe, values)))

@@ -19,7 +19,7 @@ from ..base.files import find_root, packaged_configs
 from ..base.run_names import run_folder
 from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
-from ..base.text import pairs, short, show_keys, told
+from ..base.text import pairs, short, show_keys, told, walk
 from .defaults import choose
 from .grammar import alternatives
 from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
@@ -83,7 +83,7 @@ def _config(draft: Draft, known: About, problems: Problems) -> Config:
     if known.hydra is not None: problems.extend(_cut_endless(data, links))
     try: cfg = Config(data, replace(known, links=links))
     except (OmegaConfBaseException, RecursionError) as e:
-        refusals = [(p, _refusal(v)) for p, v in leaves(data)]
+        refusals = [(p, refusal(v)) for p, v in leaves(data)]
         found = [Problem(links[p][-1].origin, show_keys(p), o) for p, o in refusals if o]
         if found: raise ConfigError(*problems, *found) from None
         raise config_error(links[()][0].origin, "", one_line(e)) from None
@@ -108,8 +108,9 @@ def _cut_endless(data: dict, links: dict) -> list[Problem]:
         raise config_error(links[()][0].origin, "", f"as a whole, {e.args[0]}") from None
     return [*found.values()]
 
-
-def _refusal(value: Any) -> str:
+# %% ../../nbs/config/09_load.ipynb #5a0be711
+def refusal(value: Any,  # of any type
+) -> str:
     "Why OmegaConf cannot hold a value; '' if it can."
     try: OmegaConf.create([value])
     except RecursionError: return "is nested too deeply"
@@ -118,6 +119,13 @@ def _refusal(value: Any) -> str:
             return f"a config cannot hold {told(value)}, a {type(value).__name__}"
         return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
     return ""
+
+
+def has_objects(data: Any,  # nested dicts and lists, with anything in them
+) -> bool:
+    "Is there more in it than a config can hold, texts aside?"
+    kinds = (str, dict, list, tuple)
+    return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
 
 # %% ../../nbs/config/09_load.ipynb #30494603
 @no_gc()
@@ -188,10 +196,7 @@ def sweep_params(config: str | Path | Mapping,  # as for `load_config`
 
 def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tuple[str, ...]):
     "A copy of a composed config with some values changed."
-    known = about(cfg)
-    draft: Any = Draft.of(plain(cfg), Origin("notebook"))
-    draft.known = replace(known, links={})
-    for path, o in draft.walk(): o.links = [*known.links.get(path, ())]
+    known, draft = about(cfg), _draft_of(cfg)
     search = known.search or SearchPath((known.project / "configs", packaged_configs()))
     def apply(o: Override):
         if search.is_choice(o.key, o.value) and o.op != "~":
@@ -205,6 +210,27 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     if problems: raise ConfigError(*problems)
     known = replace(known, trust=(*known.trust, *trust), search=search)
     return _config(draft, known, problems)
+
+
+def _draft_of(cfg: Config) -> Draft:
+    draft: Any = Draft.of(plain(cfg), Origin("notebook"))
+    draft.known = replace(about(cfg), links={})
+    for path, o in draft.walk(): o.links = [*about(cfg).links.get(path, ())]
+    return draft
+
+# %% ../../nbs/config/09_load.ipynb #5a0be713
+def replaced(cfg: Config,     # from `load_config`
+    nodes: Mapping[Keys, Any],  # plain data by its path, of mappings alone
+    trust: Iterable[str] = (),  # names for targets
+    live: Mapping[Keys, Any] = {},  # by its path: what takes the place of what a node makes
+) -> Config:                  # a copy
+    "A config with other nodes in the place of what is there, and of what that refers to."
+    draft, known, origin = _draft_of(cfg), about(cfg), Origin("notebook")
+    for path, node in nodes.items():
+        draft.drop(path)
+        draft.merge(Tree.of(node, origin).below(path, origin))
+    known = replace(known, trust=(*known.trust, *trust), live=dict(live))
+    return _config(draft, known, Problems())
 
 # %% ../../nbs/config/09_load.ipynb #15117815
 def explain(cfg: Any,  # a config, a YAML file, or a run by any name, such as 'last'

@@ -132,6 +132,8 @@ class HiddenState:
         self._links: dict[str, set[str]] = {}        # path -> paths of what it holds
         self._changed: set[tuple[str, str]] = set()  # path and attribute, if ever since
 
+    digests = property(lambda self: self._first, doc="by path and attribute, as first noted")
+
     def note(self, roots: Mapping[str, Any],     # path -> object; None: there is none
             saved: Mapping[str, Tensor] = {},    # path -> a tensor that is saved anyway
             everything: bool = False):           # also what those that are known have got since

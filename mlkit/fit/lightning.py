@@ -352,6 +352,12 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
             frame = frame.f_back
 
 
+def version_of(t: Tensor,  # no inference tensor
+               ) -> int:  # what a fused optimizer does is not counted
+    "How often torch has changed it in place."
+    return t._version
+
+
 class Interruptible(pl.Callback):
     "Lets an interrupt end a trainer without a `Checkpoint`."
     def setup(self, trainer: Any, pl_module: Any, stage: str): no_handlers(trainer)

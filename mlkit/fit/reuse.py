@@ -18,10 +18,11 @@ from platformdirs import user_state_path
 import mlkit
 from ..base.errors import UserError
 from ..base.files import in_project, real_path, write_text
-from ..base.text import Table, flat, short, walk
+from ..base.text import Table, flat, short, show_keys, walk
 from ..config.hydra import moving
 from ..config.node import Config, about
 from .job import Job
+from .live import unwritten
 from .randomness import seed_all
 from ..parts.build import Parts
 from ..parts.cells import cell_notes
@@ -75,11 +76,15 @@ class Needs:
             found = flat(as_json(OmegaConf.to_container(config, resolve=resolve)))
             return {k: v for k, v in found.items() if k not in skip and k[:4] != "tags"}
         self.written = kept(False)
+        unknown = sorted([*self.reach.unknown, *old])
         known = versions_of({*self.reach.others, "PIL"}) | versions() | {"mlkit code": _engine()}
         old = [f"{', '.join(o)}: not as its file has it" for o in self._stale.values()]
+        old += [f"{k}: {why}" for k, why in unwritten(config).items()]
+        objects = {show_keys(k): digest(self.reach.text_of(o.obj))
+                   for k, o in about(config).live.items() if "file" in o.node}
         self.noted: dict[str, Any] = dict(
             config=digest(json.dumps(kept(True), sort_keys=True)), code=self.reach.code,
-            version=known, switch=_switches(), unknown=sorted([*self.reach.unknown, *old]),
+            object=objects, version=known, switch=_switches(), unknown=unknown,
             variable={k: digest(repr(os.environ.get(k))) for k in sorted(self.reach.env)})
 
     @property
@@ -161,7 +166,7 @@ def differences(was: Mapping[str, Any],  # of a `reuse.json`
 ) -> _Rows:
     "In what, besides its data, a run differs from one that would be made now."
     found = [] if was["config"] == now["config"] else [("config", "a value from outside", "", "")]
-    for kind in ("code", "version", "switch", "variable"):
+    for kind in ("code", "object", "version", "switch", "variable"):
         a, b = was.get(kind) or {}, now[kind]
         is_plain = kind in ("version", "switch")
         for k in [k for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]:

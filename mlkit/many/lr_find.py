@@ -20,12 +20,14 @@ from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
 from ..config.node import Config
-from ..fit.job import CSVLogger
+from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
+from ..fit.progress import new_display
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
 from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
 from ..parts.check import check
+from ..run.board import Now, Pace
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
 def _width(steps: int) -> float:  # the bell's standard deviation
@@ -97,13 +99,17 @@ class LRFound:
 # %% ../../nbs/many/04_lr_find.ipynb #c0f4c55f
 class _Ramp(pl.Callback):
     "Gives each optimizer step its learning rate, and notes its loss."
-    def __init__(self, lrs: list[float]): self.lrs, self.losses, self.batches = lrs, [], []
+    def __init__(self, lrs: list[float], shows: bool):
+        self.lrs, self.losses, self.batches = lrs, [], []
+        self.display: Any = new_display() if shows else Nothing()
+        self.now, self.pace = Now(what="lr_find", batches=len(lrs)), Pace()
 
     def on_train_start(self, trainer, pl_module):
         n = len(trainer.optimizers)
         if n != 1:
             raise UserError(f"lr_find: raises the rate of one optimizer, and this model has {n}")
         trainer.strategy.lr_scheduler_configs = []
+        self.display.start("lr_find", len(self.lrs))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
@@ -115,7 +121,19 @@ class _Ramp(pl.Callback):
         if trainer.global_step == len(self.losses): return  # gradients are still being added up
         self.losses.append(sum(self.batches) / len(self.batches))
         self.batches = []
+        self.display.advance()
+        self.now.batch, self.now.loss = len(self.losses), self.losses[-1]
+        if self.pace.due: self.show()
         if self._has_broken_out(): trainer.should_stop = True
+
+    def show(self, status: str = "running"):
+        with self.pace: self.display.show(self.now, status, "", lambda: None)
+
+    def end(self):
+        "The bar goes away."
+        if not self.losses: return
+        self.display.stop()
+        self.show("done")
 
     def _has_broken_out(self) -> bool:
         if not isfinite(self.losses[-1]): return True
@@ -142,9 +160,13 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     if steps < 20: raise UserError(f"lr_find: {steps} steps are too few; take 20 or more")
     config = check(cfg, *overrides, trust=trust)
     device = torch.accelerator.current_accelerator() or "cpu"
-    ramp, random = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist()), rng_state(device)
+    shows = "progress" in {k for k, v in (config.get("callbacks") or {}).items() if v is not None}
+    ramp = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist(), shows)
+    random = rng_state(device)
     try: _train_with(ramp, config)
-    finally: set_rng_state(random, device)
+    finally:
+        set_rng_state(random, device)
+        ramp.end()
     import pandas as pd
     table = pd.DataFrame(dict(lr=ramp.lrs[:len(ramp.losses)], loss=ramp.losses), dtype=float)
     finite = table[np.isfinite(table.loss)]

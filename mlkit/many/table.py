@@ -240,13 +240,13 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': newest first
 ):                    # a pandas DataFrame, one row per run, with the run's id as its index
     "All runs below a folder, with metrics and configs. Raises UserError for the filter, NotFound."
-    import pandas as pd
+    from mlkit.many.watch import Runs  # pandas takes its time
     rows, metrics = _rows_of(dir)
     rows = _select(rows, where, sort)
     names = dict.fromkeys(k for r in rows for k in r) or _FACTS
     names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
     rows = [{writable(k): writable(v) for k, v in r.items()} for r in rows]
-    found = pd.DataFrame(rows, columns=[*map(writable, names)]).set_index("run")
+    found = Runs(rows, columns=[*map(writable, names)]).set_index("run")
     found.attrs["runs"] = os.path.abspath(dir)  # where the ids of its rows are looked for
     return found
 

@@ -105,6 +105,7 @@ def _batch(cfg: Config, view: View) -> _Batch | None:
     elif kinds[0] == _FOLDER:
         x = torch.rand(2, 1 if given.get("mode") == "L" else 3, *given.get("size", (64, 64)))
         classes = len(given.get("classes") or _class_folders(given["root"]))
+        if not classes: return None
     elif is_real:
         made = build(cfg.data)
         x = torch.rand(2, *made.in_shape)

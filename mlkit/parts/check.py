@@ -30,7 +30,7 @@ from .packages import no_mixing
 from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
-from .libraries import loads_files, missing_packages, range_of
+from .libraries import loads_files, missing_packages, range_of, refuses
 from .unread import arguments_meant, unknown_keys, chosen_at, is_users, unread
 from .watched import in_group, mro_of, watched
 from .view import DIRECTIVES, Mistake, Note, View, is_warning, check_leaves, split_keys
@@ -134,8 +134,10 @@ class _Target:
             want, path = wanted(self.sig, key[-1]), (*self.path, *key)
             strict = is_strict(self.obj, str(key[-1]))
             yield from _find_unfit(self.view, self.name, want, path, self.path, strict)
+            value = self.view.value(path)
+            if why := refuses(self.obj, key[-1], value):
+                yield _Unfit(path, path, f"{self.name} {why}", self.path, "value")
             if bound := range_of(self.obj, key[-1]):
-                value = self.view.value(path)
                 want = list[bound | None] if isinstance(value, list) else bound
                 if isinstance(value, (int, float, list)):
                     yield from _find_unfit(self.view, self.name, want, path, self.path)

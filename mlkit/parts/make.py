@@ -15,12 +15,13 @@ from PIL import EpsImagePlugin
 
 from ..base.errors import one_line
 from ..base.text import Keys
-from ..config.node import ConfigError, about, own_path, problem, whole
+from ..config.node import ConfigError, about, origin_of, own_path, problem, whole
 from ..config.secrets import secret_filter
 from .fits import convert, wanted
 from .libraries import loads_files
 from .locate import locate
 from .packages import adopt, no_mixing
+from .rebuild import saved
 from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
@@ -50,6 +51,12 @@ def _build(data, cfg, path: Keys, kwargs: dict, convert: str = "all"):
     if isinstance(data, list):
         return [_build(v, cfg, (*path, i), {}, convert) for i, v in enumerate(data)]
     if not isinstance(data, dict): return data
+    live = about(cfg).live.get((*own_path(cfg), *path)) if about(cfg).live else None
+    if live and not kwargs: return live.taken(data, lambda: _made(data, cfg, path, kwargs, convert))
+    return _made(data, cfg, path, kwargs, convert)
+
+
+def _made(data: dict, cfg, path: Keys, kwargs: dict, convert: str):
     convert, parts = str(data.get("_convert_", convert)).lower(), {**data}
     if "_target_" not in data or data.get("_recursive_", True):
         parts = {k: _build(v, cfg, (*path, k), {}, convert) for k, v in data.items()}
@@ -76,6 +83,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
             parts = {k: convert(wanted(sig, k), v) for k, v in parts.items()}
         why = loads_files(obj, target, args, parts.items(), about(cfg).trust)
         if why: raise TargetError(why)
+        if obj is saved and (file := origin_of(cfg, path).path): kwargs = dict(folder=file.parent)
         kwargs = {**parts, **kwargs}
         if partial: return functools.partial(obj, *args, **kwargs)
         built = obj(*args, **kwargs)

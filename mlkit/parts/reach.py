@@ -84,6 +84,11 @@ class Reach:
             else: self._add(name, self._function(o, name))
             self._import(o.__module__)
 
+    def text_of(self, o: Any,  # of any kind
+    ) -> str:                  # equal for equal values
+        "What an object is made of."
+        return self._value(o, "an object")
+
     def _add(self, name: str, text: str):
         "Note a digest; two things of one name, such as two lambdas, have one together."
         new = digest(text)

@@ -52,6 +52,12 @@ class _Machine(_Part):
     threads: Annotated[int, Field(gt=0, lt=2**12)] | None = None
 
 
+class _Process(_Part):
+    pid: Annotated[int, Field(gt=1, lt=2**31)]
+    since: str | None = None
+    trains: bool = True
+
+
 class RunInfo(_Part):
     "What mlkit reads of a `run.json`."
     name: str
@@ -77,6 +83,7 @@ class RunInfo(_Part):
     resumed: list[_Resumed] = []
     slurm_job: str | None = None
     host: str | None = None
+    process: _Process | None = None
 
 # %% ../../nbs/run/00_info.ipynb #ac619827
 _NOT_FINITE = ("nan", "inf", "-inf")

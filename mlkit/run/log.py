@@ -17,6 +17,7 @@ from ..base.signals import Signals
 from ..base.shown import Unfailing, open_standard_descriptors, tell
 from ..config.secrets import secret_filter
 from .folder import Run
+from .process import process_facts
 
 # %% ../../nbs/run/02_log.ipynb #20ce6bb1
 class _Log(io.TextIOBase):
@@ -141,7 +142,8 @@ def recording(run: Run,  # new, or to go on
         with Signals(notes=True) as signals, run.locked(), run.reserved(), \
                 _descriptors_logged(log_file, hide) as real, \
                 _logged_to(log_file, hide, real) as log:
-            run.update(status="running", error=None, host=platform.node())
+            run.update(status="running", error=None, host=platform.node(),
+                       process=process_facts(os.getpid()))
             try:
                 with signals.raised(): yield run
                 ended("done")

@@ -1,0 +1,173 @@
+"""A real JupyterLab in a real browser: `with Lab(folder) as lab: lab.open("a.ipynb")`.
+
+The server is JupyterLab's own, in a folder of its own and with nothing of the user's settings. The
+browser is Debian's Chromium, which Playwright drives; what a person would click is asked of
+JupyterLab by the names of its commands."""
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from browser import find_chromium
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+         "--disable-dev-shm-usage", "--disable-component-update", "--no-first-run"]
+# Runs in the page: what changes on the screen of an output, frame by frame.
+FILM = """(i => {
+  const area = () => jupyterapp.shell.currentWidget.content.widgets[i].outputArea.node;
+  window.film = []; let drawn = 0;
+  new MutationObserver(() => drawn++).observe(area(), {childList: true, subtree: true});
+  const board = () => area().querySelector('.mlkit-board');
+  const frame = () => {
+    const o = board(), box = o && o.getBoundingClientRect();
+    film.push({time: performance.now(), height: box ? box.height : 0, drawn,
+               blank: !o || !o.innerText.trim(), area: area().getBoundingClientRect().height,
+               wide: o ? o.scrollWidth - o.clientWidth : 0,
+               out: o ? box.right - area().getBoundingClientRect().right : 0,
+               text: o ? o.innerText.slice(0, 300) : ''});
+    if (window.film) requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+})(%d)"""
+
+
+def notebook(path: Path, *cells: str):
+    "Write a notebook of code cells."
+    made = [dict(cell_type="code", id=f"cell{i}", metadata={}, source=o, outputs=[],
+                 execution_count=None) for i, o in enumerate(cells)]
+    spec = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
+    path.write_text(json.dumps(dict(cells=made, metadata=spec, nbformat=4, nbformat_minor=5)))
+
+
+class Lab:
+    "JupyterLab over a folder, and a browser with one tab. `base`: its address."
+    def __init__(self, folder: Path, width: int = 1200, height: int = 900, **env: str):
+        self.folder, self.size = folder, dict(width=width, height=height)
+        self.env = os.environ | env
+
+    def __enter__(self) -> "Lab":
+        from playwright.sync_api import sync_playwright
+        self.home = tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True)
+        own = {f"JUPYTER_{o}_DIR": f"{self.home.name}/{o}" for o in ("CONFIG", "DATA", "RUNTIME")}
+        token = secrets.token_hex(8)
+        words = ["--no-browser", "--port=0", f"--IdentityProvider.token={token}", "--allow-root",
+                 f"--ServerApp.root_dir={self.folder}", "--LabApp.expose_app_in_browser=True",
+                 "--LabApp.news_url=", "--LabApp.check_for_updates_class="
+                 "jupyterlab.NeverCheckForUpdate"]
+        self.log = open(f"{self.home.name}/log", "w+")
+        command = [sys.executable, "-m", "jupyterlab", *words]
+        self.server = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=self.folder,
+                                       stdin=subprocess.DEVNULL, env=self.env | own)
+        self.base = f"http://127.0.0.1:{self._port(Path(own['JUPYTER_RUNTIME_DIR']))}"
+        self.playwright = sync_playwright().start()
+        self.browser = self.playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        self.page = self.browser.new_page(viewport=self.size)
+        self.token = token
+        return self
+
+    def _port(self, folder: Path) -> int:
+        for _ in range(600):
+            for file in folder.glob("jpserver-*.json"):
+                if text := file.read_text(): return json.loads(text)["port"]
+            assert self.server.poll() is None, Path(self.log.name).read_text()
+            time.sleep(0.1)
+        raise TimeoutError("JupyterLab did not start")
+
+    def __exit__(self, *_):
+        self.browser.close()
+        self.playwright.stop()
+        self.server.terminate()
+        try: self.server.wait(20)
+        except subprocess.TimeoutExpired: self.server.kill()
+        self.log.close()
+        self.home.cleanup()
+
+    def open(self, name: str):
+        "Open a notebook, or load the tab again, and wait until its kernel is there."
+        self.page.goto(f"{self.base}/lab/tree/{name}?token={self.token}")
+        self.page.wait_for_function("""() => {
+          const o = window.jupyterapp?.shell.currentWidget;
+          return o?.sessionContext?.isReady && o.content.widgets.length > 0
+                 && o.sessionContext.session?.kernel?.status === 'idle' }""", timeout=60_000)
+
+    def reload(self):
+        "Load the tab again, while its kernel may be busy."
+        self.page.reload()
+        self.page.wait_for_function("""() => {
+          const o = window.jupyterapp?.shell.currentWidget;
+          return o?.sessionContext?.session?.kernel && o.content.widgets.length > 0 }""",
+                                    timeout=60_000)
+
+    def command(self, name: str, wait: bool = True, **args):
+        "Do what a menu of JupyterLab does."
+        call = f"jupyterapp.commands.execute({json.dumps(name)}, {json.dumps(args)})"
+        return self.page.evaluate(f"async () => {{ {'await' if wait else ''} {call} }}")
+
+    def start(self, cell: int):
+        "Begin to run a cell."
+        self.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {cell}")
+        self.command("notebook:run-cell", wait=False)
+
+    def run(self, cell: int, seconds: float = 60) -> str:
+        "Run a cell to its end; what it shows, as text."
+        self.start(cell)
+        return self.wait(cell, seconds)
+
+    def wait(self, cell: int, seconds: float = 60) -> str:
+        "Wait until a cell has run; what it shows, as text."
+        done = f"() => !/\\*/.test({self._cell(cell)}.inputArea.promptNode.innerText)"
+        self.page.wait_for_timeout(100)
+        self.page.wait_for_function(done, timeout=1000 * seconds)
+        return self.shown(cell)
+
+    def _cell(self, cell: int) -> str:
+        return f"jupyterapp.shell.currentWidget.content.widgets[{cell}]"
+
+    def shown(self, cell: int) -> str:
+        "The text of a cell's outputs, as it stands on the screen."
+        return self.page.evaluate(f"{self._cell(cell)}.outputArea.node.innerText")
+
+    def wait_for(self, cell: int, text: str, seconds: float = 60):
+        "Wait until a cell shows a text (a regular expression)."
+        found = f"() => {json.dumps(text)} && new RegExp({json.dumps(text)}).test("
+        self.page.wait_for_function(f"{found}{self._cell(cell)}.outputArea.node.innerText)",
+                                    timeout=1000 * seconds)
+
+    def interrupt(self): self.command("notebook:interrupt-kernel")
+
+    def restart(self):
+        "Restart the kernel; the outputs stay."
+        self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext"
+                           ".session.kernel.restart()")
+
+    def theme(self, name: str):
+        "'JupyterLab Light' or 'JupyterLab Dark'."
+        self.command("apputils:change-theme", theme=name)
+        self.page.wait_for_timeout(500)
+
+    def film(self, cell: int):
+        "From now on, note what a cell's board looks like in each frame; see `frames`."
+        self.page.evaluate(FILM % cell)
+
+    def frames(self) -> list[dict]:
+        "The frames since `film`."
+        return self.page.evaluate("() => { const o = film; window.film = null; return o }")
+
+    def picture(self, file: Path, cell: int | None = None):
+        "Save a picture of the tab, or of a cell's outputs."
+        if cell is None: return self.page.screenshot(path=str(file))
+        area = f"{self._cell(cell)}.outputArea.node"
+        self.page.evaluate(f"{area}.scrollIntoView()")
+        box = self.page.evaluate(f"{area}.getBoundingClientRect().toJSON()")
+        clip = {k: box[k] for k in ("x", "y", "width", "height")}
+        self.page.screenshot(path=str(file), clip=clip)
+
+
+def errors(text: str) -> list[str]:
+    "The last lines of tracebacks in what a cell shows."
+    return re.findall(r"^\w+(?:Error|Exception|Interrupt|Failed).*", text, re.M)

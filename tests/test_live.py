@@ -1,0 +1,256 @@
+"""Objects of a notebook or a script are trained as they are, and their runs are like any other.
+
+Each kind that is written must train to the same bits from the config that was written for it."""
+import os
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
+
+from mlkit.all import LitModel, compare, evaluate, predict, resume, runs, train
+from mlkit.fit.live import unwritten
+
+QUIET = ("callbacks.progress=null", "trainer.accelerator=cpu")
+X = torch.linspace(-1, 1, 64 * 16).sin().reshape(64, 1, 4, 4)
+Y = torch.arange(64) % 3
+
+
+class Net(nn.Module):
+    def __init__(self, width, act=nn.ReLU, drop=0.1, sizes=(8,)):
+        super().__init__()
+        self.sizes = sizes
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, width), act(), nn.Dropout(drop))
+        self.norm, self.head = nn.BatchNorm1d(width), nn.Linear(width, 3)
+        self.noise = torch.randn(3)  # no buffer
+
+    def forward(self, x): return self.head(self.norm(self.body(x))) + self.noise.to(x.device)
+
+
+class Lit(pl.LightningModule):
+    def __init__(self, net, width=4, lr=0.1):
+        super().__init__()
+        self.save_hyperparameters(ignore="net")
+        self.net = net
+
+    def training_step(self, batch, i):
+        loss = F.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train/loss", loss, on_epoch=True, on_step=False)
+        return loss
+
+    def validation_step(self, batch, i):
+        self.log("val/loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self): return torch.optim.SGD(self.parameters(), self.hparams.lr)
+
+
+class Rows(Dataset):
+    def __init__(self, n, transform=None): self.n, self.transform = n, transform
+    def __len__(self): return self.n
+
+    def __getitem__(self, i):
+        x = X[i % 64]
+        return (self.transform(x) if self.transform else x), Y[i % 64]
+
+
+class Data(pl.LightningDataModule):
+    def __init__(self, n=32, size=8):
+        super().__init__()
+        self.n, self.size = n, size
+
+    def setup(self, stage): self.rows = TensorDataset(X[:self.n], Y[:self.n])
+    def train_dataloader(self): return DataLoader(self.rows, self.size, shuffle=True)
+    def val_dataloader(self): return DataLoader(self.rows, self.size)
+
+
+class Half:
+    def __init__(self, by=2.0): self.by = by
+    def __call__(self, x): return x / self.by
+
+
+class Count(pl.Callback):
+    def __init__(self, every=1): self.every, self.seen = every, 0
+    def on_train_batch_end(self, *_): self.seen += 1
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLKIT_TRUST", __name__)
+
+
+def weights(run): return {k: v.clone() for k, v in run.model.state_dict().items()}
+
+
+def same(a, b): return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+def train_twice(cfg=None, *overrides, **live):
+    "Train objects, and then the config that was written for them; the run, if the bits are equal."
+    torch.manual_seed(len(overrides) + 17)  # a notebook's state, which must not matter
+    run = train(cfg, *QUIET, *overrides, **dict(dict(epochs=1), **live))
+    first = weights(run)
+    assert unwritten(run.cfg) == {}
+    torch.manual_seed(3)
+    assert same(first, weights(train(run.dir / "config.yaml")))
+    return run
+
+
+def frozen():
+    net = Net(8)
+    net.body.requires_grad_(False)
+    return net
+
+
+def loaded():
+    net = Net(8)
+    net.load_state_dict(Net(8).state_dict())
+    return net
+
+
+def stepped():
+    net = Net(8)
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    F.cross_entropy(net(X), Y).backward()
+    optimizer.step()
+    return net
+
+
+def resting():
+    net = Net(8)
+    net.norm.eval()
+    return net
+
+
+layers = [nn.Flatten(), nn.Linear(16, 6), nn.Tanh(), nn.Linear(6, 3)]
+NETS = dict(
+    own=lambda: Net(8), names=lambda: Net(width=8, act=nn.GELU),
+    partial=lambda: Net(8, partial(nn.LeakyReLU, 0.2)), a_tuple=lambda: Net(8, sizes=(4, 2)),
+    frozen=frozen, loaded=loaded, stepped=stepped, resting=resting,
+    layers=lambda: nn.Sequential(*layers),
+    one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NETS)
+def test_a_net_trains_to_the_bits_of_its_config(kind):
+    net = NETS[kind]()
+    run = train_twice(data=Data(), model=net, lr=0.01)
+    assert run.model.net is net and run.datamodule.n == 32
+
+
+def test_a_net_goes_on_from_its_weights():
+    net = Net(8)
+    train(None, *QUIET, data=Data(), model=net, epochs=1)
+    was = {k: v.clone() for k, v in net.state_dict().items()}
+    run = train_twice(data=Data(), model=net, epochs=1)
+    start = torch.load(run.dir / "objects" / "model.net.pt", weights_only=True)
+    assert same(start, was) and not same(start, net.state_dict())
+
+
+pairs = [(X[:40], Y[:40]), (X[40:], Y[40:])]
+rows = Rows(40)
+DATA = dict(
+    datamodule=lambda: Data(n=24), pair=lambda: (X, Y), arrays=lambda: (X.numpy(), Y.numpy()),
+    two_pairs=lambda: pairs, dataset=lambda: Rows(40), two=lambda: (Rows(40), Rows(20)),
+    named=lambda: dict(train=Rows(40, Half()), val=(X, Y), test=Rows(8)),
+    loader=lambda: DataLoader(rows, batch_size=8, shuffle=True),
+    loaders=lambda: (DataLoader(rows, 8, shuffle=True, drop_last=True), DataLoader(rows, 4)),
+    split=lambda: random_split(rows, [30, 10], torch.Generator().manual_seed(1)),
+    tensors=lambda: DataLoader(TensorDataset(X, Y), 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DATA)
+def test_data_gives_the_batches_of_its_config(kind):
+    train_twice(data=DATA[kind](), model=Net(4), lr=0.01)
+
+
+def test_data_that_is_set_up_is_as_it_was_made():
+    data = Data()
+    data.setup("fit")
+    assert train_twice(data=data, model=Net(4)).datamodule is data
+
+
+@pytest.mark.slow
+def test_a_lightning_module_and_a_dict_of_objects():
+    count = Count(every=2)
+    cfg = dict(data=Data(), model=Lit(Net(4), lr=0.05), callbacks=[count])
+    run = train_twice(cfg)
+    assert count.seen > 0 and run.model is cfg["model"]
+    lit = LitModel(Net(4), optimizer=partial(torch.optim.SGD, lr=0.1), metrics=dict(mse=F.mse_loss))
+    train_twice(data=(X, F.one_hot(Y, 3).float()), model=lit)
+    cfg = dict(defaults=[dict(model="classifier")], data=Data(),
+               model=dict(net=Net(4), loss=nn.CrossEntropyLoss(weight=torch.ones(3))),
+               optimizer=torch.optim.SGD,
+               scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=1))
+    train_twice(cfg, "optimizer.lr=0.1")
+
+
+def test_a_net_in_a_file():
+    with open("mine.yaml", "w") as f:
+        f.write("defaults: [model: classifier, optimizer: sgd]\nseed: 7\n")
+    run = train_twice("mine.yaml", "optimizer.lr=0.2", data=Data(), model=Net(8, drop=0.5))
+    assert run.info["config"]["seed"] == 7
+    run = train("mine.yaml", *QUIET, "model.net.drop=0.2", data=Data(), model=Net(8), epochs=1)
+    assert run.model.net.body[3].p == 0.2  # what the user says last counts
+
+
+def test_a_loss_of_another_kind_has_no_accuracy():
+    run = train_twice(data=(X, X.flatten(1)[:, :3]), model=Net(4), loss=F.mse_loss)
+    assert not [k for k in run.metrics if "acc" in k]
+
+
+def edited():
+    net = Net(8)
+    net.body[3].p = 0.9
+    return net
+
+
+def local():
+    class Inner(Net): "No module has it."
+    return Inner(8)
+
+
+def cut():
+    data = Data()
+    data.setup("fit")
+    data.rows = Subset(data.rows, range(8))
+    return data
+
+
+KEPT = dict(
+    edited=(dict(model=edited), "model.net", "p is 0.9"),
+    local=(dict(model=local), "model.net", "defined in a function"),
+    loss=(dict(model=lambda: Net(4), loss=lambda: lambda a, b: F.cross_entropy(a, b)), "model.loss",
+          "is a lambda"),
+    data=(dict(model=lambda: Net(4), data=cut), "data", "was changed since Data was called: rows"),
+    collate=(dict(model=lambda: Net(4), data=lambda: DataLoader(
+        rows, 8, collate_fn=lambda o: tuple(map(torch.stack, zip(*o))))), "data", "is a lambda"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_no_config_makes_is_trained_and_named(kind, capfd):
+    made, key, why = KEPT[kind]
+    live = {"data": Data(), **{k: o() for k, o in made.items()}}
+    run = train(None, *QUIET, "trainer.limit_train_batches=4", **live, epochs=2)
+    assert why in run.info["unwritten"][key] and [*run.info["unwritten"]] == [key]
+    assert f"{key}: " in capfd.readouterr().out
+    last = weights(run)
+    if hasattr(live["data"], "n"): assert "val/loss" in evaluate(run, stage="val")
+    assert len(predict(run, X[:5]).table) == 5
+    assert same(last, weights(run))  # these use copies
+    went_on = resume(run, "trainer.max_epochs=3")
+    assert went_on.status == "done" and len(runs("runs")) == 1
+    assert compare([run, went_on]) is not None
+    code = f"from mlkit.all import *\nload_run({str(run.dir)!r})"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert "was in the notebook that trained this, and is not here" in other.stderr
