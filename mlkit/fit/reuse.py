@@ -76,10 +76,10 @@ class Needs:
             found = flat(as_json(OmegaConf.to_container(config, resolve=resolve)))
             return {k: v for k, v in found.items() if k not in skip and k[:4] != "tags"}
         self.written = kept(False)
-        unknown = sorted([*self.reach.unknown, *old])
         known = versions_of({*self.reach.others, "PIL"}) | versions() | {"mlkit code": _engine()}
         old = [f"{', '.join(o)}: not as its file has it" for o in self._stale.values()]
         old += [f"{k}: {why}" for k, why in unwritten(config).items()]
+        unknown = sorted([*self.reach.unknown, *old])
         objects = {show_keys(k): digest(self.reach.text_of(o.obj))
                    for k, o in about(config).live.items() if "file" in o.node}
         self.noted: dict[str, Any] = dict(
