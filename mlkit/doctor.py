@@ -85,12 +85,16 @@ def _notebooks(root: Path, configs: Configs) -> Iterator[Line]:
     if not find_spec("nbdev"):
         return (yield "warn", "notebooks", "not looked at, as nbdev is missing: pip install nbdev")
     from nbdev.config import get_config
-    from nbdev.export import nb_export
+    from nbdev.export import black_format, nb_export
     nbs, lib, off = get_config().nbs_path, get_config().lib_path, 0
     with temporary_folder() as folder:
         tmp = folder / lib.name
         for nb in sorted(nbs.rglob("*.ipynb")):
-            if not any(o[0] in "._" for o in nb.relative_to(nbs).parts): nb_export(nb, lib_path=tmp)
+            if any(o[0] in "._" for o in nb.relative_to(nbs).parts): continue
+            try: nb_export(nb, lib_path=tmp, procs=black_format)
+            except Exception as e:  # of any kind: it may hold anything
+                off += 1
+                yield "fail", "notebooks", f"{show_path(nb)}: cannot be exported: {one_line(e)}"
         for made in sorted(tmp.rglob("*.py")):
             file = lib / made.relative_to(tmp)
             if file.is_file() and _lines(file) == _lines(made): continue
@@ -113,7 +117,8 @@ def _configs(root: Path, configs: Configs) -> Iterator[Line]:
     "All mistakes of all files: of a whole config, and of an option where one can choose it."
     top, bad, used = root / "configs", 0, set()
     files = sorted(o for o in top.rglob("*.y*ml") if not o.name.startswith("."))
-    whole = [o for o in files if o.parent == top or _extends(o)]
+    texts = {o: o.read_text(encoding="utf-8", errors="replace") for o in files}
+    whole = [o for o in files if o.parent == top or re.search("(?m)^extends:", texts[o])]
     problems: list[Problem] = []
     for file in whole:
         problems += _problems(file, batch=True)
@@ -125,16 +130,11 @@ def _configs(root: Path, configs: Configs) -> Iterator[Line]:
         name = file.relative_to(top).with_suffix("").as_posix()
         if name not in used: problems += _of_option(file, name, configs)
     needs = {o.key for o in problems if o.message.startswith("needs a value")}
-    for o in dict.fromkeys(map(str, [o for o in problems if o.key not in needs])):
+    for o in {str(o): o for o in problems if o.key not in needs}.values():
         bad += 1
-        yield ("warn" if ": warning: " in o else "fail"), "configs", o
+        yield ("warn" if o.is_warning else "fail"), "configs", str(o)
     more = f"; on the command line one has to say {', '.join(sorted(needs))}" if needs else ""
-    if files and not bad: yield "ok", "configs", f"{len(files)} files, no mistakes{more}"
-
-
-def _extends(file: Path) -> bool:
-    text = file.read_text(encoding="utf-8", errors="replace")
-    return bool(re.search("(?m)^extends:", text))
+    if not bad: yield "ok", "configs", f"{len(files)} files in configs/, no mistakes{more}"
 
 
 def _problems(file: Path, *overrides: str, batch: bool = False) -> list[Problem]:
@@ -160,7 +160,8 @@ def _of_option(file: Path, name: str, configs: Configs) -> list[Problem]:
 # %% ../nbs/doctor.ipynb #d0c70008
 def _trackers(root: Path, configs: Configs) -> Iterator[Line]:
     "Are those that configs name installed and, so far as can be known offline, logged in?"
-    named = str([cfg.get("logger") for cfg in configs.values()]).lower()
+    loggers = (o for cfg in configs.values() for o in (cfg.get("logger") or {}).values())
+    named = str([o.get("_target_") for o in loggers if o]).lower()
     for name in ("tensorboard", "wandb", "mlflow"):
         is_there = getattr(find_spec(name), "origin", None)
         if not is_there and name in named: yield "fail", name, f"not installed: pip install {name}"

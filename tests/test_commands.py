@@ -34,6 +34,7 @@ def test_main_job(main_job):
     done, took, run = main_job
     info = json.loads((run / "run.json").read_text())
     assert "epoch 0:" in done.stderr and "batch/s" in done.stderr           # the bar
+    assert "\r" not in done.stderr and all(map(str.strip, done.stderr.splitlines()))
     assert re.search(r"^acc( +[01]\.\d+){3}$", done.stdout, re.M)   # the table
     assert info["status"] == "done" and info["metrics"]["test/acc"] >= 0.96
     assert info["best"]["path"] == "checkpoints/best.ckpt" and info["timings"]["fit"] < took

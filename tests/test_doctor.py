@@ -54,7 +54,7 @@ def test_a_healthy_project(project, capsys):
     assert mlkit_doctor([]) == 0
     out = capsys.readouterr().out
     assert {o.split()[0] for o in out.splitlines()} == {"ok"}, out
-    assert "configs      1 files, no mistakes" in out and "project      .: pyproject.toml" in out
+    assert "1 files in configs/, no mistakes" in out and "project      .: pyproject.toml" in out
     assert state(project.parent) == before
 
 
@@ -112,7 +112,10 @@ def test_notebooks_and_modules(project):
     assert sorted(found("notebooks")) == [
         ("fail", "shapes_lib/more.py: its notebook has changed: nbdev_export"),
         ("warn", "shapes_lib/core.py: no notebook exports it: delete it")]
-    assert {*state(project)} - {*before} == {project / "nbs" / "more.ipynb"}
+    write(project, **{"nbs/cut.ipynb": notebook("1")[:-9]})
+    assert any(verdict == "fail" and says.startswith("nbs/cut.ipynb: cannot be exported: ")
+               for verdict, says in found("notebooks"))
+    assert {o.name for o in {*state(project)} - {*before}} == {"cut.ipynb", "more.ipynb"}
 
 
 def test_options_that_no_config_has_chosen(project):
@@ -130,8 +133,14 @@ def test_options_that_no_config_has_chosen(project):
 
 def test_what_the_command_line_has_to_say_is_no_mistake(project):
     write(project, **{"configs/lab.yaml": LAB.replace("[1, 28, 28]", "'???'")})
-    assert found("configs") == [("ok", "1 files, no mistakes; on the command line one has to say "
-                                       "model.net.in_shape")]
+    (verdict, says), = found("configs")
+    assert verdict == "ok" and says.endswith("; on the command line one has to say "
+                                             "model.net.in_shape")
+
+
+def test_no_configs(project):
+    (project / "configs" / "lab.yaml").unlink()
+    assert found("configs") == [("ok", "0 files in configs/, no mistakes")]
 
 
 def test_configs_that_extend_another_are_whole_ones(project):

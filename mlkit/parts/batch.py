@@ -234,7 +234,7 @@ def _find(cfg: Config, view: View) -> Iterator[Mistake]:
     is_sure = class_name(view.value(("data",)).kind) in (_MNIST, _FOLDER)
     for key, has in (("in_shape", [*batch.x.shape[1:]]), ("num_classes", batch.classes)):
         value = view.value(("data", key))
-        if is_sure and value not in (None, has):
+        if is_sure and isinstance(value, (int, list)) and value != has:
             return (yield ("data", key), f"{told(value)} is expected, the data has {told(has)}")
     if not is_lit and ("pytorch_lightning" not in sys.modules or batch.y is None): return
     steps, node = (_steps, cfg.model.net) if is_lit else (_whole_step, cfg.model)
