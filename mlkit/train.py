@@ -254,6 +254,7 @@ def _test_answers(run: "Run") -> "Answers":
 def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
            *overrides: str) -> "Run":
     "Let a process of its own train a new run, or go on with an old one."
+    from mlkit.fit.live import note_objects, unwritten
     from mlkit.parts.locate import locate
     from mlkit.run.folder import Run
     from mlkit.run.process import start_process
@@ -264,12 +265,15 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
         if getattr(target, "__module__", "") != "__main__": continue
         says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
         raise ConfigError(problem(config, path, f"{name} {says}, or leave out background=True"))
+    for key, why in unwritten(config).items():
+        raise UserError(f"{key}: {why}; or leave out background=True")
     if config.runs is None:
         says = "must be a folder: a run in the background is what its folder holds"
         raise ConfigError(problem(config, ("runs",), says))
     if old and old.status == "running":
         raise UserError(f"{old.id}: another process is training it")
     run = old or Run.new(config)
+    if not old: note_objects(config, run)
     elsewhere = about(config).project if about(config).project != find_root() else None
     start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
     return Run(run.dir)

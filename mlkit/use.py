@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .base.errors import UserError, short_traceback
-from .base.shown import html, writable, tell
+from .base.shown import html, shown, tell, writable
 from .base.text import Table, number, stage_of
 from .config.load import load_config
 from .config.node import Config, ConfigError
@@ -163,18 +163,23 @@ def metrics_table(metrics: Mapping[str, float],  # name, such as 'val/loss' -> n
     return Table(["", *stages], [[n, *(rows[n].get(s, "") for s in stages)] for n in names])
 
 # %% ../nbs/use.ipynb #037f4af2
-@dataclass
+@dataclass(repr=False)
 class Predictions:
     "What `predict` found."
     table: Any           # a DataFrame with one row an input
     problems: list[str]  # a line for each file that could not be read
-    dense: dict[str, Tensor] = field(default_factory=dict, repr=False)  # maps, (N, ...)
+    dense: dict[str, Tensor] = field(default_factory=dict)  # maps, (N, ...)
+
+    def _lines(self) -> list[str]:  # besides the table
+        return [*(f"dense[{k!r}]: {[*v.shape]}" for k, v in self.dense.items()), *self.problems]
+
+    def __repr__(self): return shown("\n".join([str(self.table), *self._lines()]), lines=True)
 
     def _repr_html_(self):
         import pandas as pd
         with pd.option_context("display.html.use_mathjax", False):
-            table = Markup(self.table._repr_html_())  # pandas escapes
-        return html("{}{}", table, [html("<p>{}</p>", o) for o in self.problems])
+            lines = [html("<p>{}</p>", o) for o in self._lines()]
+            return html("{}{}", Markup(self.table._repr_html_()), lines)  # pandas escapes
 
 
 @short_traceback
@@ -197,8 +202,7 @@ def predict(run: Any,  # what `find_run` takes: a Run, folder, id, 'last', check
     if not own and not is_overridden("forward", model):
         raise UserError(f"{type(model).__name__} has no predict_step and no forward: write one")
     many, kind = _batches(run, cfg, inputs)
-    forms, errors = _FORMS["any"], []
-    if kind == ("x" if own else "loader"): forms = _FORMS[kind]
+    forms, errors = _FORMS[kind if kind == ("x" if own else "loader") else "any"], []
     step = model.predict_step
     for batches, form in product(many, forms):
         model.predict_step = _given(step, form)

@@ -155,3 +155,19 @@ def test_outside_of_a_notebook_all_is_as_ever(kernel):
     try: raise UserError("a\nb")
     except UserError as e: assert str(e) == "a b" and names_in_cell(e) == []
     assert str(Interrupted(why="x")) == "x" and json.dumps(str(Interrupted())) == '""'
+
+
+def test_help_where_one_looks(kernel):
+    shown = kernel.inspect("train")
+    for text in ("Signature:", "*overrides  as on the command line: 'trainer.max_epochs=3'",
+                 'run = train("configs/mnist.yaml", "trainer.max_epochs=3"'):
+        assert text in shown, shown
+    kernel.run("dm = MNIST()\nclass Mine(LitModel): 'My own.'")
+    assert "batch_size   images in a batch" in kernel.inspect("MNIST")
+    assert "images in a batch" in kernel.inspect("dm") and "My own." in kernel.inspect("Mine")
+    assert kernel.value("dm").startswith("MNIST: not read yet: setup() does, 10 classes (0, 1, ")
+    assert kernel.value("dm.setup()\ndm") == (
+        "MNIST: train 5,400, val 600, test 1,000, 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), "
+        "each (1, 28, 28)")
+    kernel.run("done = train('slow.yaml')")
+    assert "tensor" not in kernel.value("predict(done, [[1.0, 2.0, 3.0, 4.0]])")

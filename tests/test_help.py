@@ -83,3 +83,23 @@ def test_help_of_a_config():
 def test_completion_says_which_shells_there_are():
     done = command("mlkit_train", "--completion", "fish")
     assert done.returncode == 2 and done.stderr == "--completion wants bash or zsh, not 'fish'\n"
+
+
+def test_each_public_name_has_help():
+    "Each comment of a parameter, and an example that is Python and calls it."
+    import ast
+    import inspect
+
+    import mlkit.all as face
+    from mlkit.base.help import help_text
+    for name in face.__all__:
+        o = getattr(face, name)
+        is_ours = getattr(o, "__module__", "").startswith("mlkit")
+        if not is_ours or name.endswith(("Error", "Failed")): continue
+        text, code = o.getdoc(), inspect.unwrap(o.__init__ if isinstance(o, type) else o)
+        documented = [p for p in inspect.signature(code).parameters if p != "self"]
+        rows = {line.split("  ")[0].lstrip("*") for line in text.splitlines()}
+        assert not {*documented} - rows - {"kwargs"}, (name, text)
+        example = text.removeprefix(help_text(o)).strip()
+        used = {n.id for n in ast.walk(ast.parse(example)) if isinstance(n, ast.Name)}
+        assert name in used or name in ("Run", "Config"), (name, example)

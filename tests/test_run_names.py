@@ -164,8 +164,10 @@ def test_every_function_takes_them(done, capsys):
     for o in ("last", done.dir, done): assert explain(o, "seed")[0][:2] == ("seed", 42)
     assert [*diff("last", runs().iloc[0])] == []
     assert [o.id for o in compare(["last", done]).runs] == [done.id] * 2
-    for call in (reproduce, lambda o: restore_code(o, "new")):  # outside of git it has no code
-        with pytest.raises(UserError, match="git"): call("last")
+    with pytest.raises(UserError, match="made outside git"): restore_code("last", "new")
+    done.update(status="failed")
+    with pytest.raises(UserError, match="is failed, not done"): reproduce("last")
+    done.update(status="done")
     with pytest.raises(UserError, match="is done; there is nothing left to do"): resume("last")
     with pytest.raises(UserError, match="best.ckpt: a run goes on from its last"): resume(best)
     more = resume(last, "trainer.max_epochs=4")

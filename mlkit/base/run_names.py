@@ -94,3 +94,13 @@ def _beginning_with(text: str, homes: list[str], path: str) -> list[str]:
         if found: return found
     there = [o for more in ("*", "*/*") for o in glob.glob(f"{glob.escape(path)}{more}")]
     return sorted(filter(is_run, there), key=os.path.basename, reverse=True)
+
+# %% ../../nbs/base/09_run_names.ipynb #bd9e4c38
+def near_run(name: str,  # that means none
+) -> str:                # '' where nothing is near
+    "A suggestion to end an error message with: the newest run of the name that is near."
+    home = find_root() / "runs"
+    ids = ["/".join(o.split(os.sep)[-2:]) for o in (run_folders(home) if home.is_dir() else [])]
+    near = nearest(name, [*ids, *(part for o in ids for part in o.split("/"))])
+    meant = next((o for o in ids if near in (o, *o.split("/"))), None)
+    return f"; did you mean '{meant}'?" if meant else ""

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..base.errors import UserError
 from ..base.ranges import Count, Natural, at_least_one
+from ..base.shown import shown
+from ..base.text import short
 from .images import Resize, decode_image, show_images
 from .loader import ArrayLoader, EpochSampler, Normalize
 
@@ -71,6 +73,16 @@ class ImageData(LightningDataModule):
         self.images, self.targets, self.rows = images, targets, rows
 
     def prepare_data(self) -> None: self.setup()
+
+    def __repr__(self):
+        by_head = self.classes if isinstance(self.classes, Mapping) else {"": self.classes or []}
+        heads = [f"{k} " * bool(k) + f"{len(v)} classes ({short(', '.join(map(str, v)), 60)})"
+                 for k, v in by_head.items()]
+        sizes = [f"{k} {len(rows):,}" for k, rows in (self.rows or {}).items()]
+        known = [*(sizes or ["not read yet: setup() does"]), *heads]
+        if hasattr(self, "in_shape"): known.append(f"each {tuple(self.in_shape)}")
+        return shown(f"{type(self).__name__}: {', '.join(known)}")
+    __str__ = __repr__
 
     def loader(self, split: Literal["train", "val", "test"],  # which rows
         shuffle: bool = False,                                # by (seed, epoch)

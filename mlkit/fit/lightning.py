@@ -6,7 +6,7 @@
 __all__ = ['ResumePoints', 'set_root_folder', 'starts_script_again', 'requeue_signal', 'open_wandb']
 
 # %% ../../nbs/fit/01_lightning.ipynb #5155b28e
-import sys, threading, time, warnings
+import sys, threading, time, traceback, warnings
 from bisect import bisect
 from functools import partial
 from typing import Any, Callable, Iterator, Mapping
@@ -18,7 +18,6 @@ from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torch.utils.data import IterableDataset
@@ -26,7 +25,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..base.errors import NotBegun
 from ..base.text import plain
-from .hidden import HiddenState, has_worker_state, no_state, saved_tensors
+from .hidden import HiddenState, gradients, has_worker_state, no_state, saved_tensors
 from .randomness import rng_state, set_rng_state
 from .weights import as_saved
 
@@ -114,19 +113,8 @@ def _set_batch_state(trainer: Any, hidden: HiddenState, state: Mapping[str, Any]
     set_rng_state(state["rng"], trainer.strategy.root_device)
 
 
-def _gradients(model: Any) -> dict[str, Any]:
-    "Those that a model may keep for a later step, by name."
-    keeps = not model.automatic_optimization or is_overridden("optimizer_zero_grad", model)
-    params = model.named_parameters() if keeps else ()  # else the next step begins with none
-    return {k: p.grad.clone() for k, p in params if p.grad is not None}
-
-
-def _epoch_state(trainer: Any) -> dict[str, Any]:
-    "What has been summed in this epoch."
-    return dict(logged=_logged_state(trainer.fit_loop.epoch_loop._results))
-
-
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
+    "What was summed in this epoch."
     _set_logged_state(trainer, trainer.fit_loop.epoch_loop._results, state["logged"])
     trainer._logger_connector._first_loop_iter = False  # else the first batch resets the sums
 
@@ -191,8 +179,8 @@ class ResumePoints:
         trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         here = dict(now=_batch_state(trainer, self.hidden),
                     began=self._began if within_epoch else None,
-                    sums=_epoch_state(trainer) if within_epoch else None,
-                    grads=_gradients(trainer.lightning_module),
+                    sums=dict(logged=_logged_state(loop._results)) if within_epoch else None,
+                    grads=gradients(trainer.lightning_module),
                     validated=dict(loop.val_loop._seen_batches_per_dataloader),  # ever
                     reloaded=(trainer.fit_loop._last_train_dl_reload_epoch,
                               loop.val_loop._last_val_dl_reload_epoch),
@@ -326,11 +314,6 @@ def follow_lengths(outer: list[Any],  # the trainer's schedulers
         for group, rate in zip(o.optimizer.param_groups, o._last_lr): group["lr"] = rate
 
 # %% ../../nbs/fit/01_lightning.ipynb #b0c09ea2
-def no_handlers(trainer: pl.Trainer):  # not yet fitting, testing, ...
-    "Let the trainer set no handlers of signals: its own lose some of them, or wait for ever."
-    trainer._signal_connector.register_signal_handlers = lambda: None
-
-
 def end_workers(trainer: Any):  # interrupted
     "End the workers of its loaders: one that hangs would be waited for."
     evaluate = trainer.validate_loop, trainer.test_loop, trainer.predict_loop
@@ -345,11 +328,9 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
     main, closing = threading.main_thread().ident, _MultiProcessingDataLoaderIter._shutdown_workers
     while goes_on():
         time.sleep(0.1)
-        frame = sys._current_frames().get(main or 0)
-        while frame:
-            if frame.f_code is closing.__code__:
-                for worker in frame.f_locals["self"]._workers: worker.terminate()
-            frame = frame.f_back
+        for frame, _ in traceback.walk_stack(sys._current_frames().get(main or 0)):
+            if frame.f_code is not closing.__code__: continue
+            for worker in frame.f_locals["self"]._workers: worker.terminate()
 
 
 def version_of(t: Tensor,  # no inference tensor
@@ -359,8 +340,9 @@ def version_of(t: Tensor,  # no inference tensor
 
 
 class Interruptible(pl.Callback):
-    "Lets an interrupt end a trainer without a `Checkpoint`."
-    def setup(self, trainer: Any, pl_module: Any, stage: str): no_handlers(trainer)
+    "Lets an interrupt end a trainer, whose own handlers lose some signals, or wait for ever."
+    def setup(self, trainer: Any, pl_module: Any, stage: str):
+        trainer._signal_connector.register_signal_handlers = lambda: None
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):
         if isinstance(exception, KeyboardInterrupt): end_workers(trainer)

@@ -15,12 +15,12 @@ from typing import Any, Iterable, Iterator
 from omegaconf import OmegaConf
 
 from .. import __version__
-from ..base.errors import NotFound, UserError, nearest
+from ..base.errors import NotFound, UserError
 from ..base.files import atomic, find_root, in_project, plain_file, real_path, show_path
 from ..base.files import temporary_folder, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
-from ..base.run_names import run_folder, run_folders
+from ..base.run_names import near_run, run_folder, run_folders
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
@@ -312,12 +312,7 @@ def find_run(name: Any,  # folder, id, its beginning, 'last', a file in it, a Ru
     if isinstance(name, Run) and not (name.kept or name.dir.exists()): return name
     try: run = Run(run_folder(name, dir))
     except NotFound as e:
-        home = find_root() / "runs"
-        folders = [Path(o) for o in run_folders(home)] if home.is_dir() else []
-        ids = [f"{o.parent.name}/{o.name}" for o in folders]
-        near = nearest(str(name), [*ids, *(part for o in ids for part in o.split("/"))])
-        meant = next((o for o in ids if near in (o, *o.split("/"))), None)  # the newest
-        raise NotFound(f"{e}; did you mean '{meant}'?" if meant else str(e)) from None
+        raise NotFound(f"{e}{near_run(str(name))}") from None
     is_path = isinstance(name, (str, os.PathLike))
     if isinstance(name, Run): run.chosen = name.chosen
     elif is_path and os.fsdecode(name).endswith(".ckpt"): run.chosen = in_project(os.fsdecode(name))

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from ..base.errors import UserError
 from ..base.ranges import at_least_one
+from ..base.shown import shown
 from ..model.losses import Mixed
 
 # %% ../../nbs/show/00_answers.ipynb #6d444d9b
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Answers:
     """A model's answers to samples, on the CPU, of the subclass for the target's kind.
 
@@ -47,6 +48,9 @@ class Answers:
         self.__post_init__()
 
     def __len__(self) -> int: return len(self.x)
+    def __repr__(self):
+        if self.output is None: return f"{len(self)} samples, about which no model was asked"
+        return shown(self.table(), lines=True)
     def _columns(self) -> dict[str, Any]: raise NotImplementedError
 
     @cached_property
