@@ -20,7 +20,6 @@ from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
-from .data.loader import ArrayLoader
 from .data.mnist import MNIST
 from .fit.reuse import why_again
 from .many.as_config import as_config
@@ -30,7 +29,7 @@ from .many.reproduce import reproduce
 from .many.sweep import grid
 from .many.table import runs
 from .model.lit import LitModel
-from .model.nets import MLP, ConvNet
+from .model.nets import MLP, ConvNet, ResNet
 from .parts.build import build
 from .parts.check import check
 from .parts.locate import register
@@ -46,8 +45,8 @@ __all__ = [
     "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",
     "why_again",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
-    "MNIST", "ImageFolder", "ArrayLoader",  # data
-    "LitModel", "MLP", "ConvNet",  # models
+    "MNIST", "ImageFolder",  # data
+    "LitModel", "MLP", "ConvNet", "ResNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
     "UserError", "ConfigError", "TrainingFailed"]  # errors
@@ -77,7 +76,7 @@ _EXAMPLES = dict(
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
-    ArrayLoader="for x, y in ArrayLoader((x, y), batch_size=64, shuffle=True): ...",
+    ResNet="net = ResNet(in_channels=3, num_classes=10)",
     LitModel="model = LitModel(ConvNet(1, 10), F.cross_entropy, partial(torch.optim.SGD, lr=0.1))",
     MLP="net = MLP((1, 28, 28), num_classes=10, hidden=[128, 64])",
     ConvNet="net = ConvNet(in_channels=1, num_classes=10)",
