@@ -258,10 +258,11 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
     from mlkit.parts.locate import locate
     from mlkit.run.folder import Run
     from mlkit.run.process import start_process
+    trust = (*about(config).trust, *trust)
     for path, node in walk(plain(config)):
         name = node.get("_target_") if isinstance(node, dict) else None
         if not isinstance(name, str) or "${" in name: continue
-        target = locate(name, about(config).project, (*about(config).trust, *trust))
+        target = locate(name, about(config).project, trust)
         if getattr(target, "__module__", "") != "__main__": continue
         says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
         raise ConfigError(problem(config, path, f"{name} {says}, or leave out background=True"))
