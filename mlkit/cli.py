@@ -81,6 +81,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--print", action="store_true", help="show the composed config, and stop")
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
+    add("--reuse", action="store_true", help="take a run that is done, if nothing differs")
     add("--check", action="store_true", help="report all mistakes, read no data, and stop")
     add("--schema", action="store_true", help="print a JSON schema for editors, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
@@ -140,7 +141,7 @@ def _train(args: argparse.Namespace) -> int | None:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
-    train(*what)
+    train(*what, reuse=args.reuse or None)
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
@@ -148,6 +149,7 @@ def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.many.sweep import grid, load_trials
     if args.check:
         return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
+    if args.reuse: os.environ["MLKIT_REUSE"] = "1"
     sweep = grid(*what, strict=args.strict)
     tell("", sweep)
     if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
