@@ -20,15 +20,16 @@ from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
-from .data.loader import ArrayLoader
 from .data.mnist import MNIST
+from .fit.reuse import why_again
+from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
 from .many.sweep import grid
 from .many.table import runs
 from .model.lit import LitModel
-from .model.nets import MLP, ConvNet, ResNet, UNet
+from .model.nets import MLP, ConvNet, ResNet
 from .parts.build import build
 from .parts.check import check
 from .parts.locate import register
@@ -41,10 +42,11 @@ from .use import evaluate, load_run, predict
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
-    "train", "resume", "load_run", "evaluate", "predict", "Run",  # a run
+    "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",
+    "why_again",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
-    "MNIST", "ImageFolder", "ArrayLoader",  # data
-    "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
+    "MNIST", "ImageFolder",  # data
+    "LitModel", "MLP", "ConvNet", "ResNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
     "UserError", "ConfigError", "TrainingFailed"]  # errors
@@ -58,8 +60,10 @@ _EXAMPLES = dict(
     build='net = build(load_config("configs/mnist.yaml").model.net)',
     register="@register\nclass Net(nn.Module): ...    # and in a config: _target_: Net",
     Config='cfg = load_config("configs/mnist.yaml")\ncfg.trainer.max_epochs',
-    train='run = train("configs/mnist.yaml", "trainer.max_epochs=3", "optimizer=sgd")',
+    train='run = train("configs/mnist.yaml", "trainer.max_epochs=3", "optimizer=sgd")\n'
+          'run = train(data=MNIST(), model=ConvNet(1, 10), lr=0.01, epochs=3)',
     resume='run = resume("last")                    # or resume(run)',
+    why_again='why_again("configs/mnist.yaml")        # why train(…, reuse=True) would train',
     load_run='run = load_run("last")\nrun.model, run.datamodule',
     evaluate='evaluate("last", stage="val")',
     predict='predict("last", "digits/").table     # files, a folder, arrays, a table, a loader',
@@ -67,16 +71,15 @@ _EXAMPLES = dict(
     runs='runs(where="val/acc > 0.9", sort="val/acc")',
     compare='compare(runs(where="trainer.max_epochs == 3"))\ncompare(["last", "mnist/20260101"])',
     grid='sweep = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nsweep.best',
+    as_config='as_config("last", "configs/mine.yaml")    # then: mlkit_train configs/mine.yaml',
     reproduce='reproduce("last").equal',
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
-    ArrayLoader="for x, y in ArrayLoader((x, y), batch_size=64, shuffle=True): ...",
+    ResNet="net = ResNet(in_channels=3, num_classes=10)",
     LitModel="model = LitModel(ConvNet(1, 10), F.cross_entropy, partial(torch.optim.SGD, lr=0.1))",
     MLP="net = MLP((1, 28, 28), num_classes=10, hidden=[128, 64])",
     ConvNet="net = ConvNet(in_channels=1, num_classes=10)",
-    ResNet="net = ResNet(in_channels=3, num_classes=10)",
-    UNet="net = UNet(in_channels=3, num_classes=1)",
     show_images="show_images(torch.rand(4, 1, 28, 28), titles=list(\"abcd\"))",
     show_batch="show_batch(run.datamodule)",
     answers="found = answers(run.model, run.datamodule)",

@@ -202,6 +202,11 @@ class Coloured(MNIST):
         grey = self.normalize
         self.normalize = lambda x: grey(x).expand(-1, 3, -1, -1)
 
+def recoloured() -> MNIST: return Coloured()
+
+def make_model(net: nn.Module) -> LitModel:
+    return LitModel(nn.Sequential(nn.Conv2d(1, 3, 1), net))
+
 class Undeclared(pl.LightningDataModule):
     def train_dataloader(self):
         return DataLoader(TensorDataset(torch.zeros(8, 3, 8, 8), torch.zeros(8).long()), 4)
@@ -325,6 +330,8 @@ FINE = {
     "transfer": config(here("Net", in_channels=3), model=f"{HERE}.Transfers"),
     "loader": config({**CONV, "in_channels": 3}, here("Threefold")),
     "recoloured": config({**CONV, "in_channels": 3}, here("Coloured")),
+    "made by a function": config({**CONV, "in_channels": 3}, model=f"{HERE}.make_model"),
+    "data of a function": config({**CONV, "in_channels": 3}, here("recoloured")),
     "undeclared": config({**CONV, "in_channels": 3}, here("Undeclared")),
     "height first": config({**CONV, "in_channels": 3}, here("HeightFirst")),
     "setup": dict(data=dict(_target_="mlkit.data.mnist.MNIST"), model=here("MadeInSetup")),

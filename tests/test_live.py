@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
+import jupyter_client
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,7 +15,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
-from mlkit.all import LitModel, compare, evaluate, predict, resume, runs, train
+from mlkit.all import (
+    LitModel,
+    compare,
+    evaluate,
+    grid,
+    load_run,
+    lr_find,
+    predict,
+    resume,
+    runs,
+    train,
+)
 from mlkit.fit.live import unwritten
 
 QUIET = ("callbacks.progress=null", "trainer.accelerator=cpu")
@@ -250,7 +263,53 @@ def test_what_no_config_makes_is_trained_and_named(kind, capfd):
     went_on = resume(run, "trainer.max_epochs=3")
     assert went_on.status == "done" and len(runs("runs")) == 1
     assert compare([run, went_on]) is not None
+    if kind != "edited": return
     code = f"from mlkit.all import *\nload_run({str(run.dir)!r})"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert "was in the notebook that trained this, and is not here" in other.stderr
+
+
+def test_a_grid_and_lr_find_leave_the_objects_alone():
+    net = Net(4)
+    was = {k: v.clone() for k, v in net.state_dict().items()}
+    cfg = dict(defaults=[dict(model="classifier")], data=Data(), model=dict(net=net))
+    grid(cfg, *QUIET, "trainer.max_epochs=1", "optimizer.lr=0.1,0.01")
+    lr_find(cfg, *QUIET, steps=20)
+    assert len(runs("runs")) == 2 and same(net.state_dict(), was)
+
+
+CELLS = ["from mlkit.all import *\nimport torch\n"
+         "data = MNIST(batch_size=64)\nnet = ConvNet(1, 10, widths=(8, 16))",
+         "run = train(None, 'trainer.accelerator=cpu', data=data, model=net, lr=0.01, epochs=2)",
+         "file = as_config(run, 'configs/mine.yaml')",
+         "torch.save(run.model.state_dict(), 'cell.pt')",
+         "class Own(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
+         "        self.net = nn.Sequential(nn.Flatten(), nn.Linear(784, n))\n"
+         "    def forward(self, x): return self.net(x)\nown = Own(10)",
+         "loss = lambda x, y: F.cross_entropy(x, y)\n"
+         "second = train(None, 'trainer.accelerator=cpu', 'trainer.limit_train_batches=9',\n"
+         "               data=data, model=own, loss=loss, epochs=1)\n"
+         "assert second.model.net is own",
+         "went_on = resume(second, 'trainer.max_epochs=2')",
+         "figures = evaluate(second), predict(run), compare([run, second]), runs()\n"
+         "again = train(None, 'trainer.accelerator=cpu', data=data, model=net, epochs=1)",
+         "try: as_config(second, 'configs/other.yaml')\nexcept UserError as e: print('NO:', e)"]
+
+
+@pytest.mark.slow
+def test_the_first_training_of_a_notebook_is_the_shells_own():
+    with jupyter_client.run_kernel(extra_arguments=["--HistoryManager.enabled=False"]) as kernel:
+        texts = []
+        for cell in CELLS:
+            kernel.execute_interactive(cell, timeout=240, output_hook=texts.append)
+    told = [o["content"] for o in texts if o["msg_type"] in ("stream", "error")]
+    assert not [o["traceback"] for o in told if "traceback" in o]
+    text = "".join(o["text"] for o in told)
+    assert "model.loss: is a lambda" in text and "NO: " in text
+    short = Path("configs/mine.yaml").read_text()
+    assert len(short.splitlines()) < 22 and "widths" in short
+    shell = "from mlkit.cli import mlkit_train; exit(mlkit_train())"
+    subprocess.run([sys.executable, "-c", shell, "configs/mine.yaml"], check=True)
+    weights_there = load_run("last").model.state_dict()
+    assert same(weights_there, torch.load("cell.pt", weights_only=True))

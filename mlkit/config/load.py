@@ -74,6 +74,25 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
     known = replace(known, choices=choices, picked=picked, notes=tuple(notes))
     return _config(draft, known, problems)
 
+# %% ../../nbs/config/09_load.ipynb #5a0be711
+def refusal(value: Any,  # of any type
+) -> str:
+    "Why OmegaConf cannot hold a value; '' if it can."
+    try: OmegaConf.create([value])
+    except RecursionError: return "is nested too deeply"
+    except OmegaConfBaseException:
+        if not isinstance(value, str):
+            return f"a config cannot hold {told(value)}, a {type(value).__name__}"
+        return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
+    return ""
+
+
+def has_objects(data: Any,  # nested dicts and lists, with anything in them
+) -> bool:
+    "Is there more in it than a config can hold, texts aside?"
+    kinds = (str, dict, list, tuple)
+    return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
+
 # %% ../../nbs/config/09_load.ipynb #50057308
 def _config(draft: Draft, known: About, problems: Problems) -> Config:
     if known.hydra is not None: fill_words(draft, known.hydra)
@@ -107,25 +126,6 @@ def _cut_endless(data: dict, links: dict) -> list[Problem]:
     except ValueError as e:
         raise config_error(links[()][0].origin, "", f"as a whole, {e.args[0]}") from None
     return [*found.values()]
-
-# %% ../../nbs/config/09_load.ipynb #5a0be711
-def refusal(value: Any,  # of any type
-) -> str:
-    "Why OmegaConf cannot hold a value; '' if it can."
-    try: OmegaConf.create([value])
-    except RecursionError: return "is nested too deeply"
-    except OmegaConfBaseException:
-        if not isinstance(value, str):
-            return f"a config cannot hold {told(value)}, a {type(value).__name__}"
-        return f"{told(value)} is no interpolation: write ${{name}}, or \\${{ for the characters"
-    return ""
-
-
-def has_objects(data: Any,  # nested dicts and lists, with anything in them
-) -> bool:
-    "Is there more in it than a config can hold, texts aside?"
-    kinds = (str, dict, list, tuple)
-    return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
 
 # %% ../../nbs/config/09_load.ipynb #30494603
 @no_gc()

@@ -260,7 +260,9 @@ def classes(node: Any,  # plain data
 ) -> tuple[str, ...]:   # dotted
     "The classes that a node names: the user has made objects of them, so they are trusted."
     found = {v["_target_"] for _, v in walk(node) if isinstance(v, dict) and "_target_" in v}
-    def get(o): return functools.reduce(getattr, o.split(".")[1:], sys.modules.get(o.split(".")[0]))
+    def get(o: str) -> Any:  # None where it is not imported
+        home, *names = o.split(".")
+        return functools.reduce(lambda at, k: getattr(at, k, None), names, sys.modules.get(home))
     return tuple(sorted(o for o in found if isinstance(get(o), type)))
 
 

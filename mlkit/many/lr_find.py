@@ -19,9 +19,11 @@ from ..base.errors import UserError, short_traceback
 from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
+from ..config.load import has_objects
 from ..config.node import Config
 from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
+from ..fit.live import made_anew
 from ..fit.progress import new_display
 from ..fit.randomness import rng_state, seed_all, set_rng_state
 from ..model.lit import LitModel
@@ -158,6 +160,8 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     if not 0 < min_lr < max_lr:
         raise UserError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
     if steps < 20: raise UserError(f"lr_find: {steps} steps are too few; take 20 or more")
+    if isinstance(cfg, Mapping) and has_objects(cfg):
+        cfg, overrides = made_anew(cfg, *overrides, trust=trust), ()
     config = check(cfg, *overrides, trust=trust)
     device = torch.accelerator.current_accelerator() or "cpu"
     shows = "progress" in {k for k, v in (config.get("callbacks") or {}).items() if v is not None}

@@ -20,9 +20,11 @@ from ..base.shown import Unfailing, html, tell
 from ..base.text import Table, flat, no_formulas, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.hydra import moving
-from ..config.load import sweep_params
+from ..config.load import has_objects, sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
 from ..config.secrets import secret_filter
+from ..fit.live import made_anew
+from ..fit.written import classes
 from ..parts.check import check
 from ..run.folder import Run
 
@@ -93,6 +95,9 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     first: int | None = None,  # how many to check now, the others in their turn; None: all
 ) -> list[Trial]:  # none of them begun
     "The trials of a grid. Raises ConfigError with the problems of all that are checked."
+    if isinstance(config, Mapping) and has_objects(config):
+        config = {"defaults": [], **plain(made_anew(config, trust=trust))}
+        trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
     choices, told = gather(alternatives, overrides), set()
     every = list(product(*(range(len(o)) for o in choices)))
