@@ -20,8 +20,8 @@ from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
-from .data.loader import ArrayLoader
 from .data.mnist import MNIST
+from .fit.reuse import why_again
 from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
@@ -42,9 +42,10 @@ from .use import evaluate, load_run, predict
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
-    "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",  # a run
+    "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",
+    "why_again",  # a run
     "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
-    "MNIST", "ImageFolder", "ArrayLoader",  # data
+    "MNIST", "ImageFolder",  # data
     "LitModel", "MLP", "ConvNet", "ResNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
@@ -62,6 +63,7 @@ _EXAMPLES = dict(
     train='run = train("configs/mnist.yaml", "trainer.max_epochs=3", "optimizer=sgd")\n'
           'run = train(data=MNIST(), model=ConvNet(1, 10), lr=0.01, epochs=3)',
     resume='run = resume("last")                    # or resume(run)',
+    why_again='why_again("configs/mnist.yaml")        # why train(…, reuse=True) would train',
     load_run='run = load_run("last")\nrun.model, run.datamodule',
     evaluate='evaluate("last", stage="val")',
     predict='predict("last", "digits/").table     # files, a folder, arrays, a table, a loader',
@@ -74,11 +76,10 @@ _EXAMPLES = dict(
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
-    ArrayLoader="for x, y in ArrayLoader((x, y), batch_size=64, shuffle=True): ...",
+    ResNet="net = ResNet(in_channels=3, num_classes=10)",
     LitModel="model = LitModel(ConvNet(1, 10), F.cross_entropy, partial(torch.optim.SGD, lr=0.1))",
     MLP="net = MLP((1, 28, 28), num_classes=10, hidden=[128, 64])",
     ConvNet="net = ConvNet(in_channels=1, num_classes=10)",
-    ResNet="net = ResNet(in_channels=3, num_classes=10)",
     show_images="show_images(torch.rand(4, 1, 28, 28), titles=list(\"abcd\"))",
     show_batch="show_batch(run.datamodule)",
     answers="found = answers(run.model, run.datamodule)",

@@ -81,6 +81,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--print", action="store_true", help="show the composed config, and stop")
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
+    add("--reuse", action="store_true", help="take a run that is done, if nothing differs")
     add("--check", action="store_true", help="report all mistakes, read no data, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--trust", metavar="FOLDER", help="take its configs, runs and code for your own, always")
@@ -140,15 +141,15 @@ def _train(args: argparse.Namespace) -> int | None:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
-    train(*what)
+    train(*what, reuse=args.reuse or None)
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.base.files import show_path
     from mlkit.many.sweep import grid, load_trials
     if args.check:
-        n = len(load_trials(*what, strict=args.strict))
-        return tell(f"no problems in {n} combinations")
+        return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
+    if args.reuse: os.environ["MLKIT_REUSE"] = "1"
     sweep = grid(*what, strict=args.strict)
     tell("", sweep)
     if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
@@ -180,8 +181,8 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     changes, wanted = args.overrides, (args.config, *args.overrides)
-    try: run = _find_run(args.resume) if args.resume else \
-        unfinished(load_config(*wanted) if args.config else None)
+    own = args.config and not args.resume and load_config(*wanted)
+    try: run = _find_run(args.resume) if args.resume else unfinished(own or None)
     except NotFound:
         if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
         way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
@@ -261,9 +262,8 @@ def _predict(args: argparse.Namespace) -> int:
     run, out = _find_run(args.run), args.out
     if out and not _may_be_written(out):
         return _say(f"{out}: not a file in a folder that exists", 2)
-    stem, end = os.path.splitext(out or "")
-    if end.lower() in (".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy"):
-        return _say(f"{out}: what is written is a CSV file: call it {stem}.csv", 2)
+    if (out or "").lower().endswith((".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy")):
+        return _say(f"{out}: a CSV file is written, which {out}.csv would say", 2)
     from mlkit.base.files import write_text
     from mlkit.base.text import no_formulas
     from mlkit.use import predict
@@ -350,13 +350,9 @@ def _runs(args: argparse.Namespace):
 def mlkit_doctor(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code: 1 if something fails
     "Look what is wrong with the project around the current folder, a line each. Changes nothing."
-    p, _ = command_parser(mlkit_doctor, "mlkit_doctor")
-    p.parse(argv)
-    return _run(_doctor)
-
-
-def _doctor() -> int:
-    from mlkit.doctor import doctor
-    found = doctor()
-    tell(found)
-    return int(any(verdict == "fail" for verdict, *_ in found))
+    command_parser(mlkit_doctor, "mlkit_doctor")[0].parse(argv)
+    def look() -> int:
+        from mlkit.doctor import doctor
+        tell(found := doctor())
+        return int("fail" in [verdict for verdict, *_ in found])
+    return _run(look)

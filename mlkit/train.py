@@ -17,6 +17,7 @@ from .base.errors import Interrupted, TrainingFailed, UserError, one_line, short
 from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, find_root, show_path
+from .base.shown import tell
 from .base.signals import Signals
 from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
@@ -28,8 +29,10 @@ from .parts.check import check
 
 if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known to be right
     from mlkit.fit.job import Job
+    from mlkit.fit.reuse import Needs
     from mlkit.parts.build import Parts
     from mlkit.run.folder import Run
+    from mlkit.run.reads import Reads
     from mlkit.show.answers import Answers
 
 
@@ -44,6 +47,7 @@ def train(
     loss: Any = None,   # of a net: (logits, target) -> scalar, or what `LitModel` takes
     lr: float | None = None,    # of a net's optimizer
     epochs: int | None = None,  # the most
+    reuse: bool | None = None,  # take a run that is the same; None: if MLKIT_REUSE=1 is set
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
@@ -63,8 +67,22 @@ def train(
     if is_multirun(config):
         way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
         raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
-    if background: return _start(config, trust)
-    return _train(config, _requeued(config))
+    from mlkit.fit.reuse import Needs, same_run, wants_reuse
+    old, needs = _requeued(config), Needs(config)
+    if old is None and config.runs is not None and wants_reuse(reuse):
+        old, says = same_run(needs)
+        tell(says)
+        if old and old.status == "done": return _taken(old, needs)
+    if background: return _start(config, trust, old)
+    return _train(config, old, needs)
+
+
+def _taken(run: "Run", needs: "Needs") -> "Run":
+    "A run that is done, as if it had been trained now."
+    from mlkit.use import loaded, metrics_table
+    loaded(run, needs.config)
+    tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
+    return run
 
 
 @short_traceback
@@ -93,7 +111,8 @@ def resume(
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     if background: return _start(config, trust, run, *overrides)
-    return _train(config, run)
+    from mlkit.fit.reuse import Needs
+    return _train(config, run, Needs(config))
 
 
 def _require_something_to_do(run: "Run", config: Config):
@@ -110,14 +129,16 @@ def _require_something_to_do(run: "Run", config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: "Run | None") -> "Run":
+def _train(config: Config, old: "Run | None", needs: "Needs") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
     from mlkit.fit.randomness import seed_all
     from mlkit.parts.build import build_parts
+    from mlkit.run.reads import Reads
     with Signals():
+        reads = Reads()
         seed_all(config.seed)
-        parts = build_parts(config)
-        try: return _trained(config, parts, old)
+        with reads: parts = build_parts(config)
+        try: return _trained(config, parts, old, needs, reads)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
             raise
@@ -132,24 +153,27 @@ def _take_last_weights(run: "Run", parts: "Parts"):
         run.model, run.datamodule = parts.model.eval(), parts.datamodule
 
 
-def _trained(config: Config, parts: "Parts", old: "Run | None") -> "Run":
+def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
+             reads: "Reads") -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
     from mlkit.fit.live import note_objects
+    from mlkit.fit.reuse import noted
     from mlkit.fit.trackers import tracked
     from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
     from mlkit.run.log import recording
     from mlkit.use import metrics_table
     if parts.trainer.is_global_zero:
-        with blamed_on(config, "data"): parts.data.prepare_data()
+        with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
     with recording(run, about(config).project), quiet_lightning():
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
         checkpoint = find_checkpoint(run) if has_begun else None
         job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
-        say(run, *code_notes(run.info.get("git") or {}), *note_objects(config, run))
-        with tracked(job) as trackers:
+        notes = code_notes(run.info.get("git") or {})
+        say(run, *notes, *note_objects(config, run), *needs.notes)
+        with noted(needs, reads, job), tracked(job) as trackers:
             metrics, best = fit(job)
             run.finish(metrics, best)
             run.model, run.datamodule = parts.model.eval(), parts.datamodule
@@ -234,10 +258,11 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
     from mlkit.parts.locate import locate
     from mlkit.run.folder import Run
     from mlkit.run.process import start_process
+    trust = (*about(config).trust, *trust)
     for path, node in walk(plain(config)):
         name = node.get("_target_") if isinstance(node, dict) else None
         if not isinstance(name, str) or "${" in name: continue
-        target = locate(name, about(config).project, (*about(config).trust, *trust))
+        target = locate(name, about(config).project, trust)
         if getattr(target, "__module__", "") != "__main__": continue
         says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
         raise ConfigError(problem(config, path, f"{name} {says}, or leave out background=True"))

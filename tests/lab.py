@@ -27,12 +27,28 @@ FILM = """(i => {
     const o = board(), box = o && o.getBoundingClientRect();
     film.push({time: performance.now(), height: box ? box.height : 0, drawn,
                blank: !o || !o.innerText.trim(), area: area().getBoundingClientRect().height,
+               open: !!o?.querySelector('details[open]'),
                wide: o ? o.scrollWidth - o.clientWidth : 0,
                out: o ? box.right - area().getBoundingClientRect().right : 0,
                text: o ? o.innerText.slice(0, 300) : ''});
     if (window.film) requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
+})(%d)"""
+
+CONTRAST = """(i => {
+  const light = o => { const c = o.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(v =>
+     v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2] };
+  const behind = o => { for (; o; o = o.parentElement) {
+    const c = getComputedStyle(o).backgroundColor;
+    if (c !== 'transparent' && !c.endsWith(' 0)')) return light(c) } return 1 };
+  const all = jupyterapp.shell.currentWidget.content.widgets[i].outputArea.node
+    .querySelectorAll('.mlkit-board .line, .mlkit-board td, .mlkit-board text');
+  return Math.min(...[...all].filter(o => o.getClientRects().length).map(o => {
+    const style = getComputedStyle(o), [a, b] =
+      [light(o.tagName === 'text' ? style.fill : style.color), behind(o)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05) }));
 })(%d)"""
 
 
@@ -144,6 +160,10 @@ class Lab:
         "Restart the kernel; the outputs stay."
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext"
                            ".session.kernel.restart()")
+
+    def contrast(self, cell: int) -> float:
+        "How much the words of a cell's board differ from what is behind them: 1 to 21, as in WCAG."
+        return self.page.evaluate(CONTRAST % cell)
 
     def theme(self, name: str):
         "'JupyterLab Light' or 'JupyterLab Dark'."

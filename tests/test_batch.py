@@ -18,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mlkit.config.node import ConfigError
 from mlkit.data.base import ImageData
 from mlkit.data.mnist import MNIST
+from mlkit.many.sweep import load_trials
 from mlkit.model.lit import LitModel
 from mlkit.parts.check import check
 
@@ -202,6 +203,11 @@ class Coloured(MNIST):
         grey = self.normalize
         self.normalize = lambda x: grey(x).expand(-1, 3, -1, -1)
 
+def recoloured() -> MNIST: return Coloured()
+
+def make_model(net: nn.Module) -> LitModel:
+    return LitModel(nn.Sequential(nn.Conv2d(1, 3, 1), net))
+
 class Undeclared(pl.LightningDataModule):
     def train_dataloader(self):
         return DataLoader(TensorDataset(torch.zeros(8, 3, 8, 8), torch.zeros(8).long()), 4)
@@ -325,6 +331,8 @@ FINE = {
     "transfer": config(here("Net", in_channels=3), model=f"{HERE}.Transfers"),
     "loader": config({**CONV, "in_channels": 3}, here("Threefold")),
     "recoloured": config({**CONV, "in_channels": 3}, here("Coloured")),
+    "made by a function": config({**CONV, "in_channels": 3}, model=f"{HERE}.make_model"),
+    "data of a function": config({**CONV, "in_channels": 3}, here("recoloured")),
     "undeclared": config({**CONV, "in_channels": 3}, here("Undeclared")),
     "height first": config({**CONV, "in_channels": 3}, here("HeightFirst")),
     "setup": dict(data=dict(_target_="mlkit.data.mnist.MNIST"), model=here("MadeInSetup")),
@@ -366,6 +374,14 @@ def test_the_generators_are_as_before(root):
     before = torch.get_rng_state()
     assert found(config({**CONV, "num_classes": 7}))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_combination_is_tried(root):
+    with pytest.raises(ConfigError) as e:
+        load_trials(config(CONV), "model.net.in_channels=1,3", "model.net.num_classes=10,9")
+    assert [(o.key, o.origin.text) for o in e.value.problems] == [
+        ("model.net.num_classes", "model.net.num_classes=9"),
+        ("model.net.in_channels", "model.net.in_channels=3")]
 
 
 @pytest.mark.slow

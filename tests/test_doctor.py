@@ -110,8 +110,8 @@ def test_notebooks_and_modules(project):
     (project / "nbs" / "core.ipynb").rename(project / "nbs" / "more.ipynb")
     write(project, **{"nbs/more.ipynb": notebook("#| default_exp more", cells[1])})
     assert sorted(found("notebooks")) == [
-        ("fail", "shapes_lib/more.py: its notebook has changed: nbdev_export"),
-        ("warn", "shapes_lib/core.py: no notebook exports it: delete it")]
+        ("fail", "shapes_lib/core.py: no notebook exports it: delete it"),
+        ("fail", "shapes_lib/more.py: its notebook has changed: nbdev_export")]
     write(project, **{"nbs/cut.ipynb": notebook("1")[:-9]})
     assert any(verdict == "fail" and says.startswith("nbs/cut.ipynb: cannot be exported: ")
                for verdict, says in found("notebooks"))

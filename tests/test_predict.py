@@ -249,8 +249,8 @@ def test_an_empty_cell_is_told(run, tmp_path, capsys):
 def test_an_answer_is_a_csv_file(run, tmp_path, end, capsys):
     out = tmp_path / f"out{end}"
     assert mlkit_predict([str(run), str(tmp_path / "x.npy"), "-o", str(out)]) == 2
-    assert capsys.readouterr().err == f"{out}: what is written is a CSV file: call it " \
-                                      f"{tmp_path}/out.csv\n"
+    says = f"{out}: a CSV file is written, which {out}.csv would say\n"
+    assert capsys.readouterr().err == says
     assert not out.exists()
 
 

@@ -27,8 +27,9 @@ def env_overrides(project: Path,  # whose `.env` is read
     "What `.env` and the process's environment change, lowest first."
     found = [(k, v, Origin(".env", line)) for k, (v, line) in _dotenv(project).items()]
     found += [(k, v, Origin("environment", text=f"{k}={v}")) for k, v in os.environ.items()]
+    found = [o for o in found if o[0].startswith("MLKIT_") and o[0][6:] not in ("TRUST", "REUSE")]
     return [(f"{name.removeprefix('MLKIT_').replace('__', '.')}={value}", origin)
-            for name, value, origin in found if name.startswith("MLKIT_") and name != "MLKIT_TRUST"]
+            for name, value, origin in found]
 
 
 def _dotenv(project: Path) -> dict[str, tuple[str, int]]:

@@ -101,8 +101,9 @@ def _batch(cfg: Config, view: View) -> _Batch | None:
     has_val = view.value(("trainer", "limit_val_batches")) != 0  # which is not augmented
     if is_changed or _defines(model, _TRANSFER) or not has_val: return None
     given = {k: view.value(("data", str(k))) for k in cfg.data}
-    if kinds[0] == _MNIST: x, classes = torch.rand(2, 1, 28, 28), 10
-    elif kinds[0] == _FOLDER:
+    made_by = _maker(view, data)
+    if made_by == _MNIST: x, classes = torch.rand(2, 1, 28, 28), 10
+    elif made_by == _FOLDER:
         x = torch.rand(2, 1 if given.get("mode") == "L" else 3, *given.get("size", (64, 64)))
         classes = len(given.get("classes") or _class_folders(given["root"]))
         if not classes: return None
@@ -116,6 +117,12 @@ def _batch(cfg: Config, view: View) -> _Batch | None:
     if not is_ours and x.ndim == 4 and x.shape[1] >= min(x.shape[2:]): return None  # (H, W, C)?
     y = {k: torch.tensor([n - 1, 0]) for k, n in _by_head(classes).items()}
     return _Batch(x, y if isinstance(classes, Mapping) else y.get(""), classes, kinds[0][1])
+
+
+def _maker(view: View, value: Product) -> tuple[str, str]:
+    "The class that a target names; ('', '') for a function, which may make anything of its class."
+    obj = view.find(value.target)
+    return class_name(obj) if isinstance(obj, type) else ("", "")
 
 
 def _defines(value: Product, names: set[str]) -> bool:
@@ -230,8 +237,8 @@ def batch_mistakes(cfg: Config,  # a whole config without mistakes
 def _find(cfg: Config, view: View) -> Iterator[Mistake]:
     batch, seen = _batch(cfg, view), {}
     if batch is None: return
-    is_lit = class_name(view.value(("model",)).kind) == ("mlkit.model.lit", "LitModel")
-    is_sure = class_name(view.value(("data",)).kind) in (_MNIST, _FOLDER)
+    is_lit = _maker(view, view.value(("model",))) == ("mlkit.model.lit", "LitModel")
+    is_sure = _maker(view, view.value(("data",))) in (_MNIST, _FOLDER)
     for key, has in (("in_shape", [*batch.x.shape[1:]]), ("num_classes", batch.classes)):
         value = view.value(("data", key))
         if is_sure and isinstance(value, (int, list)) and value != has:

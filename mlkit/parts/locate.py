@@ -13,7 +13,9 @@ from typing import Any, Callable, Iterable
 
 from ..base.errors import did_you_mean, one_line
 from ..base.files import show_path
+from ..base.notebook import shell
 from ..base.text import told
+from .cells import in_cell
 from .packages import one_name
 from .trust import TargetError, Trust, Untrusted, member
 
@@ -24,6 +26,8 @@ _MISSING = object()
 def _walk(target: str, trust: Trust):
     "The object at the end of a dotted path."
     done, *rest = target.split(".")
+    cell, last = in_cell(target)
+    if cell is not None: return functools.reduce(member, filter(None, last.split(".")), cell)
     if not _is_module(done):
         raise TargetError(f"{target}: there is no module '{done}'; is it installed?")
     if done not in sys.modules and not trust.may_import(done): raise Untrusted(target, target)
@@ -98,15 +102,27 @@ def register(obj: Callable | None = None,  # a class or function; without one, g
 ) -> Any:                                  # `obj` itself
     "Decorate a class or function so that its name, without a dot, is a target."
     if obj is None: return functools.partial(register, name=name)
-    _registry[name or obj.__name__] = obj
+    old: Any = _registry.get(name or obj.__name__)
+    if not _is_of_cell(old) or getattr(obj, "__module__", None) == "__main__":
+        _registry[name or obj.__name__] = obj
     return obj
+
+
+def _is_of_cell(obj: Any) -> bool:
+    "Does a name of the notebook still mean this? What a module registers does not take its place."
+    if getattr(obj, "__module__", None) != "__main__" or not shell(): return False
+    return shell().user_ns.get(obj.__name__) is obj
 
 
 def _registered(name: str, trust: Trust):
     if name not in _registry and trust.root:
         module = _module_that_registers(name, trust.root)
         if module and trust.may_import(module): _import(module, name)
-    if name in _registry: return _registry[name]
+    if name in _registry:
+        found = _registry[name]
+        if getattr(found, "__module__", None) != "__main__" or not shell(): return found
+        new = shell().user_ns.get(found.__name__)  # defined again, without @register
+        return new if type(new) is type(found) and new.__module__ == "__main__" else found
     way = did_you_mean(name, _registry) or "; give a dotted path, or decorate it with @register"
     raise TargetError(f"'{name}' is not registered{way}")
 

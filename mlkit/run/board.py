@@ -120,7 +120,7 @@ def draw_board(title: str,   # the run's id
     rows, bar = _epochs(history), _bar(now, status)
     size = html(' max="{}" value="{}"', now.batches, now.batch) if now.batches else ""
     if status != "running": size = html(' max="1" value="{}"', int(status == "done"))
-    if note: bar += f" · {note}"
+    bar = " · ".join(filter(None, [bar, note]))
     line = html('<div class="line"><progress{}></progress> {}</div>', size, bar)
     if now.epoch is None and rows is None and not title:
         return html('<div class="mlkit-board tex2jax_ignore">{}{}</div>', _STYLE, line), bar
@@ -254,7 +254,8 @@ def board_of(run: Any,  # a `Run`
     info, now, history = run.info, now_of(run, status), None
     with suppress(UserError): history = run.history
     note = info.get("error") or ""
-    if status == "running" and now.epoch is None: note = "is about to begin"
+    if status == "running" and not now.what:
+        note = "is about to begin" if history is None or history.empty else "is about to end"
     if status == "interrupted" and not note: note = _last_words(run)
     return draw_board(run.id, status, now, history, note, key)
 
