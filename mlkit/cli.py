@@ -232,7 +232,8 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
-    from mlkit.use import evaluate, metrics_table
+    from mlkit.show.columns import metrics_table
+    from mlkit.use import evaluate
     found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
     tell(metrics_table(found))
 
