@@ -98,7 +98,7 @@ def test_the_verdict_is_that_of_the_real_classes(tmp_path, project):  # noqa: F8
         plain = [m for m in mistakes.corpus(f) if "ours" not in str((m.files(), m.args))]
         for i, m in enumerate(plain[::max(1, len(plain) // 3)]):
             folder = mistakes.write(tmp_path / kind / str(i), {"pyproject.toml": "", **m.files()})
-            cases.append([str(folder), "shell", [m.config, *m.args], m.env])
+            cases.append([str(folder), "shell", [m.config, *m.args, "--check"], m.env])
     assert len(cases) > 30
     early, real = in_forks(*cases), in_forks(*cases, real=True)
     different = [(c, a, b) for c, a, b in zip(cases, early, real) if a[:2] != b[:2]]
