@@ -45,11 +45,9 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 
 def _how_to_go_on(e) -> str:
-    run = e.run
-    why = f"interrupted: {e}".removesuffix(": ")
-    if run is None: return why
-    has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
-    if not (run.writes and run.kept and has_saved): return why
+    run, why = e.run, f"interrupted: {e}".removesuffix(": ")
+    last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
+    if not last or not last.exists(): return why
     from mlkit.base.files import show_path
     if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
     return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
@@ -234,7 +232,8 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
-    from mlkit.use import evaluate, metrics_table
+    from mlkit.base.text import metrics_table
+    from mlkit.use import evaluate
     found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
     tell(metrics_table(found))
 

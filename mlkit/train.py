@@ -19,7 +19,7 @@ from .base.run_names import run_folders
 from .base.files import atomic, find_root, show_path
 from .base.shown import tell
 from .base.signals import Signals
-from .base.text import flat, walk
+from .base.text import flat, metrics_table, walk
 from .config.hydra import is_multirun, moving
 from .config.load import has_objects
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
@@ -39,8 +39,7 @@ if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
 def train(
-    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
-                      # in which there may be objects; None: mlkit's defaults
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config, or a dict, also of objects
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
     data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
     model: Any = None,  # a LightningModule, or a net for `LitModel`
@@ -79,7 +78,7 @@ def train(
 
 def _taken(run: "Run", needs: "Needs") -> "Run":
     "A run that is done, as if it had been trained now."
-    from mlkit.use import loaded, metrics_table
+    from mlkit.use import loaded
     loaded(run, needs.config)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
@@ -163,7 +162,6 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
     from mlkit.run.log import recording
-    from mlkit.use import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)
