@@ -19,7 +19,7 @@ from .base.run_names import run_folders
 from .base.files import atomic, find_root, show_path
 from .base.shown import tell
 from .base.signals import Signals
-from .base.text import flat, metrics_table, walk
+from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
 from .config.load import has_objects
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
@@ -78,6 +78,7 @@ def train(
 
 def _taken(run: "Run", needs: "Needs") -> "Run":
     "A run that is done, as if it had been trained now."
+    from mlkit.show.columns import metrics_table
     from mlkit.use import loaded
     loaded(run, needs.config)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
@@ -162,6 +163,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
     from mlkit.run.log import recording
+    from mlkit.show.columns import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)

@@ -18,6 +18,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mlkit.config.node import ConfigError
 from mlkit.data.base import ImageData
 from mlkit.data.mnist import MNIST
+from mlkit.many.sweep import load_trials
 from mlkit.model.lit import LitModel
 from mlkit.parts.check import check
 
@@ -373,6 +374,14 @@ def test_the_generators_are_as_before(root):
     before = torch.get_rng_state()
     assert found(config({**CONV, "num_classes": 7}))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_combination_is_tried(root):
+    with pytest.raises(ConfigError) as e:
+        load_trials(config(CONV), "model.net.in_channels=1,3", "model.net.num_classes=10,9")
+    assert [(o.key, o.origin.text) for o in e.value.problems] == [
+        ("model.net.num_classes", "model.net.num_classes=9"),
+        ("model.net.in_channels", "model.net.in_channels=3")]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ __all__ = ['short', 'number', 'plain', 'stage_of', 'find_metric', 'pairs', 'walk
 import re
 from copy import copy
 from functools import cached_property
-from typing import Any, Collection, Iterable, Iterator, Mapping
+from typing import Any, Collection, Iterable, Iterator
 
 import yaml
 
@@ -267,16 +267,3 @@ class Table(list):
         for row in self.cells: lines.append([html(cell, *o) for o in zip(sides, row)])
         lines = [html("<tr>{}</tr>", o) for o in lines]
         return html('<table class="tex2jax_ignore">{}</table>', lines)  # and no formulas
-
-# %% ../../nbs/base/02_text.ipynb #0e7a0002
-def metrics_table(metrics: Mapping[str, float],  # name, such as 'val/loss' -> number
-) -> Table:                                      # a row a metric, a column a stage
-    "Metrics as a table."
-    rows: dict[str, dict[str, str]] = {}
-    for k, v in metrics.items():
-        stage, name = stage_of(k)
-        if stage in rows.get(name, {}): name = k  # both val_loss and val/loss
-        rows.setdefault(name, {})[stage] = number(v)
-    stages = [s for s in ("train", "val", "test", "") if any(s in row for row in rows.values())]
-    names = sorted(rows, key=lambda n: n != "loss")
-    return Table(["", *stages], [[n, *(rows[n].get(s, "") for s in stages)] for n in names])

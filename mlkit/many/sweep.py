@@ -23,8 +23,6 @@ from ..config.hydra import moving
 from ..config.load import has_objects, sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
 from ..config.secrets import secret_filter
-from ..fit.live import made_anew
-from ..fit.written import classes
 from ..parts.check import check
 from ..run.folder import Run
 
@@ -94,8 +92,12 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     strict: bool = False,  # is a warning an error?
     first: int | None = None,  # how many to check now, the others in their turn; None: all
 ) -> list[Trial]:  # none of them begun
-    "The trials of a grid. Raises ConfigError with the problems of all that are checked."
+    """The trials of a grid. Raises ConfigError with the problems of all that are checked.
+
+    If that is all of them, a made-up batch passes through the models of the first hundred."""
     if isinstance(config, Mapping) and has_objects(config):
+        from mlkit.fit.live import made_anew  # objects come with torch
+        from mlkit.fit.written import classes
         config = {"defaults": [], **plain(made_anew(config, trust=trust))}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
@@ -106,7 +108,9 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     def words(at: tuple) -> list[str]: return [o[i] for o, i in zip(choices, at)]
     def own(at: tuple) -> list[str]: return [w for w, o in zip(words(at), choices) if len(o) > 1]
     def attempt(at: tuple):
-        try: made[at] = check(config, *words(at), trust=trust, strict=strict, told=told)
+        is_tried = first is None and len(made) < 100
+        try: made[at] = check(config, *words(at), trust=trust, strict=strict, told=told,
+                              batch=is_tried)
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(own(at))
     attempt(every[0])
