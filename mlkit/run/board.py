@@ -84,7 +84,7 @@ _STYLE = html("""<style>
   line-height: 20px; }}
 .mlkit-board table td, .mlkit-board table th {{ padding-right: 14px; text-align: right !important;
   white-space: nowrap; }}
-.mlkit-board .list td {{ text-align: left !important; }}
+.mlkit-board .list td, .mlkit-board .list th {{ text-align: left !important; }}
 .mlkit-board summary {{ height: 20px; cursor: pointer; opacity: 0.7; }}
 </style>""")
 
@@ -196,7 +196,7 @@ class Display:
 
     def tell(self, text: str):  # of one line
         "Show it."
-        self.draw(html("<pre>{}</pre>", text), shown(text))
+        self.draw(html("<div>{}</div>", text), shown(text))
 
 
 class _Lines:
