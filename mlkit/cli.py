@@ -9,7 +9,7 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 import argparse, atexit, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 from .base.command import command_parser
 from .base.shown import Unfailing, open_standard_descriptors, shown, tell
@@ -82,6 +82,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
     add("--reuse", action="store_true", help="take a run that is done, if nothing differs")
     add("--check", action="store_true", help="report all mistakes, read no data, and stop")
+    add("--schema", action="store_true", help="print a JSON schema for editors, and stop")
     add("--strict", action="store_true", help="take warnings of the config for mistakes")
     add("--trust", metavar="FOLDER", help="take its configs, runs and code for your own, always")
     add("--completion", choices=["bash", "zsh"], help="print what this shell needs to complete")
@@ -96,7 +97,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
             p.error(f"--{flag} is about one run, and -m about many: leave out -m")
     if args.trust: return _run(_trust, args.trust)
     if args.resume is not None: _tell_apart(args)
-    shows = args.print or args.check or args.explain is not None
+    shows = args.print or args.check or args.schema or args.explain is not None
     if not args.config and (shows or args.resume is None): p.error("which config? give CFG")
     return _run(_train, args, shows=bool(shows))
 
@@ -116,17 +117,15 @@ def _tell_apart(args: argparse.Namespace):
 
 
 def _train(args: argparse.Namespace) -> int | None:
-    what, shows = (args.config, *args.overrides), args.print or args.explain is not None
+    what: tuple = (args.config, *args.overrides)
+    shows = args.print or args.explain is not None
+    if args.schema:
+        from mlkit.parts.schema import schema
+        return tell(json.dumps(schema(*what), indent=1))
     if args.resume is not None and not shows and not args.check: return _resume(args)
     if args.multirun: return _sweep(what, args)
-    from mlkit.config.hydra import is_multirun
-    from mlkit.config.load import explain, is_sweep, load_config
-    from mlkit.config.node import ConfigError
-    config: Any = None
-    try: config = load_config(*what)
-    except ConfigError:  # the check says more
-        if shows and not (args.check or args.strict): raise
-    is_many = is_sweep(*what) if config is None else is_multirun(config)
+    from mlkit.config.load import explain, load_any, load_config
+    config, is_many = load_any(*what)
     if is_many and not shows: return _sweep(what, args)
     if config is not None: what = (config,)  # it is composed once
     if args.check or args.strict:
@@ -135,6 +134,7 @@ def _train(args: argparse.Namespace) -> int | None:
         check(*what, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
+    if shows: config = load_config(*what)  # or why not
     if args.explain is not None: return tell(explain(config, args.explain))
     if args.print:
         from omegaconf import OmegaConf

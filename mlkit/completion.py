@@ -18,8 +18,8 @@ from .config.load import load_first
 from .config.node import Config, ConfigError, about
 
 # %% ../nbs/completion.ipynb #12fefa97
-_FLAGS = ("--print", "--explain", "--check", "--strict", "--resume", "--multirun", "-m", "--trust",
-          "--help")
+_FLAGS = ("--print", "--explain", "--check", "--schema", "--strict", "--resume", "--multirun",
+          "-m", "--trust", "--help")
 
 
 def completions(line: str,  # the command line up to the cursor, with the command

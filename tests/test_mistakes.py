@@ -1633,6 +1633,11 @@ ALSO_VALID = {  # why -> (base, what to do to it)
 }
 
 
+def right(where: str, value: str) -> str:
+    "A config with a value that is right at a place."
+    return re.sub("[A-Z]{3,}", lambda m: {**USUAL, where: value}[m[0].lower()], RIGHT)
+
+
 def build_it(where: str, cfg):
     "Make what was said to be right."
     at = dict(net="model.net", loss="model.loss", metrics="model.metrics",
@@ -1651,8 +1656,7 @@ def test_no_false_alarm(where, project, monkeypatch):
     monkeypatch.chdir(project)
     wrong, values = [], valid(where)
     for i, value in enumerate(values):
-        text = re.sub("[A-Z]{3,}", lambda m: {**USUAL, where: value}[m[0].lower()], RIGHT)
-        file = f"valid/{where}{i}.yaml"
+        text, file = right(where, value), f"valid/{where}{i}.yaml"
         cfg = load_config(write(project, {file: text}) / file)
         if problems := find_problems(cfg): wrong.append(f"{value}\n=> {problems}")
         try: build_it(where, cfg)  # it is right indeed

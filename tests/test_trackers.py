@@ -115,7 +115,8 @@ def bytes_below(folder: Path) -> bytes:
 def recorded(tmp_path_factory) -> Run:
     "A run that was told to all three."
     project = make_project(tmp_path_factory.mktemp("recorded"))
-    return ended(start(project, f"logger=[{','.join(ALL)}]"), project)[1]
+    words = f"logger=[{','.join(ALL)}]", "data.batch_size=64", "tags=[small,sweep-7]"
+    return ended(start(project, *words), project)[1]
 
 
 def history(run: Run) -> dict[str, list[float]]:
@@ -173,7 +174,9 @@ def test_wandb_holds_the_run(recorded):
     records = read_wandb(recorded)
     by = lambda kind: [o[kind] for o in records if o["type"] == kind]
     assert by("run")[0]["run_id"] == recorded.dir.name == recorded.info["trackers"]["wandb"]
-    assert by("run")[0]["project"] == "tracked" and by("run")[0]["tags"] == ["small"]
+    assert by("run")[0]["project"] == "tracked" and by("run")[0]["tags"] == ["small", "sweep-7"]
+    assert by("run")[0]["display_name"] == f"{recorded.dir.name} data.batch_size=64"
+    assert by("run")[0]["run_group"] == "sweep-7"
     config = {k: v for o in by("config") for k, v in o["update"].items()}
     assert (config["optimizer.lr"], config["extra.sizes"]) == (0.001, [3, 5])
     assert config["extra.token"] == "${oc.env:MY_TOKEN}"
@@ -191,7 +194,9 @@ def test_wandb_holds_the_run(recorded):
 @pytest.mark.slow
 def test_mlflow_holds_the_run(recorded):
     client, found = read_mlflow(recorded)
-    assert (found.info.status, found.info.run_name) == ("FINISHED", recorded.dir.name)
+    name = f"{recorded.dir.name} data.batch_size=64"
+    assert (found.info.status, found.info.run_name) == ("FINISHED", name)
+    assert found.data.tags["sweep"] == "sweep-7"
     assert client.get_experiment(found.info.experiment_id).name == "tracked"
     params = found.data.params
     assert (params["optimizer.lr"], params["extra.token"]) == ("0.001", "${oc.env:MY_TOKEN}")

@@ -239,6 +239,14 @@ def problem(cfg: DictConfig,  # a config, or a node of one
     "A mistake that is found after loading, at a path below `cfg`."
     return Problem(origin_of(cfg, path), show_keys((*own_path(cfg), *path)), message)
 
+# %% ../../nbs/config/00_node.ipynb #0fe10002
+def overrides_of(cfg: DictConfig,  # a config, or a node of one
+) -> list[str]:  # as they were written: 'optimizer=sgd', 'trainer.max_epochs=3'
+    "The overrides of a config that count: groups first, then in the sequence of its keys."
+    known = about(cfg)
+    origins = [*known.picked.values(), *(o[-1].origin for o in known.links.values() if o)]
+    return list(dict.fromkeys(o.text for o in origins if o.text and o.name == "command line"))
+
 # %% ../../nbs/config/00_node.ipynb #3f0be8d1
 def children(node: Any,  # of a config
 ) -> dict:      # by key or number; empty of a leaf, of null, and of what is missing or a reference

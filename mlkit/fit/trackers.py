@@ -73,6 +73,25 @@ class Tracker(_Guarded):
         found = self.guard.call(getattr, self.thing, "experiment") if has_one else None
         return Nothing() if found is None else _Guarded(found, self.guard)
 
+# %% ../../nbs/fit/06_trackers.ipynb #7ac00002
+_ASIDE = ("callbacks", "debug", "hydra", "logger", "name", "runs", "tags")  # change no result
+
+
+def _name_of(run: Run) -> str:
+    "20260101-120000-abcd optimizer=sgd trainer.max_epochs=3"
+    words = [o.lstrip("+") for o in run.info.get("overrides") or []]
+    told = [o for o in words if re.split("[=./@]", o)[0] not in _ASIDE]
+    return shown(" ".join([run.dir.name, *told])[:120])
+
+
+def _sweep_of(run: Run) -> str | None:
+    return next((str(o) for o in run.info["tags"] if str(o).startswith("sweep-")), None)
+
+
+def _note_of(run: Run) -> str | None:
+    git = run.info.get("git") or {}
+    return git.get("commit") and f"commit {git['commit']}{', changed' * bool(git.get('dirty'))}"
+
 # %% ../../nbs/fit/06_trackers.ipynb #97114bd0
 def tensorboard(run: Run,  # its folder gets the event files
     **more,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
@@ -99,7 +118,9 @@ def wandb(run: Run,  # its folder gets what W&B writes
         "finish_timeout_raises": True, **(settings or {})})
     known = os.environ.get("WANDB_RUN_ID") or _known(run).get("wandb")
     logger = WandbLogger(**{
-        "project": project or os.environ.get("WANDB_PROJECT", run.name), "name": run.dir.name,
+        "project": project or os.environ.get("WANDB_PROJECT", run.name), "name": _name_of(run),
+        "group": os.environ.get("WANDB_RUN_GROUP") or _sweep_of(run),
+        "notes": os.environ.get("WANDB_NOTES") or _note_of(run),
         "id": known or run.dir.name, "resume": "allow" if known else None,
         "save_dir": run.dir, "tags": run.info["tags"], "settings": quiet, **more})
     opened = open_wandb(logger)
@@ -131,7 +152,10 @@ def mlflow(run: Run,                     # the store lies in the folder of all r
         with closing(sqlite3.connect(file)) as db: db.execute("pragma user_version")  # or it fails
         uri, place = f"sqlite:///{file.as_posix()}", (runs / "mlartifacts" / name).as_uri()
     _make_experiment(uri, name, place)
-    logger = MLFlowLogger(**{"experiment_name": name, "tracking_uri": uri, "run_name": run.dir.name,
+    notes = {"sweep": _sweep_of(run), "mlflow.note.content": _note_of(run)}
+    notes = {k: v for k, v in notes.items() if v}
+    logger = MLFlowLogger(**{"experiment_name": name, "tracking_uri": uri, "tags": notes,
+                             "run_name": _name_of(run),
                              "run_id": _known(run).get("mlflow"), **more})
     logger.experiment.update_run(logger.run_id, status="RUNNING")  # again, if it is resumed
     if theirs is None: os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow has put `uri` there

@@ -23,8 +23,6 @@ from ..config.hydra import moving
 from ..config.load import has_objects, sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
 from ..config.secrets import secret_filter
-from ..fit.live import made_anew
-from ..fit.written import classes
 from ..parts.check import check
 from ..run.folder import Run
 
@@ -98,6 +96,8 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
 
     If that is all of them, a made-up batch passes through the models of the first hundred."""
     if isinstance(config, Mapping) and has_objects(config):
+        from mlkit.fit.live import made_anew  # objects come with torch
+        from mlkit.fit.written import classes
         config = {"defaults": [], **plain(made_anew(config, trust=trust))}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)

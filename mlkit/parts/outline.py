@@ -24,12 +24,12 @@ class _Names(dict):
         super().__init__(__name__=module, __package__=package, __builtins__=run, __file__=str(file),
                          _Outline=_Outline, _stub=_stub)
         self.written: dict[str, list[ast.stmt]] = {}
-        self.docs: dict[str, str | None] = {}
+        self.docs: dict[str, str] = {}
         for node in _statements(ast.parse(file.read_text(encoding="utf-8")).body):
             for name, part in _bound(node): self.written.setdefault(name, []).append(part)
             changed = [o for o in getattr(node, "targets", ()) if isinstance(o, ast.Attribute)]
             for o in [o for o in changed if isinstance(o.value, ast.Name)]:
-                if o.attr == "__doc__": self.docs[o.value.id] = _first_text(node)
+                if o.attr == "__doc__": self.docs[o.value.id] = _texts(node)
                 else: self.written.setdefault(o.value.id, []).append(node)  # it is another now
 
     def __missing__(self, name: str):
@@ -94,10 +94,10 @@ _lock = threading.RLock()
 def _stub(*args, **kwargs): "What stands for a function of a class that nothing asks for."
 
 
-def _first_text(node: ast.AST) -> str | None:
-    "Of a text that is put together, the beginning."
+def _texts(node: ast.AST) -> str:
+    "Of a text that is put together, what is written down."
     texts: list[Any] = [o for o in ast.walk(node) if isinstance(getattr(o, "value", None), str)]
-    return min(texts, key=lambda o: (o.lineno, o.col_offset)).value if texts else None
+    return "".join(o.value for o in sorted(texts, key=lambda o: (o.lineno, o.col_offset)))
 
 
 def _statements(body: list) -> Iterator[ast.stmt]:
@@ -132,7 +132,7 @@ def _header(node: ast.FunctionDef | ast.ClassDef):
     unknown = marks.keys() - kept - _HARMLESS
     if unknown: raise Unclear(f"{node.name} is decorated with {unknown}")
     node.decorator_list = [o for name, o in marks.items() if name in kept]
-    texts = [_first_text(o) for o in node.body if isinstance(o, ast.Assign)
+    texts = [_texts(o) for o in node.body if isinstance(o, ast.Assign)
              and getattr(o.targets[0], "id", "") == "__doc__"]
     doc = ast.get_docstring(node, clean=False) or next(iter(texts), None)
     body: list[Any] = [ast.Expr(ast.Constant(doc))]

@@ -24,7 +24,7 @@ from ..base.run_names import near_run, run_folder, run_folders
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
-from ..config.node import Config, ConfigError, about, is_strangers, problem
+from ..config.node import Config, ConfigError, about, is_strangers, overrides_of, problem
 from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
@@ -109,7 +109,8 @@ class Run:
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=tags, metrics={},
             best=None, timings={}, error=None, git=git, versions=versions(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(), config=written))
+            slurm_job=os.environ.get("SLURM_JOB_ID"), host=platform.node(), config=written,
+            overrides=[*map(hide, overrides_of(config))]))
         try:
             for part in ("checkpoints", "plots"): (folder / part).mkdir()
             if patch:

@@ -83,6 +83,7 @@ class RunInfo(_Part):
     trackers: dict[str, _Word] = {}
     resumed: list[_Resumed] = []
     slurm_job: str | None = None
+    overrides: list[str] = []
     host: str | None = None
     process: _Process | None = None
 
