@@ -147,6 +147,7 @@ NETS = dict(
     partial=lambda: Net(8, partial(nn.LeakyReLU, 0.2)), a_tuple=lambda: Net(8, sizes=(4, 2)),
     frozen=frozen, loaded=loaded, stepped=stepped, resting=resting,
     layers=lambda: nn.Sequential(*layers),
+    many=lambda: nn.Sequential(nn.Flatten(), *[nn.Linear(16, 16) for _ in range(3)]),
     one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
 
 
@@ -163,7 +164,8 @@ def test_a_net_goes_on_from_its_weights():
     train(None, *QUIET, data=Data(), model=net, epochs=1)
     was = {k: v.clone() for k, v in net.state_dict().items()}
     run = train_twice(data=Data(), model=net, epochs=1)
-    start = torch.load(run.dir / "objects" / "model.net.pt", weights_only=True)
+    [file] = (run.dir / "objects").iterdir()
+    start = torch.load(file, weights_only=True)
     assert same(start, was) and not same(start, net.state_dict())
 
 

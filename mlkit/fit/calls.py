@@ -57,7 +57,8 @@ def calls() -> Iterator[Call]:
         names = ChainMap(frame.f_locals, frame.f_globals, {**vars(builtins)})
         cells = frame.f_globals.get("In") or [] if home == "__main__" else []
         texts = ["".join(linecache.getlines(file)), *reversed(cells)]
-        is_ours = home == "mlkit" or "site-packages" in Path(file).parts
+        is_library = home in ("mlkit", *sys.stdlib_module_names)
+        is_ours = is_library or "site-packages" in Path(file).parts
         for text in dict.fromkeys(() if is_ours else texts):
             if (text, home) in seen: continue
             seen.add((text, home))

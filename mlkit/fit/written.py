@@ -6,7 +6,7 @@
 __all__ = ['Proof', 'Writer', 'classes', 'Live']
 
 # %% ../../nbs/fit/06_written.ipynb #26388bec
-import ast, functools, inspect, random, sys
+import ast, functools, hashlib, inspect, random, sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -87,7 +87,7 @@ class Writer:
             raise Unwritten(f"is an array of {obj.nbytes / 2**20:.0f} MB: read it from a file")
         if isinstance(obj, np.ndarray) and obj.dtype.kind not in "biufc":
             raise Unwritten(f"is an array of {obj.dtype}")
-        file = f"objects/{at.strip('.')}.pt"
+        file = f"objects/{at.strip('.')}-{_digest(obj)}.pt"  # the config is another for others
         self.arrays[file] = obj
         return {"_target_": path_of(saved), "file": file}
 
@@ -177,7 +177,7 @@ class Writer:
     def _inspected(self, obj: Any, at: str) -> Iterator[dict]:
         "Nodes by the attributes that are named as parameters are."
         cls = _kind(obj)
-        if isinstance(obj, nn.Sequential) and "forward" not in vars(cls):
+        if cls is nn.Sequential:
             inner = {k: self.write(o, f"{at}.{k}") for k, o in obj.named_children()}
             is_plain = [*inner] == [str(i) for i in range(len(inner))]
             yield _node(cls, [*inner.values()], {}) if is_plain else _node(named, [], inner)
@@ -201,6 +201,16 @@ class Writer:
         for left_out in [set(), *({k} for k in given.keys() - needed), given.keys() - needed]:
             yield _node(cls, args, {k: v for k, v in given.items() if k not in left_out})
         yield from unfit
+
+
+def _digest(obj: Any) -> str:
+    "12 hex digits that depend on all numbers in it."
+    found = hashlib.sha256()
+    for name, o in (obj.items() if isinstance(obj, Mapping) else [("", obj)]):
+        t = torch.as_tensor(o).detach().cpu().contiguous() if not isinstance(o, dict) else o
+        found.update(repr((name, getattr(t, "shape", t), getattr(t, "dtype", ""))).encode())
+        if isinstance(t, Tensor): found.update(t.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:12]
 
 
 def _kind(obj: Any) -> type:
