@@ -9,8 +9,7 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 import argparse, atexit, json, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
-from itertools import accumulate
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 from .base.command import command_parser
 from .base.shown import Unfailing, open_standard_descriptors, shown, tell
@@ -118,30 +117,28 @@ def _tell_apart(args: argparse.Namespace):
 
 
 def _train(args: argparse.Namespace) -> int | None:
-    what: tuple = (args.config, *args.overrides)
-    shows = args.print or args.explain is not None
+    what, shows = [args.config, *args.overrides], args.print or args.explain is not None
     if args.schema:
         from mlkit.parts.schema import schema
         return tell(json.dumps(schema(*what), indent=1))
     if args.resume is not None and not shows and not args.check: return _resume(args)
-    if args.multirun: return _sweep(what, args)
     from mlkit.config.load import explain, load_any, load_config
-    config, is_many = load_any(*what)
+    config, is_many = (None, True) if args.multirun else load_any(*what)
     if is_many and not shows: return _sweep(what, args)
-    if config is not None: what = (config,)  # it is composed once
+    given: Any = what if config is None else [config]  # it is composed once
     if args.check or args.strict:
         from mlkit.parts.check import check
         told: set = set()
-        check(*what, strict=args.strict, told=told, batch=args.check)
+        check(*given, strict=args.strict, told=told, batch=args.check)
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
-    if shows: config = load_config(*what)  # or why not
+    if shows: config = load_config(*given)  # or why not
     if args.explain is not None: return tell(explain(config, args.explain))
     if args.print:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
-    train(*what, reuse=args.reuse or None)
+    train(*given, reuse=args.reuse or None)
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
@@ -180,6 +177,7 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
+    from mlkit.run.info import as_overrides
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)
     try: run = _find_run(args.resume) if args.resume else unfinished(own or None)
@@ -193,27 +191,11 @@ def _resume(args: argparse.Namespace):
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
         for key in {k for o in configs for k in moving(o)}:  # it was another time then
             for o in plain: o.pop(key, None)
-        changes, edited = _changes(*plain)
+        changes, edited = as_overrides(*plain)
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                         "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
-
-
-def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:
-    "Overrides that a run's own config lacks; keys whose value in the file has changed since."
-    none = object()
-    differs = {k: v for k, v in wanted.items() if own.get(k, none) != v}
-    edited = [k for k, v in differs.items() if written.get(k, none) == v]
-    gone = dict.fromkeys(_highest(k, wanted) for k in written if k in own and k not in wanted)
-    new = [f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in edited]
-    return [*(f"~{k}" for k in gone), *new], edited
-
-
-def _highest(key: str, kept: dict) -> str:
-    "Of a key that is gone, the shortest beginning below which nothing is left."
-    starts = accumulate(key.split("."), "{}.{}".format)
-    return next((o for o in starts if not any(f"{k}.".startswith(f"{o}.") for k in kept)), key)
 
 
 def _find_run(text: str, dir: str | None = None):
@@ -234,7 +216,8 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
-    from mlkit.use import evaluate, metrics_table
+    from mlkit.show.columns import metrics_table
+    from mlkit.use import evaluate
     found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
     tell(metrics_table(found))
 

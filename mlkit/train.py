@@ -79,7 +79,8 @@ def train(
 
 def _taken(run: "Run", needs: "Needs") -> "Run":
     "A run that is done, as if it had been trained now."
-    from mlkit.use import loaded, metrics_table
+    from mlkit.show.columns import metrics_table
+    from mlkit.use import loaded
     loaded(run, needs.config)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
@@ -163,7 +164,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     from mlkit.parts.build import blamed_on, quiet_lightning
     from mlkit.run.code import code_notes
     from mlkit.run.log import recording
-    from mlkit.use import metrics_table
+    from mlkit.show.columns import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
     run = shared_run(config, parts.trainer, old)

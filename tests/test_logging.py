@@ -20,8 +20,9 @@ from mlkit.base.plot import panels_of
 from mlkit.fit.job import CSVLogger, Nothing
 from mlkit.many.lr_find import lr_find
 from mlkit.run.folder import Run
+from mlkit.show.columns import metrics_table
 from mlkit.train import resume, train
-from mlkit.use import evaluate, load_run, metrics_table, predict
+from mlkit.use import evaluate, load_run, predict
 from power_cut import Cut, PowerCut
 
 HERE = __name__.rpartition(".")[2]

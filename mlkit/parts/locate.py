@@ -38,6 +38,9 @@ def _walk(target: str, trust: Trust):
         found: Any = member(obj, name, _MISSING)
         if found is _MISSING and not trust.may_import(module): raise Untrusted(target, target)
         if found is _MISSING and is_module: found = _late(obj, f"{module}.{name}", target, trust)
+        if found is _MISSING and done == "__main__":
+            says = "is of a notebook or script, and not here: run its cell first, or export it"
+            raise TargetError(f"{target}: {says}")
         if found is _MISSING:
             below = pkgutil.iter_modules(getattr(obj, "__path__", ()))
             near = did_you_mean(name, [*dir(obj), *(o.name for o in below)])
