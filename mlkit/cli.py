@@ -9,7 +9,6 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 import argparse, atexit, json, os, sys, traceback
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.resources import files
-from itertools import accumulate
 from typing import Any, Callable, Sequence
 
 from .base.command import command_parser
@@ -45,11 +44,9 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 
 def _how_to_go_on(e) -> str:
-    run = e.run
-    why = f"interrupted: {e}".removesuffix(": ")
-    if run is None: return why
-    has_saved = (run.dir / "checkpoints" / "last.ckpt").exists()
-    if not (run.writes and run.kept and has_saved): return why
+    run, why = e.run, f"interrupted: {e}".removesuffix(": ")
+    last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
+    if not last or not last.exists(): return why
     from mlkit.base.files import show_path
     if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
     return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
@@ -178,6 +175,7 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
+    from mlkit.run.info import as_overrides
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)
     try: run = _find_run(args.resume) if args.resume else unfinished(own or None)
@@ -191,27 +189,11 @@ def _resume(args: argparse.Namespace):
         plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
         for key in {k for o in configs for k in moving(o)}:  # it was another time then
             for o in plain: o.pop(key, None)
-        changes, edited = _changes(*plain)
+        changes, edited = as_overrides(*plain)
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                         "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
-
-
-def _changes(own: dict, written: dict, wanted: dict) -> tuple[list[str], list[str]]:
-    "Overrides that a run's own config lacks; keys whose value in the file has changed since."
-    none = object()
-    differs = {k: v for k, v in wanted.items() if own.get(k, none) != v}
-    edited = [k for k, v in differs.items() if written.get(k, none) == v]
-    gone = dict.fromkeys(_highest(k, wanted) for k in written if k in own and k not in wanted)
-    new = [f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in edited]
-    return [*(f"~{k}" for k in gone), *new], edited
-
-
-def _highest(key: str, kept: dict) -> str:
-    "Of a key that is gone, the shortest beginning below which nothing is left."
-    starts = accumulate(key.split("."), "{}.{}".format)
-    return next((o for o in starts if not any(f"{k}.".startswith(f"{o}.") for k in kept)), key)
 
 
 def _find_run(text: str, dir: str | None = None):

@@ -39,8 +39,7 @@ if TYPE_CHECKING:  # these, and what imports torch, wait until a config is known
 # %% ../nbs/train.ipynb #34758409
 @short_traceback
 def train(
-    cfg: str | Path | Mapping | None = None,  # a YAML file, a config from `load_config`, or a dict,
-                      # in which there may be objects; None: mlkit's defaults
+    cfg: str | Path | Mapping | None = None,  # a YAML file, a config, or a dict, also of objects
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3', 'optimizer=sgd'
     data: Any = None,   # a datamodule, loaders, datasets or arrays; None: as the config says
     model: Any = None,  # a LightningModule, or a net for `LitModel`

@@ -14,7 +14,7 @@ import pandas as pd
 from ..base.errors import UserError
 from ..base.run_names import is_run, run_folders
 from ..base.text import Table, number
-from ..run.board import clock, keep_drawing, now_of
+from ..run.board import boxed, clock, keep_drawing, now_of
 from ..run.folder import Run, find_runs
 
 # %% ../../nbs/many/05_watch.ipynb #3484a9b3
@@ -62,7 +62,7 @@ def watch(runs: Any = "runs",  # one or several, by any names; a table of them; 
     def look():
         table = runs_at_a_glance(_runs_in(path) if is_folder else chosen)
         over = ends and not any(status == "running" for _, status, *_ in table)
-        return list(table), over, lambda key: (table._repr_html_(), str(table))
+        return list(table), over, lambda key: (boxed(table), str(table))
     keep_drawing(look, "the runs go on")
 
 

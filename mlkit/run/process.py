@@ -8,11 +8,13 @@ __all__ = []
 # %% ../../nbs/run/04_process.ipynb #2e71fead
 import os, platform, signal, subprocess, sys, threading, time
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 from ..base.errors import UserError
+from ..base.notebook import in_notebook
 from ..base.own import trusted
 from ..base.shown import tell
+from .board import Display
 
 # %% ../../nbs/run/04_process.ipynb #c07f9f81
 def take_lock(path: Path,  # of a file, which is made
@@ -77,15 +79,17 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
         raise UserError(f"{run.id}: {run.info['error']}") from e
     run.update(status="running", error=None, host=platform.node(),
                process=process_facts(process.pid, trains=False))
-    threading.Thread(target=_say_its_end, args=(run, process), daemon=True).start()
+    say = Display().tell if in_notebook() else tell  # here, even when another cell runs
+    say(f"{run.id}: in the background; run.watch() shows it, run.stop() ends it")
+    threading.Thread(target=_say_its_end, args=(run, process, say), daemon=True).start()
 
 
-def _say_its_end(run: Any, process: subprocess.Popen):
+def _say_its_end(run: Any, process: subprocess.Popen, say: Callable[[str], None]):
     code = process.wait()
     if run.status not in ("failed", "interrupted") or code in (0, 130): return
     lines = run.log.rstrip().splitlines() if run.file("log.txt").is_file() else []
     why = run.info.get("error") or (lines or [f"exit code {code}"])[-1]
-    tell(f"{run.id}: {run.status}: {why}")
+    say(f"{run.id}: {run.status}: {why}")
 
 
 def stop_process(run: Any,  # a `Run`
