@@ -18,7 +18,7 @@ class Signals:
     def __init__(self, *others: int,  # signals that are noted, always
             notes: bool = False,      # is the first of the two only noted, and raised at the end?
             says: str = "",           # what the terminal is told when one is noted
-        then: Callable[[], Any] | None = None):  # called when one is noted
+            then: Callable[[], Any] | None = None):  # called when one is noted
         self.others, self.notes, self.says, self.then = others, notes, says, then
         self.noted: int | None = None  # the first that came
         self._old: dict[int, Any] = {}  # signal -> the handler that was there
