@@ -6,7 +6,7 @@
 __all__ = ['Words', 'trusted', 'allow_folder', 'remembered', 'is_own']
 
 # %% ../../nbs/base/07_own.ipynb #466849b1
-import os
+import os, tempfile
 from pathlib import Path
 from typing import Iterable
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_config_path, user_state_path
 
 from .errors import NotFound
-from .files import find_root, is_project, packaged_configs, real_path, show_path
+from .files import atomic, find_root, is_project, packaged_configs, real_path, show_path
 
 # %% ../../nbs/base/07_own.ipynb #08705674
 Words = str | Path | Iterable[str | Path]  # one, or several
@@ -33,9 +33,15 @@ def _remembered(file: Path) -> list[Path]:
 
 
 def _remember(file: Path, folder: Path):
-    if folder in _remembered(file): return
+    known, temporary = _remembered(file), real_path(tempfile.gettempdir())
+    if folder in known: return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "ab") as lines: lines.write(os.fsencode(f"{folder}\n"))
+    kept = [o for o in known if temporary not in o.parents or o.is_dir()]
+    if kept == known:
+        with open(file, "ab") as lines: lines.write(os.fsencode(f"{folder}\n"))
+        return
+    text = "".join(f"{o}\n" for o in (*kept, folder))
+    with atomic(file) as tmp: tmp.write_bytes(os.fsencode(text))
 
 
 def _allowed_file() -> Path: return user_config_path("mlkit") / "folders"
@@ -119,10 +125,22 @@ def is_own(path: str | Path,  # of a config, a run or any file or folder; need n
     return any(_belongs_to(o, root) for o in places for root in _own_roots())
 
 # %% ../../nbs/base/07_own.ipynb #443b78c8
+_GRANTED: dict[Path, tuple[str, ...]] = {}  # by the config of a run that this process has made
+
+
+def granted(config: object,  # of a run, if it is a path
+) -> tuple[str, ...]:
+    "What was trusted as this process made the run, and may be in it still."
+    if not _GRANTED or not isinstance(config, (str, os.PathLike)): return ()
+    return _GRANTED.get(real_path(config), ())
+
+
 def remember_runs(folder: Path,  # of a run that this process has made
     runs: Path,                  # of all runs of its config
+    trust: Iterable[str] = (),   # what was trusted for it
 ):
     "Note in the user's state that runs here are the user's own, unless their place says so."
+    _GRANTED[real_path(folder / "config.yaml")] = (*trust,)
     if is_own(os.path.realpath(folder)) and is_project(find_root()): return
     is_shared = runs.stat().st_mode & 0o022  # others may write there, too
     try: _remember(_runs_file(), real_path(folder if is_shared else runs))

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
 from ..base.run_names import run_folder
-from ..base.own import how_to_allow, is_own as is_mine, stranger_folder
+from ..base.own import granted, how_to_allow, is_own as is_mine, stranger_folder
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
 from ..base.text import pairs, short, show_keys, told, walk
 from .defaults import choose
@@ -136,7 +136,7 @@ def load_config(config: str | Path | Mapping,  # a YAML file, a dict, or a confi
 ) -> Config:
     "Compose a config from all its layers. Raises ConfigError, one line a problem."
     problems, trust = Problems(), (trust,) if isinstance(trust, str) else tuple(trust)
-    changes = parse_overrides(overrides, problems)
+    changes, trust = parse_overrides(overrides, problems), (*trust, *granted(config))
     if isinstance(config, Config): return _changed(config, changes, problems, trust)
     files = read_configs(config, trust)
     file = files[0]

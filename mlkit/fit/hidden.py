@@ -209,7 +209,7 @@ class HiddenState:
 
     def state(self) -> dict[str, dict[str, Any]]:  # path -> attribute -> plain data and tensors
         "What has changed. What of it cannot be saved is noted in `unsaved`."
-        found, homes = {}, self._homes()
+        found, homes = {}, self.homes
         for path in list(self.objects):
             now, first = self._attributes(path), self._first.get(path, {})
             kept = {k: ["gone"] for k in first if k not in now}
@@ -227,7 +227,7 @@ class HiddenState:
 
     def restore(self, state: Mapping[str, Mapping[str, Any]]):  # as `state` gave it
         "Put back what was saved, into objects that were built and noted as the old ones were."
-        homes = self._homes()
+        homes = self.homes
         for path in (o for o in state if o in self.objects):
             o, had = self.objects[path], self._attributes(path)
             *tensors, layers = had.get("*layers", [{}])
@@ -238,7 +238,8 @@ class HiddenState:
                     if data == ["gone"]: vars(o).pop(k, None)
                     else: set_attribute(o, k, decoded(data, had.get(k), self.objects, homes))
 
-    def _homes(self) -> set[str]:
+    @property
+    def homes(self) -> set[str]:
         "The modules of the objects' classes: only of these an object is made anew."
         kinds = map(type, self.objects.values())
         return {o.__module__ for o in kinds if library_of(o) in ("", "mlkit")}

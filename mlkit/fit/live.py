@@ -34,32 +34,34 @@ _WRITTEN = (type, FunctionType, BuiltinFunctionType, MethodType, functools.parti
 
 def _place(live: dict[Keys, Live], writer: Writer, obj: Any, path: Keys) -> Any:
     "The node of an object at a path of the config; what cannot be written is `kept`."
-    at, found, new, other = show_keys(path), None, cast(Any, None), cast(Any, None)
+    at, proof, is_data = show_keys(path), cast(Any, None), isinstance(obj, pl.LightningDataModule)
     net: Any = obj if isinstance(obj, nn.Module) else None
     if isinstance(obj, pl.Trainer):
         raise UserError(f"{at}: give a Trainer's arguments, as in {at}=dict(max_epochs=3)")
     is_made = has_objects(obj) and not isinstance(obj, (*_WRITTEN, dict, list, tuple))
     try:
         if not is_made: return writer.write(obj, at)
-        node, new, other, found = writer.proved(obj, at)
+        proof = writer.proved(obj, at)
+        node = whole = proof.node
+        if is_data: whole = writer.whole(obj, proof, at)
     except Unwritten as e:
-        node = {"_target_": path_of(kept), "name": keep(obj), "why": str(e)}
+        node = whole = {"_target_": path_of(kept), "name": keep(obj), "why": str(e)}
         if not is_made: return node
-    is_set_up = isinstance(obj, pl.LightningDataModule) and found
-    more, put = {}, lambda o: not is_set_up
-    if net is not None and (found is None or is_touched(net, new, other)):
+    more, put = {}, lambda o: not is_data
+    if net is not None and (proof is None or is_touched(net, proof.new, proof.other)):
         more["weights"], put = writer.array(net.state_dict(), at), lambda o: o.owner is not None
-    if net is not None and found:
+    if net is not None and proof and proof.found:
         for key, flag, of in (("frozen", "requires_grad", "named_parameters"),
                               ("resting", "training", "named_modules")):
-            pair = [getattr(o, of)() for o in (net, new)]
+            pair = [getattr(o, of)() for o in (net, proof.new)]
             pairs = [(k, x, y) for (k, x), (_, y) in zip(*pair)]
             names = {k for k, x, y in pairs if getattr(y, flag) and not getattr(x, flag)}
             if names and "" not in names: more[key] = _shortest(names, [k for k, *_ in pairs])
     if net is not None:
         for o in net.modules(): writer.placed[id(o)] = at
-    inner = (*path, "module") if more else path
+    inner = (*path, "module") if more else (*path, "obj") if whole is not node else path
     live[inner] = Live(obj, node, put)
+    if whole is not node: return whole
     return {"_target_": path_of(with_weights), "module": node, **more} if more else node
 
 

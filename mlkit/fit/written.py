@@ -6,8 +6,7 @@
 __all__ = ['Proof', 'Writer', 'classes', 'Live']
 
 # %% ../../nbs/fit/06_written.ipynb #26388bec
-import ast, functools, hashlib, inspect, random, sys
-from contextlib import contextmanager
+import ast, functools, hashlib, inspect, sys
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -22,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from ..base.errors import one_line
+from ..base.errors import UserError, one_line
 from ..base.shown import tell
 from ..base.text import Keys, plain, told, walk
 from ..config.node import About, Config
-from .alike import Difference, differences
+from .alike import Difference, differences, state_of, with_state
 from .calls import PURE, Call, Unwritten, calls, evaluated, path_of
+from .randomness import generators_kept, seed_all
 from ..parts.make import build
 from ..parts.packages import adopt, class_name
 from ..parts.rebuild import generator, items_of, kept, named, saved
@@ -44,6 +44,7 @@ class Proof(NamedTuple):
     new: Any    # what the node makes
     other: Any  # and again
     found: list  # the differences that may be
+    left: list   # those of them that the node would make anew, as they are random
 
 
 class Writer:
@@ -76,7 +77,8 @@ class Writer:
             return _node(obj.func, args, kwargs) | {"_partial_": True}
         if isinstance(obj, (type, FunctionType, BuiltinFunctionType, MethodType)):
             return {"_target_": path_of(obj), "_partial_": True}
-        return self.proved(obj, at).node
+        found = self.proved(obj, at)
+        return found.node if isinstance(obj, nn.Module) else self.whole(obj, found, at)
 
     def array(self, obj: Any,  # a tensor, an array, a list of numbers, or weights by name
         at: str,               # as above
@@ -109,24 +111,44 @@ class Writer:
         try: new = self._make(node, 1)
         except Exception as e: raise Unwritten(one_line(e), 999) from e  # of any kind: it is theirs
         found = [*differences(obj, new)]
-        if not found: return Proof(node, new, new, found)
+        if not found: return Proof(node, new, new, found, [])
         other = self._make(node, 2)
-        random = {o.path for o in differences(other, new)}
-        bad = [o for o in found if not _is_said(o) and (not o.owner or o.path not in random)]
-        if bad and isinstance(obj, pl.LightningDataModule):
-            new.prepare_data()
-            new.setup("fit")
-            bad = [o for o in differences(obj, new) if o.path not in random]
-        if not bad: return Proof(node, new, other, found)
+        def random() -> set[str]:
+            return {o.path for o in differences(other, new) if o.owner is not None}
+        may = left = random()
+        if isinstance(obj, pl.LightningDataModule) and any(o.path not in may for o in found):
+            _set_up(new, 1)
+            found = [*differences(obj, new)]
+            for seed in (2, 1) if found else ():  # a set-up draws the same numbers for the same seed
+                _set_up(other, seed)
+                may, left = left, random()
+        bad = [o for o in found if not _is_said(o) and o.path not in may]
+        kept = [o for o in found if o.owner is not None and (o.path in left or _is_said(o))]
+        if not bad: return Proof(node, new, other, found, kept)
         what, value = bad[0].path, bad[0].mine
         if isinstance(value, _DATA): what = f"{what} is {told(value)}"
         raise Unwritten(f"was changed since {type(obj).__name__} was called: {what}", len(bad))
 
+    def whole(self, obj: Any,  # no module, whose weights are the run's to make
+        proof: Proof,          # of it
+        at: str,               # as above
+    ) -> dict[str, Any]:
+        "The node with what it would make anew. Raises Unwritten if that cannot be saved."
+        if not proof.left: return proof.node
+        try:
+            state = self.array(state_of(obj, proof.left), at)
+            node = {"_target_": path_of(with_state), "obj": proof.node, "state": state}
+            other = {o.path for o in differences(obj, self._make(node, 1))}
+        except UserError as e: raise Unwritten(str(e)) from e
+        lost = [o.path for o in proof.left if o.path in other]
+        if lost: raise Unwritten(f"is random as it is made, and cannot be saved: {lost[0]}")
+        return node
+
     def _make(self, node: dict, seed: int) -> Any:
         "Build a node, with random numbers of its own."
         known = About(trust=classes(node), live=self.entries(node))
-        with _random_kept():
-            for set_seed in (random.seed, np.random.seed, torch.manual_seed): set_seed(seed)
+        with generators_kept():
+            seed_all(seed)
             return build(Config(node, known))
 
     def entries(self, node: Any,  # that was written
@@ -204,13 +226,23 @@ class Writer:
 
 
 def _digest(obj: Any) -> str:
-    "12 hex digits that depend on all numbers in it."
+    "12 hex digits that depend on all that is in it."
     found = hashlib.sha256()
-    for name, o in (obj.items() if isinstance(obj, Mapping) else [("", obj)]):
-        t = torch.as_tensor(o).detach().cpu().contiguous() if not isinstance(o, dict) else o
-        found.update(repr((name, getattr(t, "shape", t), getattr(t, "dtype", ""))).encode())
-        if isinstance(t, Tensor): found.update(t.flatten().view(torch.uint8).numpy().data)
+    def add(o: Any):
+        if not isinstance(o, (Tensor, np.ndarray)): return found.update(repr(o).encode())
+        t = torch.as_tensor(o).detach().cpu().contiguous()
+        found.update(repr((t.shape, t.dtype)).encode() + t.flatten().view(torch.uint8).numpy().data)
+    for path, o in walk(obj):
+        add(path)
+        add(len(o) if isinstance(o, (dict, list)) else o)
     return found.hexdigest()[:12]
+
+
+def _set_up(data: Any, seed: int):
+    with generators_kept():
+        seed_all(seed)
+        data.prepare_data()
+        data.setup("fit")
 
 
 def _kind(obj: Any) -> type:
@@ -275,16 +307,6 @@ def classes(node: Any,  # plain data
         return functools.reduce(lambda at, k: getattr(at, k, None), names, sys.modules.get(home))
     return tuple(sorted(o for o in found if isinstance(get(o), type)))
 
-
-@contextmanager
-def _random_kept() -> Iterator[None]:
-    "Leave the generators of random numbers as they were."
-    state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try: yield
-        finally:
-            random.setstate(state[0])
-            np.random.set_state(state[1])
 
 # %% ../../nbs/fit/06_written.ipynb #89bba5be
 @dataclass

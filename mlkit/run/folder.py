@@ -122,7 +122,7 @@ class Run:
             raise UserError(_no_place(folder.parent, e)) from e
         run = cls(folder)
         run.temporary = temporary
-        if run.kept: remember_runs(folder, folder.parents[1])
+        if run.kept: remember_runs(folder, folder.parents[1], about(config).trust)
         return run
 
     id = property(lambda self: f"{self.dir.parent.name}/{self.dir.name}", doc="name and time")
