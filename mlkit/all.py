@@ -21,6 +21,7 @@ from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
 from .data.mnist import MNIST
+from .fit.live import check
 from .fit.reuse import why_again
 from .many.as_config import as_config
 from .many.compare import compare
@@ -31,7 +32,6 @@ from .many.table import runs
 from .model.lit import LitModel
 from .model.nets import MLP, ConvNet, ResNet
 from .parts.build import build
-from .parts.check import check
 from .parts.locate import register
 from .run.folder import Run
 from .show.answers import answers

@@ -78,9 +78,10 @@ def train(
 
 def _taken(run: "Run", needs: "Needs") -> "Run":
     "A run that is done, as if it had been trained now."
+    from mlkit.fit.randomness import generators_kept
     from mlkit.show.columns import metrics_table
     from mlkit.use import loaded
-    loaded(run, needs.config)
+    with generators_kept(): loaded(run, needs.config)
     tell(*needs.notes, "", metrics_table(run.metrics), "", f"run: {show_path(run.dir)}")
     return run
 
@@ -131,10 +132,10 @@ def _require_something_to_do(run: "Run", config: Config):
 
 def _train(config: Config, old: "Run | None", needs: "Needs") -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
-    from mlkit.fit.randomness import seed_all
+    from mlkit.fit.randomness import generators_kept, seed_all
     from mlkit.parts.build import build_parts
     from mlkit.run.reads import Reads
-    with Signals():
+    with Signals(), generators_kept():
         reads = Reads()
         seed_all(config.seed)
         with reads: parts = build_parts(config)

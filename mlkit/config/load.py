@@ -71,7 +71,8 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
         hydra = facts(settings, Path(files[0].name).stem, changes, choices)
         if known.hydra is not None: known = replace(known, hydra=hydra)
     gather(draft.apply, [o for o in values if o not in own], problems)
-    known = replace(known, choices=choices, picked=picked, notes=tuple(notes))
+    known = replace(known, choices=choices, picked=picked, notes=tuple(notes),
+                    dropped=_drops(changes))
     return _config(draft, known, problems)
 
 # %% ../../nbs/config/09_load.ipynb #5a0be711
@@ -94,6 +95,10 @@ def has_objects(data: Any,  # nested dicts and lists, with anything in them
     return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
 
 # %% ../../nbs/config/09_load.ipynb #50057308
+def _drops(changes: Iterable[Override]) -> tuple[str, ...]:
+    return tuple(o.origin.text for o in changes if o.op == "~" and o.origin.name == "command line")
+
+
 def _config(draft: Draft, known: About, problems: Problems) -> Config:
     if known.hydra is not None: fill_words(draft, known.hydra)
     data, links = draft.plain(), {path: o.links for path, o in draft.walk()}
@@ -211,7 +216,8 @@ def _changed(cfg: Config, changes: list[Override], problems: Problems, trust: tu
     for hydra in gather(lambda o: take_settings(settings, o, [], {}, Problems()), [own], problems):
         known = replace(known, hydra=hydra)
     if problems: raise ConfigError(*problems)
-    known = replace(known, trust=(*known.trust, *trust), search=search)
+    known = replace(known, trust=(*known.trust, *trust), search=search,
+                    dropped=(*known.dropped, *_drops(changes)))
     return _config(draft, known, problems)
 
 

@@ -122,6 +122,7 @@ class About:
     search: Any = None           # the `SearchPath` that its groups were looked for in
     hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
     notes: tuple[Problem, ...] = ()  # warnings of loading
+    dropped: tuple[str, ...] = ()  # overrides such as '~scheduler', which leave no link
     live: dict[Keys, Any] = field(default_factory=dict, compare=False)  # objects for its nodes
     owned: dict[tuple, bool] = field(default_factory=dict, compare=False)  # files already judged
 
@@ -245,7 +246,8 @@ def overrides_of(cfg: DictConfig,  # a config, or a node of one
     "The overrides of a config that count: groups first, then in the sequence of its keys."
     known = about(cfg)
     origins = [*known.picked.values(), *(o[-1].origin for o in known.links.values() if o)]
-    return list(dict.fromkeys(o.text for o in origins if o.text and o.name == "command line"))
+    told = [o.text for o in origins if o.text and o.name == "command line"]
+    return list(dict.fromkeys([*told, *known.dropped]))
 
 # %% ../../nbs/config/00_node.ipynb #3f0be8d1
 def children(node: Any,  # of a config

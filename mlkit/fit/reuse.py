@@ -22,11 +22,10 @@ from ..base.text import Table, flat, short, show_keys, walk
 from ..config.hydra import moving
 from ..config.node import Config, about
 from .job import Job
-from .live import unwritten
-from .randomness import seed_all
+from .live import check, made_anew, unwritten
+from .randomness import generators_kept, seed_all
 from ..parts.build import Parts
 from ..parts.cells import cell_notes
-from ..parts.check import check
 from ..parts.locate import locate
 from ..parts.reach import Reach, digest, versions_of
 from ..parts.source import stale
@@ -195,10 +194,11 @@ def _in_data(run: Run, was: Mapping[str, Any], config: Config) -> _Rows:
     if finger is None and changed: return [("data", o, "", "changed") for o in changed]
     if finger is None: return [("unknown", o, "", "") for o in why]
     if data and not changed and was.get("seconds", 0) > 1: return []
-    seed_all(config.seed)
-    module: Any = Parts.data_and_model(config)[0]
-    module.prepare_data()
-    now = as_json(dict(data=module.fingerprint()))["data"]
+    with generators_kept():
+        seed_all(config.seed)
+        module: Any = Parts.data_and_model(made_anew(config))[0]
+        module.prepare_data()
+        now = as_json(dict(data=module.fingerprint()))["data"]
     return [] if now == finger else [("data", "fingerprint", short(finger, 14), short(now, 14))]
 
 
@@ -256,7 +256,7 @@ def wants_reuse(said: bool | None,  # of an argument
     return os.environ.get("MLKIT_REUSE", "").lower() in ("1", "true", "yes", "on")
 
 # %% ../../nbs/fit/08_reuse.ipynb #1bae0ff5
-def why_again(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `load_config`
+def why_again(cfg: str | Path | Mapping,  # a YAML file, a config, or a dict, also of objects
     *overrides: str,  # as on the command line: 'trainer.max_epochs=3'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
 ) -> Table:  # of (what, which, was, is), below the run that is nearest

@@ -80,7 +80,7 @@ _ASIDE = ("callbacks", "debug", "hydra", "logger", "name", "runs", "tags")  # ch
 def _name_of(run: Run) -> str:
     "20260101-120000-abcd optimizer=sgd trainer.max_epochs=3"
     words = [o.lstrip("+") for o in run.info.get("overrides") or []]
-    told = [o for o in words if re.split("[=./@]", o)[0] not in _ASIDE]
+    told = [o for o in words if re.split("[=./@]", o.lstrip("~"))[0] not in _ASIDE]
     return shown(" ".join([run.dir.name, *told])[:120])
 
 

@@ -119,7 +119,7 @@ class Writer:
         if isinstance(obj, pl.LightningDataModule) and any(o.path not in may for o in found):
             _set_up(new, 1)
             found = [*differences(obj, new)]
-            for seed in (2, 1) if found else ():  # a set-up draws the same numbers for the same seed
+            for seed in (2, 1) if found else ():  # one draws the same from a seed
                 _set_up(other, seed)
                 may, left = left, random()
         bad = [o for o in found if not _is_said(o) and o.path not in may]

@@ -13,7 +13,6 @@ from typing import Any, Iterable, Mapping
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 
 from ..base.errors import UserError, short_traceback
 from ..base.files import temporary_folder
@@ -23,9 +22,9 @@ from ..config.load import has_objects
 from ..config.node import Config
 from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
-from ..fit.live import made_anew
+from ..fit.live import made_anew, with_objects
 from ..fit.progress import new_display
-from ..fit.randomness import rng_state, seed_all, set_rng_state
+from ..fit.randomness import generators_kept, seed_all
 from ..model.lit import LitModel
 from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
 from ..parts.check import check
@@ -161,16 +160,13 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
         raise UserError(f"lr_find: wants 0 < min_lr < max_lr, not {min_lr} and {max_lr}")
     if steps < 20: raise UserError(f"lr_find: {steps} steps are too few; take 20 or more")
     if isinstance(cfg, Mapping) and has_objects(cfg):
-        cfg, overrides = made_anew(cfg, *overrides, trust=trust), ()
+        cfg, overrides = made_anew(with_objects(cfg, *overrides, trust=trust)), ()
     config = check(cfg, *overrides, trust=trust)
-    device = torch.accelerator.current_accelerator() or "cpu"
     shows = "progress" in {k for k, v in (config.get("callbacks") or {}).items() if v is not None}
     ramp = _Ramp(np.geomspace(min_lr, max_lr, steps).tolist(), shows)
-    random = rng_state(device)
-    try: _train_with(ramp, config)
-    finally:
-        set_rng_state(random, device)
-        ramp.end()
+    with generators_kept():
+        try: _train_with(ramp, config)
+        finally: ramp.end()
     import pandas as pd
     table = pd.DataFrame(dict(lr=ramp.lrs[:len(ramp.losses)], loss=ramp.losses), dtype=float)
     finite = table[np.isfinite(table.loss)]

@@ -16,11 +16,12 @@ from typing import Any, Callable, Iterable, Mapping
 
 from ..base.errors import Interrupted, TrainingFailed, one_line, short_traceback
 from ..base.files import write_text
+from ..base.notebook import shell
 from ..base.shown import Unfailing, html, tell
-from ..base.text import Table, flat, no_formulas, number, short, stage_of
+from ..base.text import Keys, Table, flat, no_formulas, number, short, stage_of
 from ..config.grammar import alternatives, parse_value
 from ..config.hydra import moving
-from ..config.load import has_objects, sweep_params
+from ..config.load import has_objects, replaced, sweep_params
 from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
 from ..config.secrets import secret_filter
 from ..parts.check import check
@@ -95,10 +96,12 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     """The trials of a grid. Raises ConfigError with the problems of all that are checked.
 
     If that is all of them, a made-up batch passes through the models of the first hundred."""
+    live: dict[Keys, Any] = {}
     if isinstance(config, Mapping) and has_objects(config):
-        from mlkit.fit.live import made_anew  # objects come with torch
+        from mlkit.fit.live import made_anew, with_objects  # objects come with torch
         from mlkit.fit.written import classes
-        config = {"defaults": [], **plain(made_anew(config, trust=trust))}
+        objects = made_anew(with_objects(config, trust=trust))
+        live, config = about(objects).live, {"defaults": [], **plain(objects)}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
     choices, told = gather(alternatives, overrides), set()
@@ -109,10 +112,10 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     def own(at: tuple) -> list[str]: return [w for w, o in zip(words(at), choices) if len(o) > 1]
     def attempt(at: tuple):
         is_tried = first is None and len(made) < 100
-        try: made[at] = check(config, *words(at), trust=trust, strict=strict, told=told,
-                              batch=is_tried)
+        try: cfg = check(config, *words(at), trust=trust, strict=strict, told=told, batch=is_tried)
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(own(at))
+        else: made[at] = replaced(cfg, {}, live=live) if live else cfg
     attempt(every[0])
     limit = len(every) if first is None else first
     values = [] if len(every) <= limit or found else _plain_values(made[every[0]], choices)
@@ -226,6 +229,7 @@ def _train_trial(trial: Trial, mark: str):
         raise
     except TrainingFailed as e:
         trial.run, trial.status, trial.error = e.run, "failed", e.run.info["error"]
+        if shell(): _say(f"failed: {trial.error}")
     except Exception as e:  # whatever the parts of a run can raise; the next trial has others
         trial.status, trial.problems = "failed", tuple(getattr(e, "problems", ()))
         trial.error = hide("; ".join(map(str, trial.problems)) or one_line(e))

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import is_full, show_path
+from ..base.notebook import shell
 from ..base.signals import Signals
 from ..base.shown import Unfailing, open_standard_descriptors, tell
 from ..config.secrets import secret_filter
@@ -163,7 +164,8 @@ def recording(run: Run,  # new, or to go on
                 more = f"; the traceback is in {where}" if told else f"\n{story}"
                 way = f", and go on with: mlkit_train --resume {show_path(run.dir)}" * told
                 if is_full(e): more = f"; make room{way}"
-                tell(f"training failed: {error}{more}", file=stderr)
+                if not shell(): tell(f"training failed: {error}{more}", file=stderr)
+                elif is_full(e) or not told: tell(more.strip("; \n"), file=stderr)  # IPython has it
                 raise TrainingFailed(run) from e
     except KeyboardInterrupt as e:
         if isinstance(e, Interrupted): raise
