@@ -71,8 +71,11 @@ def train(
     if old is None and config.runs is not None and wants_reuse(reuse):
         old, says = same_run(needs)
         tell(says)
+        if old and old.status == "running":
+            if background: return old
+            old.watch()
         if old and old.status == "done": return _taken(old, needs)
-    if background: return _start(config, trust, old)
+    if background: return _start(config, trust, old, needs=needs)
     return _train(config, old, needs)
 
 
@@ -253,9 +256,10 @@ def _test_answers(run: "Run") -> "Answers":
 
 # %% ../nbs/train.ipynb #b6c0a002
 def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
-           *overrides: str) -> "Run":
+           *overrides: str, needs: "Needs | None" = None) -> "Run":
     "Let a process of its own train a new run, or go on with an old one."
     from mlkit.fit.live import note_objects, unwritten
+    from mlkit.fit.reuse import note_begin
     from mlkit.parts.locate import locate
     from mlkit.run.folder import Run
     from mlkit.run.process import start_process
@@ -276,6 +280,7 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
         raise UserError(f"{old.id}: another process is training it")
     run = old or Run.new(config)
     if not old: note_objects(config, run)
+    if needs and not old: note_begin(run, needs)
     elsewhere = about(config).project if about(config).project != find_root() else None
     start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
     return Run(run.dir)

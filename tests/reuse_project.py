@@ -167,7 +167,7 @@ def copied(root: Path):
 
 def code(text: str):
     "What a cell does before."
-    return lambda root: exec(text, {})
+    return lambda root: exec(text, {"__name__": "__main__"})
 
 
 def words(*overrides: str):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import reuse_project as project
+import reuse_more
+import reuse_project
 
 FORK = multiprocessing.get_context("fork")
 
@@ -29,18 +30,26 @@ def in_fork(folder: Path, task):
     finally: process.join()
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    "The project, and a run of it."
+PROJECTS = dict(shapes=reuse_project, ways=reuse_more)
+
+
+@pytest.fixture(scope="module", params=PROJECTS)
+def trained(request, tmp_path_factory) -> Path:
+    "A project, and a run of it."
     from mlkit import use  # noqa: F401  # what all forks need
-    root = tmp_path_factory.mktemp("reuse") / "project"
-    project.make(root)
-    (root / "data" / "y.bin").write_bytes((root / "data" / "x.bin").read_bytes())
-    def train():
-        from mlkit.train import train
-        return train("configs/shapes.yaml").status
-    assert in_fork(root, train) == "done"
+    root = tmp_path_factory.mktemp("reuse") / request.param
+    PROJECTS[request.param].make(root)
+    if request.param == "shapes":
+        (root / "data" / "y.bin").write_bytes((root / "data" / "x.bin").read_bytes())
+    assert train(root) == "done"
     return root
+
+
+def train(root: Path, *words: str) -> str:
+    def now():
+        from mlkit.train import train
+        return train(f"configs/{root.name}.yaml", *words).status
+    return in_fork(root, now)
 
 
 def is_same(root: Path, change) -> tuple[bool, str]:
@@ -49,22 +58,32 @@ def is_same(root: Path, change) -> tuple[bool, str]:
         from mlkit.parts.check import check
         if callable(change): change(root)
         words = () if callable(change) else change
-        run, says = same_run(Needs(check("configs/shapes.yaml", *words)))
+        run, says = same_run(Needs(check(f"configs/{root.name}.yaml", *words)))
         return run is not None, says
     return in_fork(root, look)
 
 
 @pytest.mark.slow
-def test_sixty_changes(trained, tmp_path, figure):
-    kept, wrong = tmp_path / "kept", []
-    shutil.copytree(trained, kept)
+def test_a_hundred_changes(trained, tmp_path, figure):
+    project, kept, wrong = PROJECTS[trained.name], tmp_path / "kept", []
+    shutil.copytree(trained, kept, symlinks=True)
     cases = [(kind is project.SAME, *o) for kind in (project.SAME, project.OTHER)
              for o in kind.items()]
     for expected, name, change in cases:
         found = is_same(trained, change)
         if found[0] is not expected: wrong.append((name, found))
         shutil.rmtree(trained)
-        shutil.copytree(kept, trained)
+        shutil.copytree(kept, trained, symlinks=True)
     figure(f"{len(cases)} changes of {len(project.SAME)} and {len(project.OTHER)} kinds: "
            f"{len(wrong)} are told wrongly")
     assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", reuse_more.UNKNOWN)
+def test_what_may_have_read_unseen_is_not_reused(how, tmp_path):
+    root = tmp_path / "ways"
+    reuse_more.make(root)
+    assert train(root, f"data.how={how}") == "done"
+    is_found, says = is_same(root, (f"data.how={how}",))
+    assert not is_found and "differs in unknown" in says

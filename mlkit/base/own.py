@@ -131,7 +131,7 @@ _GRANTED: dict[Path, tuple[str, ...]] = {}  # by the config of a run that this p
 def granted(config: object,  # of a run, if it is a path
 ) -> tuple[str, ...]:
     "What was trusted as this process made the run, and may be in it still."
-    if not _GRANTED or not isinstance(config, (str, os.PathLike)): return ()
+    if not _GRANTED or not isinstance(config, (str, Path)): return ()
     return _GRANTED.get(real_path(config), ())
 
 

@@ -104,11 +104,12 @@ def _same(a: Any, b: Any) -> bool:
 # %% ../../nbs/fit/05_alike.ipynb #ade81960
 def state_of(obj: Any,           # of a notebook
     found: Iterable[Difference],  # attributes of it, from `differences`
+    new: Any,                    # another, which has not been used; what it has not, is left out
 ) -> dict[str, dict[str, Any]]:  # plain data and tensors
     "What `with_state` takes. Raises UserError for what cannot be saved."
-    noted, state = _noted(obj)[0], {}
+    noted, there, state = _noted(obj)[0], _noted(new)[0].objects, {}
     paths = {id(o): path for path, o in noted.objects.items()}
-    for o in found:
+    for o in [o for o in found if paths[id(o.owner)] in there]:
         try: saved = encoded(o.mine, paths, noted.homes)
         except Unsaved as e:
             raise UserError(f"is random as it is made, and cannot be saved: {o.path}") from e

@@ -97,7 +97,11 @@ def tensorboard(run: Run,  # its folder gets the event files
     **more,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
 ) -> TensorBoardLogger:
     "Write TensorBoard's event files to `<run>/tensorboard`."
-    return TensorBoardLogger(**{"save_dir": run.dir, "name": "tensorboard", "version": "", **more})
+    given = {"save_dir": run.dir, "name": "tensorboard", "version": "", **more}
+    logger = TensorBoardLogger(**given)
+    says = "\n\n".join(filter(None, (_name_of(run), _sweep_of(run), _note_of(run))))
+    logger.experiment.add_text("run", says)  # TensorBoard lists it under its folder's name
+    return logger
 
 # %% ../../nbs/fit/06_trackers.ipynb #52e72411
 def wandb(run: Run,  # its folder gets what W&B writes

@@ -45,6 +45,7 @@ class Proof(NamedTuple):
     other: Any  # and again
     found: list  # the differences that may be
     left: list   # those of them that the node would make anew, as they are random
+    is_set_up: bool = False  # a datamodule?
 
 
 class Writer:
@@ -116,7 +117,9 @@ class Writer:
         def random() -> set[str]:
             return {o.path for o in differences(other, new) if o.owner is not None}
         may = left = random()
-        if isinstance(obj, pl.LightningDataModule) and any(o.path not in may for o in found):
+        is_set_up = any(o.path not in may and not _is_said(o) for o in found)
+        is_set_up &= isinstance(obj, pl.LightningDataModule)
+        if is_set_up:
             _set_up(new, 1)
             found = [*differences(obj, new)]
             for seed in (2, 1) if found else ():  # one draws the same from a seed
@@ -124,7 +127,7 @@ class Writer:
                 may, left = left, random()
         bad = [o for o in found if not _is_said(o) and o.path not in may]
         kept = [o for o in found if o.owner is not None and (o.path in left or _is_said(o))]
-        if not bad: return Proof(node, new, other, found, kept)
+        if not bad: return Proof(node, new, other, found, kept, is_set_up)
         what, value = bad[0].path, bad[0].mine
         if isinstance(value, _DATA): what = f"{what} is {told(value)}"
         raise Unwritten(f"was changed since {type(obj).__name__} was called: {what}", len(bad))
@@ -136,10 +139,12 @@ class Writer:
         "The node with what it would make anew. Raises Unwritten if that cannot be saved."
         if not proof.left: return proof.node
         try:
-            state = self.array(state_of(obj, proof.left), at)
+            state = self.array(state_of(obj, proof.left, self._make(proof.node, 1)), at)
             node = {"_target_": path_of(with_state), "obj": proof.node, "state": state}
-            other = {o.path for o in differences(obj, self._make(node, 1))}
+            made = self._make(node, 1)
         except UserError as e: raise Unwritten(str(e)) from e
+        if proof.is_set_up: _set_up(made, 1)
+        other = {o.path for o in differences(obj, made)}
         lost = [o.path for o in proof.left if o.path in other]
         if lost: raise Unwritten(f"is random as it is made, and cannot be saved: {lost[0]}")
         return node

@@ -213,7 +213,7 @@ class Sweep:
 _FIRST = 32  # combinations; of a larger grid not all are checked before the first run
 
 
-def _train_trial(trial: Trial, mark: str):
+def _train_trial(trial: Trial, mark: str, reuse: bool | None = None):
     "Train a trial, and note what became of it. Only an interruption goes on to the caller."
     from mlkit.train import train
     hide = secret_filter()
@@ -222,7 +222,7 @@ def _train_trial(trial: Trial, mark: str):
         cfg = trial.cfg
         hide = secret_filter(about(cfg).project)
         cfg.tags = [*map(hide, map(str, cfg.get("tags") or [])), mark]
-        trial.run, trial.status = train(cfg, told=trial.told), "done"
+        trial.run, trial.status = train(cfg, told=trial.told, reuse=reuse), "done"
     except KeyboardInterrupt as e:
         trial.run = getattr(e, "run", None)
         trial.status = trial.run.status if trial.run else "interrupted"
@@ -248,6 +248,7 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
     *overrides: str,  # such as 'optimizer.lr=0.1,0.01', 'optimizer=sgd,adam', 'seed=range(3)'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     strict: bool = False,  # is a warning an error?
+    reuse: bool | None = None,  # take runs that are the same; None: if MLKIT_REUSE=1 is set
 ) -> Sweep:  # its trials, and what became of them
     "Train every combination. Raises ConfigError before the first; later failures are in the table."
     mark = f"sweep-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
@@ -257,7 +258,7 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
     try:
         for i, trial in enumerate(sweep.trials, 1):
             _say("", f"[{i}/{len(sweep.trials)}] {trial}")
-            try: _train_trial(trial, mark)
+            try: _train_trial(trial, mark, reuse)
             finally: _write_table(sweep)
     except KeyboardInterrupt as e:
         done = sum(t.status == "done" for t in sweep.trials)

@@ -6,7 +6,8 @@
 __all__ = ['is_own', 'digest', 'Reach', 'versions_of']
 
 # %% ../../nbs/parts/17_reach.ipynb #ae3b00c9
-import ast, copyreg, dis, functools, hashlib, importlib, importlib.util, re, sys, sysconfig
+import ast, copyreg, dis, functools, hashlib, importlib, importlib.util, inspect, re, sys
+import sysconfig
 from abc import ABCMeta
 from collections import deque
 from importlib import metadata
@@ -24,7 +25,7 @@ def is_own(module: Any,  # its name
 ) -> bool:  # of mlkit's, those whose classes a config may name
     "Is a module's code looked into: the user's, in a notebook or a file that is not installed?"
     found = sys.modules.get(str(module))
-    if module == "__main__": return True
+    if module in ("__main__", None): return True  # the latter is of no module
     if str(module).startswith("mlkit.") and not hasattr(found, "_targets_"): return False
     file = getattr(found, "__file__", None) or ""
     installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
@@ -62,6 +63,8 @@ _C = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType, GetSetDe
 _HOLDERS = (staticmethod, classmethod, property, functools.partial, functools.partialmethod,
             functools.cached_property, MethodType)
 _INNER = ("__func__", "fget", "fset", "fdel", "func", "args", "keywords", "__wrapped__", "fn")
+_READS = {"open", "read_text", "read_bytes", "load", "loadtxt", "fromfile", "read_csv", "connect",
+          "read_parquet", "read_pickle", "glob", "iglob", "rglob", "listdir", "scandir", "iterdir"}
 _DYNAMIC = {"eval", "exec", "__import__", "import_module", "globals", "__subclasses__"}
 
 
@@ -73,16 +76,20 @@ class Reach:
         self.objects: dict[str, Any] = {}  # the same names -> class or function
         self.others: set[str] = set()      # modules of libraries
         self.unknown: list[str] = []       # what cannot be compared, a line each
-        self.env: set[str] = set()         # names of variables that may be looked up
+        self.env: set[str] = set()         # names of variables that may be looked up; or 'MY_'
         self._todo, self._open = deque(), set()
         self._seen: dict[int, Any] = {}
+        self._texts: dict[int, tuple[str, Any]] = {}
+        self._words: set[str] = set()
         self._modules: set[str] = set()
         for o in roots: self._value(o, "a target")
+        for at, o in _patches(): self._add(at, self._value(o, at))
         while self._todo:
             name, o = self._todo.popleft()
             if isinstance(o, type): self._add(name, self._class(o, name))
             else: self._add(name, self._function(o, name))
             self._import(o.__module__)
+        if self.env: self.env |= self._words  # a helper may look it up
 
     def text_of(self, o: Any,  # of any kind
     ) -> str:                  # equal for equal values
@@ -104,9 +111,12 @@ class Reach:
         if isinstance(o, _C):
             return f"{self._other(getattr(o, '__module__', None), where)} {o.__qualname__}"
         if id(o) in self._open: return "itself"
+        if id(o) in self._texts: return self._texts[id(o)][0]
         self._open.add(id(o))
-        try: return f"{kind.__module__}.{kind.__qualname__} {self._inside(o, kind, where)}"
+        try: text = f"{kind.__module__}.{kind.__qualname__} {self._inside(o, kind, where)}"
         finally: self._open.discard(id(o))
+        self._texts[id(o)] = text if len(text) < 1000 else digest(text), o  # which keeps its id
+        return self._texts[id(o)][0]
 
     def _inside(self, o: Any, kind: type, where: str) -> Any:
         def each(values: Iterable[Any]) -> list[str]: return [self._value(v, where) for v in values]
@@ -115,6 +125,8 @@ class Reach:
         if kind is dict: return each(v for item in o.items() for v in item)
         if hasattr(o, "__array__") and hasattr(o, "dtype"):
             return o.dtype, tuple(o.shape), hashlib.sha256(_bytes(o)).hexdigest()
+        if hasattr(o, "cache_info") and o.cache_info().currsize and _READS & {*_names_in(o)}:
+            self.unknown.append(f"{where}: was called before, and keeps what it has read")
         if isinstance(o, _HOLDERS) or hasattr(o, "__wrapped__"):
             return each(getattr(o, k, None) for k in _INNER)
         if kind.__name__ in ("lock", "RLock"): return ""
@@ -149,6 +161,7 @@ class Reach:
         for k, v in sorted(vars(o).items()):
             is_code = isinstance(v, (FunctionType, *_HOLDERS))
             if not is_code and re.fullmatch("__.*__|_abc_impl|_is_protocol|_member_.*", k): continue
+            if k == "getdoc": continue  # `give_help` has put it there
             parts.append(f"{k}: {self._value(v, f'{name}.{k}')}")
         file = getattr(sys.modules.get(o.__module__), "__file__", None)
         if type(o) not in (type, ABCMeta) and file:  # what another metaclass keeps is not known
@@ -170,9 +183,10 @@ class Reach:
         used = {*code.co_names}
         if used & _DYNAMIC or "sys" in found and "modules" in used:
             self.unknown.append(f"{where}: looks names up as it runs")
-        if used & {"environ", "getenv"} and not where.startswith("mlkit."):
+        if not where.startswith("mlkit."):
             texts = [o for o in code.co_consts if isinstance(o, str)]
-            self.env |= {o for o in texts if re.fullmatch("[A-Z][A-Z0-9_]+", o)}
+            self._words |= {o for o in texts if re.fullmatch(r"[A-Za-z]\w+", o)}
+            if used & {"environ", "environb", "getenv"}: self.env.add("PYTHONHASHSEED")
         for k in sorted(o for o in found if o in names and o[:2] != "__"):
             value = names[k]
             if isinstance(value, ModuleType):
@@ -187,7 +201,11 @@ class Reach:
 
     def _part_of(self, o: ModuleType, names: Iterable[str], where: str) -> str:
         "Go on with those names of a module."
-        if not is_own(o.__name__): return self._other(o.__name__, where)
+        if not is_own(o.__name__):
+            inner = [vars(o).get(k) for k in names]
+            for v in inner if o.__name__ not in ("os", "sys") else ():
+                if isinstance(v, ModuleType) and v is not o: self._other(v.__name__, where)
+            return self._other(o.__name__, where)
         self._import(o.__name__)
         for k in [k for k in names if k in vars(o) and k[:2] != "__"]:
             value, name = vars(o)[k], f"{o.__name__}.{k}"
@@ -201,7 +219,7 @@ class Reach:
 
     def _import(self, module: str):
         "What runs when a module is imported: in it, in the packages above, in what it imports."
-        if module in self._modules or module == "__main__" or not is_own(module): return
+        if module in (None, "__main__", *self._modules) or not is_own(module): return
         self._modules.add(module)
         names = vars(sys.modules[module])
         body = ast.parse(Path(names["__file__"]).read_text(encoding="utf-8")).body
@@ -218,10 +236,35 @@ class Reach:
                 if part in sys.modules: self._import(part)
 
 # %% ../../nbs/parts/17_reach.ipynb #f24d6fa5
+_PATCHED = ("torch.nn", "torch.optim", "torch.utils.data", "torch.functional", "torch._tensor",
+            "torch.distributions", "torchvision", "torchmetrics", "pytorch_lightning")
+
+
+def _patches() -> Iterable[tuple[str, FunctionType]]:
+    "The user's own functions that stand in the place of a library's, with their dotted names."
+    own = functools.cache(is_own)
+    for name, module in [*sys.modules.items()]:
+        if type(module) is not ModuleType: continue
+        if name != "torch" and not name.startswith(_PATCHED): continue
+        held = [(name, vars(module))]
+        for k, o in held[0][1].items():
+            is_its = issubclass(type(o), type) and o.__module__ == name
+            if is_its: held.append((f"{name}.{k}", vars(o)))
+        for at, names in held:
+            for k, v in [*names.items()]:
+                if type(v) is not FunctionType or v.__module__ == name: continue
+                if own(v.__globals__.get("__name__")): yield f"{at}.{k}", v
+
+
 def _captured(o: FunctionType) -> dict[str, Any]:
     "The variables of the function around it."
     cells: Any = zip(o.__code__.co_freevars, o.__closure__ or ())
     return {k: c.cell_contents for k, c in cells if c != CellType()}  # that one is empty
+
+
+def _names_in(o: Any) -> Iterable[str]:
+    code = getattr(inspect.unwrap(o), "__code__", None)
+    return {k for c in codes(code) for k in c.co_names} if code else ()
 
 
 def _bytes(o: Any) -> bytes:

@@ -200,8 +200,11 @@ class Run:
         "Hold the run's lock. Raises UserError if another process does."
         self._is_trained_here = not self.writes
         if not self.writes: return (yield)
-        path = self.file(".lock")
-        try: held = take_lock(path, 1)  # to ask for a run's status takes it, too
+        path, process = self.file(".lock"), self.info.get("process") or {}
+        try:
+            is_mine = process.get("trains", True) or process["pid"] == os.getpid()
+            if not is_mine and is_alive(process): raise TimeoutError  # it has just been started
+            held = take_lock(path, 1)  # to ask for a run's status takes it, too
         except TimeoutError:
             raise UserError(f"{self.id}: another process is training it") from None
         with held:

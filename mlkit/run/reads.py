@@ -13,10 +13,12 @@ from typing import Any, Iterable
 _WATCHING: list["Reads"] = []  # a hook cannot be taken back, so there is one for all
 _OPENED, _LISTED = ("open", "sqlite3.connect"), ("os.listdir", "os.scandir")
 _SAYS = {"socket.connect": "connects to a server", "subprocess.Popen": "starts a program",
-         "os.exec": "starts a program", "os.posix_spawn": "starts a program"}
+         "os.exec": "starts a program", "os.posix_spawn": "starts a program",
+         "os.system": "starts a program"}
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", sysconfig.get_path("stdlib"))
 _ENGINE = {"torch", "pytorch_lightning", "lightning_fabric", "mlkit", "wandb", "mlflow", "psutil",
            "tensorboard", "matplotlib", "IPython"}  # their connections and programs bring no data
+_APART = {f"multiprocessing.popen_{o}" for o in ("spawn_posix", "spawn_win32", "forkserver")}
 _NO_DATA = (".py", ".pyc", ".so", "/.env", ":memory:")
 
 # %% ../../nbs/run/04_reads.ipynb #d00707b6
@@ -42,6 +44,7 @@ class Reads:
         self._shared.seek(0)
         for line in self._shared.read().splitlines(): self._note(*json.loads(line))
         self._shared.truncate(0)
+        if _APART & {*sys.modules}: self.says.add("processes that were not forked may have read")
 
     def heard(self, event: str,  # as an audit hook gets it
             args: tuple):        # likewise
@@ -57,6 +60,10 @@ class Reads:
             seen = _stat(what)
         if os.getpid() == self._pid: self._note(kind, what, seen)
         else: os.write(self._shared.fileno(), (json.dumps([kind, what, seen]) + "\n").encode())
+
+    def changed(self) -> list[str]:
+        "The files that are not as they were when they were read."
+        return [o for o, seen in self.files.items() if _stat(o) != seen]
 
     def _note(self, kind: str, what: str, seen: Any):
         if kind == "says": self.says.add(what)
