@@ -59,6 +59,7 @@ class Net(nn.Module):
     def __init__(self, size: int = 4):
         super().__init__()
         self.a, self.b = Layer(6, width(size)), nn.Linear(width(size), 2)
+        self.a.eval()
         self.scale = float(variable("WAYS_SCALE", "1"))
 
     def forward(self, x):
@@ -87,7 +88,7 @@ def cached(): return names()
 def program(): return subprocess.check_output(["cat", "data/b.txt"])
 def system(): return os.system("cp data/a.txt data/copy.txt")
 def spawn(): return None
-def changed(): return Path("data/b.txt").read_text()
+def changed(): return Path("data/b.txt").read_text(), os.replace("data/c.txt", "data/b.txt")
 
 
 def url():
@@ -166,7 +167,7 @@ trainer: {max_epochs: 1, accelerator: cpu, devices: 1}
 callbacks: {progress: null}
 ''',
     "data/t.csv": "v\n0.5\n", "data/facts.json": '{"shift": 1}', "data/flip.txt": "1",
-    "data/a.txt": "1", "data/b.txt": "2", "data/texts/one.txt": "1", "data/texts/note.md": "-",
+    "data/a.txt": "1", "data/b.txt": "2", "data/c.txt": "3", "data/texts/one.txt": "1", "data/texts/note.md": "-",
     "data/set/one.num": "1", "data/set/in/two.num": "2",
 }
 
@@ -309,6 +310,8 @@ OTHER = {
     "weights in a file": weights,
     "a file that a worker reads": new("data/flip.txt", "-1"),
     "a helper's pattern": edit("ways/files.py", "*.txt", "*.md"),
+    "a function that is looked up by name": edit("ways/unknown.py", "cp data", "cp -f data"),
+    "how a name is looked up": edit(NET, 'OPTIONS["scale"] *', 'eval("OPTIONS")["scale"] *'),
     "threads": code("import torch; torch.set_num_threads(torch.get_num_threads() + 1)"),
     "a backend": code("import torch; torch.backends.mkldnn.enabled = False"),
     "a pandas option": code("import pandas; pandas.set_option('compute.use_bottleneck', False)"),

@@ -121,6 +121,7 @@ def test_a_second_interrupt_and_what_is_caught(kernel):
 def test_a_failure_shows_the_users_own_place(kernel):
     cell = kernel.run("r = train('slow.yaml', '+model.fails=true')")
     first, place, last = cell.traceback.splitlines()
+    assert "as it should" not in cell.text  # it is told once
     assert first == "TrainingFailed: RuntimeError: as it should (mine.py:75)"
     assert place == ('mine.py, line 75, in training_step: if self.fails: raise RuntimeError('
                      '"as it should")')

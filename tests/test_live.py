@@ -2,12 +2,15 @@
 
 Each kind that is written must train to the same bits from the config that was written for it."""
 import os
+import random
+import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import jupyter_client
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -16,7 +19,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
 from mlkit.all import (
+    ConfigError,
     LitModel,
+    check,
     compare,
     evaluate,
     grid,
@@ -270,6 +275,103 @@ def test_what_no_config_makes_is_trained_and_named(kind, capfd):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert "was in the notebook that trained this, and is not here" in other.stderr
+
+
+class Noise(Dataset):
+    def __init__(self, n=32, gain=False):
+        self.x, self.gain = torch.randn(n, 1, 4, 4), random.random() if gain else 1
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.x[i] * self.gain, Y[i]
+
+
+class Random(Data):
+    def __init__(self, kind="x"):
+        super().__init__()
+        self.kind, self.x, self.order = kind, X[:32], [*range(32)]
+        if kind == "x": self.x = torch.randn(32, 1, 4, 4)
+        if kind == "numpy": self.x = np.random.randn(32, 1, 4, 4).astype("float32")
+        if kind == "order": random.shuffle(self.order)
+        if kind == "net": self.net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+        if kind == "late": self.x = None
+        if kind == "rng": self.rng = np.random.default_rng()
+
+    def setup(self, stage):
+        if self.x is None: self.x = torch.randn(32, 1, 4, 4)
+        x = torch.as_tensor(self.x)[self.order]
+        if self.kind == "net": x = self.net[0](x).detach()
+        if self.kind == "setup": x = torch.randn(32, 1, 4, 4)
+        if self.kind == "rng": x = x * self.rng.random()
+        self.rows = TensorDataset(x, Y[:32])
+
+
+def set_up(data):
+    data.setup("fit")
+    return data
+
+
+RANDOM = dict({o: partial(Random, o) for o in ("x", "numpy", "order", "net", "late", "setup")},
+              x_set_up=lambda: set_up(Random()), late_set_up=lambda: set_up(Random("late")),
+              setup_set_up=lambda: set_up(Random("setup")), dataset=Noise,
+              pair=lambda: (Noise(gain=True), Noise(16)), loader=lambda: DataLoader(Noise(), 8),
+              split=lambda: random_split(Noise(), [20, 12]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RANDOM)
+def test_data_that_are_random_are_the_notebooks_own(kind):
+    data = RANDOM[kind]()
+    was = data.x if isinstance(data, Noise) else None
+    run = train_twice(data=data, model=Net(4), lr=0.1)
+    assert was is None or torch.equal(run.datamodule.train.x, was)
+
+
+def test_a_generator_that_cannot_be_saved_is_named():
+    data = Random("rng")
+    run = train(None, *QUIET, data=data, model=Net(4), epochs=1)
+    assert "is random as it is made, and cannot be saved: rng" in run.info["unwritten"]["data"]
+
+
+def test_check_takes_what_train_takes():
+    cfg = dict(data=Data(), model=Net(4))
+    was = {k: v.clone() for k, v in cfg["model"].state_dict().items()}
+    assert check(cfg, *QUIET, "trainer.max_epochs=1", batch=True).model.net.width == 4
+    assert same(cfg["model"].state_dict(), was)
+    config = check(cfg, *QUIET, "trainer.max_epochs=1")
+    assert train(config).model.net is cfg["model"]
+    with pytest.raises(ConfigError, match="max_epoch"): check(cfg, "trainer.max_epoch=1")
+
+
+def test_the_notebooks_random_numbers_are_left_alone():
+    def draw(): return random.random(), np.random.rand(), torch.rand(1).item()
+    found = []
+    for reuse in (None, False, True):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))  # pytest has changed this file's code
+        for set_seed in (random.seed, np.random.seed, torch.manual_seed): set_seed(5)
+        if reuse is not None:
+            run = train(None, *QUIET, data=(X, Y), model=net, epochs=1, reuse=reuse)
+        found.append(draw())
+    assert found[0] == found[1] == found[2] and len(runs("runs")) == 1 and run.model is not None
+
+
+def test_what_was_trusted_for_a_run_is_trusted_in_this_process_for_it_alone(monkeypatch):
+    monkeypatch.delenv("MLKIT_TRUST")
+    run = train(None, *QUIET, data=Data(), model=Net(4), epochs=1)
+    assert evaluate(run, stage="val") and resume(run, "trainer.max_epochs=2").status == "done"
+    theirs = shutil.copytree(run.dir, run.dir.with_name("theirs"))
+    with pytest.raises(ConfigError, match="is not a trusted package"): load_run(theirs)
+
+
+def test_a_grid_goes_on_from_the_weights_of_a_net():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    train(None, *QUIET, data=(X, Y), model=net, epochs=1)
+    was = {k: v.clone() for k, v in net.state_dict().items()}
+    def search(**how):
+        return grid(dict(data=(X, Y), model=net), *QUIET, "trainer.max_epochs=1",
+                    "optimizer=adamw,sgd", "optimizer.lr=0.0", **how)
+    sweep = search()
+    assert sweep.done and same(net.state_dict(), was)
+    assert all(same(load_run(o).model.net.state_dict(), was) for o in sweep.runs)
+    assert {o.id for o in search(reuse=True).runs} == {o.id for o in sweep.runs}
 
 
 def test_a_grid_and_lr_find_leave_the_objects_alone():

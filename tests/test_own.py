@@ -1,6 +1,7 @@
 "Whose a config or a run is, and what a stranger's may do."
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,14 @@ def test_what_is_remembered(tmp_path, monkeypatch):
         for _ in range(2): remember_runs(tmp_path / run, tmp_path / runs)
     allow_folder("../shared")
     assert [is_own(o) for o in asked] == [True, True, False, True]
-    assert len((tmp_path / "state/mlkit/runs").read_text().splitlines()) == 2
+    file = tmp_path / "state/mlkit/runs"
+    assert len(file.read_text().splitlines()) == 2
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with open(file, "a") as f: f.write(f"{tmp_path}/gone/runs\n/mnt/not/here/runs\n")
+    (tmp_path / "more").mkdir()
+    remember_runs(tmp_path / "more" / "1", tmp_path / "more")
+    now = file.read_text().splitlines()
+    assert "/mnt/not/here/runs" in now and f"{tmp_path}/gone/runs" not in now and len(now) == 4
 
 
 def test_runs_behind_a_link_are_known_by_their_real_place(tmp_path, monkeypatch):

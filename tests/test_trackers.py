@@ -31,6 +31,7 @@ from mlkit.run.folder import Run, list_runs
 
 SECRET = os.urandom(12).hex()
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+GIVEN = "data.batch_size=64 ~trainer.limit_val_batches"
 ALL = ["tensorboard", "wandb", "mlflow"]
 CONFIG = """
 defaults: [{data: mnist}, {model: classifier}]
@@ -116,6 +117,7 @@ def recorded(tmp_path_factory) -> Run:
     "A run that was told to all three."
     project = make_project(tmp_path_factory.mktemp("recorded"))
     words = f"logger=[{','.join(ALL)}]", "data.batch_size=64", "tags=[small,sweep-7]"
+    words += ("~trainer.limit_val_batches",)
     return ended(start(project, *words), project)[1]
 
 
@@ -152,6 +154,8 @@ def test_tensorboard_holds_the_run(recorded):
     assert events.Images("curves")[0].encoded_image_string.startswith(b"\x89PNG")
     text = events.Tensors("best checkpoint/text_summary")[0].tensor_proto.string_val[0].decode()
     assert f"- epoch: {recorded.info['best']['epoch']}" in text and "checkpoints/best.ckpt" in text
+    text = events.Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.startswith(f"{recorded.dir.name} {GIVEN}\n\nsweep-7")
     table = events.Tensors("predictions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert table.splitlines()[1].startswith("| --- |")
 
@@ -175,7 +179,7 @@ def test_wandb_holds_the_run(recorded):
     by = lambda kind: [o[kind] for o in records if o["type"] == kind]
     assert by("run")[0]["run_id"] == recorded.dir.name == recorded.info["trackers"]["wandb"]
     assert by("run")[0]["project"] == "tracked" and by("run")[0]["tags"] == ["small", "sweep-7"]
-    assert by("run")[0]["display_name"] == f"{recorded.dir.name} data.batch_size=64"
+    assert by("run")[0]["display_name"] == f"{recorded.dir.name} {GIVEN}"
     assert by("run")[0]["run_group"] == "sweep-7"
     config = {k: v for o in by("config") for k, v in o["update"].items()}
     assert (config["optimizer.lr"], config["extra.sizes"]) == (0.001, [3, 5])
@@ -194,7 +198,7 @@ def test_wandb_holds_the_run(recorded):
 @pytest.mark.slow
 def test_mlflow_holds_the_run(recorded):
     client, found = read_mlflow(recorded)
-    name = f"{recorded.dir.name} data.batch_size=64"
+    name = f"{recorded.dir.name} {GIVEN}"
     assert (found.info.status, found.info.run_name) == ("FINISHED", name)
     assert found.data.tags["sweep"] == "sweep-7"
     assert client.get_experiment(found.info.experiment_id).name == "tracked"

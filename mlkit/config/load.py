@@ -91,8 +91,10 @@ def refusal(value: Any,  # of any type
 def has_objects(data: Any,  # nested dicts and lists, with anything in them
 ) -> bool:
     "Is there more in it than a config can hold, texts aside?"
-    kinds = (str, dict, list, tuple)
-    return any(not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
+    if isinstance(data, tuple): data = [*data]
+    kinds = (str, dict, list)
+    return any(has_objects(v) if isinstance(v, tuple) else
+               not isinstance(v, kinds) and bool(refusal(v)) for _, v in walk(data))
 
 # %% ../../nbs/config/09_load.ipynb #50057308
 def _drops(changes: Iterable[Override]) -> tuple[str, ...]:

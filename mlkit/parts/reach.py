@@ -65,7 +65,7 @@ _HOLDERS = (staticmethod, classmethod, property, functools.partial, functools.pa
 _INNER = ("__func__", "fget", "fset", "fdel", "func", "args", "keywords", "__wrapped__", "fn")
 _READS = {"open", "read_text", "read_bytes", "load", "loadtxt", "fromfile", "read_csv", "connect",
           "read_parquet", "read_pickle", "glob", "iglob", "rglob", "listdir", "scandir", "iterdir"}
-_DYNAMIC = {"eval", "exec", "__import__", "import_module", "globals", "__subclasses__"}
+_DYNAMIC = {"eval", "exec", "__import__", "globals"}  # net.eval() is not meant
 
 
 class Reach:
@@ -81,6 +81,7 @@ class Reach:
         self._seen: dict[int, Any] = {}
         self._texts: dict[int, tuple[str, Any]] = {}
         self._words: set[str] = set()
+        self._whole: set[str] = set()
         self._modules: set[str] = set()
         for o in roots: self._value(o, "a target")
         for at, o in _patches(): self._add(at, self._value(o, at))
@@ -107,7 +108,7 @@ class Reach:
         if kind in _ATOMS: return f"{kind.__name__} {o!r}"
         if isinstance(o, FunctionType): return self._named(o, o.__globals__.get("__name__"), where)
         if isinstance(o, type): return self._named(o, o.__module__, where)
-        if isinstance(o, ModuleType): return self._part_of(o, vars(o), where)
+        if isinstance(o, ModuleType): return self._part_of(o, None, where)
         if isinstance(o, _C):
             return f"{self._other(getattr(o, '__module__', None), where)} {o.__qualname__}"
         if id(o) in self._open: return "itself"
@@ -181,7 +182,8 @@ class Reach:
         found = {str(o.argval): "ATTR" in after.opname or "METHOD" in after.opname
                  for o, after in zip(steps, steps[1:]) if o.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
         used = {*code.co_names}
-        if used & _DYNAMIC or "sys" in found and "modules" in used:
+        is_dynamic = _DYNAMIC & {*found} or {"import_module", "__subclasses__"} & used
+        if is_dynamic or "sys" in found and "modules" in used:
             self.unknown.append(f"{where}: looks names up as it runs")
         if not where.startswith("mlkit."):
             texts = [o for o in code.co_consts if isinstance(o, str)]
@@ -190,7 +192,8 @@ class Reach:
         for k in sorted(o for o in found if o in names and o[:2] != "__"):
             value = names[k]
             if isinstance(value, ModuleType):
-                self._part_of(value, used if found[k] else [*vars(value)], where)
+                is_open = not found[k] or {"getattr", "vars", "attrgetter"} & used
+                self._part_of(value, None if is_open else used, where)
             elif isinstance(value, (type, FunctionType)): self._value(value, where)
             else: self._add(f"{module}.{k}", self._value(value, f"{module}.{k}"))
         for level, given, o in zip(steps, steps[1:], steps[2:]):
@@ -199,15 +202,17 @@ class Reach:
             for part in [full, *(f"{full}.{k}" for k in given.argval or ())]:
                 if _is_there(part): self._part_of(importlib.import_module(part), used, where)
 
-    def _part_of(self, o: ModuleType, names: Iterable[str], where: str) -> str:
-        "Go on with those names of a module."
+    def _part_of(self, o: ModuleType, names: Iterable[str] | None, where: str) -> str:
+        "Go on with those names of a module; None: with all."
         if not is_own(o.__name__):
-            inner = [vars(o).get(k) for k in names]
+            inner = [vars(o).get(k) for k in names or ()]
             for v in inner if o.__name__ not in ("os", "sys") else ():
                 if isinstance(v, ModuleType) and v is not o: self._other(v.__name__, where)
             return self._other(o.__name__, where)
         self._import(o.__name__)
-        for k in [k for k in names if k in vars(o) and k[:2] != "__"]:
+        if names is None and o.__name__ in self._whole: return f"module {o.__name__}"
+        if names is None: self._whole.add(o.__name__)
+        for k in [k for k in names or vars(o) if k in vars(o) and k[:2] != "__"]:
             value, name = vars(o)[k], f"{o.__name__}.{k}"
             if isinstance(value, (type, FunctionType)): self._value(value, name)
             elif not isinstance(value, ModuleType): self._add(name, self._value(value, name))
