@@ -167,7 +167,8 @@ trainer: {max_epochs: 1, accelerator: cpu, devices: 1}
 callbacks: {progress: null}
 ''',
     "data/t.csv": "v\n0.5\n", "data/facts.json": '{"shift": 1}', "data/flip.txt": "1",
-    "data/a.txt": "1", "data/b.txt": "2", "data/c.txt": "3", "data/texts/one.txt": "1", "data/texts/note.md": "-",
+    "data/a.txt": "1", "data/b.txt": "2", "data/c.txt": "3",
+    "data/texts/one.txt": "1", "data/texts/note.md": "-",
     "data/set/one.num": "1", "data/set/in/two.num": "2",
 }
 

@@ -179,10 +179,10 @@ class Reach:
     def _follow(self, code: CodeType, names: dict[str, Any], where: str):
         "Go on with the globals that code names, and with what it imports."
         steps, module = [*dis.get_instructions(code)], names.get("__name__")
-        found = {str(o.argval): "ATTR" in after.opname or "METHOD" in after.opname
-                 for o, after in zip(steps, steps[1:]) if o.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        found = {str(o.argval) for o in steps if o.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        for o in _handed_on(steps, names): self._part_of(o, None, where)
         used = {*code.co_names}
-        is_dynamic = _DYNAMIC & {*found} or {"import_module", "__subclasses__"} & used
+        is_dynamic = _DYNAMIC & found or {"import_module", "__subclasses__"} & used
         if is_dynamic or "sys" in found and "modules" in used:
             self.unknown.append(f"{where}: looks names up as it runs")
         if not where.startswith("mlkit."):
@@ -192,8 +192,7 @@ class Reach:
         for k in sorted(o for o in found if o in names and o[:2] != "__"):
             value = names[k]
             if isinstance(value, ModuleType):
-                is_open = not found[k] or {"getattr", "vars", "attrgetter"} & used
-                self._part_of(value, None if is_open else used, where)
+                self._part_of(value, used, where)
             elif isinstance(value, (type, FunctionType)): self._value(value, where)
             else: self._add(f"{module}.{k}", self._value(value, f"{module}.{k}"))
         for level, given, o in zip(steps, steps[1:], steps[2:]):
@@ -259,6 +258,16 @@ def _patches() -> Iterable[tuple[str, FunctionType]]:
             for k, v in [*names.items()]:
                 if type(v) is not FunctionType or v.__module__ == name: continue
                 if own(v.__globals__.get("__name__")): yield f"{at}.{k}", v
+
+
+def _handed_on(steps: list[dis.Instruction], names: dict[str, Any]) -> Iterable[ModuleType]:
+    "The modules of which code does not name what it wants, as in `getattr(losses, name)`."
+    for i, o in enumerate(steps):
+        value = names.get(str(o.argval)) if o.opname in ("LOAD_GLOBAL", "LOAD_NAME") else None
+        while isinstance(value, ModuleType) and (i := i + 1) < len(steps):
+            is_named = "ATTR" in steps[i].opname or "METHOD" in steps[i].opname
+            if not is_named: yield value
+            value = vars(value).get(str(steps[i].argval)) if is_named else None
 
 
 def _captured(o: FunctionType) -> dict[str, Any]:
