@@ -48,7 +48,7 @@ json.dump(found, sys.stdout)
 
 def in_forks(*cases, real: bool = False) -> list:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, *["real"] * real],
-                          input=json.dumps(cases), capture_output=True, text=True, timeout=300,
+                          input=json.dumps(cases), capture_output=True, text=True, timeout=3000,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

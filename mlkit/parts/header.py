@@ -59,9 +59,9 @@ def header(node: Any,      # a function's or class's definition, which is change
     unknown = marks.keys() - kept - _HARMLESS
     if unknown: raise Unclear(f"{node.name} is decorated with {unknown}")
     node.decorator_list = [o for name, o in marks.items() if name in kept]
-    texts = [texts(o) for o in node.body if isinstance(o, ast.Assign)
-             and getattr(o.targets[0], "id", "") == "__doc__"]
-    doc = ast.get_docstring(node, clean=False) or next(iter(texts), None)
+    written = [texts(o) for o in node.body if isinstance(o, ast.Assign)
+               and getattr(o.targets[0], "id", "") == "__doc__"]
+    doc = ast.get_docstring(node, clean=False) or next(iter(written), None)
     body: list[Any] = [ast.Expr(ast.Constant(doc))]
     if is_class:
         if any(ast.unparse(o.value) != "ABCMeta" for o in node.keywords):
