@@ -55,8 +55,7 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
         m._update_count, m._forward_cache = o["updates"], o.get("step")
 
 
-def logged_names(trainer: Any,  # in a fit
-) -> set[str]:
+def logged_names(trainer: Any) -> set[str]:  # in a fit
     "The names of all that was logged so far, in training and in validation, as callbacks see them."
     loop, known = trainer.fit_loop.epoch_loop, trainer._logger_connector._callback_metrics
     found = [(o, m) for o in (loop._results, loop.val_loop._results) for m in o.values()]
@@ -333,8 +332,7 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
             for worker in frame.f_locals["self"]._workers: worker.terminate()
 
 
-def version_of(t: Tensor,  # no inference tensor
-               ) -> int:  # what a fused optimizer does is not counted
+def version_of(t: Tensor) -> int:  # no inference tensor; what a fused optimizer does is not counted
     "How often torch has changed it in place."
     return t._version
 
@@ -354,8 +352,7 @@ def set_root_folder(trainer: pl.Trainer,  # not yet fitting
     setattr(trainer, "_default_root_dir", folder)
 
 
-def starts_script_again(trainer: pl.Trainer,  # of any strategy
-                        ) -> bool:  # else it forks, or needs no other
+def starts_script_again(trainer: pl.Trainer) -> bool:  # else it forks, or needs no other
     "Would Lightning start its other processes as this script once more?"
     return isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
 
