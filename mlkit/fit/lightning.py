@@ -55,7 +55,8 @@ def _set_logged_state(trainer: Any, results: dict[str, Any], states: Mapping[str
         m._update_count, m._forward_cache = o["updates"], o.get("step")
 
 
-def logged_names(trainer: Any) -> set[str]:  # in a fit
+def logged_names(trainer: Any,  # in a fit
+) -> set[str]:
     "The names of all that was logged so far, in training and in validation, as callbacks see them."
     loop, known = trainer.fit_loop.epoch_loop, trainer._logger_connector._callback_metrics
     found = [(o, m) for o in (loop._results, loop.val_loop._results) for m in o.values()]
@@ -95,8 +96,7 @@ def _loaders(loop: Any) -> list[Any]:
     return [] if combined is None else combined.flattened
 
 
-def _workers(loader: Any) -> bool:
-    "Does it have workers that outlive an epoch?"
+def _workers(loader: Any) -> bool:  # that outlive an epoch
     return getattr(loader, "_iterator", None) is not None
 
 # %% ../../nbs/fit/01_lightning.ipynb #be24c4e6
@@ -169,8 +169,7 @@ class ResumePoints:
         return found
 
     def _no_state(self, o: Any) -> set[str]:
-        is_saved = any(o is k for k in self.trainer.optimizers)
-        return no_state(o) | ({"*own"} if is_saved else set())
+        return no_state(o) | {"*own" for k in self.trainer.optimizers if o is k}
 
     def state(self, within_epoch: bool,  # True: at the end of a step; False: at the end of an epoch
     ) -> dict[str, Any]:                 # plain data and tensors
@@ -228,8 +227,7 @@ class ResumePoints:
         "Let SWA be where it was: Lightning would begin it in the next epoch, with other rates."
         trainer = self.trainer
         for c in (o for o in trainer.callbacks if isinstance(o, StochasticWeightAveraging)):
-            has_begun = c._scheduler_state is not None
-            if not has_begun or trainer.current_epoch < c.swa_start: continue
+            if c._scheduler_state is None or trainer.current_epoch < c.swa_start: continue
             groups = trainer.optimizers[0].param_groups
             before = [{**group} for group in groups]
             # as in an epoch whose weights are averaged already: only a schedule is made
@@ -332,7 +330,8 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
             for worker in frame.f_locals["self"]._workers: worker.terminate()
 
 
-def version_of(t: Tensor) -> int:  # no inference tensor; what a fused optimizer does is not counted
+def version_of(t: Tensor,  # no inference tensor
+               ) -> int:  # what a fused optimizer does is not counted
     "How often torch has changed it in place."
     return t._version
 
@@ -352,7 +351,8 @@ def set_root_folder(trainer: pl.Trainer,  # not yet fitting
     setattr(trainer, "_default_root_dir", folder)
 
 
-def starts_script_again(trainer: pl.Trainer) -> bool:  # else it forks, or needs no other
+def starts_script_again(trainer: pl.Trainer,  # of any strategy
+                        ) -> bool:  # else it forks, or needs no other
     "Would Lightning start its other processes as this script once more?"
     return isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
 
