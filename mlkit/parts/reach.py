@@ -20,6 +20,11 @@ from .cells import path_of
 from .source import code_text, codes, definitions
 
 # %% ../../nbs/parts/17_reach.ipynb #d79e7acc
+def _is_librarys(file: str) -> bool:
+    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(installed) or file.startswith(sysconfig.get_path("stdlib"))
+
+
 def is_own(module: Any,  # its name
 ) -> bool:  # of mlkit's, those whose classes a config may name
     "Is a module's code looked into: the user's, in a notebook or a file that is not installed?"
@@ -27,9 +32,7 @@ def is_own(module: Any,  # its name
     if module == "__main__": return True
     if str(module).startswith("mlkit.") and not hasattr(found, "_targets_"): return False
     file = getattr(found, "__file__", None) or ""
-    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
-    is_python = file.startswith(sysconfig.get_path("stdlib"))
-    return file.endswith(".py") and not installed and not is_python
+    return file.endswith(".py") and not _is_librarys(file)
 
 
 def digest(text: str,  # of any length
@@ -183,7 +186,9 @@ class Reach:
             if o.opname != "IMPORT_NAME": continue
             full = _resolve("." * level.argval + o.argval, names)
             for part in [full, *(f"{full}.{k}" for k in given.argval or ())]:
-                if _is_there(part): self._part_of(importlib.import_module(part), used, where)
+                if part not in sys.modules and _is_librarys(_file_of(part)):
+                    self._other(full, where)  # its version says all; to import it may do things
+                elif _is_there(part): self._part_of(importlib.import_module(part), used, where)
 
     def _part_of(self, o: ModuleType, names: Iterable[str], where: str) -> str:
         "Go on with those names of a module."
@@ -242,6 +247,14 @@ def _resolve(name: str, names: dict[str, Any]) -> str:
     except ImportError: return ""
 
 
+def _file_of(module: str) -> str:
+    "The file or folder of its outermost package; '' if there is none. Nothing is imported."
+    try: found = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError): return ""
+    if found is None: return ""
+    return found.origin or next(iter(found.submodule_search_locations or ()), "")
+
+
 def _is_there(module: str) -> bool:
     try: return module in sys.modules or importlib.util.find_spec(module) is not None
     except (ImportError, ValueError, AttributeError): return False
@@ -262,7 +275,7 @@ def versions_of(modules: Iterable[str],  # dotted names
         if name in found: continue
         try: package = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            file = Path(getattr(sys.modules.get(word), "__file__", None) or "")
+            file = Path(_file_of(word))
             if file.is_file(): found[name] = str(file.stat().st_mtime_ns)
             continue
         found[name] = package.version
