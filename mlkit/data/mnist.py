@@ -6,7 +6,7 @@
 __all__ = ['datasets', 'fetch', 'MNIST']
 
 # %% ../../nbs/data/05_mnist.ipynb #cf065247
-import json, os, time
+import json, os, time, warnings
 from concurrent.futures import Future, TimeoutError as NoAnswer
 from functools import cache
 from http.client import HTTPException
@@ -18,9 +18,9 @@ from urllib.request import urlopen
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..base.errors import UserError
+from ..base.notebook import progress_bar
 from ..base.ranges import Count, Natural, Share
 from ..base.files import in_project
 from .base import ImageData
@@ -53,7 +53,7 @@ def _download(url: str, path: Path, seconds: float):
     "Download to a file under a progress bar. Raises OSError if the connection breaks."
     with _ask(url, seconds) as answer:
         total = int(answer.headers.get("Content-Length") or 0)
-        bar = tqdm(total=total or None, unit="B", unit_scale=True, delay=1, leave=False)
+        bar = progress_bar(total=total or None, unit="B", unit_scale=True, delay=1)
         with bar, open(path, "wb") as file:
             while chunk := answer.read(1 << 16): bar.update(file.write(chunk))
         if bar.n < total: raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")
@@ -66,7 +66,9 @@ def fetch(name: str,       # the file's name, the same on every mirror
     seconds: float = 4.0,  # to wait for a mirror's answer
 ) -> Path:                 # the file
     "Fetch a file from the first mirror that has it. Raises UserError, naming all, if none has."
-    import pooch  # takes a while, and is seldom needed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress")  # it makes no bar of its own
+        import pooch  # takes a while, and is seldom needed
     pooch.get_logger().setLevel("WARNING")
     errors: dict[str, Exception] = {}
     download: Any = lambda url, path, _: _download(url, Path(path), seconds)

@@ -29,7 +29,7 @@ from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
 from .info import as_json, damaged_info, read_info
-from .process import is_alive, is_locked, stop_process, take_lock
+from .process import is_locked, starts, stop_process, take_lock
 from .board import watch_run
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
@@ -189,9 +189,8 @@ class Run:
         "What has become of it; interrupted also if its process, on this machine, was killed."
         if self.info["status"] != "running": return self.info["status"]
         if self.info.get("host") != platform.node(): return "running"
-        process = self.info.get("process") or {}
-        starts = not process.get("trains", True) and is_alive(process)
-        if starts or is_locked(self.dir / ".lock"): return "running"
+        is_begun = starts(self.info.get("process")) or is_locked(self.dir / ".lock")
+        if is_begun: return "running"
         status = self.info["status"]  # it may have ended in between
         return "interrupted" if status == "running" else status
 
@@ -200,10 +199,9 @@ class Run:
         "Hold the run's lock. Raises UserError if another process does."
         self._is_trained_here = not self.writes
         if not self.writes: return (yield)
-        path, process = self.file(".lock"), self.info.get("process") or {}
+        path, process = self.file(".lock"), self.info.get("process")
         try:
-            is_mine = process.get("trains", True) or process["pid"] == os.getpid()
-            if not is_mine and is_alive(process): raise TimeoutError  # it has just been started
+            if starts(process) and process["pid"] != os.getpid(): raise TimeoutError
             held = take_lock(path, 1)  # to ask for a run's status takes it, too
         except TimeoutError:
             raise UserError(f"{self.id}: another process is training it") from None

@@ -58,6 +58,12 @@ def is_alive(process: dict[str, Any] | None,  # from `process_facts`; None: it w
     since = process and process["since"]
     return bool(process and since) and _since(process["pid"]) == since
 
+
+def starts(process: dict[str, Any] | None,  # as above
+) -> bool:
+    "Does it run, and has not begun to train yet?"
+    return bool(process) and not process.get("trains", True) and is_alive(process)
+
 # %% ../../nbs/run/04_process.ipynb #268841d6
 def start_process(run: Any,      # a `Run` that is kept; its run.json will say which process it is
     module: str,                 # dotted, to be run as a script, with the run's folder
@@ -86,7 +92,7 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
 
 def _say_its_end(run: Any, process: subprocess.Popen, say: Callable[[str], None]):
     code = process.wait()
-    if run.status not in ("failed", "interrupted") or code in (0, 130): return
+    if run.status not in ("failed", "interrupted") or code in (0, 130, -signal.SIGINT): return
     lines = run.log.rstrip().splitlines() if run.file("log.txt").is_file() else []
     why = run.info.get("error") or (lines or [f"exit code {code}"])[-1]
     say(f"{run.id}: {run.status}: {why}")
