@@ -189,8 +189,7 @@ class Run:
         "What has become of it; interrupted also if its process, on this machine, was killed."
         if self.info["status"] != "running": return self.info["status"]
         if self.info.get("host") != platform.node(): return "running"
-        is_begun = starts(self.info.get("process")) or is_locked(self.dir / ".lock")
-        if is_begun: return "running"
+        if starts(self.info.get("process")) or is_locked(self.dir / ".lock"): return "running"
         status = self.info["status"]  # it may have ended in between
         return "interrupted" if status == "running" else status
 
