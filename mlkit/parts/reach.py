@@ -135,7 +135,8 @@ class Reach:
             return tuple(o.shape), each([*o.flat] if hasattr(o, "flat") else o.tolist())
         if hasattr(o, "dtype") and (hasattr(o, "tobytes") or hasattr(o, "detach")):
             return o.dtype, tuple(o.shape), hashlib.sha256(_bytes(o)).hexdigest()
-        if hasattr(o, "cache_info") and o.cache_info().currsize and _READS & {*_names_in(o)}:
+        is_cache = hasattr(o, "cache_info") and not str(o.__module__).startswith("mlkit.")
+        if is_cache and o.cache_info().currsize and _READS & {*_names_in(o)}:
             self.unknown.append(f"{where}: was called before, and keeps what it has read")
         if isinstance(o, _HOLDERS) or hasattr(o, "__wrapped__"):
             return each(getattr(o, k, None) for k in _INNER)
