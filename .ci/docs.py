@@ -23,6 +23,7 @@ import typing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import fastcore.docments
 import nbdev.showdoc
 from fastcore.docments import docments
 from nbdev.config import get_config
@@ -55,6 +56,8 @@ class RunExports(exec_show_docs):
     def __call__(self, cell):
         if cell.cell_type != "code" or not cell.source: return
         exported = cell.directives_.keys() & {"export", "exports", "exporti", "exec_doc"}
+        if exported and "nbdev_export()" in cell.source and hasattr(self, "k"):
+            self.k.cell(cell)  # a message of its; nbdev takes it for a call, and would skip it
         if exported or "show_doc(" in cell.source or imports_only(cell): super().__call__(cell)
 
 
@@ -120,6 +123,15 @@ def typed(p: inspect.Parameter) -> str:
     name, equals, default = Entry.short(p).partition("=")
     kind = type_text(p.annotation)
     return name + (f": {kind}" if kind else "") + (f" = {default}" if equals else "")
+
+
+def signature_as_written(what, **kwargs) -> inspect.Signature:
+    "What `show_doc` asks for: annotations that only type checkers import stay text, as pandas'."
+    try: return inspect.signature(what, **kwargs)
+    except NameError: return inspect.signature(what)
+
+
+fastcore.docments.signature = signature_as_written
 
 
 class Entry(nbdev.showdoc.BasicMarkdownRenderer):
