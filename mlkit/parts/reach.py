@@ -16,6 +16,7 @@ from types import (BuiltinFunctionType, CellType, ClassMethodDescriptorType, Cod
                    MethodWrapperType, ModuleType, WrapperDescriptorType)
 from typing import Any, Iterable
 
+from ..base.errors import one_line
 from .cells import path_of
 from .source import code_text, codes, definitions
 
@@ -83,9 +84,12 @@ class Reach:
         for o in roots: self._value(o, "a target")
         while self._todo:
             name, o = self._todo.popleft()
-            if isinstance(o, type): self._add(name, self._class(o, name))
-            else: self._add(name, self._function(o, name))
-            self._import(o.__module__)
+            try:
+                look = self._class if isinstance(o, type) else self._function
+                self._add(name, look(o, name))
+                self._import(o.__module__)
+            except Exception as e:  # of any kind: what objects are like is the user's matter
+                self.unknown.append(f"{name}: cannot be compared: {one_line(e)}")
 
     def text_of(self, o: Any,  # of any kind
     ) -> str:                  # equal for equal values
@@ -116,7 +120,9 @@ class Reach:
         if kind in (list, tuple): return each(o)
         if kind in (set, frozenset): return sorted(each(o))
         if kind is dict: return each(v for item in o.items() for v in item)
-        if hasattr(o, "__array__") and hasattr(o, "dtype"):
+        if getattr(o, "dtype", None) == object and hasattr(o, "tolist"):
+            return tuple(o.shape), each([*o.flat] if hasattr(o, "flat") else o.tolist())
+        if hasattr(o, "dtype") and (hasattr(o, "tobytes") or hasattr(o, "detach")):
             return o.dtype, tuple(o.shape), hashlib.sha256(_bytes(o)).hexdigest()
         if isinstance(o, _HOLDERS) or hasattr(o, "__wrapped__"):
             return each(getattr(o, k, None) for k in _INNER)
