@@ -156,6 +156,7 @@ class Reach:
     def _class(self, o: type, name: str) -> str:
         parts = [self._value(b, name) for b in (*o.__bases__, type(o))] + [_annotations(o)]
         for k, v in sorted(vars(o).items()):
+            if getattr(v, "__module__", "") == "mlkit.base.help": continue  # what Shift-Tab shows
             is_code = isinstance(v, (FunctionType, *_HOLDERS))
             if not is_code and re.fullmatch("__.*__|_abc_impl|_is_protocol|_member_.*", k): continue
             parts.append(f"{k}: {self._value(v, f'{name}.{k}')}")
