@@ -160,13 +160,16 @@ OWN = {  # override -> what is told; None: nothing, after all was imported
     "model.net={_target_:ours.nets.make,widht:9}":
         "ours.nets.make has no argument 'widht'; did you mean 'width'?",
     "callbacks.checkpoint.monitor=val/accu": "nothing logs 'val/accu' during the fit",
+    "sede=3": "there is no key 'sede'; did you mean 'seed'?",
+    "optimizer=adamm": "command line: optimizer=adamm: group 'optimizer' has no option 'adamm'",
     "model.los=3": "ours.nets.Model has no argument 'los'; did you mean 'loss'?",
     "model.net.size=8": None, "model._target_=ours.nets.Other": None, "model.net.act=null": "wants"}
 
 
 def own_project(folder: Path, nets: str = NETS, base: str = BASE) -> Path:
     ours = {"ours/__init__.py": "from .nets import *\n", "ours/nets.py": nets}
-    files = {"pyproject.toml": "", "own.yaml": OWN_CONFIG, **ours, "ours/base.py": base}
+    files = {"pyproject.toml": "", "own.yaml": OWN_CONFIG, **ours, "ours/base.py": base,
+             "configs/optimizer/mine.yaml": "_target_: torch.optim.Adam\n_partial_: true\n"}
     return mistakes.write(folder, files)
 
 
@@ -240,7 +243,7 @@ def test_the_verdict_is_that_of_the_real_classes(tmp_path, project, figure):  # 
     cases = []
     for kind, f in mistakes.KINDS.items():
         found = mistakes.corpus(f)
-        for i, m in enumerate(found if ALL else found[::max(1, len(found) // 3)]):
+        for i, m in enumerate(found[::max(1, len(found) // (30 if ALL else 3))]):
             folder = mistakes.write(tmp_path / kind / str(i), {**mistakes.CODE, **m.files()})
             cases.append([str(folder), "shell", [m.config, *m.args, "--check"], m.env])
     assert len(cases) > 30

@@ -202,8 +202,8 @@ class _Choices:
 
     def stays_inside(self, o: _Default) -> bool:
         "Would an option of this entry's group only have keys at the group's own place?"
-        options = self.search.options(o.path) if o.named and o.place() else []
-        files = [self.search.find(o.path, k, o.origin) for k in options]
+        folders = self.search.folders if o.named and o.place() else ()
+        files = [k for f in folders for k in (f / o.path).glob("*.yaml") if k.is_file()]
         return bool(files) and not any("@package" in k.read_text("utf-8", "replace") for k in files)
 
     def override(self, entry: _Default):

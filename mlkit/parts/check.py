@@ -233,13 +233,14 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
 @no_gc()
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
+    is_wrong: bool = False,         # by what is known before? then torch is not imported for more
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     top = own_path(cfg)
     for early in (True, False):  # what is known before torch; if that is right, what is so
         view = View(cfg, early)
         found = _without_consequences(view, _find(view, top))
-        if not view.guesses or not all(map(is_warning, found.values())): break
+        if is_wrong or not view.guesses or not all(map(is_warning, found.values())): break
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
     files = list(dict.fromkeys(o.origin.file for o in problems))
@@ -312,7 +313,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     except ConfigError as e:
         if not e.cfg: raise
         cfg, problems = e.cfg, arguments_meant(e.problems, e.cfg)
-    problems = [*problems, *find_problems(cfg)]
+    problems = [*problems, *find_problems(cfg, bool(problems))]
     if batch and all(o.is_warning for o in problems):
         from mlkit.parts.batch import batch_mistakes  # torch comes with it
         problems += [_problem(View(cfg), *o) for o in batch_mistakes(cfg)]
