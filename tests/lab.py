@@ -4,8 +4,6 @@ The server is JupyterLab's own, in a folder of its own and with nothing of the u
 browser is Debian's Chromium, which Playwright drives; what a person would click is asked of
 JupyterLab by the names of its commands."""
 import json
-import os
-import re
 import secrets
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import time
 from pathlib import Path
 
 from browser import find_chromium
+from kernel import surroundings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
          "--disable-dev-shm-usage", "--disable-component-update", "--no-first-run"]
@@ -52,19 +51,11 @@ CONTRAST = """(i => {
 })(%d)"""
 
 
-def notebook(path: Path, *cells: str):
-    "Write a notebook of code cells."
-    made = [dict(cell_type="code", id=f"cell{i}", metadata={}, source=o, outputs=[],
-                 execution_count=None) for i, o in enumerate(cells)]
-    spec = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
-    path.write_text(json.dumps(dict(cells=made, metadata=spec, nbformat=4, nbformat_minor=5)))
-
-
 class Lab:
     "JupyterLab over a folder, and a browser with one tab. `base`: its address."
     def __init__(self, folder: Path, width: int = 1200, height: int = 900, **env: str):
         self.folder, self.size = folder, dict(width=width, height=height)
-        self.env = os.environ | env
+        self.env = surroundings(folder, **env)
 
     def __enter__(self) -> "Lab":
         from playwright.sync_api import sync_playwright
@@ -129,6 +120,15 @@ class Lab:
         self.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {cell}")
         self.command("notebook:run-cell", wait=False)
 
+    def edit(self, cell: int, text: str):
+        "Write another text into a cell, by the keyboard."
+        self.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {cell}")
+        self.command("notebook:enter-edit-mode")
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(text)
+        self.command("notebook:enter-command-mode")
+        assert self.page.evaluate(f"{self._cell(cell)}.model.sharedModel.source") == text
+
     def run(self, cell: int, seconds: float = 60) -> str:
         "Run a cell to its end; what it shows, as text."
         self.start(cell)
@@ -187,7 +187,3 @@ class Lab:
         clip = {k: box[k] for k in ("x", "y", "width", "height")}
         self.page.screenshot(path=str(file), clip=clip)
 
-
-def errors(text: str) -> list[str]:
-    "The last lines of tracebacks in what a cell shows."
-    return re.findall(r"^\w+(?:Error|Exception|Interrupt|Failed).*", text, re.M)

@@ -113,7 +113,7 @@ class Reach:
         if kind in (list, tuple): return each(o)
         if kind in (set, frozenset): return sorted(each(o))
         if kind is dict: return each(v for item in o.items() for v in item)
-        if hasattr(o, "__array__") and hasattr(o, "dtype"):
+        if hasattr(o, "detach") or hasattr(o, "tobytes") and hasattr(o, "dtype"):
             return o.dtype, tuple(o.shape), hashlib.sha256(_bytes(o)).hexdigest()
         if isinstance(o, _HOLDERS) or hasattr(o, "__wrapped__"):
             return each(getattr(o, k, None) for k in _INNER)
