@@ -21,8 +21,8 @@ def cfg(name, epochs, wait=0.02, metrics=9):
     model = dict(_target_="mine.Model", wait=wait, metrics=metrics)
     return dict(name=name, data=dict(_target_="mine.Data"), model=model, optimizer=None,
                 scheduler=None, trainer=dict(max_epochs=epochs, accelerator="cpu"))"""
-CELLS = [SETUP, "run = train(cfg('here', 30, 0.02))", "lr_find(cfg('here', 1), steps=60).lr",
-         "run = train(cfg('behind', 20, 0.08), background=True)", "run.watch()",
+BOARD = ["run = train(cfg('here', 30, 0.02))", "lr_find(cfg('here', 1), steps=60).lr",
+         "run = train(cfg('behind', 40, 0.08), background=True)", "run.watch()",
          "find_run('behind/last').watch()", "runs().watch()"]
 
 IMPORTS = "import torch\nfrom torch import nn"
@@ -43,8 +43,8 @@ model: {net: {_target_: shapes.core.Net}}
 trainer: {max_epochs: 1, limit_train_batches: 2, limit_val_batches: 1, limit_test_batches: 1}
 callbacks: {progress: null}
 """
-EXPORTED = ["#| default_exp core", *(f"#| export\n{o}" for o in (IMPORTS, SCALE, BASE, NET))]
-FIRST = ["from mlkit.all import *", "data = MNIST(batch_size=64)\nnet = ConvNet(1, 10)",
+MODULE = ["#| default_exp core", *(f"#| export\n{o}" for o in (IMPORTS, SCALE, BASE, NET))]
+FIRST = ["data = MNIST(batch_size=64)\nnet = ConvNet(1, 10)",
          "run = train(None, 'scheduler=one_cycle', data=data, model=net, lr=0.01, "
          f"epochs={8 if ALL else 1})", "as_config(run, 'configs/mine.yaml')"]
 
@@ -65,10 +65,11 @@ def lab(tmp_path_factory):
     (folder / "configs" / "s.yaml").write_text(CONFIG)
     shutil.copy(HERE / "watch_project.py", folder / "mine.py")
     for name in ("core", "other"): module(folder, name)
-    notebook(folder / "nbs" / "board.ipynb", *CELLS)
-    notebook(folder / "nbs" / "core.ipynb", "from mlkit.all import *", *EXPORTED, "", "")
-    notebook(folder / "nbs" / "first.ipynb", *FIRST)
-    with Lab(folder, OMP_NUM_THREADS="1") as lab: yield lab
+    notebook(folder / "nbs" / "core.ipynb", SETUP, *BOARD, *MODULE, "", "", *FIRST)
+    with Lab(folder, OMP_NUM_THREADS="1") as lab:
+        lab.open("nbs/core.ipynb")
+        lab.run(0)
+        yield lab
 
 
 def newest(lab: Lab) -> Run:
@@ -87,8 +88,6 @@ def same_bits(*runs: Run) -> bool:
 
 def test_a_training_stays_still(lab):
     "30 epochs, 18 metrics: no flicker, no jump, nothing wider than the cell."
-    lab.open("nbs/board.ipynb")
-    lab.run(0, 120)
     lab.start(1)
     lab.wait_for(1, "epoch 0 of 30")
     lab.film(1)
@@ -120,27 +119,27 @@ def test_lr_find_has_a_bar(lab):
 def test_a_run_behind_is_watched_again(lab):
     lab.run(3)
     lab.start(4)
-    lab.wait_for(4, "epoch [1-9] of 20")
+    lab.wait_for(4, "epoch [1-9] of 40")
     lab.reload()
     lab.interrupt()
     lab.restart()
-    lab.run(0, 120)
+    lab.run(0)
     lab.start(5)
-    lab.wait_for(5, r"epoch \d+ of 20")
-    assert "done, " in lab.wait(5, 120)
+    lab.wait_for(5, r"epoch \d+ of 40|done, ")
+    assert "done, " in lab.wait(5)
     assert "behind" in lab.run(6) and "━" not in lab.shown(6)
-    lab.edit(6, "train(cfg('plain', 20, 0)).status")
+    lab.edit(6, "train(cfg('plain', 40, 0)).status")
     assert "'done'" in lab.run(6)
     assert same_bits(newest(lab), Run(max(lab.folder.glob("runs/behind/*"))))
 
 
 def test_a_class_redefined_in_five_ways(lab):
     "The weights of the checkpoint say which class has been trained: its width, and its facts."
-    lab.open("nbs/core.ipynb")
-    for cell in range(6): lab.run(cell, 120)
+    helper, base, net, word, other = range(9, 14)
+    for cell in range(7, 12): lab.run(cell)
     def trained(target: str) -> tuple[str, tuple]:
-        lab.edit(6, f"run = train('configs/s.yaml', 'model.net._target_={target}')")
-        text, found = lab.run(6, 120), weights(newest(lab))
+        lab.edit(word, f"run = train('configs/s.yaml', 'model.net._target_={target}')")
+        text, found = lab.run(word), weights(newest(lab))
         return text, (len(found["net.layers.0.weight"]), *found["net.facts"].tolist())
     def cell(number: int, text: str):
         lab.edit(number, text)
@@ -148,36 +147,35 @@ def test_a_class_redefined_in_five_ways(lab):
     core = "shapes.core.Net"
     text, facts = trained(core)
     assert facts == (8, 1, 0) and " trains" not in text
-    cell(5, f"#| export\n{wider(16)}")  # exported, and edited since
+    cell(net, f"#| export\n{wider(16)}")  # exported, and edited since
     text, facts = trained(core)
     assert facts == (16, 1, 0) and "the cell trains; ../shapes/core.py has another" in text
-    cell(3, f"#| export\n{SCALE.replace('1.0', '3.0')}")  # a helper
+    cell(helper, f"#| export\n{SCALE.replace('1.0', '3.0')}")  # a helper
     assert trained(core)[1] == (16, 3, 0)
-    cell(4, f"#| export\n{BASE.replace('shift = 0.0', 'shift = 0.5')}")  # a base
+    cell(base, f"#| export\n{BASE.replace('shift = 0.0', 'shift = 0.5')}")  # a base
     text, facts = trained(core)
     assert facts == (16, 3, 0) and "shapes.core.Base: an older one trains" in text
-    cell(5, f"#| export\n{wider(16)}")
+    cell(net, f"#| export\n{wider(16)}")
     assert trained(core)[1] == (16, 3, 0.5)
     for width in (4, 5):  # plain, and registered
-        cell(7, wider(width, "Plain"))
+        cell(other, wider(width, "Plain"))
         assert trained("__main__.Plain")[1] == (width, 3, 0.5)
-        cell(7, f"@register\n{wider(width, 'Known')}")
+        cell(other, f"@register\n{wider(width, 'Known')}")
         assert trained("Known")[1] == (width, 3, 0.5)
-    other = "shapes.other.Net"  # imported
-    assert trained(other)[1] == (8, 1, 0)
+    assert trained("shapes.other.Net")[1] == (8, 1, 0)  # imported
     module(lab.folder, "other", wider(9))  # its file has changed
-    text, facts = trained(other)
+    text, facts = trained("shapes.other.Net")
     assert facts == (8, 1, 0) and "importlib.reload(shapes.other)" in text
-    cell(7, "%load_ext autoreload\n%autoreload 2")
-    text, facts = trained(other)
-    assert facts == (9, 1, 0) and " trains" not in text
+    cell(other, "%load_ext autoreload\n%autoreload 2")
+    module(lab.folder, "other", wider(10))
+    text, facts = trained("shapes.other.Net")
+    assert facts == (10, 1, 0) and " trains" not in text
 
 
 def test_the_first_training_of_a_notebook_is_the_shells_own(lab):
     "MNIST and a net, made in cells; then the file that `as_config` writes, in a shell."
-    lab.open("nbs/first.ipynb")
-    shown = [lab.run(i, 600) for i in range(4)]
-    assert "configs/mine.yaml" in shown[3], shown
+    shown = [lab.run(i) for i in range(14, 17)]
+    assert "configs/mine.yaml" in shown[-1], shown
     cell = newest(lab)
     command("mlkit_train", "configs/mine.yaml", cwd=lab.folder, code=0, fresh=True)
     shell = newest(lab)
