@@ -48,7 +48,7 @@ def shown(output: dict, name: str, alt: str, pictures: dict[str, bytes]) -> str:
         if mime in data:
             pictures[f"{name}.{suffix}"] = decode(text_of(data[mime]))
             return f"![{alt}](nbs/images/{name}.{suffix})"
-    if "text/html" in data:
+    if "text/html" in data and "<svg" not in text_of(data["text/html"]):  # which GitHub drops
         def keep(m: re.Match) -> str:
             file = f"{name}-{len(pictures)}.png"
             pictures[file] = base64.b64decode(m[1])

@@ -20,6 +20,7 @@ from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
 from .data.images import show_images
+from .data.loader import ArrayLoader
 from .data.mnist import MNIST
 from .fit.reuse import why_again
 from .many.as_config import as_config
@@ -28,8 +29,9 @@ from .many.lr_find import lr_find
 from .many.reproduce import reproduce
 from .many.sweep import grid
 from .many.table import runs
+from .many.watch import watch
 from .model.lit import LitModel
-from .model.nets import MLP, ConvNet, ResNet
+from .model.nets import MLP, ConvNet, ResNet, UNet
 from .parts.build import build
 from .parts.check import check
 from .parts.locate import register
@@ -42,11 +44,11 @@ from .use import evaluate, load_run, predict
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
-    "train", "resume", "load_run", "evaluate", "predict", "Run", "as_config",
-    "why_again",  # a run
-    "runs", "compare", "grid", "reproduce", "lr_find",  # many runs
-    "MNIST", "ImageFolder",  # data
-    "LitModel", "MLP", "ConvNet", "ResNet",  # models
+    "train", "resume", "load_run", "evaluate", "predict", "Run",
+    "as_config", "why_again",  # a run
+    "runs", "watch", "compare", "grid", "reproduce", "lr_find",  # many runs
+    "MNIST", "ImageFolder", "ArrayLoader",  # data
+    "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
     "UserError", "ConfigError", "TrainingFailed"]  # errors
@@ -68,6 +70,7 @@ _EXAMPLES = dict(
     evaluate='evaluate("last", stage="val")',
     predict='predict("last", "digits/").table     # files, a folder, arrays, a table, a loader',
     Run='run = train("configs/mnist.yaml")\nrun.metrics, run.history, run.plot(), run.log',
+    watch='watch("last")                     # or run.watch(), runs().watch()',
     runs='runs(where="val/acc > 0.9", sort="val/acc")',
     compare='compare(runs(where="trainer.max_epochs == 3"))\ncompare(["last", "mnist/20260101"])',
     grid='sweep = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nsweep.best',
@@ -76,6 +79,8 @@ _EXAMPLES = dict(
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
+    ArrayLoader="loader = ArrayLoader((x, y), batch_size=64, shuffle=True)",
+    UNet="net = UNet(in_channels=3, num_classes=2)",
     ResNet="net = ResNet(in_channels=3, num_classes=10)",
     LitModel="model = LitModel(ConvNet(1, 10), F.cross_entropy, partial(torch.optim.SGD, lr=0.1))",
     MLP="net = MLP((1, 28, 28), num_classes=10, hidden=[128, 64])",

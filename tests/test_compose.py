@@ -202,3 +202,11 @@ def test_fifty_configs_in_threads_as_in_turn(tmp_path, monkeypatch):
     assert [o[2] for o in in_turn if o[2]] == [(f"project {n}", n / 100) for n in range(50)
                                                if n % 7 != 6]
     assert sum(o[1] is None for o in in_turn) == 7 and sum(bool(o[1]) for o in in_turn) >= 8
+
+def test_the_runs_of_a_project_are_no_options(tmp_path, monkeypatch):
+    for text in ("mnist/1/config.yaml", "mnist/1/wandb/files/config.yaml", "x.yaml"):
+        (path := tmp_path / "runs" / text).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a: 1\n")
+    (tmp_path / "settings.ini").touch()
+    monkeypatch.chdir(tmp_path)
+    assert load_config({"name": "x"}, "runs=elsewhere").runs == "elsewhere"

@@ -609,6 +609,7 @@ REVIEWED = {  # what is allowed and has such a name in its code, and why that is
     "mlkit.data.images.check_image": "PIL's Image.load decodes the pixels",
     "mlkit.model.lit.LitModel.__init__": "torch.compile of its own net, asked for by `compile: "
                                          "true`, without options",
+    "mlkit.parts.rebuild.saved": "torch.load of tensors alone (weights_only), below the config",
     "pytorch_lightning.accelerators.cuda.get_nvidia_gpu_stats": "runs nvidia-smi, with fixed "
                                                                 "arguments",
     "torch.nn.functional.interpolate": "imports torch._decomp.decompositions, a fixed name",

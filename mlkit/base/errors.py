@@ -9,6 +9,7 @@ __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_me
 import re, traceback
 from difflib import SequenceMatcher
 from functools import partial, wraps
+from inspect import signature
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, TypeVar
@@ -91,6 +92,7 @@ def short_traceback(f: _F,  # of the public face, which calls the user's code
             if not hasattr(e, "_render_traceback_"):
                 setattr(e, "_render_traceback_", partial(_render, e))
             raise
+    setattr(call, "__signature__", signature(f))  # as written: some classes wait to be imported
     return call  # pyright: ignore
 
 

@@ -189,7 +189,8 @@ class SearchPath:
         suffix: str = ".yaml",     # of the files
     ) -> list[str]:  # sorted, without the suffix; 's/x' where all are in folders below
         "What a group has to choose from."
-        folders = [o / group for o in self.folders if os.path.isdir(o / group)]
+        folders = [o / group for o in self.folders if os.path.isdir(o / group)
+                   and not (group == "runs" and find_root(o) == o)]  # those are no options
         for depth in range(4):
             paths = ((o, p) for o in folders for p in o.glob("*/" * depth + f"*{suffix}"))
             found = {p.relative_to(o).as_posix().removesuffix(suffix) for o, p in paths

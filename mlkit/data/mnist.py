@@ -6,7 +6,7 @@
 __all__ = ['datasets', 'fetch', 'MNIST']
 
 # %% ../../nbs/data/05_mnist.ipynb #cf065247
-import json, os, time
+import json, os, time, warnings
 from concurrent.futures import Future, TimeoutError as NoAnswer
 from functools import cache
 from http.client import HTTPException
@@ -66,7 +66,9 @@ def fetch(name: str,       # the file's name, the same on every mirror
     seconds: float = 4.0,  # to wait for a mirror's answer
 ) -> Path:                 # the file
     "Fetch a file from the first mirror that has it. Raises UserError, naming all, if none has."
-    import pooch  # takes a while, and is seldom needed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress")  # it makes no bar of its own
+        import pooch  # takes a while, and is seldom needed
     pooch.get_logger().setLevel("WARNING")
     errors: dict[str, Exception] = {}
     download: Any = lambda url, path, _: _download(url, Path(path), seconds)

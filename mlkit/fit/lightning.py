@@ -96,8 +96,7 @@ def _loaders(loop: Any) -> list[Any]:
     return [] if combined is None else combined.flattened
 
 
-def _workers(loader: Any) -> bool:
-    "Does it have workers that outlive an epoch?"
+def _workers(loader: Any) -> bool:  # that outlive an epoch
     return getattr(loader, "_iterator", None) is not None
 
 # %% ../../nbs/fit/01_lightning.ipynb #be24c4e6
@@ -170,8 +169,7 @@ class ResumePoints:
         return found
 
     def _no_state(self, o: Any) -> set[str]:
-        is_saved = any(o is k for k in self.trainer.optimizers)
-        return no_state(o) | ({"*own"} if is_saved else set())
+        return no_state(o) | {"*own" for k in self.trainer.optimizers if o is k}
 
     def state(self, within_epoch: bool,  # True: at the end of a step; False: at the end of an epoch
     ) -> dict[str, Any]:                 # plain data and tensors
@@ -229,8 +227,7 @@ class ResumePoints:
         "Let SWA be where it was: Lightning would begin it in the next epoch, with other rates."
         trainer = self.trainer
         for c in (o for o in trainer.callbacks if isinstance(o, StochasticWeightAveraging)):
-            has_begun = c._scheduler_state is not None
-            if not has_begun or trainer.current_epoch < c.swa_start: continue
+            if c._scheduler_state is None or trainer.current_epoch < c.swa_start: continue
             groups = trainer.optimizers[0].param_groups
             before = [{**group} for group in groups]
             # as in an epoch whose weights are averaged already: only a schedule is made

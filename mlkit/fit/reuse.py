@@ -131,8 +131,10 @@ def noted(needs: Needs,  # from before the run's parts were built
     run, now = job.run, dict(needs.noted, seconds=reads.seconds)
     if not run.writes or not run.kept: return (yield)
     if was := _read(run) if job.resumed else None:
-        other = [f"it went on with another {' '.join(o[:2])}" for o in differences(was, now)]
-        now = {**was, "unknown": sorted({*was["unknown"], *now["unknown"], *other})}
+        names = [o[:1] if o[0] == "config" else o[:2] for o in differences(was, now)]
+        other = [f"it went on with another {' '.join(o)}" for o in names if o[0] != "unknown"]
+        unknown = sorted({*was["unknown"], *now["unknown"], *other})
+        now = {**was, "config": now["config"], "unknown": unknown}
     file, ours = run.dir / "reuse.json", (real_path(run.dir), user_state_path("mlkit"))
     write_text(file, json.dumps(now))
     reads.skip += [str(run.dir.absolute()), *map(str, ours)]

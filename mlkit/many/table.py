@@ -241,7 +241,7 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': newest first
 ):                    # a pandas DataFrame, one row per run, with the run's id as its index
     "All runs below a folder, with metrics and configs. Raises UserError for the filter, NotFound."
-    from mlkit.many.watch import Runs  # pandas takes its time
+    from mlkit.many.frame import Runs  # pandas takes its time
     rows, metrics = _rows_of(dir)
     rows = _select(rows, where, sort)
     names = dict.fromkeys(k for r in rows for k in r) or _FACTS

@@ -107,11 +107,11 @@ def cell_notes(objects: Mapping[str, Any],  # dotted name -> class or function t
         new = [k for k, o in own.items() if k.startswith(f"{module}.")
                and not {*_source(o)} <= {*there}]
         if new: notes.append(f"{names(new)}: the cell trains; {file} has another or none, until "
-                             "nbdev_export() brings it up to date for the shell")
+                             "nbdev_export brings it up to date for the shell")
         theirs = {k: in_cell(k)[0] for k, o in objects.items() if o.__module__ == module}
         old = [k for k, o in theirs.items() if o is not None and not {*_source(o)} <= {*there}]
         if old: notes.append(f"{names(old)}: {file} trains, and a cell has another: run the cells "
-                             "of all that uses it, or nbdev_export() and restart the kernel")
+                             "of all that uses it, or nbdev_export and restart the kernel")
     alone = [k for k in own if k.startswith("__main__.")]
     if alone: notes.append(f"{names(alone)}: known to this kernel alone; in a cell with "
                            "#| export, a shell and other notebooks could have it")

@@ -16,10 +16,17 @@ from types import (BuiltinFunctionType, CellType, ClassMethodDescriptorType, Cod
                    MethodWrapperType, ModuleType, WrapperDescriptorType)
 from typing import Any, Iterable
 
+from ..base.errors import one_line
 from .cells import path_of
 from .source import code_text, codes, definitions
 
 # %% ../../nbs/parts/17_reach.ipynb #d79e7acc
+@functools.lru_cache(None)
+def _is_librarys(file: str) -> bool:
+    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(installed) or file.startswith(sysconfig.get_path("stdlib"))
+
+
 def is_own(module: Any,  # its name
 ) -> bool:  # of mlkit's, those whose classes a config may name
     "Is a module's code looked into: the user's, in a notebook or a file that is not installed?"
@@ -27,9 +34,7 @@ def is_own(module: Any,  # its name
     if module == "__main__": return True
     if str(module).startswith("mlkit.") and not hasattr(found, "_targets_"): return False
     file = getattr(found, "__file__", None) or ""
-    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
-    is_python = file.startswith(sysconfig.get_path("stdlib"))
-    return file.endswith(".py") and not installed and not is_python
+    return file.endswith(".py") and not _is_librarys(file)
 
 
 def digest(text: str,  # of any length
@@ -80,9 +85,12 @@ class Reach:
         for o in roots: self._value(o, "a target")
         while self._todo:
             name, o = self._todo.popleft()
-            if isinstance(o, type): self._add(name, self._class(o, name))
-            else: self._add(name, self._function(o, name))
-            self._import(o.__module__)
+            try:
+                look = self._class if isinstance(o, type) else self._function
+                self._add(name, look(o, name))
+                self._import(o.__module__)
+            except Exception as e:  # of any kind: what objects are like is the user's matter
+                self.unknown.append(f"{name}: cannot be compared: {one_line(e)}")
 
     def text_of(self, o: Any,  # of any kind
     ) -> str:                  # equal for equal values
@@ -113,7 +121,9 @@ class Reach:
         if kind in (list, tuple): return each(o)
         if kind in (set, frozenset): return sorted(each(o))
         if kind is dict: return each(v for item in o.items() for v in item)
-        if hasattr(o, "detach") or hasattr(o, "tobytes") and hasattr(o, "dtype"):
+        if getattr(o, "dtype", None) == object and hasattr(o, "tolist"):
+            return tuple(o.shape), each([*o.flat] if hasattr(o, "flat") else o.tolist())
+        if hasattr(o, "dtype") and (hasattr(o, "tobytes") or hasattr(o, "detach")):
             return o.dtype, tuple(o.shape), hashlib.sha256(_bytes(o)).hexdigest()
         if isinstance(o, _HOLDERS) or hasattr(o, "__wrapped__"):
             return each(getattr(o, k, None) for k in _INNER)
@@ -183,7 +193,9 @@ class Reach:
             if o.opname != "IMPORT_NAME": continue
             full = _resolve("." * level.argval + o.argval, names)
             for part in [full, *(f"{full}.{k}" for k in given.argval or ())]:
-                if _is_there(part): self._part_of(importlib.import_module(part), used, where)
+                if part not in sys.modules and _is_librarys(_file_of(part)):
+                    self._other(full, where)  # its version says all; to import it may do things
+                elif _is_there(part): self._part_of(importlib.import_module(part), used, where)
 
     def _part_of(self, o: ModuleType, names: Iterable[str], where: str) -> str:
         "Go on with those names of a module."
@@ -242,6 +254,14 @@ def _resolve(name: str, names: dict[str, Any]) -> str:
     except ImportError: return ""
 
 
+def _file_of(module: str) -> str:
+    "The file or folder of its outermost package; '' if there is none. Nothing is imported."
+    try: found = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError): return ""
+    if found is None: return ""
+    return found.origin or next(iter(found.submodule_search_locations or ()), "")
+
+
 def _is_there(module: str) -> bool:
     try: return module in sys.modules or importlib.util.find_spec(module) is not None
     except (ImportError, ValueError, AttributeError): return False
@@ -262,7 +282,7 @@ def versions_of(modules: Iterable[str],  # dotted names
         if name in found: continue
         try: package = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            file = Path(getattr(sys.modules.get(word), "__file__", None) or "")
+            file = Path(_file_of(word))
             if file.is_file(): found[name] = str(file.stat().st_mtime_ns)
             continue
         found[name] = package.version

@@ -90,8 +90,9 @@ class View:
         return {*homes} - {self.root}
 
     def _around(self, target: Any) -> Path | None:
-        "The one of these that has a target's module."
+        "The one of these that has a target's module; mlkit's own are found anywhere."
         name = str(target).partition(".")[0]
+        if name == "mlkit": return None
         def has(o): return os.path.exists(o / name) or os.path.exists(o / f"{name}.py")
         return next((o for o in self._projects if has(o) or has(o / "src")), None)
 

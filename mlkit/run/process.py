@@ -86,7 +86,7 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
 
 def _say_its_end(run: Any, process: subprocess.Popen, say: Callable[[str], None]):
     code = process.wait()
-    if run.status not in ("failed", "interrupted") or code in (0, 130): return
+    if run.status not in ("failed", "interrupted") or code in (0, 130, -signal.SIGINT): return
     lines = run.log.rstrip().splitlines() if run.file("log.txt").is_file() else []
     why = run.info.get("error") or (lines or [f"exit code {code}"])[-1]
     say(f"{run.id}: {run.status}: {why}")

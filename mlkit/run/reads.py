@@ -28,7 +28,9 @@ class Reads:
         self.says: set[str] = set()      # what else may have brought data
         self.skip: list[str] = []        # folders that do not count
         self.seconds = 0.0               # it was on
-        self._pid, self._shared = os.getpid(), tempfile.TemporaryFile()
+        files = [tempfile.TemporaryFile()]
+        while files[-1].fileno() < 3: files.append(tempfile.TemporaryFile())  # a stream is closed
+        self._pid, self._shared = os.getpid(), files[-1]
 
     def __enter__(self):
         _listen()
