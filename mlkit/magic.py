@@ -17,8 +17,8 @@ from .base.shown import tell
 from .config.load import explain, load_config
 from .config.node import ConfigError, Origin, Problem
 from .config.secrets import secret_filter
-from .config.yaml import read_config_file
 from .parts.check import find_problems
+from .parts.schema import option_words
 from .parts.unread import arguments_meant
 
 # %% ../nbs/magic.ipynb #fa75bec9
@@ -48,24 +48,11 @@ def write_config(name: str,  # 'shapes.yaml', 'model/net/mine', below the projec
     return path
 
 # %% ../nbs/magic.ipynb #b7a47976
-def _words(path: Path) -> tuple[Any, ...]:
-    "What `load_config` takes to load a file: the file, or nothing and its group's option."
-    file, home = read_config_file(path), find_root() / "configs"
-    group = path.parent.relative_to(home).as_posix() if path.is_relative_to(home) else "."
-    parts = {"model", "data", "trainer"} & {*(file.tree.value or ())}
-    if group == "." or file.extends or file.defaults or parts: return (path,)
-    option = f"{group}={path.stem}"
-    try: load_config({}, option, skip_missing=True)
-    except ConfigError as e:
-        if any(o.origin.text == option for o in e.problems): return {}, f"+{option}"
-    return {}, option
-
-
 def config_problems(path: Path,  # of a config, or of an option
     *overrides: str,             # as for `load_config`
 ) -> list[Problem]:              # also warnings
     "The mistakes of a config; of an option only those that stand in its file."
-    try: words = (*_words(path), *overrides)
+    try: words = (*option_words(path), *overrides)
     except ConfigError as e: return e.problems
     try: cfg, found = load_config(*words, skip_missing=words[0] == {}), []
     except ConfigError as e:
@@ -120,6 +107,6 @@ def load(ip: Any):  # IPython's shell
         name = (line.split() or [""])[0]
         path = _file_of(name) if name else None
         if path is None: return theirs(line)
-        first, *words = _words(path)
+        first, *words = option_words(path)
         return explain(load_config(first, *words, *shlex.split(line)[1:], skip_missing=first == {}))
     for kind in ("line", "cell"): ip.magics_manager.magics[kind]["config"] = config

@@ -240,13 +240,14 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def wild(name: str, **more) -> dict: return dict(_target_=f"batch_parts.{name}", **more)
 def config(net, data=None, model="mlkit.model.lit.LitModel", **more) -> dict:
-    model = dict(_target_=model, net=net, **more)
+    model = dict(_target_=model, **({"net": net} if net else {}), **more)
     return dict(data=data or dict(_target_="mlkit.data.mnist.MNIST"), model=model)
 
 
 def found(cfg: dict) -> list[str]:
-    try: check(cfg, batch=True, trust=[HERE])
+    try: check(cfg, batch=True, trust=[HERE, "batch_parts"])
     except ConfigError as e: return [f"{o.key}: {o.message}" for o in e.problems]
     return []
 
@@ -307,6 +308,26 @@ WRONG = {  # name -> (config, the keys that are named, what is right)
     "declared": (config({**CONV, "num_classes": 4}, here("Declared")), "model.net.in_channels",
                  "3 does"),
     "recoloured": (config(CONV, here("Coloured")), "model.net.in_channels", "3 does"),
+    "row's size": (config(wild("Packed", input_size=27)), "model.net.input_size", "28 does"),
+    "sequence": (config(wild("Masked", width=32)), "model.net.width", "28 does"),
+    "places": (config(wild("Masked", rows=20)), "model.net.rows", "28 does"),
+    "patches": (config(wild("Patches", img_size=56)), "model.net.img_size", "28 does"),
+    "features of a layer": (config(wild("ByHand", in_features=28)), "model.net.in_features",
+                            "784 does"),
+    "classes of a transformer": (config(wild("Masked", num_classes=5)), "model.net.num_classes",
+                                 "10 does"),
+    "lazy classes": (config(wild("LazyConvs", num_classes=4)), "model.net.num_classes", "10 does"),
+    "classes after a loop": (config(wild("Until", num_classes=4)), "model.net.num_classes",
+                             "10 does"),
+    "two inputs": (config({}, model="batch_parts.Twins", num_classes=7), "model.num_classes",
+                   "10 does"),
+    "autoencoder": (config({}, model="batch_parts.AutoEncoder", in_features=100),
+                    "model.in_features", "784 does"),
+    "norm": (config(dict(_target_="torch.nn.Sequential", _args_=[
+        dict(_target_="torch.nn.Conv2d", _args_=[1, 8, 3]),
+        dict(_target_="torch.nn.BatchNorm2d", num_features=16), FLAT,
+        dict(_target_="torch.nn.Linear", in_features=5408, out_features=10)])),
+        "model.net._args_.1.num_features", "8 does"),
 }
 
 
@@ -340,6 +361,14 @@ FINE = {
     "module": config(here("Net"), model=OWN),
     "no batches": dict(data=None, model=dict(_target_="pytorch_lightning.demos.boring_classes."
                                              "BoringModel")),
+    **{o: config(wild(o)) for o in ("Until", "LazyConvs", "Masked", "Packed", "Stateful", "Queue",
+                                    "Moves", "Spectrum", "ByHand", "Numpy", "Patches", "Embedded",
+                                    "Scaled")},
+    **{o: config({}, model=f"batch_parts.{o}") for o in ("Twins", "Parity", "Gan", "AutoEncoder")},
+    "dicts": config({}, wild("Dicts"), model="batch_parts.FromDict"),
+    "tokens": config(wild("Reader"), wild("Tokens")),
+    "fewer tokens": config(wild("Reader", length=12, vocabulary=50), wild("Tokens")),
+    "state of a batch": config(wild("Stateful", batch_size=64)),
     **{o: config(here(o)) for o in ("Lazy", "Items", "Depends", "Grey", "Fixed", "OnCuda",
                                     "ByNumpy", "Prints", "Wide")}}
 

@@ -193,5 +193,52 @@ def test_what_is_marked(text, right):
     assert (not said) == right, said
 
 
+# -- options of groups
+
+OPTIONS = {
+    "optimizer/mine": ("_target_: torch.optim.Adam\n_partial_: true\nlr: 0.1\n", "lrr: 1", "lr: x"),
+    "model/net/mine": ("_target_: mlkit.model.nets.MLP\nin_shape: [1, 28, 28]\nnum_classes: 10\n",
+                       "with: 3", "num_classes: ten"),
+    "callbacks/mine": ("stop:\n  _target_: pytorch_lightning.callbacks.EarlyStopping\n"
+                       "  monitor: val/loss\n", "  patiens: 3", "  patience: long"),
+    "data/mine": ("_target_: mlkit.data.mnist.MNIST\nbatch_size: 32\n", "batchsize: 3",
+                  "batch_size: few"),
+    "experiment/mine": ("# @package _global_\ntrainer: {max_epochs: 3}\n", "trainr: {}", "seed: x")}
+
+
+@pytest.fixture
+def options(tmp_path, monkeypatch) -> dict[str, tuple[Path, list[str]]]:
+    monkeypatch.chdir(mistakes.write(tmp_path, {"pyproject.toml": ""}))
+    found = {}
+    for name, (text, *wrong) in OPTIONS.items():
+        file = mistakes.write(tmp_path / "configs", {f"{name}.yaml": text}) / f"{name}.yaml"
+        replaced = [[o for o in text.splitlines() if o.split(":")[0] != w.split(":")[0]] + [w]
+                    for w in wrong]
+        found[name] = (file, ["\n".join(o) for o in replaced])
+    return found
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_have_schemas(name, options):
+    file, wrong = options[name]
+    found = schema(str(file.relative_to(Path.cwd())))
+    assert marked(found, read(file)) == []
+    assert [bool(marked(found, loaded(o))) for o in wrong] == [True, True], wrong
+
+
+@pytest.mark.slow
+def test_options_in_the_real_server(options, tmp_path):
+    with language_server() as editor:
+        for name, (file, wrong) in options.items():  # it keeps schemas by name
+            head = with_schema(file, file.parent)
+            assert editor.marks(file, head + file.read_text()) == [], name
+            for i, text in enumerate(wrong):
+                (line, why), *_ = editor.marks(file.with_stem(f"wrong{i}"), head + text)
+                assert line == len(text.splitlines()) + 1, (name, text, why)
+        file = options["model/net/mine"][0]
+        head = with_schema(file, file.parent)
+        assert {"dropout", "in_shape"} <= {*editor.words(tmp_path / "words.yaml", head + "|\n")}
+
+
 @pytest.mark.parametrize("config", RECIPES, ids=[o.stem for o in RECIPES])
 def test_no_recipe_is_marked(config): assert marked(schema(config), read(config)) == []

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
-from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
+from ..base.notebook import progress_bar
 from ..base.ranges import Count, Folder, Natural, Positive, Share
 from ..base.files import atomic, in_project, real_path, write_text
 from ..base.shown import shown
@@ -157,7 +157,8 @@ class ImageFolder(ImageData):
         "A digest of the names and bytes of all files, which are checked as they are read."
         if self._digest is None:
             digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
-            for path in tqdm(self.paths, f"checking {shown(self.root.name)}", delay=1, leave=False):
+            bar = progress_bar(self.paths, f"checking {shown(self.root.name)}", delay=1)
+            for path in bar:
                 digest.update(f"{self._name(path)} {check_image(path, self.mode)}\n".encode())
             self._digest = digest.hexdigest()
         return self._digest
@@ -189,7 +190,7 @@ class ImageFolder(ImageData):
             digest, shape = self.content(), (len(images), *self.in_shape)
             batches = DataLoader(images, 64, num_workers=self.num_workers,
                                  generator=torch.Generator())
-            batches = tqdm(batches, f"decoding {shown(self.root.name)}", delay=1, leave=False)
+            batches = progress_bar(batches, f"decoding {shown(self.root.name)}", delay=1)
             try: _write_cache(path, shape, batches, key=key, digest=digest)
             except OSError as e: raise UserError(f"{path}: cannot be written ({e})") from e
             cache = _open_cache(path, key)

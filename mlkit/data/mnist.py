@@ -18,9 +18,9 @@ from urllib.request import urlopen
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..base.errors import UserError
+from ..base.notebook import progress_bar
 from ..base.ranges import Count, Natural, Share
 from ..base.files import in_project
 from .base import ImageData
@@ -53,7 +53,7 @@ def _download(url: str, path: Path, seconds: float):
     "Download to a file under a progress bar. Raises OSError if the connection breaks."
     with _ask(url, seconds) as answer:
         total = int(answer.headers.get("Content-Length") or 0)
-        bar = tqdm(total=total or None, unit="B", unit_scale=True, delay=1, leave=False)
+        bar = progress_bar(total=total or None, unit="B", unit_scale=True, delay=1)
         with bar, open(path, "wb") as file:
             while chunk := answer.read(1 << 16): bar.update(file.write(chunk))
         if bar.n < total: raise OSError(f"the connection broke after {bar.n:,} of {total:,} bytes")

@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-from ..base.notebook import in_notebook
-from ..base.shown import Unfailing, shown, tell
+from ..base.notebook import in_notebook, progress_bar
+from ..base.shown import shown, tell
 from ..base.text import number
 from ..run.board import Display, Now, Pace, clock, draw_board, note_now, stage_order
 from .job import Job
@@ -21,24 +21,12 @@ from .job import Job
 _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/fit/03_progress.ipynb #2e844e6e
-class _Lines(Unfailing):
-    "A file or a pipe that a bar is drawn to: a line each time, and none to erase it."
-    def write(self, text: str) -> int:
-        line = text.replace("\r", "").strip()
-        return super().write(f"{line}\n") if line else 0
-
-
 class _Terminal:
     "A tqdm bar that goes away, and rows of text that stay."
     bar: Any = None
 
     def start(self, what: str, total: int | None):
-        from tqdm import tqdm
-        is_seen = Unfailing(sys.stderr).isatty()
-        stream = (Unfailing if is_seen else _Lines)(sys.stderr)
-        every = 0.1 if is_seen else 10.0  # seconds; a file needs no animation
-        self.bar = tqdm(desc=what, total=total, unit="batch", leave=False, dynamic_ncols=True,
-                        mininterval=every, file=stream)
+        self.bar = progress_bar(desc=what, total=total, unit="batch", dynamic_ncols=True)
         self.advance, self.stop = self.bar.update, self.bar.close
 
     def show(self, now: Now, *args):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Iterator, Literal, TypeVar, Union, get_args, 
 
 from ..base.text import told
 from .outline import seen
+from .packages import class_name
 
 # %% ../../nbs/parts/10_annotation.ipynb #931c32ae
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def _public_name(cls: type) -> str:
     if is_pythons(cls) or cls.__module__ == "__main__": return cls.__qualname__
     home, *rest = cls.__module__.split(".")
     for part in rest:
-        if seen(home, cls.__name__) is cls: break
+        found = seen(home, cls.__name__)
+        if isinstance(found, type) and class_name(found) == class_name(cls): break
         home = f"{home}.{part}"
     return f"{home}.{cls.__qualname__}"
 

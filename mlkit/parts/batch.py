@@ -209,15 +209,19 @@ def _likely(size: _Size, batch: _Batch) -> list[Any]:
     if n is not size.value: return [o for o in (shape, shape[-2:]) if len(o) == n]
     if isinstance(classes, Mapping): return [classes[name]] if name in classes else []
     by_name = {"class|out|logit|label": classes, "chan|^in_c": shape[0],
-               "^in_|input|n_in": math.prod(shape), "size|height|width|resol": shape[-1]}
+               "^in_|input|n_in": math.prod(shape),
+               "^(im\\w*_?|input_?)?size|height|width|resol": shape[-1]}
     return [n for pattern, n in by_name.items() if n and re.search(pattern, name)]
 
 
 def _guesses(cfg: Config, view: View, batch: _Batch, why: str) -> Iterator[tuple[_Size, Any]]:
     "The sizes that may be wrong, each with one that may be meant: by its name, or by the error."
     said, sizes = [*map(int, re.findall(r"\d+", why))], [*_sizes(cfg, view)]
+    sizes = sorted((o for o in sizes if "batch" not in str(o.path[-1])), key=lambda o: o.is_default)
     for o in sizes: yield from ((o, new) for new in _likely(o, batch) if new != o.value)
-    for o in sizes: yield from ((o, new) for new in said if o.value in said and new != o.value)
+    for more in (0, 1, -1):  # a token of its own, say
+        for o in [o for o in sizes if type(o.value) is int and o.value + more in said]:
+            yield from ((o, n - more) for n in said if n not in (o.value + more, len(batch.x)))
 
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0009
 _SURELY = re.compile("weight tensor should|[Tt]arget size|size mismatch")  # of any batch

@@ -27,6 +27,7 @@ from .certainty import is_certain, is_strict
 from .annotation import Product
 from .fits import mismatch, wanted
 from .packages import no_mixing
+from .outline import real
 from .signature import signature
 from .stranger import strangers_words
 from .trust import TargetError
@@ -179,6 +180,7 @@ def _unfit_parts(view: View) -> Iterator[_Unfit]:
 def _may_have_batches(model: Any) -> bool:
     "Does a model have a `train_dataloader` of its own, or can that not be known?"
     if not isinstance(model, Product) or model.unknown: return isinstance(model, Product)
+    model = replace(model, kind=real(model.kind))
     for o in [o for o in mro_of(model) if o.__name__ != "DataHooks"]:  # Lightning's, which is empty
         init = getattr(vars(o).get("__init__"), "__code__", None)
         if "train_dataloader" in (*vars(o), *getattr(init, "co_names", ())): return True
@@ -233,8 +235,11 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
-    view, top = View(cfg), own_path(cfg)
-    found = _without_consequences(view, _find(view, top))
+    top = own_path(cfg)
+    for early in (True, False):  # what is known before torch; if that is right, what is so
+        view = View(cfg, early)
+        found = _without_consequences(view, _find(view, top))
+        if not view.guesses or not all(map(is_warning, found.values())): break
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
     files = list(dict.fromkeys(o.origin.file for o in problems))

@@ -87,8 +87,7 @@ def locate(target: str,         # 'torch.nn.Linear', or a name given to `registe
     if dunder := next((o for o in rest if re.fullmatch(r"__\w*__", o)), None):
         raise TargetError(f"{target}: a target may not lead through {dunder}")
     if not allowed.may_name(target): raise Untrusted(target, target)
-    for folder in (allowed.root, allowed.root / "src") if allowed.root else ():
-        if str(folder) not in sys.path and folder.is_dir(): sys.path.append(str(folder))
+    allowed.enter()
     obj = _walk(target, allowed) if rest else _registered(target, allowed)
     if not callable(obj):
         raise TargetError(f"{target} is a {type(obj).__name__}, which cannot be called")

@@ -176,6 +176,11 @@ class Trust:
         if not part or package == "mlkit": return True
         return any(_within(part, [o]) or _within(o, [part]) for o in places)
 
+    def enter(self):
+        "Let Python find the project's packages."
+        for folder in (self.root, self.root / "src") if self.root else ():
+            if str(folder) not in sys.path and folder.is_dir(): sys.path.append(str(folder))
+
     def may_call(self, home: str,      # where code is defined, dotted
         names: Mapping | None = None,  # those of its module, where that is not imported
     ) -> bool:  # of all code that a call would run, see `homes`
@@ -191,6 +196,7 @@ class Trust:
             if package == "mlkit": return _is_marked(home, names)
             return _within(part, _table("open")[package])
         if _within(home, self.named): return True
+        if names: return bool(self.root) and _lies_in(real_path(names["__file__"]), self.root)
         while home and home not in sys.modules: home = home.rpartition(".")[0]
         return self._owns(home)
 

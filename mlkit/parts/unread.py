@@ -55,7 +55,7 @@ def arguments_meant(problems: Iterable[Problem],  # of loading
     cfg: DictConfig,       # the config, as far as it could be made
 ) -> list[Problem]:        # the same, where they are about something else
     "Problems of keys that are not there, with the targets that take an argument of that name."
-    view, places = View(cfg), {}
+    view, places = View(cfg, early=True), {}
     for path, node in walk(view.data):
         obj = view.find(node["_target_"]) if isinstance(node, dict) and "_target_" in node else None
         sig = signature(obj) if callable(obj) else None

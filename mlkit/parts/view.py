@@ -6,7 +6,7 @@
 __all__ = ['Mistake', 'DIRECTIVES', 'Note', 'is_warning', 'split_keys', 'View', 'check_leaves']
 
 # %% ../../nbs/parts/04_view.ipynb #098e9883
-import os, re
+import os, re, sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterable, Iterator
@@ -20,7 +20,7 @@ from ..config.node import Origin, about, child_node
 from ..config.node import children, follow, is_cut, leaf, own_path, whole
 from ..config.references import Reference, References
 from .annotation import Product
-from .outline import outline
+from .outline import forget_project, is_guess, outline
 from .signature import produces
 from .trust import TargetError
 
@@ -58,7 +58,10 @@ def split_keys(node: Iterable,  # the keys of a target's node
 class View:
     "A whole config as it is written (`data`) and as the builder will see it (`value`)."
     def __init__(self, cfg: DictConfig,  # a config, or a node of one
+        early: bool = False,             # before torch, as far as the project's own modules tell?
     ):
+        self.early, self.guesses = early and "torch" not in sys.modules, False
+        if self.early: forget_project()
         self.cfg = whole(cfg)
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
         self.references, self.suggestions = References(self.data), Suggestions(self.data)
@@ -74,11 +77,13 @@ class View:
             home = about(self.cfg).home or self.root
             try:
                 self._require_not_theirs(target, self.root)
-                try: self._found[key] = outline(target, self.root, self.trust)
+                try: found = outline(target, self.root, self.trust, self.early)
                 except TargetError as e:
                     self._require_not_theirs(target, home, home / "src")
                     if not (around := self._around(target)): raise
                     raise TargetError(f"{e} ({show_path(around)} has one: go there)") from e
+                self.guesses = self.guesses or is_guess(found)
+                self._found[key] = found
             except TargetError as e: self._found[key] = e
         return self._found[key]
 
