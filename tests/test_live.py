@@ -350,5 +350,5 @@ def test_what_cells_make_is_the_shells_own(tmp_path):
             said = kernel.run(cell)
             assert not said.error and "this kernel alone" in said.text.replace("only this", "this")
             assert why in kernel.run("as_config(run, 'configs/other.yaml')").traceback
-        kernel.value("went_on = resume(run, 'trainer.max_epochs=2')\n"
-                     "evaluate(run, stage='val'), predict(run, local.X[:5]), compare([went_on, run])")
+        kernel.value("more = resume(run, 'trainer.max_epochs=2')\n"
+                     "evaluate(run, stage='val'), predict(run, local.X[:5]), compare([more, run])")
