@@ -101,6 +101,26 @@ def test_in_a_cell_too():
     assert "has no argument 'max_epoch'" in str(found[0]) and "no such config" in str(found[1])
 
 
+ALL_OF_IT = """
+defaults: [data: mnist, model: classifier, optimizer: "${nope}", scheduler: nonesuch]
+model: {net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_clases: 10}}
+optimizer: {lr: 3, width: "${data.size}"}
+trainer: {max_epoch: 3}
+width: 3
+sede: 3
+"""
+
+
+def test_an_option_that_cannot_be_read_hides_nothing_else(tmp_path):
+    "And what may be its consequence is not told: what is missing, or read by nobody."
+    mistakes.write(tmp_path, {"pyproject.toml": "", "all.yaml": ALL_OF_IT})
+    (lines, code, heavy), = in_forks([str(tmp_path), "shell", ["all.yaml", "optimizer.x=1"], {}])
+    at = ["2:66: scheduler", "2:44: optimizer", "3:62: model.net.num_clases",
+          "5:11: trainer.max_epoch", "7:1: sede"]
+    assert [o.split(": ")[:2] for o in lines] == [f"all.yaml:{o}".split(": ") for o in at], lines
+    assert (code, heavy) == (2, [])
+
+
 # -- modules of the project's own
 
 NETS = """

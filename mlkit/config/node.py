@@ -122,6 +122,7 @@ class About:
     search: Any = None           # the `SearchPath` that its groups were looked for in
     hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
     notes: tuple[Problem, ...] = ()  # warnings of loading
+    lost: bool = False               # is there an option that could not be read?
     live: dict[Keys, Any] = field(default_factory=dict, compare=False)  # objects for its nodes
     owned: dict[tuple, bool] = field(default_factory=dict, compare=False)  # files already judged
 
