@@ -86,7 +86,7 @@ class Reach:
         while self._todo:
             name, o = self._todo.popleft()
             try:
-                look = self._class if isinstance(o, type) else self._function
+                look: Any = self._class if isinstance(o, type) else self._function
                 self._add(name, look(o, name))
                 self._import(o.__module__)
             except Exception as e:  # of any kind: what objects are like is the user's matter
