@@ -21,6 +21,7 @@ from .cells import path_of
 from .source import code_text, codes, definitions
 
 # %% ../../nbs/parts/17_reach.ipynb #d79e7acc
+@functools.lru_cache(None)
 def _is_librarys(file: str) -> bool:
     installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
     return bool(installed) or file.startswith(sysconfig.get_path("stdlib"))
