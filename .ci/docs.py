@@ -23,17 +23,26 @@ import typing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import fastcore.docments
 import nbdev.showdoc
 from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
-from nbdev.processors import FilterDefaults, add_fold, add_links, exec_show_docs, mv_exports
+from nbdev.processors import (
+    FilterDefaults,
+    add_fold,
+    add_links,
+    clean_magics,
+    exec_show_docs,
+    mv_exports,
+)
 from nbdev.serve_drv import exec_nb
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBER = re.compile(r"\b\d+[a-z]?_(\w+\.ipynb)")  # 02_loader.ipynb: the page is named loader
 ENTRY = re.compile(r"^#{2,4} (\S+)$", re.M)       # the heading of one entry of the API
 GLOB = re.compile(r"^( *contents:) (\w+)/\*\.ipynb$", re.M)  # a folder's notebooks, in the sidebar
+MAGIC = re.compile(r"^\s*%%?(?!%?(config|load_ext|env)\b).*", re.M)
 USERS = ("index", "guide/", "recipes/", "reference")  # pages whose names link to Reference
 
 
@@ -55,6 +64,8 @@ class RunExports(exec_show_docs):
     def __call__(self, cell):
         if cell.cell_type != "code" or not cell.source: return
         exported = cell.directives_.keys() & {"export", "exports", "exporti", "exec_doc"}
+        if exported and "nbdev_export()" in cell.source and hasattr(self, "k"):
+            self.k.cell(cell)  # a message of its; nbdev takes it for a call, and would skip it
         if exported or "show_doc(" in cell.source or imports_only(cell): super().__call__(cell)
 
 
@@ -74,6 +85,11 @@ def link_names(cell):
         data["text/markdown"] = lookup.linkify("".join(data["text/markdown"]))
 
 
+def drop_magics(cell):
+    "Remove magics as nbdev does, but those that a page is about."
+    if cell.cell_type == "code": cell.source = MAGIC.sub("", cell.source).strip()
+
+
 class DocsFirst(mv_exports):
     "Put the documentation of a cell before its source, in the order of the source."
 
@@ -91,7 +107,7 @@ class Pages(FilterDefaults):
     "nbdev's processing, with the exported source kept, folded, and links to our own names only."
 
     def base_procs(self):
-        ours = {add_fold: fold, add_links: link_names,
+        ours = {add_fold: fold, add_links: link_names, clean_magics: drop_magics,
                 exec_show_docs: RunExports, mv_exports: DocsFirst}
         return [keep_source, *(ours.get(p, p) for p in super().base_procs())]
 
@@ -120,6 +136,15 @@ def typed(p: inspect.Parameter) -> str:
     name, equals, default = Entry.short(p).partition("=")
     kind = type_text(p.annotation)
     return name + (f": {kind}" if kind else "") + (f" = {default}" if equals else "")
+
+
+def signature_as_written(what, **kwargs) -> inspect.Signature:
+    "What `show_doc` asks for: annotations that only type checkers import stay text, as pandas'."
+    try: return inspect.signature(what, **kwargs)
+    except NameError: return inspect.signature(what)
+
+
+fastcore.docments.signature = signature_as_written
 
 
 class Entry(nbdev.showdoc.BasicMarkdownRenderer):

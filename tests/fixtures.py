@@ -8,8 +8,8 @@ import hydra_oracle
 
 # `MLKIT_TEST_ALL=1 pytest -m slow` tries the whole number of what is drawn, else there are some of
 # it. The name changes, since mlkit would read it, and xdist's workers know only what stays here.
-if given := os.environ.pop("MLKIT_TEST_ALL", ""): os.environ["TEST_ALL"] = given
-ALL = bool(os.environ.get("TEST_ALL"))
+if given := os.environ.pop("MLKIT_TEST_ALL", ""): os.environ["_MLKIT_TEST_ALL"] = given
+ALL = bool(os.environ.get("_MLKIT_TEST_ALL"))
 
 
 @pytest.fixture

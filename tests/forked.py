@@ -95,6 +95,13 @@ def end_with_starter():
     threading.Thread(target=end, daemon=True).start()
 
 
+# Forked by `multiprocessing`, for what calls mlkit in Python and need not import it anew.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["mlkit.all", "mlkit.cli", "mlkit.train", "mlkit.use", "pandas",
+                              "torchmetrics.classification", "matplotlib.backends.backend_agg",
+                              "pytest", "ipykernel.kernelapp"])
+
+
 class Forks:
     "The process that waits to be forked; started when it is first needed."
     def __init__(self): self.process = None
@@ -110,12 +117,12 @@ class Forks:
         return int(self.process.stdout.readline())
 
 
-FORKS = Forks()
+_forks = Forks()
 
 
 def run_notebook(path: Path, log: Path) -> tuple[bool, str]:
     "Did it pass, and what it printed."
-    code = FORKS.call("notebook", str(path), str(log))
+    code = _forks.call("notebook", str(path), str(log))
     return code == 0, log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
@@ -124,7 +131,7 @@ def run_script(argv: list, cwd: Path, env: dict[str, str]) -> subprocess.Complet
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder) / name for name in ("out", "err"))
         argv = [str(o) for o in argv]
-        code = FORKS.call("script", argv, str(cwd), env, str(out), str(err))
+        code = _forks.call("script", argv, str(cwd), env, str(out), str(err))
         texts = [o.read_text(encoding="utf-8") if o.exists() else "" for o in (out, err)]
     return subprocess.CompletedProcess(argv, code, *texts)
 

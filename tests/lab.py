@@ -4,8 +4,6 @@ The server is JupyterLab's own, in a folder of its own and with nothing of the u
 browser is Debian's Chromium, which Playwright drives; what a person would click is asked of
 JupyterLab by the names of its commands."""
 import json
-import os
-import re
 import secrets
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import time
 from pathlib import Path
 
 from browser import find_chromium
+from kernel import surroundings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
          "--disable-dev-shm-usage", "--disable-component-update", "--no-first-run"]
@@ -52,19 +51,11 @@ CONTRAST = """(i => {
 })(%d)"""
 
 
-def notebook(path: Path, *cells: str):
-    "Write a notebook of code cells."
-    made = [dict(cell_type="code", id=f"cell{i}", metadata={}, source=o, outputs=[],
-                 execution_count=None) for i, o in enumerate(cells)]
-    spec = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
-    path.write_text(json.dumps(dict(cells=made, metadata=spec, nbformat=4, nbformat_minor=5)))
-
-
 class Lab:
     "JupyterLab over a folder, and a browser with one tab. `base`: its address."
     def __init__(self, folder: Path, width: int = 1200, height: int = 900, **env: str):
         self.folder, self.size = folder, dict(width=width, height=height)
-        self.env = os.environ | env
+        self.env = surroundings(folder, **env)
 
     def __enter__(self) -> "Lab":
         from playwright.sync_api import sync_playwright
@@ -83,6 +74,7 @@ class Lab:
         self.playwright = sync_playwright().start()
         self.browser = self.playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         self.page = self.browser.new_page(viewport=self.size)
+        self.page.set_default_timeout(300_000)  # a machine may be busy
         self.token = token
         return self
 
@@ -105,19 +97,19 @@ class Lab:
 
     def open(self, name: str):
         "Open a notebook, or load the tab again, and wait until its kernel is there."
-        self.page.goto(f"{self.base}/lab/tree/{name}?token={self.token}")
-        self.page.wait_for_function("""() => {
+        self.page.goto(f"{self.base}/lab/tree/{name}?reset&token={self.token}")
+        self.page.wait_for_function(f"""() => {{
           const o = window.jupyterapp?.shell.currentWidget;
-          return o?.sessionContext?.isReady && o.content.widgets.length > 0
-                 && o.sessionContext.session?.kernel?.status === 'idle' }""", timeout=60_000)
+          return o?.context?.path === {name!r}
+                 && o.sessionContext?.isReady && o.content.widgets.length > 0
+                 && o.sessionContext.session?.kernel?.status === 'idle' }}""")
 
     def reload(self):
         "Load the tab again, while its kernel may be busy."
         self.page.reload()
         self.page.wait_for_function("""() => {
           const o = window.jupyterapp?.shell.currentWidget;
-          return o?.sessionContext?.session?.kernel && o.content.widgets.length > 0 }""",
-                                    timeout=60_000)
+          return o?.sessionContext?.session?.kernel && o.content.widgets.length > 0 }""")
 
     def command(self, name: str, wait: bool = True, **args):
         "Do what a menu of JupyterLab does."
@@ -129,16 +121,26 @@ class Lab:
         self.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {cell}")
         self.command("notebook:run-cell", wait=False)
 
-    def run(self, cell: int, seconds: float = 60) -> str:
+    def edit(self, cell: int, text: str):
+        "Write another text into a cell, by the keyboard."
+        self.page.evaluate(f"jupyterapp.shell.currentWidget.content.activeCellIndex = {cell}")
+        self.command("notebook:enter-edit-mode")
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(text)
+        self.command("notebook:enter-command-mode")
+        assert self.page.evaluate(f"{self._cell(cell)}.model.sharedModel.source") == text
+
+    def run(self, cell: int) -> str:
         "Run a cell to its end; what it shows, as text."
         self.start(cell)
-        return self.wait(cell, seconds)
+        return self.wait(cell)
 
-    def wait(self, cell: int, seconds: float = 60) -> str:
+    def wait(self, cell: int) -> str:
         "Wait until a cell has run; what it shows, as text."
-        done = f"() => !/\\*/.test({self._cell(cell)}.inputArea.promptNode.innerText)"
+        prompt = f"{self._cell(cell)}.inputArea?.promptNode.innerText ?? '*'"  # not drawn yet
+        done = f"() => !/\\*/.test({prompt})"
         self.page.wait_for_timeout(100)
-        self.page.wait_for_function(done, timeout=1000 * seconds)
+        self.page.wait_for_function(done)
         return self.shown(cell)
 
     def _cell(self, cell: int) -> str:
@@ -148,11 +150,10 @@ class Lab:
         "The text of a cell's outputs, as it stands on the screen."
         return self.page.evaluate(f"{self._cell(cell)}.outputArea.node.innerText")
 
-    def wait_for(self, cell: int, text: str, seconds: float = 60):
+    def wait_for(self, cell: int, text: str):
         "Wait until a cell shows a text (a regular expression)."
         found = f"() => {json.dumps(text)} && new RegExp({json.dumps(text)}).test("
-        self.page.wait_for_function(f"{found}{self._cell(cell)}.outputArea.node.innerText)",
-                                    timeout=1000 * seconds)
+        self.page.wait_for_function(f"{found}{self._cell(cell)}.outputArea.node.innerText)")
 
     def interrupt(self): self.command("notebook:interrupt-kernel")
 
@@ -187,7 +188,3 @@ class Lab:
         clip = {k: box[k] for k in ("x", "y", "width", "height")}
         self.page.screenshot(path=str(file), clip=clip)
 
-
-def errors(text: str) -> list[str]:
-    "The last lines of tracebacks in what a cell shows."
-    return re.findall(r"^\w+(?:Error|Exception|Interrupt|Failed).*", text, re.M)

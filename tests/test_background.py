@@ -230,42 +230,31 @@ def the_run(project: Path, name: str) -> Run:
 
 @pytest.mark.slow
 def test_a_kernel_that_is_killed_takes_no_run_with_it(project):
-    with Kernel(project) as kernel:
-        kernel.run(CELL + "plain = train(cfg, 'name=plain')")
-        kernel.run("run = train(slow, background=True)")
-        kernel.run("same = train(cfg, 'name=same', background=True)")
-        kernel.run("import mine\nlive = train(dict(name='live'), data=mine.Data(), "
-                   "model=mine.Model(), epochs=3, background=True)")
-        kernel.start("run.watch()")
-        until(lambda: (the_run(project, "slow").dir / "metrics.csv").exists())
-        kernel.manager.interrupt_kernel()
-        assert "run.watch() shows it again" in kernel.wait() and "Traceback" not in kernel.shown
-        os.killpg(kernel.manager.provisioner.pid, signal.SIGKILL)
-    with Kernel(project) as kernel:
-        shown = kernel.run(CELL + "run = find_run('slow/last'); run.watch(); run.status")
-        assert "'done'" in shown and "8 epochs" in shown
-        kernel.run("again = train(dict(slow, name='again'))")
-        kernel.run("import mine\nrun = find_run('live/last'); run.watch()")
-        kernel.run("train(dict(name='alive'), data=mine.Data(), model=mine.Model(), epochs=3)")
-    assert same_bits(the_run(project, "slow"), the_run(project, "again"))
-    assert same_bits(the_run(project, "live"), the_run(project, "alive"))
-    assert same_bits(the_run(project, "plain"), the_run(project, "same"))
-    csv = [(the_run(project, o).dir / "metrics.csv").read_bytes() for o in ("plain", "same")]
-    assert csv[0] == csv[1]
-
-
-@pytest.mark.slow
-def test_a_run_is_stopped_and_goes_on(project):
+    "And a run is stopped, and goes on."
     with Kernel(project) as kernel:
         kernel.run(CELL + "run = train(slow, background=True)")
+        kernel.run("import mine\nlive = train(dict(name='live'), data=mine.Data(), "
+                   "model=mine.Model(), epochs=3, background=True)")
         until(lambda: (the_run(project, "slow").dir / "metrics.csv").exists())
-        shown = kernel.run("run.stop(); run.status")
-        assert "'interrupted'" in shown
+        assert kernel.value("run.stop(); run.status") == "'interrupted'"
         kernel.run("run = resume(run, background=True)")
-        assert "another process is training it" in kernel.run("resume(run, background=True)")
-        assert "'done'" in kernel.run("run.watch(); run.status")
-        kernel.run("whole = train(slow, 'name=whole')")
-    assert same_bits(the_run(project, "slow"), the_run(project, "whole"))
+        assert "another process is training it" in kernel.run("resume(run, background=True)").all
+        kernel.start("run.watch()")
+        until(lambda: read_now(the_run(project, "slow")).epoch)
+        kernel.interrupt()
+        said = kernel.wait().all
+        assert "run.watch() shows it again" in said and "Traceback" not in said
+        kernel.kill()
+    with Kernel(project) as kernel:
+        shown = kernel.run(CELL + "run = find_run('slow/last'); run.watch(); run.status").all
+        assert "'done'" in shown and "8 epochs" in shown
+        kernel.run("whole = train(dict(slow, name='whole'))")
+        kernel.run("import mine\nrun = find_run('live/last'); run.watch()")
+        kernel.run("train(dict(name='alive'), data=mine.Data(), model=mine.Model(), epochs=3)")
+    for pair in (("slow", "whole"), ("live", "alive")):
+        runs = [the_run(project, o) for o in pair]
+        csv = [(o.dir / "metrics.csv").read_bytes() for o in runs]
+        assert same_bits(*runs) and csv[0] == csv[1]
 
 
 @pytest.mark.slow
@@ -277,12 +266,12 @@ def test_a_process_that_dies_says_why_in_the_cell(project):
         shown = kernel.run(f"runs = [train(cfg, o, background=True) for o in {[*words]}]\n"
                            "for o in runs:\n"
                            "    while is_alive(o.info['process']): time.sleep(0.1)\n"
-                           "time.sleep(1)")
+                           "time.sleep(1)").all
         assert [o for o in words.values() if o not in shown] == []
         shown = kernel.run("class Net(pl.LightningModule): pass\n"
-                           "train(slow, 'model={_target_: __main__.Net}', background=True)")
+                           "train(slow, 'model={_target_: __main__.Net}', background=True)").all
         assert "__main__.Net is defined in this notebook" in shown
-        shown = kernel.run("train(cfg, 'runs=null', background=True)")
+        shown = kernel.run("train(cfg, 'runs=null', background=True)").all
         assert "runs=null: must be a folder" in shown
 
 
@@ -291,7 +280,7 @@ def test_several_devices_from_a_notebook(project):
     words = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=2"]
     with Kernel(project) as kernel:
         shown = kernel.run(CELL + f"run = train(cfg, *{words}, 'name=two', background=True)\n"
-                           "run.watch(); run.status, run.log")
+                           "run.watch(); run.status, run.log").all
         assert "'done'" in shown, shown
-    command("mlkit_train", "c.yaml", *words, "name=shell", cwd=project, code=0, fresh=True)
+    command("mlkit_train", "c.yaml", *words, "name=shell", cwd=project, code=0)
     assert same_bits(the_run(project, "two"), the_run(project, "shell"))

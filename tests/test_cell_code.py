@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import Kernel
+from kernel import Kernel
 
 pytestmark = pytest.mark.slow
 
@@ -39,11 +39,10 @@ def kernel(tmp_path_factory):
     (root / "shapes" / "__init__.py").touch()
     for name in ("core", "other"): (root / "shapes" / f"{name}.py").write_text(CORE)
     (root / "configs" / "s.yaml").write_text(CONFIG)
-    found = Kernel(root / "nbs")
-    found.root = root
-    for code in ("from mlkit.all import *", "#| default_exp core"): assert not found.run(code).error
-    yield found
-    found.close()
+    with Kernel(root / "nbs") as found:
+        for code in ("from mlkit.all import *", "#| default_exp core"):
+            assert not found.run(code).error
+        yield found
 
 
 def trained(kernel: Kernel, *words: str, **options) -> tuple[str, str]:
@@ -77,7 +76,8 @@ def test_a_class_redefined_in_five_ways(kernel):
         assert trained(kernel, "model.net._target_=Known")[1] == size
     other = "model.net._target_=shapes.other.Net"
     assert trained(kernel, other)[1] == "6370"
-    (kernel.root / "shapes" / "other.py").write_text(CORE.replace("=8", "=9"))  # a changed file
+    file = kernel.folder.parent / "shapes" / "other.py"
+    file.write_text(CORE.replace("=8", "=9"))  # a changed file
     text, size = trained(kernel, other)
     assert size == "6370" and "importlib.reload(shapes.other)" in text
     kernel.run("import importlib, shapes.other; importlib.reload(shapes.other)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import Kernel
+from kernel import Kernel
 from test_signals import CONFIG
 
 HERE = Path(__file__).parent
@@ -20,12 +20,9 @@ def kernel(tmp_path_factory):
     (folder / "pyproject.toml").touch()
     shutil.copy(HERE / "signal_project.py", folder / "mine.py")
     (folder / "slow.yaml").write_text(CONFIG.replace("callbacks: {progress: null}\n", ""))
-    found = Kernel(folder)
-    found.folder = folder
-    start = found.run("import os\nfrom mlkit.all import *\nfrom torch.utils.data import DataLoader")
-    assert not start.error, start.traceback
-    yield found
-    found.close()
+    with Kernel(folder) as found:
+        found.value("import os\nfrom mlkit.all import *\nfrom torch.utils.data import DataLoader")
+        yield found
 
 
 def interrupt(kernel: Kernel, phase: str, code: str, times: int = 1, lasts: int = 12):

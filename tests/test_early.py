@@ -101,6 +101,26 @@ def test_in_a_cell_too():
     assert "has no argument 'max_epoch'" in str(found[0]) and "no such config" in str(found[1])
 
 
+ALL_OF_IT = """
+defaults: [data: mnist, model: classifier, optimizer: "${nope}", scheduler: nonesuch]
+model: {net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_clases: 10}}
+optimizer: {lr: 3, width: "${data.size}"}
+trainer: {max_epoch: 3}
+width: 3
+sede: 3
+"""
+
+
+def test_an_option_that_cannot_be_read_hides_nothing_else(tmp_path):
+    "And what may be its consequence is not told: what is missing, or read by nobody."
+    mistakes.write(tmp_path, {"pyproject.toml": "", "all.yaml": ALL_OF_IT})
+    (lines, code, heavy), = in_forks([str(tmp_path), "shell", ["all.yaml", "optimizer.x=1"], {}])
+    at = ["2:66: scheduler", "2:44: optimizer", "3:62: model.net.num_clases",
+          "5:11: trainer.max_epoch", "7:1: sede"]
+    assert [o.split(": ")[:2] for o in lines] == [f"all.yaml:{o}".split(": ") for o in at], lines
+    assert (code, heavy) == (2, [])
+
+
 # -- modules of the project's own
 
 NETS = """
@@ -140,13 +160,16 @@ OWN = {  # override -> what is told; None: nothing, after all was imported
     "model.net={_target_:ours.nets.make,widht:9}":
         "ours.nets.make has no argument 'widht'; did you mean 'width'?",
     "callbacks.checkpoint.monitor=val/accu": "nothing logs 'val/accu' during the fit",
+    "sede=3": "there is no key 'sede'; did you mean 'seed'?",
+    "optimizer=adamm": "command line: optimizer=adamm: group 'optimizer' has no option 'adamm'",
     "model.los=3": "ours.nets.Model has no argument 'los'; did you mean 'loss'?",
     "model.net.size=8": None, "model._target_=ours.nets.Other": None, "model.net.act=null": "wants"}
 
 
 def own_project(folder: Path, nets: str = NETS, base: str = BASE) -> Path:
     ours = {"ours/__init__.py": "from .nets import *\n", "ours/nets.py": nets}
-    files = {"pyproject.toml": "", "own.yaml": OWN_CONFIG, **ours, "ours/base.py": base}
+    files = {"pyproject.toml": "", "own.yaml": OWN_CONFIG, **ours, "ours/base.py": base,
+             "configs/optimizer/mine.yaml": "_target_: torch.optim.Adam\n_partial_: true\n"}
     return mistakes.write(folder, files)
 
 
@@ -220,7 +243,7 @@ def test_the_verdict_is_that_of_the_real_classes(tmp_path, project, figure):  # 
     cases = []
     for kind, f in mistakes.KINDS.items():
         found = mistakes.corpus(f)
-        for i, m in enumerate(found if ALL else found[::max(1, len(found) // 3)]):
+        for i, m in enumerate(found[::max(1, len(found) // (30 if ALL else 3))]):
             folder = mistakes.write(tmp_path / kind / str(i), {**mistakes.CODE, **m.files()})
             cases.append([str(folder), "shell", [m.config, *m.args, "--check"], m.env])
     assert len(cases) > 30

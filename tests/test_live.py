@@ -1,6 +1,7 @@
 """Objects of a notebook or a script are trained as they are, and their runs are like any other.
 
 Each kind that is written must train to the same bits from the config that was written for it."""
+import inspect
 import os
 import random
 import shutil
@@ -9,7 +10,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import jupyter_client
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
+from kernel import Kernel
 from mlkit.all import (
     ConfigError,
     LitModel,
@@ -33,10 +34,12 @@ from mlkit.all import (
     train,
 )
 from mlkit.fit.live import unwritten
+from mlkit.run.folder import Run, find_run
+from shell import command
 
 QUIET = ("callbacks.progress=null", "trainer.accelerator=cpu")
-X = torch.linspace(-1, 1, 64 * 16).sin().reshape(64, 1, 4, 4)
-Y = torch.arange(64) % 3
+X_TEXT, Y_TEXT = "torch.linspace(-1, 1, 64 * 16).sin().reshape(64, 1, 4, 4)", "torch.arange(64) % 3"
+X, Y = eval(X_TEXT), eval(Y_TEXT)
 
 
 class Net(nn.Module):
@@ -84,6 +87,14 @@ class Data(pl.LightningDataModule):
     def setup(self, stage): self.rows = TensorDataset(X[:self.n], Y[:self.n])
     def train_dataloader(self): return DataLoader(self.rows, self.size, shuffle=True)
     def val_dataloader(self): return DataLoader(self.rows, self.size)
+
+
+class Weighted(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, x, y): return F.cross_entropy(x, y, self.weight)
 
 
 class Half:
@@ -156,14 +167,6 @@ NETS = dict(
     one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", NETS)
-def test_a_net_trains_to_the_bits_of_its_config(kind):
-    net = NETS[kind]()
-    run = train_twice(data=Data(), model=net, lr=0.01)
-    assert run.model.net is net and run.datamodule.n == 32
-
-
 def test_a_net_goes_on_from_its_weights():
     net = Net(8)
     train(None, *QUIET, data=Data(), model=net, epochs=1)
@@ -187,9 +190,11 @@ DATA = dict(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", DATA)
-def test_data_gives_the_batches_of_its_config(kind):
-    train_twice(data=DATA[kind](), model=Net(4), lr=0.01)
+@pytest.mark.parametrize("net, kind", [*zip(NETS, DATA)])
+def test_nets_and_data_train_to_the_bits_of_their_config(net, kind):
+    net, data = NETS[net](), DATA[kind]()
+    run = train_twice(data=data, model=net, lr=0.01)
+    assert run.model.net is net and (run.datamodule is data) == (kind == "datamodule")
 
 
 def test_data_that_is_set_up_is_as_it_was_made():
@@ -383,37 +388,70 @@ def test_a_grid_and_lr_find_leave_the_objects_alone():
     assert len(runs("runs")) == 2 and same(net.state_dict(), was)
 
 
-CELLS = ["from mlkit.all import *\nimport torch\n"
-         "data = MNIST(batch_size=64)\nnet = ConvNet(1, 10, widths=(8, 16))",
-         "run = train(None, 'trainer.accelerator=cpu', data=data, model=net, lr=0.01, epochs=2)",
-         "file = as_config(run, 'configs/mine.yaml')",
-         "torch.save(run.model.state_dict(), 'cell.pt')",
-         "class Own(nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
-         "        self.net = nn.Sequential(nn.Flatten(), nn.Linear(784, n))\n"
-         "    def forward(self, x): return self.net(x)\nown = Own(10)",
-         "loss = lambda x, y: F.cross_entropy(x, y)\n"
-         "second = train(None, 'trainer.accelerator=cpu', 'trainer.limit_train_batches=9',\n"
-         "               data=data, model=own, loss=loss, epochs=1)\n"
-         "assert second.model.net is own",
-         "went_on = resume(second, 'trainer.max_epochs=2')",
-         "figures = evaluate(second), predict(run), compare([run, second]), runs()\n"
-         "again = train(None, 'trainer.accelerator=cpu', data=data, model=net, epochs=1)",
-         "try: as_config(second, 'configs/other.yaml')\nexcept UserError as e: print('NO:', e)"]
+SETUP = """from mlkit.all import *
+import local, torch, pytorch_lightning as pl
+from functools import partial
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassF1Score"""
+WRITTEN = dict(  # cells after which a file is written, and a shell trains to the same bits
+    first="""net = ConvNet(1, 10, widths=(8, 16))
+run = train(None, "scheduler=one_cycle", "trainer.limit_train_batches=9",
+            data=MNIST(batch_size=64), model=net, lr=0.01, epochs=2)""",
+    module="""stop = pl.callbacks.EarlyStopping("val/loss", patience=3)
+cfg = dict(data=local.Data(n=24), model=local.Lit(local.Net(8), lr=0.05),
+           callbacks=[local.Count(every=3), stop])
+run = train(cfg, epochs=2)""",
+    loaded="""net, old = local.Net(8), local.Net(8)
+net.load_state_dict(old.state_dict())
+optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+loss = local.Weighted(torch.tensor([1.0, 2.0, 3.0]))
+run = train(dict(optimizer=optimizer), data=(local.Rows(40), local.Rows(16)), model=net,
+            loss=loss, epochs=2)""",
+    frozen="""net = local.Net(8)
+for p in net.body.parameters(): p.requires_grad = False
+loaders = DataLoader(local.Rows(40), 8, shuffle=True), DataLoader(local.Rows(16), 16)
+metrics = dict(f1=MulticlassF1Score(num_classes=3, average="macro"))
+model = LitModel(net, optimizer=partial(torch.optim.Adam, lr=0.1), metrics=metrics)
+run = train(data=loaders, model=model, epochs=2)""",
+    loop="""layers, n = [nn.Flatten()], 16
+for width in (12, 8):
+    layers += [nn.Linear(n, width), nn.BatchNorm1d(width), nn.ReLU()]
+    n = width
+net = nn.Sequential(*layers, nn.Linear(n, 3))
+run = train(None, "model.compile=false", model=net, epochs=2,
+            data=(local.X.numpy().astype("float64"), local.Y.numpy().astype("int32")))""")
+UNWRITTEN = {  # why no file is written
+    "def loss(x, y): return F.cross_entropy(x, y)\n"
+    "run = train(data=local.Data(), model=local.Net(8), loss=loss, epochs=1)":
+        "__main__.loss: is in a notebook alone",
+    "class Own(local.Net): pass\n"
+    "run = train(data=local.Data(), model=Own(8), epochs=1)":
+        "__main__.Own: is in a notebook alone",
+    "loss = lambda x, y: F.cross_entropy(x, y)\n"
+    "run = train(data=local.Data(), model=Own(8), loss=loss, epochs=1)": "model.loss: is a lambda"}
 
 
 @pytest.mark.slow
-def test_the_first_training_of_a_notebook_is_the_shells_own():
-    with jupyter_client.run_kernel(extra_arguments=["--HistoryManager.enabled=False"]) as kernel:
-        texts = []
-        for cell in CELLS:
-            kernel.execute_interactive(cell, timeout=240, output_hook=texts.append)
-    told = [o["content"] for o in texts if o["msg_type"] in ("stream", "error")]
-    assert not [o["traceback"] for o in told if "traceback" in o]
-    text = "".join(o["text"] for o in told)
-    assert "model.loss: is a lambda" in text and "NO: " in text
-    short = Path("configs/mine.yaml").read_text()
-    assert len(short.splitlines()) < 22 and "widths" in short
-    shell = "from mlkit.cli import mlkit_train; exit(mlkit_train())"
-    subprocess.run([sys.executable, "-c", shell, "configs/mine.yaml"], check=True)
-    weights_there = load_run("last").model.state_dict()
-    assert same(weights_there, torch.load("cell.pt", weights_only=True))
+def test_what_cells_make_is_the_shells_own(tmp_path):
+    head = Path(__file__).read_text().partition('"""\n')[2].partition("from kernel")[0]
+    lines = [f"X = {X_TEXT}", f"Y = {Y_TEXT}"]
+    own = map(inspect.getsource, (Net, Lit, Rows, Data, Count, Weighted))
+    Path("local.py").write_text("\n\n".join([head, *lines, *own]))
+    with Kernel(tmp_path, MLKIT_TRUST="") as kernel:
+        kernel.value(SETUP)
+        for name, cell in WRITTEN.items():
+            folder = kernel.value(f"{cell}\nstr(run.dir.absolute())").strip("'")
+            file = f"configs/{name}.yaml"
+            kernel.value(f"as_config(run, {file!r})")
+            command("mlkit_train", file, cwd=tmp_path, code=0)
+            here, there = Run(folder), Run(find_run(f"{name}/last").dir)
+            a, b = (torch.load(o.checkpoint("last"))["state_dict"] for o in (here, there))
+            assert same(a, b), name
+            csv = [(o.dir / "metrics.csv").read_bytes() for o in (here, there)]
+            assert csv[0] == csv[1] and len(Path(file).read_text().splitlines()) < 40, name
+        for cell, why in UNWRITTEN.items():
+            said = kernel.run(cell)
+            assert not said.error and "this kernel alone" in said.text.replace("only this", "this")
+            assert why in kernel.run("as_config(run, 'configs/other.yaml')").traceback
+        kernel.value("more = resume(run, 'trainer.max_epochs=2')\n"
+                     "evaluate(run, stage='val'), predict(run, local.X[:5]), compare([more, run])")

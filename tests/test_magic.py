@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import ALL
-from kernels import Kernel
+from kernel import Kernel
 from test_mistakes import BASES, CODE, KINDS, Mistake, corpus, only_looks_wrong, project, write
 
 assert project  # a fixture
@@ -20,11 +20,9 @@ MLP = "mlkit.model.nets.MLP\n    in_shape: [1, 28, 28]\n    num_classes: 10"
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
     folder = write(tmp_path_factory.mktemp("magic"), CODE)
-    found = Kernel(folder)
-    found.folder = folder
-    assert not found.run("%load_ext mlkit").error
-    yield found
-    found.close()
+    with Kernel(folder) as found:
+        assert not found.run("%load_ext mlkit").error
+        yield found
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from forked import end_with_starter
+from forked import FORKS, end_with_starter
 from mlkit.base.shown import Unfailing
 from mlkit.run.folder import Run
 from shell import SCRIPTS
-from test_resume import FORKS
 from test_signals import project  # noqa: F401
 
 

@@ -22,14 +22,10 @@ import numpy as np
 import pytest
 import torch
 
-from forked import end_with_starter
+from forked import FORKS, end_with_starter
 
 HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).parent / "mlkit_train"
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["mlkit.all", "mlkit.cli", "mlkit.train", "mlkit.use", "pandas",
-                              "torchmetrics.classification", "matplotlib.backends.backend_agg",
-                              "pytest"])
 
 LIT = """
 defaults:

@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from fixtures import ALL
-from forked import end_with_starter
+from forked import FORKS, end_with_starter
 from mlkit.run.folder import Run
-from test_resume import FORKS
 
 HERE = Path(__file__).parent
 CONFIG = """

@@ -185,9 +185,9 @@ def _svg_parts(panel: Panel, best: int | None) -> list:
         parts.append(html(line, " ".join(at)))
     for i, (c, o) in enumerate(zip(panel.curves, points)):
         color, at = COLORS.get(c.stage, PALETTE[0]), place(*o)
-        line = '<polyline points="{}" fill="none" stroke="{}" stroke-width="2" {}/>'
-        round = html('stroke-linecap="round"')  # a single point is a dot
-        parts.append(html(line, " ".join(at if at[1:] else at * 2), color, round))
+        line = '<polyline points="{}" fill="none" stroke="{}" stroke-width="{}" {}/>'
+        round, wide = html('stroke-linecap="round"'), 2 if at[1:] else 6  # a single point is a dot
+        parts.append(html(line, " ".join(at if at[1:] else at * 2), color, wide, round))
         name = '<text x="310" y="{}" text-anchor="end" fill="{}">{}</text>'
         if c.stage: parts.append(html(name, 12 + 12 * i, color, c.stage))
     return parts

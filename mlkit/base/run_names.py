@@ -22,12 +22,12 @@ def run_folders(dir: str | Path,  # a folder with runs anywhere below it
     known: Callable[[str], bool] = lambda _: False,  # is it a run, and nothing else in it? Its path
 ) -> list[str]:  # newest first
     "The folders of all runs below a folder. Raises NotFound if there is no such folder."
-    dir = Path(dir)
+    dir = in_project(dir)
     if not os.path.isdir(dir):
         home = find_root() / "runs"
         near = nearest(dir.name, [o.name for o in home.glob("*/")])
         way = f"; did you mean '{show_path(home / near)}'?" if near else ""
-        raise NotFound(f"{dir}: no such folder{way}")
+        raise NotFound(f"{show_path(dir)}: no such folder{way}")
     found, todo = [], [str(dir)]
     while todo:
         with suppress(OSError), os.scandir(here := todo.pop()) as entries:  # gone, or not ours

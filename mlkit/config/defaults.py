@@ -8,7 +8,8 @@ __all__ = ['choose']
 # %% ../../nbs/config/06_defaults.ipynb #19d3e6b0
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterable
+from functools import partial
+from typing import Any, Callable, Iterable
 
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,6 +126,8 @@ class _Choices:
         self.added: list[_Default] = []         # '+group=option'
         self.wished: dict[str, _Default] = {}   # 'group=option', by key: 'db' or 'db@source'
         self.removed: dict[str, Override] = {}  # '~group', by key
+        self.problems = Problems()              # of entries that cannot be read
+        self.lost: set[str] = set()             # where their keys would be
 
     def sort(self, o: Override):
         "Does it choose a file, or change a value?"
@@ -149,7 +152,9 @@ class _Choices:
         self.simple: set[str] = set()      # keys whose option has no list
         self.absent: set[str] = set()      # keys of this layer's optional entries without a file
         self.sources: list[Tree] = []    # the result, lowest first
-        gather(self.layer, self.files)
+        self.problems, self.lost = Problems(), set()
+        gather(self.layer, self.files, others := Problems())
+        if others: raise ConfigError(*self.problems, *others)
         for key in [k for k, o in self.wanted.items() if o.is_hydras]:  # Hydra's list has them all
             self.used.add(key)
             o = replace(self.wanted[key], home=_Place(), override=False, optional=True)
@@ -185,7 +190,21 @@ class _Choices:
             return o if is_reference(o.option) else self.of_entry(o)
         def then(o: list[Tree] | _Default) -> list[Tree]:
             return o if isinstance(o, list) else self.of_entry(self.looked_up(o))
-        return _joined(gather(then, gather(first, reversed(entries))))
+        def read(how: Callable, o: Any) -> Any:
+            try: return how(o)
+            except ConfigError as e:
+                if isinstance(o, list) or not self.stays_inside(o): raise
+                self.problems.extend(e.problems)
+                self.lost.add(o.place())
+                return []
+        firsts = gather(partial(read, first), reversed(entries))
+        return _joined(gather(partial(read, then), firsts))
+
+    def stays_inside(self, o: _Default) -> bool:
+        "Would an option of this entry's group only have keys at the group's own place?"
+        folders = self.search.folders if o.named and o.place() else ()
+        files = [k for f in folders for k in (f / o.path).glob("*.yaml") if k.is_file()]
+        return bool(files) and not any("@package" in k.read_text("utf-8", "replace") for k in files)
 
     def override(self, entry: _Default):
         "The first one wins, and the command line was before all of them."
@@ -276,12 +295,15 @@ def choose(files: list[ConfigFile],  # uppermost first
     search: SearchPath,           # where groups are
     problems: Problems,           # gets those of changes that are about no group and no value
     skip_missing: bool = False,   # leave out a group whose option is `???`; else that is an error
-) -> tuple[list[Tree], list[Override], dict, dict]:  # sources, changes of values, choices, origins
-    "The sources of all files, with each choice met. Raises ConfigError if one cannot be."
+) -> tuple[list[Tree], list[Override], dict, dict, set[str]]:  # also the places of what is lost
+    """The sources of all files, the changes of values, the choices, and who made them.
+
+    A named entry that cannot be read is a problem; raises ConfigError if any other choice fails."""
     choices = _Choices(files, search, skip_missing)
     gather(choices.sort, changes, problems)
     choices.walk()
     while unmet := [k for k in choices.wanted if k not in choices.used]:
+        if choices.lost: raise ConfigError(*choices.problems)  # what they are about may be there
         gather(choices.check_unmet, unmet)
         for o in map(choices.wished.pop, unmet):
             if o.option is not None: choices.added.append(o)
@@ -294,7 +316,9 @@ def choose(files: list[ConfigFile],  # uppermost first
         if got and o.value is not None:
             raise o.error(f"not taken away: its option is {got.option}, not {told(o.value)}")
         choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
+    if choices.lost: choices.removed.clear()
     gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
+    problems.extend(choices.problems)
     found = choices.entries.items()
     options, origins = {k: o.option for k, o in found}, {k: o.origin for k, o in found}
-    return choices.sources, choices.values, options, origins
+    return choices.sources, choices.values, options, origins, choices.lost

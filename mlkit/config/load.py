@@ -60,7 +60,7 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
     try: chosen = choose(files, changes, known.search, problems, skip_missing)
     except ConfigError as e:
         raise ConfigError(*problems, *e.problems, cfg=Config({}, known)) from None
-    sources, values, choices, picked = chosen
+    sources, values, choices, picked, lost = chosen
     draft = Draft({}, [Link(Origin(files[0].name), {})])
     draft.known = known
     for src in sources: draft.merge(src)
@@ -70,8 +70,13 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
     for settings in gather(take, [own], problems):
         hydra = facts(settings, Path(files[0].name).stem, changes, choices)
         if known.hydra is not None: known = replace(known, hydra=hydra)
-    gather(draft.apply, [o for o in values if o not in own], problems)
-    known = replace(known, choices=choices, picked=picked, notes=tuple(notes),
+    def is_lost(o): return any(f"{o.key}.".startswith(f"{place}.") for place in lost)
+    gather(draft.apply, [o for o in values if o not in own and not is_lost(o)], problems)
+    for path in sorted([(*o.split("."),) for o in lost], key=len, reverse=True):
+        draft.drop(path)
+        origin = Origin(files[0].name)
+        draft.merge(Tree("???", [Link(origin, {})]).below(path, origin))
+    known = replace(known, choices=choices, picked=picked, notes=tuple(notes), lost=bool(lost),
                     dropped=_drops(changes))
     return _config(draft, known, problems)
 

@@ -123,6 +123,7 @@ class About:
     hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
     notes: tuple[Problem, ...] = ()  # warnings of loading
     dropped: tuple[str, ...] = ()  # overrides such as '~scheduler', which leave no link
+    lost: bool = False               # is there an option that could not be read?
     live: dict[Keys, Any] = field(default_factory=dict, compare=False)  # objects for its nodes
     owned: dict[tuple, bool] = field(default_factory=dict, compare=False)  # files already judged
 

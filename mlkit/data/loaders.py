@@ -9,6 +9,7 @@ __all__ = ['Loaders', 'as_datamodule']
 import hashlib
 from typing import Any, Mapping
 
+import torch
 from lightning_utilities import apply_to_collection
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -44,7 +45,8 @@ class Loaders(LightningDataModule):
         if isinstance(of, Dataset):
             return DataLoader(of, self.batch_size, shuffle and not isinstance(of, IterableDataset))
         if not _is_rows(of): return of
-        return ArrayLoader(to_tensors(_pair(of)), self.batch_size, shuffle, self.seed)
+        found = apply_to_collection(to_tensors(_pair(of)), Tensor, _as_labels)
+        return ArrayLoader(found, self.batch_size, shuffle, self.seed)
 
     def train_dataloader(self) -> Any: return self.loader(self.train, shuffle=True)
     def val_dataloader(self) -> Any: return self.loader(self.val)
@@ -64,6 +66,10 @@ def _is_rows(o: Any) -> bool:
     "Is it an array, or a tuple or a list of such?"
     if isinstance(o, (list, tuple)): return len(o) > 0 and all(map(_is_rows, o))
     return hasattr(o, "__array__") or hasattr(o, "columns")
+
+
+def _as_labels(t: Tensor) -> Tensor:
+    return t.long() if t.ndim == 1 and t.dtype in (torch.int8, torch.int16, torch.int32) else t
 
 
 def _unpacked(o: Any) -> Any: return [*o] if isinstance(o, tuple) else o

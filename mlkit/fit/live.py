@@ -123,9 +123,11 @@ def with_objects(cfg: Any,  # as for `load_config`, but a dict may hold objects;
     if not found: return load_config(base, *overrides, trust=trust)
     def is_below(o): return any(re.match(rf"[+~]*{re.escape(show_keys(k))}\b", o) for k in found)
     early = [o for o in overrides if not is_below(o)]
+    if any(o[0] == "model" and len(o) > 1 for o in found):
+        rest = [o for o in early if not re.match(r"[+~]*model\.", o)]
+        has_model = load_config(base, *rest, trust=trust).get("model") is not None
+        if not has_model: early.insert(0, "model=classifier")
     config = load_config(base, *early, trust=trust)
-    if config.get("model") is None and any(o[:1] == ("model",) and len(o) > 1 for o in found):
-        config = load_config(base, "model=classifier", *early, trust=trust)
     writer, live = Writer(), {}
     nodes = {path: _place(live, writer, o, path) for path, o in found.items()}
     if loss is not None and not _is_for_classes(loss): nodes["model", "metrics"] = {}

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..base.errors import UserError
-from ..base.files import show_path, write_text
+from ..base.files import in_project, show_path, write_text
 from ..base.shown import tell
 from ..base.text import flat, leaves, walk
 from ..config.load import load_config
@@ -57,22 +57,24 @@ def _short(data: dict[str, Any]) -> dict[str, Any]:
         option, more = _shortest(group, rest[group], about(base).search.options(group))
         if option != about(base).choices.get(group): defaults.append({group: option})
         rest[group] = more
-    return {"defaults": defaults, **{k: v for k, v in rest.items() if v != {}}}
+    return {k: v for k, v in {"defaults": defaults, **rest}.items() if v not in ({}, [])}
 
 # %% ../../nbs/many/06_as_config.ipynb #af6d5be6
 def as_config(run: Any,  # what `find_run` takes
-    path: str | Path,    # of the file, such as 'configs/mine.yaml'; arrays go next to it
+    path: str | Path,    # of the file, from the project's folder, as 'configs/mine.yaml'; arrays go
+                         # next to it
     overwrite: bool = False,  # a file that is there
 ) -> Path:                    # the file
     """Write the config file with which a shell trains the same.
 
     Raises UserError if the file is there, or if there is an object that no config can make."""
-    run, path = find_run(run), Path(path)
+    run, path = find_run(run), in_project(path)
     if path.exists() and not overwrite:
         raise UserError(f"{show_path(path)}: is there already; overwrite=True replaces it")
     cfg = load_config(run.config_file)
     data, folder = plain(cfg), f"{path.stem}.objects"
-    here = [o for o in classes(data) if o.startswith("__main__.")]
+    named = [str(o.get("_target_")) for _, o in walk(data) if isinstance(o, dict)]
+    here = [o for o in named if o.startswith("__main__.")]
     lost = unwritten(cfg) | dict.fromkeys(here, "is in a notebook alone: put it into a module")
     if lost: raise UserError("\n".join(f"{run.id}: {k}: {why}" for k, why in lost.items()))
     for _, node in walk(data):

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 from zlib import crc32
 
 from ..base.errors import UserError, nearest
+from ..base.files import in_project
 from ..base.run_names import run_folders
 from ..base.shown import tell, writable
 from ..base.text import Table, flat, number, short, stage_of
@@ -52,7 +53,7 @@ class _Record(NamedTuple):
 
 def _records(dir: str | Path) -> dict[str, _Record]:
     "Of all runs below a folder, by their paths, newest first."
-    dir = str(Path(dir))
+    dir = str(in_project(dir))
     above = os.path.abspath(dir).rstrip(os.sep)
     def whole(path: str) -> str: return above + path[len(dir.rstrip(os.sep)):]
     known = _noted(above) if os.path.isdir(above) else {}
@@ -247,7 +248,7 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
     rows = [{writable(k): writable(v) for k, v in r.items()} for r in rows]
     found = Runs(rows, columns=[*map(writable, names)]).set_index("run")
-    found.attrs["runs"] = os.path.abspath(dir)  # where the ids of its rows are looked for
+    found.attrs["runs"] = os.path.abspath(in_project(dir))  # where ids of its rows are looked for
     return found
 
 # %% ../../nbs/many/00_table.ipynb #99823bf0

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from ..base.errors import UserError
+from ..base.files import in_project
 from ..base.run_names import is_run, run_folders
 from ..base.text import Table, number
 from ..run.board import boxed, clock, keep_drawing, now_of
@@ -53,7 +54,7 @@ def watch(runs: Any = "runs",  # one or several, by any names; a table of them; 
     ends: bool = True,         # when none is trained any more? False: at an interrupt alone
 ) -> None:
     "Show how runs go on. Raises NotFound, UserError for a name; as `Run.watch` for a single one."
-    path = os.fspath(runs) if isinstance(runs, (str, os.PathLike)) else ""
+    path = str(in_project(os.fspath(runs))) if isinstance(runs, (str, os.PathLike)) else ""
     is_folder = os.path.isdir(path) and not is_run(path)
     chosen = [] if is_folder else find_runs(runs)
     if len(chosen) == 1: return chosen[0].watch()

@@ -122,7 +122,7 @@ class _Target:
         needed = [p.name for p in required if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         missing = [o for o in map(repr, needed) if o not in "".join(unknown.values())]
         is_partial = self.node.get("_partial_") or is_early and "_partial_" in self.node
-        if not missing or is_partial or self._odd: return
+        if not missing or is_partial or self._odd or about(self.view.cfg).lost: return
         way = ", or `_partial_: true`" if is_early or not isinstance(self.obj, type) else ""
         why = f"{self.name} needs {', '.join(missing)}, which no key gives{way}"
         yield (*self.path, "_target_"), why
@@ -233,13 +233,14 @@ def _check_shapes(view: View) -> Iterator[Mistake]:
 # %% ../../nbs/parts/05_check.ipynb #b23cc4ec
 @no_gc()
 def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
+    is_wrong: bool = False,         # by what is known before? then torch is not imported for more
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     top = own_path(cfg)
     for early in (True, False):  # what is known before torch; if that is right, what is so
         view = View(cfg, early)
         found = _without_consequences(view, _find(view, top))
-        if not view.guesses or not all(map(is_warning, found.values())): break
+        if is_wrong or not view.guesses or not all(map(is_warning, found.values())): break
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
     files = list(dict.fromkeys(o.origin.file for o in problems))
@@ -259,6 +260,7 @@ def _find(view: View, top: Keys) -> list[Mistake]:
     targets = [_Target(view, path) for path, o in nodes
                if isinstance(o, dict) and "_target_" in o and not view.is_unbuilt(path)]
     unfit = [o for t in targets if t.sig for o in t.unfit_arguments()]
+    if about(view.cfg).lost: return [*_surely(view, targets, unfit)]
     if not top: unfit += _unfit_parts(view)
     faults = {o.path: o.fault for o in reversed(unfit)}  # the first of a path counts
     found = [*check_leaves(view, top), *strangers_words(view, top)]
@@ -272,6 +274,17 @@ def _find(view: View, top: Keys) -> list[Mistake]:
     found += [(o.place, o.message) for o in counts]
     if not top and all(is_warning(why) for _, why in found): found += unread(view)
     return sorted(found, key=lambda o: is_warning(o[1]))  # of a place errors come first
+
+
+def _surely(view: View, targets: list[_Target], unfit: list[_Unfit]) -> Iterator[Mistake]:
+    "What is wrong whatever an option may say that cannot be read."
+    for t in targets:
+        yield from t.mistakes()
+        if t.sig: yield from t.argument_mistakes()
+    yield from ((o.place, o.message) for o in unfit)
+    yield from _check_shapes(view)
+    for key, why in unknown_keys(view, _KNOWN).items():
+        if did_you_mean(str(key), _KNOWN): yield (key,), why
 
 
 def _without_consequences(view: View, found: list[Mistake]) -> dict[Keys, str]:
@@ -300,7 +313,7 @@ def check(config: str | Path | Mapping,  # as for `load_config`: a YAML file, a 
     except ConfigError as e:
         if not e.cfg: raise
         cfg, problems = e.cfg, arguments_meant(e.problems, e.cfg)
-    problems = [*problems, *find_problems(cfg)]
+    problems = [*problems, *find_problems(cfg, bool(problems))]
     if batch and all(o.is_warning for o in problems):
         from mlkit.parts.batch import batch_mistakes  # torch comes with it
         problems += [_problem(View(cfg), *o) for o in batch_mistakes(cfg)]

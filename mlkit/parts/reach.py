@@ -22,6 +22,7 @@ from .cells import path_of
 from .source import code_text, codes, definitions
 
 # %% ../../nbs/parts/17_reach.ipynb #d79e7acc
+@functools.lru_cache(None)
 def _is_librarys(file: str) -> bool:
     installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
     return bool(installed) or file.startswith(sysconfig.get_path("stdlib"))
@@ -170,6 +171,7 @@ class Reach:
     def _class(self, o: type, name: str) -> str:
         parts = [self._value(b, name) for b in (*o.__bases__, type(o))] + [_annotations(o)]
         for k, v in sorted(vars(o).items()):
+            if getattr(v, "__module__", "") == "mlkit.base.help": continue  # what Shift-Tab shows
             is_code = isinstance(v, (FunctionType, *_HOLDERS))
             if not is_code and re.fullmatch("__.*__|_abc_impl|_is_protocol|_member_.*", k): continue
             if k == "getdoc": continue  # `give_help` has put it there

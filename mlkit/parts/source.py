@@ -73,16 +73,25 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
         try:
             text = Path(file).read_text(encoding="utf-8")
             there = {code_text(o) for o in codes(compile(text, file, "exec"))}
-            nodes = [o for o in ast.walk(ast.parse(text)) if isinstance(o, _DEFS)]
+            nodes = [*_named(ast.parse(text))]
         except (OSError, SyntaxError, ValueError): there, nodes = set(), []
         for k, o in objects.items():
             if o.__module__ != module: continue
             fs = [f for f in functions_of(o) if f.__code__.co_filename == file]
-            spelt = [n for n in nodes if n.name == o.__name__ and (fs or isinstance(o, type))]
+            spelt = [n for q, n in nodes if q == o.__qualname__ and (fs or isinstance(o, type))]
             is_as_spelt = not spelt or any(_fits(o, n) for n in spelt)
             if is_as_spelt and all(code_text(f.__code__) in there for f in fs): continue
             found.setdefault(module, []).append(k)
     return found
+
+
+def _named(node: ast.AST, above: str = "") -> Iterator[tuple[str, Any]]:
+    "The definitions in a syntax tree, by their qualified names."
+    for o in ast.iter_child_nodes(node):
+        name = f"{above}{getattr(o, 'name', '')}"
+        if isinstance(o, _DEFS): yield name, o
+        inside = "." if isinstance(o, ast.ClassDef) else ".<locals>."
+        yield from _named(o, name + inside if isinstance(o, _DEFS) else above)
 
 
 def _fits(o: Any, node: Any) -> bool:
