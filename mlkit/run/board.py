@@ -70,13 +70,17 @@ def clock(seconds: float,  # of any length
 # %% ../../nbs/run/05_board.ipynb #8cf25bed
 _ROWS, _COLUMNS, _PANELS, _MOST = 8, 6, 3, 20  # shown at once; epochs behind 'all metrics'
 _STYLE = html("""<style>
-.mlkit-board {{ max-width: 100%; overflow: hidden; font-size: 13px; line-height: 20px; }}
+.mlkit-board {{ max-width: 100%; box-sizing: border-box; overflow: hidden; padding-left: 8px;
+  font-size: 13px; line-height: 20px; }}
 .mlkit-board .line {{ height: 20px; overflow: hidden; white-space: nowrap;
   text-overflow: ellipsis; }}
 .mlkit-board progress {{ width: 30%; height: 10px; vertical-align: middle;
   accent-color: #0072B2; }}
-.mlkit-board .curves {{ display: flex; gap: 8px; }}
-.mlkit-board .curves svg {{ flex: 1 1 0; min-width: 0; max-width: 320px; height: auto; }}
+.mlkit-board .curves {{ display: flex; flex-wrap: wrap; gap: 130px 8px; height: 130px;
+  overflow: hidden; }}
+.mlkit-board .curves svg {{ flex: 1 1 250px; min-width: 0; max-width: 320px; height: auto;
+  align-self: flex-start; }}
+.mlkit-board details .curves {{ row-gap: 8px; height: auto; }}
 .mlkit-board .scroll {{ overflow: auto; scrollbar-width: thin; }}
 .mlkit-board table {{ margin: 0; width: auto; table-layout: auto; border-collapse: collapse; }}
 .mlkit-board table td, .mlkit-board table th, .mlkit-board table td code {{ height: 20px;
