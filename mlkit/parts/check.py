@@ -28,7 +28,7 @@ from .annotation import Product
 from .fits import mismatch, wanted
 from .packages import no_mixing
 from .outline import real
-from .signature import signature
+from .signature import Unclear, signature
 from .stranger import strangers_words
 from .trust import TargetError
 from .libraries import loads_files, missing_packages, range_of, refuses
@@ -239,7 +239,10 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
     top = own_path(cfg)
     for early in (True, False):  # what is known before torch; if that is right, what is so
         view = View(cfg, early)
-        found = _without_consequences(view, _find(view, top))
+        try: found = _without_consequences(view, _find(view, top))
+        except Unclear:
+            if not early: raise
+            continue
         if is_wrong or not view.guesses or not all(map(is_warning, found.values())): break
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes

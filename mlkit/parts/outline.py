@@ -164,6 +164,7 @@ class _Package:
         self.__name__, self._is_around = module, is_around
 
     def __getattr__(self, name: str):
+        if name[:2] == "__": raise AttributeError(name)  # as of a module
         if self._is_around: return _Package(f"{self.__name__}.{name}")
         return _lookup(self.__name__, name)
 
