@@ -281,11 +281,11 @@ def _find(view: View, top: Keys) -> list[Mistake]:
 
 def _surely(view: View, targets: list[_Target], unfit: list[_Unfit]) -> Iterator[Mistake]:
     "What is wrong whatever an option may say that cannot be read."
+    yield from _check_shapes(view)
     for t in targets:
         yield from t.mistakes()
         if t.sig: yield from t.argument_mistakes()
     yield from ((o.place, o.message) for o in unfit)
-    yield from _check_shapes(view)
     for key, why in unknown_keys(view, _KNOWN).items():
         if did_you_mean(str(key), _KNOWN): yield (key,), why
 
