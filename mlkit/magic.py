@@ -82,11 +82,13 @@ def _write(ip: Any, line: str, cell: str):
     if not words: raise UserError("%%config: which file? write such as %%config shapes.yaml")
     path = write_config(words[0], cell, force)
     code = str(getattr(ip, "get_parent", dict)().get("content", {}).get("code", ""))
-    more = len(code) - len(code.lstrip("\n")) + (not path.read_text().startswith(_MARK[:8]))
+    is_marked = path.read_text().startswith(_MARK[:8])  # in its first line
+    more = len(code) - len(code.lstrip("\n")) + (not is_marked)
     def in_cell(o: Origin) -> Origin:
         if (o.path or Path(o.name).absolute()) != path.absolute(): return o
         number = len(ip.history_manager.input_hist_parsed) - 1
-        return replace(o, name=f"Cell In[{number}]", line=o.line and o.line + more)
+        line = o.line and max(o.line, 1 + is_marked) + more
+        return replace(o, name=f"Cell In[{number}]", line=line)
     found = [replace(o, origin=in_cell(o.origin)) for o in config_problems(path, *words[1:])]
     if any(not o.is_warning for o in found): raise ConfigError(*found)
     tell(*found, file=sys.stderr, end="\n" if found else "")

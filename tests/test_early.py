@@ -115,7 +115,7 @@ def test_an_option_that_cannot_be_read_hides_nothing_else(tmp_path):
     "And what may be its consequence is not told: what is missing, or read by nobody."
     mistakes.write(tmp_path, {"pyproject.toml": "", "all.yaml": ALL_OF_IT})
     (lines, code, heavy), = in_forks([str(tmp_path), "shell", ["all.yaml", "optimizer.x=1"], {}])
-    at = ["2:66: scheduler", "2:44: optimizer", "3:62: model.net.num_clases",
+    at = ["2:44: optimizer", "2:66: scheduler", "3:62: model.net.num_clases",
           "5:11: trainer.max_epoch", "7:1: sede"]
     assert [o.split(": ")[:2] for o in lines] == [f"all.yaml:{o}".split(": ") for o in at], lines
     assert (code, heavy) == (2, [])

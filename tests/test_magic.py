@@ -33,7 +33,9 @@ def configs(kernel) -> Path:
 
 def is_of_one_file(m: Mistake) -> bool:
     is_plain = not (m.args or m.env or m.dotenv) and list(m.edits) == [m.config]
-    return is_plain and m.edits[m.config] is not None and "\0" not in m.edits[m.config]
+    text = m.edits[m.config] if is_plain else None
+    is_of_data = "source: full" in str(text)  # that it is not there is seen as it is to be read
+    return text is not None and "\0" not in text and not is_of_data
 
 
 def in_cell(at: str, config: str, n: int) -> str:

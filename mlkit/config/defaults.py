@@ -318,7 +318,8 @@ def choose(files: list[ConfigFile],  # uppermost first
         choices.values.append(Override("~", o.key.replace("/", "."), o.value, o.origin))
     if choices.lost: choices.removed.clear()
     gather(take_away, [o for k, o in choices.removed.items() if k not in choices.used])
-    problems.extend(choices.problems)
+    def place(o): return o.origin.line or 0, o.origin.col or 0
+    problems.extend(sorted(choices.problems, key=place))
     found = choices.entries.items()
     options, origins = {k: o.option for k, o in found}, {k: o.origin for k, o in found}
     return choices.sources, choices.values, options, origins, choices.lost
