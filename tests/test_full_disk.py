@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from mlkit.base.errors import TrainingFailed, UserError
+from mlkit.base.files import show_path
 from mlkit.run.folder import Run, list_runs
 from mlkit.train import resume, train
 from test_damage import config, content
@@ -89,7 +90,8 @@ def test_a_disk_that_fills(disk, whole, capsys, moment):
     except TrainingFailed as e:
         run, line = e.run, capsys.readouterr().err.strip().splitlines()[-1]
         assert f"{run.dir.name}/" in line and "No space left on device" in line
-        assert line.endswith(f"make room, and go on with: mlkit_train --resume {run.dir}")
+        assert line.endswith(f"make room, and go on with: mlkit_train --resume "
+                             f"{show_path(run.dir)}")
         assert Run(run.dir).info["status"] == "failed" and "No space left" in run.log
         assert "Traceback" in run.log
     else: assert Run(run.dir).info["status"] == "done" and moment[0] in HOOKS[9:]
