@@ -56,7 +56,7 @@ def same_bits(*runs: Run) -> bool:
     return all(torch.equal(v, o[k]) for o in others for k, v in first.items())
 
 
-def until(what, seconds: float = 30):
+def until(what, seconds: float = 120):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it does not happen"
