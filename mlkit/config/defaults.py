@@ -202,7 +202,8 @@ class _Choices:
 
     def stays_inside(self, o: _Default) -> bool:
         "Would an option of this entry's group only have keys at the group's own place?"
-        folders = self.search.folders if o.named and o.place() else ()
+        is_told = o.named and o.place() and not self.search.home  # a stranger's reads no more
+        folders = self.search.folders if is_told else ()
         files = [k for f in folders for k in (f / o.path).glob("*.yaml") if k.is_file()]
         return bool(files) and not any("@package" in k.read_text("utf-8", "replace") for k in files)
 

@@ -7,6 +7,7 @@ __all__ = ['Reads', 'states']
 
 # %% ../../nbs/run/04_reads.ipynb #5ed81ee8
 import functools, hashlib, json, os, stat, sys, sysconfig, tempfile, time
+from multiprocessing import process
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -38,6 +39,7 @@ class Reads:
         _listen()
         _WATCHING.append(self)
         self.seconds -= time.perf_counter()
+        self._processes = repr(process._process_counter)
         return self
 
     def __exit__(self, *_):
@@ -46,7 +48,8 @@ class Reads:
         self._shared.seek(0)
         for line in self._shared.read().splitlines(): self._note(*json.loads(line))
         self._shared.truncate(0)
-        if _APART & {*sys.modules}: self.says.add("processes that were not forked may have read")
+        if self._processes != repr(process._process_counter) and _APART & {*sys.modules}:
+            self.says.add("processes that were not forked may have read")
 
     def heard(self, event: str,  # as an audit hook gets it
             args: tuple):        # likewise
