@@ -6,8 +6,8 @@
 __all__ = ['Reads', 'states']
 
 # %% ../../nbs/run/04_reads.ipynb #5ed81ee8
-import functools, hashlib, json, os, stat, sys, sysconfig, tempfile, time
-from multiprocessing import process
+import functools, hashlib, json, os, re, stat, sys, sysconfig, tempfile, time
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -39,7 +39,7 @@ class Reads:
         _listen()
         _WATCHING.append(self)
         self.seconds -= time.perf_counter()
-        self._processes = repr(process._process_counter)
+        self._made = _processes_made()
         return self
 
     def __exit__(self, *_):
@@ -48,7 +48,7 @@ class Reads:
         self._shared.seek(0)
         for line in self._shared.read().splitlines(): self._note(*json.loads(line))
         self._shared.truncate(0)
-        if self._processes != repr(process._process_counter) and _APART & {*sys.modules}:
+        if _processes_made() > self._made + 1 and _APART & {*sys.modules}:
             self.says.add("processes that were not forked may have read")
 
     def heard(self, event: str,  # as an audit hook gets it
@@ -76,6 +76,10 @@ class Reads:
         elif kind == "written": self.files.pop(what, None)
         elif seen != "no file" and self.files.setdefault(what, seen) != seen:
             self.says.add(f"{what} was changed meanwhile")
+
+
+def _processes_made() -> int:  # by this one, with the one that is made to know the number
+    return int(re.split("[-:]", Process().name)[-1])
 
 
 def _stat(path: str) -> Any:
