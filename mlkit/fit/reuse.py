@@ -152,7 +152,7 @@ def noted(needs: Needs,  # from before the run's parts were built
     job: Job,            # its run is recorded by the caller
 ) -> Iterator[None]:     # for a `with` around the fit
     "Keep `reuse.json` in the run's folder, as the fit starts and as it ends, however it does."
-    run, now, was = job.run, dict(needs.noted, seconds=reads.seconds), None
+    run, now = job.run, dict(needs.noted, seconds=reads.seconds)
     if not run.writes or not run.kept: return (yield)
     if was := _read(run) if job.resumed else None:
         names = [o[:1] if o[0] == "config" else o[:2] for o in differences(was, now)]

@@ -149,7 +149,6 @@ _lock = threading.RLock()
 _DUNDERS = [f"__{o}__" for o in "builtins cached doc file loader name package spec".split()]
 _DYNAMIC = {"globals", "vars", "setattr", "exec", "eval", "open", "__import__"}
 def _top(module: str) -> str: return module.partition(".")[0]
-def _stub(*args, **kwargs): "What stands for a function of a class that nothing asks for."
 
 # %% ../../nbs/parts/17_outline.ipynb #0882177a
 class _Outline(abc.ABCMeta):

@@ -174,7 +174,6 @@ class Reach:
             if getattr(v, "__module__", "") == "mlkit.base.help": continue  # what Shift-Tab shows
             is_code = isinstance(v, (FunctionType, *_HOLDERS))
             if not is_code and re.fullmatch("__.*__|_abc_impl|_is_protocol|_member_.*", k): continue
-            if k == "getdoc": continue  # `give_help` has put it there
             parts.append(f"{k}: {self._value(v, f'{name}.{k}')}")
         file = getattr(sys.modules.get(o.__module__), "__file__", None)
         if type(o) not in (type, ABCMeta) and file:  # what another metaclass keeps is not known
