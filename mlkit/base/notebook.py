@@ -6,10 +6,11 @@
 __all__ = ['shell', 'in_notebook', 'progress_bar']
 
 # %% ../../nbs/base/08_notebook.ipynb #7e88b50e
-import dis, linecache, os, sys, sysconfig, traceback
+import dis, linecache, os, sys, traceback
 from types import FrameType, TracebackType
 from typing import Any
 
+from .own import is_installed
 from .shown import Unfailing, shown
 
 # %% ../../nbs/base/08_notebook.ipynb #b710c317
@@ -41,17 +42,14 @@ def progress_bar(
     return tqdm(*args, leave=False, file=stream, **kwargs)
 
 # %% ../../nbs/base/08_notebook.ipynb #b0647162
-_PACKAGE = os.path.dirname(str(sys.modules["mlkit"].__file__))
-_LIBRARIES = {_PACKAGE, *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))}
+_MLKIT = os.path.dirname(str(sys.modules["mlkit"].__file__)) + os.sep
 
 
 def own_frame(tb: TracebackType | None,  # of an exception
 ) -> traceback.FrameSummary | None:     # None: all of it is in libraries
     "The innermost place of a traceback in the user's own code."
-    def is_own(file: str) -> bool:
-        inside = any(file.startswith(f"{o}{os.sep}") for o in _LIBRARIES)
-        return not inside and "site-packages" not in file and not file.startswith("<frozen")
-    return next((o for o in reversed(traceback.extract_tb(tb)) if is_own(o.filename)), None)
+    places = [o for o in traceback.extract_tb(tb) if not is_installed(o.filename)]
+    return next((o for o in reversed(places) if not o.filename.startswith(_MLKIT)), None)
 
 
 def show_frame(frame: traceback.FrameSummary,  # in a file or in a cell
@@ -90,7 +88,7 @@ def names_in_cell(e: BaseException,  # raised by a function of ours
     "The names that a cell was about to give to what the function returns."
     def calls_us(tb: TracebackType) -> bool:
         called = tb.tb_next and tb.tb_next.tb_frame.f_code.co_filename
-        return _is_cell(tb.tb_frame) and str(called).startswith(f"{_PACKAGE}{os.sep}")
+        return _is_cell(tb.tb_frame) and str(called).startswith(_MLKIT)
     tb = e.__traceback__
     while tb and not calls_us(tb): tb = tb.tb_next
     if not tb: return []

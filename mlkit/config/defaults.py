@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import did_you_mean
 from ..base.text import told
-from .hydra import is_own
+from .hydra import of_hydra
 from .layers import Override, is_reference
 from .node import About, Config, ConfigError, Origin, Problems, config_error, gather
 from .references import References
@@ -46,7 +46,7 @@ class _Default:
 
     path = property(lambda o: f"{o.home.base}/{o.group}".strip("/"), doc="of its options")
     is_self = property(lambda o: (o.option, o.package, o.named) == ("_self_", None, False))
-    is_hydras = property(lambda o: o.named and o.key == o.path and is_own(o.path))
+    is_hydras = property(lambda o: o.named and o.key == o.path and of_hydra(o.path))
 
     @property
     def key(self) -> str:
@@ -131,7 +131,7 @@ class _Choices:
 
     def sort(self, o: Override):
         "Does it choose a file, or change a value?"
-        is_hydras = is_own(o.key) and not isinstance(o.value, dict)
+        is_hydras = of_hydra(o.key) and not isinstance(o.value, dict)
         if not is_hydras and not self.search.is_choice(o.key, o.value):
             if o.package is None and "/" not in o.key: return self.values.append(o)
             near = did_you_mean(o.key, self.search.groups())

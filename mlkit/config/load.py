@@ -17,12 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
 from ..base.run_names import run_folder
-from ..base.own import granted, how_to_allow, is_own as is_mine, stranger_folder
+from ..base.own import granted, how_to_allow, is_own, stranger_folder
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, flat, has_keys, leaves
 from ..base.text import pairs, short, show_keys, told, walk
 from .defaults import choose
 from .grammar import alternatives
-from .hydra import facts, fill_words, is_multirun, is_own, search_path, take_settings
+from .hydra import facts, fill_words, is_multirun, of_hydra, search_path, take_settings
 from .layers import Draft, Override, keys_of, parse_override, parse_overrides
 from .node import About, Config, about, links_of, no_gc, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
@@ -46,7 +46,7 @@ def _known(files: list[ConfigFile], changes: list[Override], *packaged: Path,
     "What is known before anything is composed."
     use_dotenv()
     project, notes = find_root(files[0].folder), Problems()
-    if not is_mine(project, trust): project = find_root()
+    if not is_own(project, trust): project = find_root()
     home = stranger_folder(files[0].path, trust)
     known = About(project=project, home=home, trust=trust, hydra={})
     more = search_path(files, changes, known, notes)
@@ -65,7 +65,7 @@ def _compose(files: list[ConfigFile], known: About, changes: list[Override], pro
     draft.known = known
     for src in sources: draft.merge(src)
     notes, own = Problems(known.notes), [o for o in values if o.key.split(".")[0] == "hydra"]
-    groups = {k: o for k, o in picked.items() if is_own(k)}
+    groups = {k: o for k, o in picked.items() if of_hydra(k)}
     take = lambda own: take_settings(draft, own, files, groups, notes)
     for settings in gather(take, [own], problems):
         hydra = facts(settings, Path(files[0].name).stem, changes, choices)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError, one_line
+from ..base.own import is_installed
 
 # %% ../../nbs/fit/05_calls.ipynb #6c940cb3
 class Unwritten(UserError):
@@ -57,9 +58,8 @@ def calls() -> Iterator[Call]:
         names = ChainMap(frame.f_locals, frame.f_globals, {**vars(builtins)})
         cells = frame.f_globals.get("In") or [] if home == "__main__" else []
         texts = ["".join(linecache.getlines(file)), *reversed(cells)]
-        is_library = home in ("mlkit", *sys.stdlib_module_names)
-        is_ours = is_library or "site-packages" in Path(file).parts
-        for text in dict.fromkeys(() if is_ours else texts):
+        is_librarys = home == "mlkit" or is_installed(file)
+        for text in dict.fromkeys(() if is_librarys else texts):
             if (text, home) in seen: continue
             seen.add((text, home))
             try: tree = ast.parse(text)

@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import NotBegun, UserError
 from ..base.files import real_path, show_path, write_text
+from ..base.own import is_installed
 from ..base.shown import tell
 from ..base.text import short
 from ..config.node import Config, ConfigError, about, problem
@@ -139,7 +140,7 @@ def _own_code(root: Path) -> list[str]:
     root = real_path(root)
     files = [real_path(getattr(o, "__file__", None) or "/") for o in [*sys.modules.values()]]
     own = [o for o in files if o.is_relative_to(root) and o.suffix == ".py"
-           and not o.is_relative_to(sys.prefix) and "site-packages" not in o.parts]
+           and not o.is_relative_to(sys.prefix) and not is_installed(o)]
     return sorted({o.relative_to(root).as_posix() for o in own})
 
 

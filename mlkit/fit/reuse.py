@@ -18,6 +18,7 @@ from platformdirs import user_state_path
 import mlkit
 from ..base.errors import UserError
 from ..base.files import in_project, real_path, write_text
+from ..base.own import is_installed
 from ..base.text import Table, flat, short, show_keys, walk
 from ..config.hydra import moving
 from ..config.node import Config, about
@@ -52,7 +53,7 @@ def _reached(config: Config, *parts: str) -> Reach:
 def _engine() -> str:
     "A digest of mlkit's own code; '' if it is installed, and its version says all."
     folder = Path(str(mlkit.__file__)).parent
-    if "site-packages" in folder.parts: return ""
+    if is_installed(folder): return ""
     texts = [o.read_text(encoding="utf-8") for o in sorted(folder.rglob("*.py"))]
     used = [o for o in texts if "_targets_ = " not in o and "argparse" not in o]
     return digest(re.sub(r"(?m)^\s*(#.*)?\n", "", "".join(used)))

@@ -60,35 +60,47 @@ def _short(data: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in {"defaults": defaults, **rest}.items() if v not in ({}, [])}
 
 # %% ../../nbs/many/06_as_config.ipynb #af6d5be6
+def _says(path: Path, data: dict[str, Any]) -> bool:
+    "Does a file's config, whatever it is written with, come to this?"
+    try: return flat(plain(load_config(path))) == flat({"name": path.stem, **data})
+    except ConfigError: return False
+
+
 def as_config(run: Any,  # what `find_run` takes
     path: str | Path,    # of the file, from the project's folder, as 'configs/mine.yaml'; arrays go
                          # next to it
-    overwrite: bool = False,  # a file that is there
+    overwrite: bool = False,  # a file that is there and says something else
 ) -> Path:                    # the file
     """Write the config file with which a shell trains the same.
 
-    Raises UserError if the file is there, or if there is an object that no config can make."""
+    One that is there and says the same stays as it is. Raises UserError if it says something else,
+    or if there is an object that no config can make."""
     run, path = find_run(run), in_project(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"{show_path(path)}: is there already; overwrite=True replaces it")
     cfg = load_config(run.config_file)
     data, folder = plain(cfg), f"{path.stem}.objects"
     named = [str(o.get("_target_")) for _, o in walk(data) if isinstance(o, dict)]
     here = [o for o in named if o.startswith("__main__.")]
     lost = unwritten(cfg) | dict.fromkeys(here, "is in a notebook alone: put it into a module")
     if lost: raise UserError("\n".join(f"{run.id}: {k}: {why}" for k, why in lost.items()))
+    files = {}
     for _, node in walk(data):
         if isinstance(node, dict) and node.get("_target_") == path_of(saved):
             file = run.file(node["file"])
             node["file"] = f"{folder}/{file.name}"
-            (path.parent / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, path.parent / node["file"])
+            files[path.parent / node["file"]] = file
     if data["name"] in ("notebook", path.stem): data.pop("name")
+    is_same = path.exists() and _says(path, data) and all(o.exists() for o in files)
+    if is_same and not overwrite: return path
+    if path.exists() and not overwrite:
+        raise UserError(f"{show_path(path)}: is there and says something else; "
+                        "overwrite=True replaces it")
+    for place, file in files.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
     path.parent.mkdir(parents=True, exist_ok=True)
     short = yaml.safe_dump(_short(data), sort_keys=False, allow_unicode=True)
     write_text(path, f"# As {run.id} was trained.\n{short}")
-    made = plain(load_config(path))
-    if flat({**made, "name": ""}) != flat({**data, "name": ""}): write_text(path, config_text(cfg))
+    if not _says(path, data): write_text(path, config_text(cfg))
     check(path, trust=classes(data))
     try: check(path, told={*()})
     except ConfigError as e: tell(f"{show_path(path)}: is written; to be trained it needs:", e)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from ..base.errors import did_you_mean
+from ..base.own import is_installed
 from .cells import in_cell
 from .header import DEFINITIONS, bound, header, is_literal, statements, stub, texts
 from .locate import locate
@@ -191,7 +192,7 @@ def _is_projects(module: str) -> bool: return _is_read(module) and _top(module) 
 def _is_project(package: str) -> bool:
     "Is it code of a project, and not installed?"
     file = str(getattr(importlib.util.find_spec(package), "origin", ""))
-    return file.endswith(".py") and "-packages" not in file
+    return file.endswith(".py") and not is_installed(file)
 
 
 @functools.cache

@@ -130,7 +130,8 @@ def draw_board(title: str,   # the run's id
     if now.epoch is None and rows is None and not title:
         return html('<div class="mlkit-board tex2jax_ignore">{}{}</div>', _STYLE, line), bar
     facts = [title]
-    if status != "running" and rows is not None: facts.append(f"{len(rows)} epochs")
+    done = len(rows) if rows is not None and status != "running" else 0
+    if done: facts.append(f"{done} epoch{'s' * (done > 1)}")
     elif now.epoch is not None: facts.append(f"epoch {now.epoch} of {now.epochs or '?'}")
     if now.best is not None and now.monitor and now.value is not None:
         facts.append(f"best: epoch {now.best}, {now.monitor} {number(now.value)}")
