@@ -9,6 +9,7 @@ __all__ = ['Loaders', 'as_datamodule']
 import hashlib
 from typing import Any, Mapping
 
+import numpy as np
 import torch
 from lightning_utilities import apply_to_collection
 from pytorch_lightning import LightningDataModule
@@ -72,7 +73,13 @@ def _as_labels(t: Tensor) -> Tensor:
     return t.long() if t.ndim == 1 and t.dtype in (torch.int8, torch.int16, torch.int32) else t
 
 
-def _unpacked(o: Any) -> Any: return [*o] if isinstance(o, tuple) else o
+def _unpacked(o: Any) -> Any:
+    "Lists, and tensors for tables: what can be written down."
+    if isinstance(o, (list, tuple)): return [_unpacked(a) for a in o]
+    is_known = isinstance(o, (Tensor, np.ndarray, np.generic)) or not _is_rows(o)
+    return o if is_known else to_tensors(o)
+
+
 def _pair(o: Any) -> Any: return tuple(o) if isinstance(o, list) else o
 
 # %% ../../nbs/data/09_loaders.ipynb #b4b9dcd2

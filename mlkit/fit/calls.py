@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from ..base.errors import UserError, one_line
-from ..base.own import is_installed
+from ..base.notebook import is_installed
 
 # %% ../../nbs/fit/05_calls.ipynb #6c940cb3
 class Unwritten(UserError):

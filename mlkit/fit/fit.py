@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from ..base.errors import NotBegun, UserError
 from ..base.files import real_path, show_path, write_text
-from ..base.own import is_installed
+from ..base.notebook import is_installed
 from ..base.shown import tell
 from ..base.text import short
 from ..config.node import Config, ConfigError, about, problem

@@ -18,7 +18,7 @@ from platformdirs import user_state_path
 import mlkit
 from ..base.errors import UserError
 from ..base.files import in_project, real_path, write_text
-from ..base.own import is_installed
+from ..base.notebook import is_installed
 from ..base.text import Table, flat, short, show_keys, walk
 from ..config.hydra import moving
 from ..config.node import Config, about

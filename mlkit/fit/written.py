@@ -235,7 +235,7 @@ def _digest(obj: Any) -> str:
     found = hashlib.sha256()
     def add(o: Any):
         if not isinstance(o, (Tensor, np.ndarray)): return found.update(repr(o).encode())
-        t = torch.as_tensor(o).detach().cpu().contiguous()
+        t = o.detach().cpu().contiguous() if isinstance(o, Tensor) else torch.tensor(o)
         found.update(repr((t.shape, t.dtype)).encode() + t.flatten().view(torch.uint8).numpy().data)
     for path, o in walk(obj):
         add(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from ..base.errors import did_you_mean
-from ..base.own import is_installed
+from ..base.notebook import is_installed
 from .cells import in_cell
 from .header import DEFINITIONS, bound, header, is_literal, statements, stub, texts
 from .locate import locate

@@ -17,7 +17,7 @@ from types import (BuiltinFunctionType, CellType, ClassMethodDescriptorType, Cod
 from typing import Any, Iterable
 
 from ..base.errors import one_line
-from ..base.own import is_installed
+from ..base.notebook import is_installed
 from .cells import path_of
 from .source import code_text, codes, definitions
 

@@ -33,7 +33,7 @@ def is_within(name: str,  # of a parameter or a module
 def save(obj: Any,        # as `saved` gives it
         path: str | Path):  # its folder is made
     "Write what `saved` reads."
-    if isinstance(obj, np.ndarray): obj = dict(array=torch.from_numpy(np.ascontiguousarray(obj)))
+    if isinstance(obj, np.ndarray): obj = dict(array=torch.tensor(obj))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as tmp: torch.save(obj, tmp)
 
