@@ -50,7 +50,7 @@ _HARMLESS = {"override", "register", "rank_zero_only", "_defaults_from_env_vars"
 
 
 def header(node: Any,      # a function's or class's definition, which is changed
-    is_law: bool = True,   # may no default be of another type than its annotation?
+    is_typed: bool = True,  # is each default of the type of its annotation?
 ) -> ast.stmt:
     "A definition with nothing in it that runs. Raises Unclear if it cannot be told what it makes."
     marks = {ast.unparse(getattr(o, "func", o)).split(".")[-1]: o for o in node.decorator_list}
@@ -67,14 +67,14 @@ def header(node: Any,      # a function's or class's definition, which is change
         if any(ast.unparse(o.value) != "ABCMeta" for o in node.keywords):
             raise Unclear(f"{node.name} has a metaclass")
         node.keywords = [ast.keyword("metaclass", ast.Name("_Outline", ast.Load()))]
-        body += [o for part in node.body for o in _part(part, "dataclass" in marks, is_law)]
+        body += [o for part in node.body for o in _part(part, "dataclass" in marks, is_typed)]
     else:
         args, named = node.args, [*node.args.posonlyargs, *node.args.args]
         given = [*zip(named[::-1], args.defaults[::-1]), *zip(args.kwonlyargs, args.kw_defaults)]
         for o in [o for o in ast.walk(args) if isinstance(o, ast.arg)]:
             o.annotation = _as_text(o.annotation)
         for o, default in given:  # a default may be of another type than the annotation
-            if not is_law and default and not is_literal(default): o.annotation = None
+            if not is_typed and default and not is_literal(default): o.annotation = None
         node.returns = _as_text(node.returns)
         args.defaults = [_as_default(o) for o in args.defaults]
         args.kw_defaults = [o and _as_default(o) for o in args.kw_defaults]
@@ -93,14 +93,15 @@ def is_literal(o: ast.AST,  # an expression
     except ValueError: return False
 
 
-def _part(node: ast.stmt, has_fields: bool, is_law: bool) -> Iterator[ast.stmt]:
+def _part(node: ast.stmt, has_fields: bool, is_typed: bool) -> Iterator[ast.stmt]:
     "What a statement in a class's body gives to its outline."
     if isinstance(node, ast.FunctionDef):
         decorators = {*map(ast.unparse, node.decorator_list)}
         is_asked = node.name in (*_MAKERS, "train_dataloader")  # by the signature, by the check
         if decorators & {"overload", "typing.overload"}: return
         try:
-            if is_asked or decorators & {"classmethod", "staticmethod"}: yield header(node, is_law)
+            is_kept = is_asked or decorators & {"classmethod", "staticmethod"}
+            if is_kept: yield header(node, is_typed)
             else: yield _stub_of(node.name)
         except Unclear:
             if node.name in _MAKERS: raise

@@ -122,8 +122,8 @@ class _Names(dict):
         "Give a name its meaning, by the statement that does so."
         is_definition = isinstance(node, (ast.FunctionDef, ast.ClassDef))
         if is_definition and "__init__" in self.written: raise Unclear("an __init__ patched in")
-        is_law = _top(self["__name__"]) in _READ
-        tree = ast.Module([header(node, is_law) if is_definition else node], [])
+        is_typed = _top(self["__name__"]) in _READ
+        tree = ast.Module([header(node, is_typed) if is_definition else node], [])
         try:
             for o in ast.walk(tree):  # the body of a class would not ask for them
                 is_asked = isinstance(o, ast.Name) and isinstance(o.ctx, ast.Load)
