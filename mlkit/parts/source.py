@@ -72,15 +72,17 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
         if not file: continue
         try:
             text = Path(file).read_text(encoding="utf-8")
-            there = {code_text(o) for o in codes(compile(text, file, "exec"))}
-            nodes = [*_named(ast.parse(text))]
+            tree = ast.parse(text)
+            there, nodes = {*codes(compile(tree, file, "exec"))}, [*_named(tree)]
         except (OSError, SyntaxError, ValueError): there, nodes = set(), []
         for k, o in objects.items():
             if o.__module__ != module: continue
             fs = [f for f in functions_of(o) if f.__code__.co_filename == file]
             spelt = [n for q, n in nodes if q == o.__qualname__ and (fs or isinstance(o, type))]
             is_as_spelt = not spelt or any(_fits(o, n) for n in spelt)
-            if is_as_spelt and all(code_text(f.__code__) in there for f in fs): continue
+            others = [f.__code__ for f in fs if f.__code__ not in there]  # or in another line
+            texts = {*map(code_text, there)} if others else {*()}
+            if is_as_spelt and all(code_text(o) in texts for o in others): continue
             found.setdefault(module, []).append(k)
     return found
 
