@@ -297,5 +297,9 @@ def why_again(cfg: str | Path | Mapping,  # a YAML file, a config, or a dict, al
     "Why `train(cfg, reuse=True)` would train: key, function or data. Raises ConfigError."
     needs = Needs(check(cfg, *overrides, trust=trust))
     if not (near := _nearest(needs)): return Table((), [], "there is no run of this name yet")
+    same, _ = same_run(needs)
+    if same: return Table((), [], f"nothing differs: {same.id}, which is {same.status}, is reused")
     run, first = near[0], ("nearest run", near[0].id, near[0].info["started"], near[0].status)
-    return Table(("what", "which", "was", "is"), [first, *_compared(run, near[1], needs)])
+    rows = _compared(run, near[1], needs)
+    rows = rows or [("status", "failed, or kept no last.ckpt", "", run.status)]
+    return Table(("what", "which", "was", "is"), [first, *rows])
