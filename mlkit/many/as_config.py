@@ -67,8 +67,7 @@ def _says(path: Path, data: dict[str, Any]) -> bool:
 
 
 def as_config(run: Any,  # what `find_run` takes
-    path: str | Path,    # of the file, from the project's folder, as 'configs/mine.yaml'; arrays go
-                         # next to it
+    path: str | Path,  # 'configs/mine.yaml', from the project's folder; arrays go next to it
     overwrite: bool = False,  # a file that is there and says something else
 ) -> Path:                    # the file
     """Write the config file with which a shell trains the same.
@@ -76,6 +75,7 @@ def as_config(run: Any,  # what `find_run` takes
     One that is there and says the same stays as it is. Raises UserError if it says something else,
     or if there is an object that no config can make."""
     run, path = find_run(run), in_project(path)
+    if path.is_dir(): raise UserError(f"{show_path(path)}: is a folder: give a file's name")
     cfg = load_config(run.config_file)
     data, folder = plain(cfg), f"{path.stem}.objects"
     named = [str(o.get("_target_")) for _, o in walk(data) if isinstance(o, dict)]
