@@ -330,12 +330,6 @@ def end_closing_workers(goes_on: Callable[[], bool]):  # else there is nothing t
             for worker in frame.f_locals["self"]._workers: worker.terminate()
 
 
-def version_of(t: Tensor,  # no inference tensor
-               ) -> int:  # what a fused optimizer does is not counted
-    "How often torch has changed it in place."
-    return t._version
-
-
 class Interruptible(pl.Callback):
     "Lets an interrupt end a trainer, whose own handlers lose some signals, or wait for ever."
     def setup(self, trainer: Any, pl_module: Any, stage: str):

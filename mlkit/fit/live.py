@@ -21,7 +21,7 @@ from ..base.text import Keys, show_keys, walk
 from ..config.load import has_objects, load_config, replaced
 from ..config.node import Config, Problem, about, plain
 from ..data.loaders import as_datamodule
-from .alike import is_touched
+from .alike import with_state
 from .calls import Unwritten, path_of
 from .written import Live, Writer, classes
 from ..parts.check import check as checked
@@ -43,14 +43,13 @@ def _place(live: dict[Keys, Live], writer: Writer, obj: Any, path: Keys) -> Any:
     try:
         if not is_made: return writer.write(obj, at)
         proof = writer.proved(obj, at)
-        node = whole = proof.node
-        if is_data: whole = writer.whole(obj, proof, at)
+        node, whole = proof.node, writer.whole(obj, proof, at)
     except Unwritten as e:
         node = whole = {"_target_": path_of(kept), "name": keep(obj), "why": str(e)}
         if not is_made: return node
-    more, put = {}, lambda o: not is_data
-    if net is not None and (proof is None or is_touched(net, proof.new, proof.other)):
-        more["weights"], put = writer.array(net.state_dict(), at), lambda o: o.owner is not None
+    more: dict[str, Any] = {}
+    has_own = net is not None and (not proof or any(o.owner is None for o in proof.found))
+    if has_own: more["weights"] = writer.array(net.state_dict(), at)
     if net is not None and proof and proof.found:
         for key, flag, of in (("frozen", "requires_grad", "named_parameters"),
                               ("resting", "training", "named_modules")):
@@ -60,10 +59,10 @@ def _place(live: dict[Keys, Live], writer: Writer, obj: Any, path: Keys) -> Any:
             if names and "" not in names: more[key] = _shortest(names, [k for k, *_ in pairs])
     if net is not None:
         for o in net.modules(): writer.placed[id(o)] = at
-    inner = (*path, "module") if more else (*path, "obj") if whole is not node else path
-    live[inner] = Live(obj, node, put)
-    if whole is not node: return whole
-    return {"_target_": path_of(with_weights), "module": node, **more} if more else node
+    inner = (*path, *["module"] * bool(more), *["obj"] * (whole is not node))
+    said = ("training", "*frozen")  # by `with_weights`, or meant for the whole
+    live[inner] = Live(obj, node, lambda o: o.name in said if net is not None else not is_data)
+    return {"_target_": path_of(with_weights), "module": whole, **more} if more else whole
 
 
 def _shortest(names: set[str], known: list[str]) -> list[str]:
@@ -134,7 +133,24 @@ def with_objects(cfg: Any,  # as for `load_config`, but a dict may hold objects;
     for path, node in nodes.items():
         live |= {(*path, *inner): o for inner, o in writer.entries(node).items()}
     config = replaced(config, nodes, trust=classes(nodes), live=live)
-    return load_config(config, *[o for o in overrides if is_below(o)])
+    below = [_redirected(o, nodes) for o in overrides if is_below(o)]
+    for o in [o.partition("=")[0].lstrip("+") for o in below if o.endswith(".weights=null")]:
+        for path in [p for p in live if show_keys(p[:-1]) == o.removesuffix(".weights")]:
+            live[path].put = lambda _: True  # its weights are made anew
+    return load_config(config, *below)
+
+
+def _redirected(override: str, nodes: dict[Keys, Any]) -> str:
+    "An override of an argument of a net, where that has got weights and a state around it."
+    for path, node in nodes.items():
+        found = re.match(rf"([+~]*{re.escape(show_keys(path))})\.(\w+)", override)
+        if not found or not isinstance(node, dict) or found[2] in node: continue
+        inner = found[1]
+        for key in ("module", "obj"):
+            if node["_target_"] not in map(path_of, (with_weights, with_state)): break
+            if key in node: inner, node = f"{inner}.{key}", node[key]
+        return f"{inner}{override[found.end(1):]}"
+    return override
 
 
 def made_anew(config: Config,  # from `with_objects`; another is given as it is

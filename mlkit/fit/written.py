@@ -42,7 +42,6 @@ class Proof(NamedTuple):
     "A node, and that it makes an object like the one that it was written for."
     node: dict
     new: Any    # what the node makes
-    other: Any  # and again
     found: list  # the differences that may be
     left: list   # those of them that the node would make anew, as they are random
     is_set_up: bool = False  # a datamodule?
@@ -112,7 +111,7 @@ class Writer:
         try: new = self._make(node, 1)
         except Exception as e: raise Unwritten(one_line(e), 999) from e  # of any kind: it is theirs
         found = [*differences(obj, new)]
-        if not found: return Proof(node, new, new, found, [])
+        if not found: return Proof(node, new, found, [])
         other = self._make(node, 2)
         def random() -> set[str]:
             return {o.path for o in differences(other, new) if o.owner is not None}
@@ -127,25 +126,27 @@ class Writer:
                 may, left = left, random()
         bad = [o for o in found if not _is_said(o) and o.path not in may]
         kept = [o for o in found if o.owner is not None and (o.path in left or _is_said(o))]
-        if not bad: return Proof(node, new, other, found, kept, is_set_up)
+        if not bad: return Proof(node, new, found, kept, is_set_up)
         what, value = bad[0].path, bad[0].mine
         if isinstance(value, _DATA): what = f"{what} is {told(value)}"
         raise Unwritten(f"was changed since {type(obj).__name__} was called: {what}", len(bad))
 
-    def whole(self, obj: Any,  # no module, whose weights are the run's to make
+    def whole(self, obj: Any,  # of which `with_weights` says what it can, if it is a module
         proof: Proof,          # of it
         at: str,               # as above
     ) -> dict[str, Any]:
         "The node with what it would make anew. Raises Unwritten if that cannot be saved."
-        if not proof.left: return proof.node
+        is_module = isinstance(obj, nn.Module)
+        left = [o for o in proof.left if not (is_module and _is_said(o))]
+        if not left: return proof.node
         try:
-            state = self.array(state_of(obj, proof.left, self._make(proof.node, 1)), at)
+            state = self.array(state_of(obj, left, self._make(proof.node, 1)), at)
             node = {"_target_": path_of(with_state), "obj": proof.node, "state": state}
             made = self._make(node, 1)
         except UserError as e: raise Unwritten(str(e)) from e
         if proof.is_set_up: _set_up(made, 1)
         other = {o.path for o in differences(obj, made)}
-        lost = [o.path for o in proof.left if o.path in other]
+        lost = [o.path for o in left if o.path in other]
         if lost: raise Unwritten(f"is random as it is made, and cannot be saved: {lost[0]}")
         return node
 

@@ -22,7 +22,7 @@ from ..fit.calls import path_of
 from ..fit.live import unwritten
 from ..fit.written import classes
 from ..parts.check import check
-from ..parts.rebuild import saved
+from ..parts.rebuild import saved, with_weights
 from ..run.folder import config_text, find_run
 
 # %% ../../nbs/many/06_as_config.ipynb #9fc70f4c
@@ -60,6 +60,16 @@ def _short(data: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in {"defaults": defaults, **rest}.items() if v not in ({}, [])}
 
 # %% ../../nbs/many/06_as_config.ipynb #af6d5be6
+def _unwrapped(data: Any) -> Any:
+    "The same with nothing around modules that begin as their class makes them."
+    if isinstance(data, list): return [*map(_unwrapped, data)]
+    if not isinstance(data, dict): return data
+    found = {k: _unwrapped(v) for k, v in data.items()}
+    is_bare = found.get("_target_") == path_of(with_weights) and not found.get("weights") \
+        and found.keys() <= {"_target_", "module", "weights"}
+    return found["module"] if is_bare else found
+
+
 def _says(path: Path, data: dict[str, Any]) -> bool:
     "Does a file's config, whatever it is written with, come to this?"
     try: return flat(plain(load_config(path))) == flat({"name": path.stem, **data})
@@ -82,7 +92,7 @@ def as_config(run: Any,  # what `find_run` takes
     here = [o for o in named if o.startswith("__main__.")]
     lost = unwritten(cfg) | dict.fromkeys(here, "is in a notebook alone: put it into a module")
     if lost: raise UserError("\n".join(f"{run.id}: {k}: {why}" for k, why in lost.items()))
-    files = {}
+    files, data = {}, _unwrapped(data)
     for _, node in walk(data):
         if isinstance(node, dict) and node.get("_target_") == path_of(saved):
             file = run.file(node["file"])

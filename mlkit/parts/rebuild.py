@@ -81,8 +81,11 @@ def with_weights(module: nn.Module,   # as it is made
     frozen: Sequence[str] = (),  # parameters without a gradient, or modules of which none has one
     resting: Sequence[str] = (),  # modules that stay in eval mode, with all that is in them
 ) -> Any:                             # the same module
-    "A module with weights that were loaded or trained. Raises RuntimeError if they do not fit."
-    if weights is not None: module.load_state_dict(weights)
+    "A module with the weights that one in a notebook had. Raises UserError if they do not fit."
+    try: module.load_state_dict(weights if weights is not None else module.state_dict())
+    except RuntimeError as e:
+        way = "weights: null begins with new ones, by the seed"
+        raise UserError(f"{type(module).__name__}: its weights do not fit it; {way}: {e}") from None
     for name, p in module.named_parameters():
         if any(is_within(name, o) for o in frozen): p.requires_grad_(False)
     for name, m in module.named_modules():
