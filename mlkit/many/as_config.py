@@ -20,6 +20,7 @@ from ..config.load import load_config
 from ..config.node import ConfigError, about, plain
 from ..fit.calls import path_of
 from ..fit.live import unwritten
+from ..fit.reuse import edited
 from ..fit.written import classes
 from ..parts.check import check
 from ..parts.rebuild import saved, with_weights
@@ -111,6 +112,7 @@ def as_config(run: Any,  # what `find_run` takes
     short = yaml.safe_dump(_short(data), sort_keys=False, allow_unicode=True)
     write_text(path, f"# As {run.id} was trained.\n{short}")
     if not _says(path, data): write_text(path, config_text(cfg))
+    tell(*(f"{o}: a shell takes the file's" for o in edited(run)))
     check(path, trust=classes(data))
     try: check(path, told={*()})
     except ConfigError as e: tell(f"{show_path(path)}: is written; to be trained it needs:", e)
