@@ -43,7 +43,8 @@ def _code(root: Path, configs: Configs) -> Iterator[Line]:
     if not unmet: yield "ok", "versions", ", ".join(f"{k} {v}" for k, v in versions().items())
     found = _modules(root)
     bad = [line for name, file in found.items() for line in _import(name, file)]
-    yield from bad or [("ok", "modules", f"{len(found)} can be imported")]
+    others = "no packages here (folders with an __init__.py); a config's modules are tried with it"
+    yield from bad or [("ok", "modules", f"{len(found)} can be imported" if found else others)]
 
 
 def _modules(root: Path) -> dict[str, Path]:

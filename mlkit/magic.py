@@ -6,7 +6,7 @@
 __all__ = ['write_config', 'config_problems', 'load']
 
 # %% ../nbs/magic.ipynb #a41daef7
-import os, shlex, sys, zlib
+import os, re, shlex, sys, zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ def write_config(name: str,  # 'shapes.yaml', 'model/net/mine', below the projec
     if old == body: return path
     if old and not force and old != _marked(old.partition("\n")[2]):
         why = "was changed since a cell wrote it" if old[:8] == _MARK[:8] else "no cell wrote it"
-        raise UserError(f"{show_path(path)}: {why}; to overwrite it: %%config -f {name}")
+        way = f"to overwrite it: %%config -f {shlex.quote(name)}"
+        raise UserError(f"{show_path(path)}: {why}; {way}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _marked(body))
     return path
@@ -75,12 +76,21 @@ def _file_of(name: str) -> Path | None:
     return there or (found[0] if name.endswith((".yaml", ".yml")) else None)
 
 
+def _words(line: str) -> tuple[str, ...]:
+    "A config and overrides, in a shell's quotes. Raises UserError, as where a name lacks them."
+    try: name, *words = [o for o in shlex.split(line) if o != "-f"] or [""]
+    except ValueError as e: raise UserError(f"{line}: {e}") from None
+    bad = [o for o in words if "=" not in o and o[:1] != "~"]
+    if not bad: return name, *words
+    way = f"a name with spaces stands in quotes: \"{' '.join([name, *bad])}\""
+    raise UserError(f"{bad[0]}: is no key=value; {way}")
+
+
 def _write(ip: Any, line: str, cell: str):
     "What `%%config` does."
-    words = shlex.split(line)
-    force, words = "-f" in words, [o for o in words if o != "-f"]
-    if not words: raise UserError("%%config: which file? write such as %%config shapes.yaml")
-    path = write_config(words[0], cell, force)
+    name, *words = _words(line)
+    if not name: raise UserError("%%config: which file? write such as %%config shapes.yaml")
+    path = write_config(name, cell, force="-f" in line.split())
     code = str(getattr(ip, "get_parent", dict)().get("content", {}).get("code", ""))
     is_marked = path.read_text().startswith(_MARK[:8])  # in its first line
     more = len(code) - len(code.lstrip("\n")) + (not is_marked)
@@ -89,7 +99,7 @@ def _write(ip: Any, line: str, cell: str):
         number = len(ip.history_manager.input_hist_parsed) - 1
         line = o.line and max(o.line, 1 + is_marked) + more
         return replace(o, name=f"Cell In[{number}]", line=line)
-    found = [replace(o, origin=in_cell(o.origin)) for o in config_problems(path, *words[1:])]
+    found = [replace(o, origin=in_cell(o.origin)) for o in config_problems(path, *words)]
     if any(not o.is_warning for o in found): raise ConfigError(*found)
     tell(*found, file=sys.stderr, end="\n" if found else "")
     tell(f"{show_path(path)}: {'no mistakes' if found else 'no problems'}")
@@ -106,9 +116,10 @@ def load(ip: Any):  # IPython's shell
         show a whole config, and where its values are from:  %config NAME.yaml [key=value ...]
         a setting of IPython's:                              %config Class.trait=value"""
         if cell is not None: return _write(ip, line, cell)
-        name = (line.split() or [""])[0]
-        path = _file_of(name) if name else None
-        if path is None: return theirs(line)
-        first, *words = option_words(path)
-        return explain(load_config(first, *words, *shlex.split(line)[1:], skip_missing=first == {}))
+        name, is_setting = (line.split() or [""])[0], re.match(r"[\w.]+\s*=", line)
+        is_named = re.search(r"\.ya?ml\b|^[\"']", line) or name and _file_of(name)
+        if is_setting or not is_named: return theirs(line)
+        name, *more = _words(line)
+        first, *words = option_words(_file_of(name) or in_project(f"{name}.yaml"))
+        return explain(load_config(first, *words, *more, skip_missing=first == {}))
     for kind in ("line", "cell"): ip.magics_manager.magics[kind]["config"] = config

@@ -294,6 +294,8 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
     run = old or Run.new(config)
     if not old: note_objects(config, run)
     if needs and not old: note_begin(run, needs)
+    for names in needs.stale.values() if needs else ():
+        tell(f"{', '.join(names)}: is not here as its file has it, and the file's is what trains")
     elsewhere = about(config).project if about(config).project != find_root() else None
     start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
     return Run(run.dir)

@@ -17,9 +17,12 @@ import torch
 from kernel import Kernel
 from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.config.load import load_config
+from mlkit.many.watch import watch
 from mlkit.run.board import Now, draw_board, note_now, read_now, watch_run
 from mlkit.run.folder import Run
+from mlkit.run.log import recording
 from mlkit.run.process import process_facts, start_process
+from mlkit.train import resume
 from shell import command
 
 HERE = Path(__file__).parent
@@ -199,6 +202,28 @@ def test_watching_ends_with_the_run(tmp_path, capsys, end, told):
         with pytest.raises(TrainingFailed, match="as it should"): watch_run(Run(run.dir))
     thread.join()
     assert told in capsys.readouterr().out
+
+
+def test_a_folder_that_is_removed_meanwhile_is_told(tmp_path, capfd):
+    run, config = new_run(tmp_path, host=platform.node()), load_config(dict(name="lab"))
+    with run.locked():
+        seen = Run(run.dir)
+        shutil.rmtree(run.dir)
+        for look in (watch_run, lambda o: watch([o, o]), Run.stop): look(seen)
+        assert seen.status == "gone" and len(seen.history) == 0 and seen.plot()
+        assert capfd.readouterr().out.count("its folder was removed") == 4
+    with pytest.raises(UserError, match="no run here .*; its folder is gone$"): resume(seen)
+    run = Run.new(load_config(config, f"runs={tmp_path}/runs"))
+    with pytest.raises(TrainingFailed, match=r"its folder was removed$") as e, recording(run):
+        shutil.rmtree(run.dir)
+        run.finish({}, None)
+    assert not e.value.__cause__
+    assert capfd.readouterr().err == "training failed: its folder was removed\n"
+    run = Run.new(load_config(config, f"runs={tmp_path}/runs"))
+    with pytest.raises(TrainingFailed, match="ZeroDivisionError"), recording(run):
+        shutil.rmtree(run.dir)
+        1 / 0
+    assert "in test_a_folder_that_is_removed" in capfd.readouterr().err  # its log is gone, too
 
 
 def test_a_folder_is_watched(tmp_path):

@@ -1,6 +1,7 @@
 """In a real kernel: what a cell shows of an interrupt, of a failure and of a mistake, what the next
 cell has of it, and that `resume` ends as if nothing had happened."""
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_a_failure_shows_the_users_own_place(kernel):
     cell = kernel.run("predict(done, x)")
     assert cell.error == "RuntimeError" and len(cell.traceback.splitlines()) == 2, cell
     assert "\nmine.py, line 66, in forward: def forward(self, x): return" in cell.traceback
+
+
+def test_what_the_user_calls_run_stays(kernel):
+    cell = kernel.run("run = 'mine'\ntrain('slow.yaml', '+model.fails=true')")
+    name, _, last = cell.traceback.splitlines()[-1].partition(" is slow/")
+    assert re.fullmatch(r"Out\[\d+\]", name) and f"{name}.log has the traceback" in last
+    assert kernel.value(f"run, {name}.status") == "('mine', 'failed')"
+    for made in ("None", f"{name}"):
+        kernel.run(f"run = {made}")
+        assert "\nrun is slow/" in kernel.run("train('slow.yaml', '+model.fails=true')").traceback
 
 
 def test_a_mistake_is_its_lines(kernel):

@@ -86,6 +86,12 @@ def test_modules(name, code, verdict, says, top, project):
     assert not (project / "new").exists() and not [*project.rglob("*.pyc")]
 
 
+def test_modules_that_are_in_no_package(project):
+    write(project, **{"mine.py": "x = 1\n", "parts/net.py": "y = 1\n"})
+    line, = found("modules")
+    assert line[0] == "ok" and line[1].startswith("no packages here (folders with an __init__.py)")
+
+
 def notebook(*cells: str) -> str:
     made = [dict(cell_type="code", id=f"{i:08}", metadata={}, source=o, outputs=[],
                  execution_count=None) for i, o in enumerate(cells)]

@@ -85,6 +85,16 @@ def test_completion_says_which_shells_there_are():
     assert done.returncode == 2 and done.stderr == "--completion wants bash or zsh, not 'fish'\n"
 
 
+def test_no_comment_of_a_parameter_goes_on_below_it():
+    "What reads them, here and for the pages, takes a line."
+    import ast
+    for file in (Path(__file__).parents[1] / "mlkit").rglob("*.py"):
+        text = file.read_text()
+        for f in [o for o in ast.walk(ast.parse(text)) if isinstance(o, ast.FunctionDef)]:
+            header = text.splitlines()[f.lineno - 1:f.body[0].lineno - 1]
+            assert not [o for o in header if o.strip()[:1] == "#"], (file, f.name)
+
+
 def test_each_public_name_has_help():
     "Each comment of a parameter, and an example that is Python and calls it."
     import ast

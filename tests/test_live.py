@@ -499,3 +499,65 @@ def test_what_cells_make_is_the_shells_own(tmp_path):
             assert why in kernel.run("as_config(run, 'configs/other.yaml')").traceback
         kernel.value("more = resume(run, 'trainer.max_epochs=2')\n"
                      "evaluate(run, stage='val'), predict(run, local.X[:5]), compare([more, run])")
+
+
+def test_a_file_that_the_loss_reads_counts_for_reuse(tmp_path, monkeypatch, capsys):
+    "Also where the data have a fingerprint, which says nothing of it."
+    Path("losses.py").write_text(
+        "import numpy as np, torch\nfrom torch.nn.functional import cross_entropy\n"
+        "def weight(): return torch.tensor(np.load('w.npy')).float()\n"
+        "def weighed(x, y): return cross_entropy(x, y, weight=weight())\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from losses import weighed
+    def again(weight):
+        np.save("w.npy", [1.0, 1.0, weight])
+        torch.manual_seed(1)
+        return train(None, *QUIET, data=(X, Y), model=nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
+                     loss=weighed, epochs=1, reuse=True).id
+    first, same_again, other = again(2.0), again(2.0), again(9.0)
+    assert first == same_again != other
+    assert "differs in data (w.npy)" in capsys.readouterr().out
+
+
+def test_a_seed_of_the_cell_and_one_of_the_run():
+    def loss(seed, *words):
+        torch.manual_seed(seed)
+        return train(None, *QUIET, *words, data=Data(), model=Net(4), epochs=1).metrics["val/loss"]
+    assert len({*map(loss, (1, 2, 3))}) == 3 and loss(1) == loss(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    runs = [train(None, *QUIET, "model.net.weights=null", f"seed={o}", data=Data(), model=net, epochs=1)
+            for o in (1, 1, 2)]
+    first, again, other = (o.metrics["val/loss"] for o in runs)
+    assert first == again != other
+
+
+def test_weights_put_in_past_the_counts_are_trained():
+    good, mine = Net(4), Net(4)
+    for a, b in zip(mine.parameters(), good.parameters()): a.data.copy_(b.data)
+    was = {k: v.clone() for k, v in good.state_dict().items()}
+    train(None, *QUIET, "optimizer.lr=0.0", data=Data(), model=mine, epochs=1)
+    now = mine.state_dict()
+    assert all(torch.equal(now[k], was[k]) for k, _ in good.named_parameters())
+
+
+def test_a_loader_is_trained_with_twice():
+    loader = DataLoader(TensorDataset(X, Y), 16)
+    for _ in range(2):
+        run = train(None, *QUIET, data=loader, model=Net(4), epochs=1)
+        assert unwritten(run.cfg) == {}
+
+
+def test_what_a_kernel_has_otherwise_than_its_file_is_named(tmp_path, monkeypatch, capsys):
+    Path("gained.py").write_text(
+        "from torch import nn\nGAIN = 1.0\nMADE = []\nMADE.append(2)\n"
+        "class Gained(nn.Flatten):\n    def forward(self, x): return super().forward(x) * GAIN\n"
+        "class Head(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(Gained(), nn.Linear(16, 3 + 0 * len(MADE)))\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import gained
+    def said():
+        train(None, *QUIET, data=(X, Y), model=gained.Head(), epochs=1)
+        return [o for o in capsys.readouterr().out.splitlines() if "trains as it is here" in o]
+    assert said() == []
+    gained.GAIN = 3.0
+    assert [o.partition(":")[0] for o in said()] == ["gained.GAIN"]

@@ -110,6 +110,22 @@ def test_no_file_of_the_users_is_lost(kernel, configs):
     assert kernel.run("%%config\nseed: 3").traceback.startswith("UserError: %%config: which file?")
 
 
+def test_a_name_with_spaces_stands_in_quotes(kernel, configs):
+    name, text = "mein schönes Netz.yaml", f"{SMALL.format(MLP)}name: schoen\n"
+    for line in (f"%%config {name}\n{text}", f"%config {name} seed=3", "%%config my net\nseed: 3"):
+        cell = kernel.run(line)
+        assert "is no key=value; a name with spaces stands in quotes: \"m" in cell.traceback, cell
+    assert not configs.exists()
+    cell = kernel.run(f"%%config '{name}' seed=3\n{text}")
+    assert cell.lines == [f"configs/{name}: no problems"], cell
+    for quoted in (f'"{name}"', '"mein schönes Netz"', f"'configs/{name}'"):
+        shown = kernel.run(f"%config {quoted} seed=3").shown[-1]
+        assert re.search("seed: 3 +command line", shown["text/plain"]), shown
+    for line in ("%%config 'a\nseed: 3", "%config 'a", "%config 'a' seed=3"):
+        assert len(kernel.run(line).traceback.splitlines()) == 1, line
+    assert not kernel.run("%config InlineBackend.rc = {'a': 'b.yaml'}").error
+
+
 def test_options_of_groups(kernel, configs):
     right = {"optimizer/a": "_target_: torch.optim.SGD\n_partial_: true\nlr: 0.1\n",
              "model/net/a": "_target_: mlkit.model.nets.MLP\nnum_classes: 10\n",

@@ -97,6 +97,12 @@ def test_a_thing_that_is_none(home, thing):
     with pytest.raises(UserError, match="a run is named by its folder, its id"): find_run(thing)
 
 
+def test_a_table_is_several(home):
+    table = runs()
+    for several in (table, table["status"], table.reset_index(), table[:0]):
+        with pytest.raises(UserError, match=r"^a table of runs \(\d\): take one"): find_run(several)
+
+
 def test_last_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFound, match="last: no run here"): find_run("last")

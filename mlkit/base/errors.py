@@ -45,7 +45,8 @@ class TrainingFailed(Exception):
         name, cause = keep_run(self, self.run, self.run), self.__cause__
         found, place = own_frame(cause and cause.__traceback__), _of_worker(str(cause))[2:]
         if place: found = traceback.FrameSummary(place[0], int(place[1]), "")
-        kept = f", {name}.log has the traceback" if self.run.kept else ""
+        has_log = self.run.kept and (self.run.dir / "log.txt").exists()
+        kept = f", {name}.log has the traceback" if has_log else ""
         at = [show_frame(found)] if found else []
         return rendered(self, str(self.run.info["error"]), *at, f"{name} is {self.run.id}{kept}")
 
@@ -64,6 +65,7 @@ class Interrupted(KeyboardInterrupt):
         if run is None: return rendered(self, str(self))
         way = f"resume({name}) goes on with it"
         if not run.kept: way = "it was not kept, and cannot go on"
+        elif not (run.dir / "run.json").exists(): way = "its folder was removed"
         elif run.status == "done": way = "it is done"
         elif not (run.dir / "checkpoints" / "last.ckpt").exists():
             way = f"it has no checkpoint yet, and resume({name}) begins again"

@@ -115,12 +115,15 @@ def keep_run(e: BaseException,  # that IPython is about to show
     run: Any,                   # a `Run`; None: there is none yet
     result: Any,                # what the function would have returned, as far as it has come
 ) -> str:                       # the run's name in the next cell
-    "Let the next cell have a run, under the name that this one was about to give it, or as `run`."
+    "Let the next cell have a run: by the name that this one was to give it, as `run`, or in `Out`."
     names, values = names_in_cell(e), shell().user_ns
     if run is None:
         if "run" in names: values.setdefault("run", None)  # else the next cell runs IPython's %run
         return "run"
     for name in names: values[name] = result
     if names and result is run: return names[0]
-    values["run"] = run
-    return "run"
+    if isinstance(values.get("run"), (type(None), type(run))):
+        values["run"] = run
+        return "run"
+    shell().displayhook.update_user_ns(run)  # `run` is the user's
+    return f"Out[{shell().displayhook.prompt_count}]"

@@ -48,6 +48,8 @@ def is_run(folder: str | Path,  # need not be there
 def _text_of(run: Any) -> str:
     "What something calls a run: a text, or what has one, such as a row of `runs()` or a trial."
     if isinstance(run, (str, os.PathLike)): return os.path.expanduser(os.fsdecode(run))
+    if hasattr(run, "columns") or getattr(getattr(run, "index", None), "name", None) == "run":
+        raise UserError(f"a table of runs ({len(run)}): take one row, such as .iloc[0], or an id")
     ways = ("dir", "run", "Index", "name")  # of a Run, a trial, a row as a tuple, and as a Series
     found = [run.get("run")] if isinstance(run, dict) else [getattr(run, k, None) for k in ways]
     own = next((o for o in found if o is not None), None)
@@ -96,10 +98,11 @@ def _beginning_with(text: str, homes: list[str], path: str) -> list[str]:
     return sorted(filter(is_run, there), key=os.path.basename, reverse=True)
 
 # %% ../../nbs/base/09_run_names.ipynb #bd9e4c38
-def near_run(name: str,  # that means none
+def near_run(name: Any,  # that means none: a text, or a Run
 ) -> str:                # '' where nothing is near
     "A suggestion to end an error message with: the newest run of the name that is near."
-    home = find_root() / "runs"
+    if hasattr(name, "dir"): return "; its folder is gone"
+    home, name = find_root() / "runs", str(name)
     ids = ["/".join(o.split(os.sep)[-2:]) for o in (run_folders(home) if home.is_dir() else [])]
     near = nearest(name, [*ids, *(part for o in ids for part in o.split("/"))])
     meant = next((o for o in ids if near in (o, *o.split("/"))), None)

@@ -84,9 +84,9 @@ def _unpacked(o: Any) -> Any:
 def _pair(o: Any) -> Any: return tuple(o) if isinstance(o, list) else o
 
 # %% ../../nbs/data/09_loaders.ipynb #b4b9dcd2
-def as_datamodule(data: Any,  # a datamodule; a loader, a dataset, (x, y); two or three of these, or
-                              # a dict of them: train, val, test
-) -> Any:                     # a datamodule, or the node of one
+def as_datamodule(
+    data: Any,  # a datamodule; or a loader, a dataset, (x, y), several of these, or a dict of them
+) -> Any:       # a datamodule, or the node of one
     "A datamodule of what a notebook has as data. Raises UserError for what is nothing of the kind."
     is_node = isinstance(data, Mapping) and "_target_" in data
     if is_node or isinstance(data, LightningDataModule): return data

@@ -86,6 +86,7 @@ def _same_tensor(a: Any, b: Any) -> bool:
 def _bare(o: Any) -> Any:
     "A function in the place of a partial without arguments, which is what a config gives for it."
     if isinstance(o, partial) and not (o.args or o.keywords): return o.func
+    if isinstance(o, partial) and o.func.__name__ == "pl_worker_init_function": return None
     if type(o) is dict: return {k: _bare(v) for k, v in o.items()}
     if type(o) is list: return [*map(_bare, o)]
     return tuple(map(_bare, o)) if type(o) is tuple else o

@@ -74,18 +74,22 @@ def _switches(modules: Iterable[str]) -> dict[str, str]:
     return {k: str(v) for k, v in found.items()}
 
 
+_EDITED = "not as its file has it"
+
+
 class Needs:
     "What a run of a config depends on, now."
     def __init__(self, config: Config,  # a config that was checked
     ):
         self.config, self.reach = config, _reached(config)
-        self._stale, skip = stale(self.reach.objects), ("runs", *moving(config))
+        self.stale = stale(self.reach.objects, self.reach.values)  # module -> names
+        skip = ("runs", *moving(config))
         def kept(resolve: bool) -> dict[str, Any]:
             found = flat(as_json(OmegaConf.to_container(config, resolve=resolve)))
             return {k: v for k, v in found.items() if k not in skip and k[:4] != "tags"}
         self.written = kept(False)
         known = versions_of({*self.reach.others, "PIL"}) | versions() | {"mlkit code": _engine()}
-        old = [f"{', '.join(o)}: not as its file has it" for o in self._stale.values()]
+        old = [f"{', '.join(o)}: {_EDITED}" for o in self.stale.values()]
         old += [f"{k}: {why}" for k, why in unwritten(config).items()]
         unknown = sorted([*self.reach.unknown, *old])
         objects = {show_keys(k): digest(self.reach.text_of(o.obj))
@@ -101,9 +105,9 @@ class Needs:
     def notes(self) -> list[str]:  # a line each
         "Where what trains is not what a file or a cell says."
         return cell_notes(self.reach.objects) + [
-            f"{', '.join(names)}: trains as it was imported, and the file has changed since: "
-            f"importlib.reload({module}) or a new kernel takes the file's"
-            for module, names in self._stale.items()]
+            f"{', '.join(names)}: trains as it is here, which is not what its file says; a new "
+            f"kernel takes the file's, or importlib.reload({module}) and of what imports from it"
+            for module, names in self.stale.items()]
 
 # %% ../../nbs/fit/08_reuse.ipynb #95785e78
 _SEEN = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "numpy", "PIL",
@@ -113,9 +117,10 @@ _SEEN = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning
 _UNSEEN = ("torchvision.io", "mmap", "ctypes", "_ctypes")
 
 
-def _named_paths(config: Config) -> dict[str, str]:
-    "The files and folders that the arguments in a config name, and where they are."
+def _named_paths(config: Config, *parts: str) -> dict[str, str]:
+    "The files and folders that the arguments in a config, or parts of it, name; where they are."
     data: Any = OmegaConf.to_container(config, resolve=True)
+    data = {k: v for k, v in data.items() if not parts or k in parts}
     words = {v for k, v in walk(data) if isinstance(v, str) and len(k) > 1 and "\0" not in v}
     found = {o: in_project(o) for o in words if o.strip("./~")}
     return {o: str(real_path(p)) for o, p in found.items() if os.path.exists(p)}
@@ -186,6 +191,12 @@ def _read(run: Run) -> dict[str, Any] | None:
     except (OSError, ValueError, UserError): return None
     return found if isinstance(found, dict) and {"config", "code", "unknown"} <= {*found} else None
 
+# %% ../../nbs/fit/08_reuse.ipynb #e0d17ed1
+def edited(run: Run,  # of any kind
+) -> list[str]:       # lines
+    "What a kernel had otherwise than its file when it trained a run."
+    return [o for o in (_read(run) or {}).get("unknown", ()) if str(o).endswith(_EDITED)]
+
 # %% ../../nbs/fit/08_reuse.ipynb #5cbaf515
 _Rows = list[tuple[str, str, str, str]]  # kind, name, what it was, what it is
 
@@ -213,6 +224,14 @@ def _in_config(run: Run, needs: Needs) -> _Rows:
     return [("config", k, told(was, k), told(now, k)) for k in keys]
 
 
+def _is_of_data(path: str, config: Config, reads: Reads) -> bool:
+    "Does a datamodule's fingerprint, for which these were read, stand for a file?"
+    named, project = _named_paths(config, "data"), real_path(about(config).project)
+    folders = [Path(o) for o in named.values() if not project.is_relative_to(o)]
+    is_inside = any(real_path(path).is_relative_to(o) for o in folders)
+    return is_inside or path in (*named, *reads.files, *reads.folders)
+
+
 def _in_data(run: Run, was: Mapping[str, Any], config: Config) -> _Rows:
     data, finger, changed = was.get("data"), run.info.get("data"), []
     if data:
@@ -225,11 +244,13 @@ def _in_data(run: Run, was: Mapping[str, Any], config: Config) -> _Rows:
     if finger is None and changed: return [("data", o, "", "changed") for o in changed]
     if finger is None: return [("unknown", o, "", "") for o in why]
     if data and not changed and was.get("seconds", 0) > 1: return []
-    with generators_kept():
+    with generators_kept(), (reads := Reads()):
         seed_all(config.seed)
         module: Any = Parts.data_and_model(made_anew(config))[0]
         module.prepare_data()
         now = as_json(dict(data=module.fingerprint()))["data"]
+    others = [o for o in changed if not _is_of_data(o, config, reads)]
+    if others: return [("data", o, "", "changed") for o in others]
     return [] if now == finger else [("data", "fingerprint", short(finger, 14), short(now, 14))]
 
 

@@ -20,6 +20,7 @@ from ..config.load import load_config
 from ..config.node import ConfigError, about, plain
 from ..fit.calls import path_of
 from ..fit.live import unwritten
+from ..fit.reuse import edited
 from ..fit.written import classes
 from ..parts.check import check
 from ..parts.rebuild import saved, with_weights
@@ -77,8 +78,7 @@ def _says(path: Path, data: dict[str, Any]) -> bool:
 
 
 def as_config(run: Any,  # what `find_run` takes
-    path: str | Path,    # of the file, from the project's folder, as 'configs/mine.yaml'; arrays go
-                         # next to it
+    path: str | Path,  # 'configs/mine.yaml', from the project's folder; arrays go next to it
     overwrite: bool = False,  # a file that is there and says something else
 ) -> Path:                    # the file
     """Write the config file with which a shell trains the same.
@@ -86,6 +86,7 @@ def as_config(run: Any,  # what `find_run` takes
     One that is there and says the same stays as it is. Raises UserError if it says something else,
     or if there is an object that no config can make."""
     run, path = find_run(run), in_project(path)
+    if path.is_dir(): raise UserError(f"{show_path(path)}: is a folder: give a file's name")
     cfg = load_config(run.config_file)
     data, folder = plain(cfg), f"{path.stem}.objects"
     named = [str(o.get("_target_")) for _, o in walk(data) if isinstance(o, dict)]
@@ -111,6 +112,7 @@ def as_config(run: Any,  # what `find_run` takes
     short = yaml.safe_dump(_short(data), sort_keys=False, allow_unicode=True)
     write_text(path, f"# As {run.id} was trained.\n{short}")
     if not _says(path, data): write_text(path, config_text(cfg))
+    tell(*(f"{o}: a shell takes the file's" for o in edited(run)))
     check(path, trust=classes(data))
     try: check(path, told={*()})
     except ConfigError as e: tell(f"{show_path(path)}: is written; to be trained it needs:", e)

@@ -40,6 +40,7 @@ def _walk(target: str, trust: Trust):
         if found is _MISSING and is_module: found = _late(obj, f"{module}.{name}", target, trust)
         if found is _MISSING and done == "__main__":
             says = "is of a notebook or script, and not here: run its cell first, or export it"
+            if not shell(): says = "is of a notebook or script: move it to a module (#| export)"
             raise TargetError(f"{target}: {says}")
         if found is _MISSING:
             below = pkgutil.iter_modules(getattr(obj, "__path__", ()))

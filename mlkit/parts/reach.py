@@ -9,6 +9,7 @@ __all__ = ['is_users', 'digest', 'Reach', 'versions_of']
 import ast, copyreg, dis, functools, hashlib, importlib, importlib.util, inspect, re, sys
 from abc import ABCMeta
 from collections import deque
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import (BuiltinFunctionType, CellType, ClassMethodDescriptorType, CodeType, FunctionType,
@@ -73,12 +74,12 @@ class Reach:
     ):
         self.code: dict[str, str] = {}     # dotted name -> digest, of what is the user's own
         self.objects: dict[str, Any] = {}  # the same names -> class or function
+        self.values: dict[str, Any] = {}   # dotted name -> what it means where it stands
         self.others: set[str] = set()      # modules of libraries
         self.unknown: list[str] = []       # what cannot be compared, a line each
         self.env: set[str] = set()         # names of variables that may be looked up; or 'MY_'
         self._todo, self._open = deque(), set()
-        self._seen: dict[int, Any] = {}
-        self._texts: dict[int, tuple[str, Any]] = {}
+        self._seen, self._texts = dict[int, Any](), dict[int, tuple[str, Any]]()
         self._words: set[str] = set()
         self._whole: set[str] = set()
         self._modules: set[str] = set()
@@ -196,6 +197,7 @@ class Reach:
             if used & {"environ", "environb", "getenv"}: self.env.add("PYTHONHASHSEED")
         for k in sorted(o for o in found if o in names and o[:2] != "__"):
             value = names[k]
+            self.values[f"{module}.{k}"] = value
             if isinstance(value, ModuleType):
                 self._part_of(value, used, where)
             elif isinstance(value, (type, FunctionType)): self._value(value, where)
@@ -218,8 +220,16 @@ class Reach:
         self._import(o.__name__)
         if names is None and o.__name__ in self._whole: return f"module {o.__name__}"
         if names is None: self._whole.add(o.__name__)
-        for k in [k for k in names or vars(o) if k in vars(o) and k[:2] != "__"]:
-            value, name = vars(o)[k], f"{o.__name__}.{k}"
+        known = vars(o)
+        if "__getattr__" in known:  # PEP 562
+            for k in [k for k in names or () if k not in known and k[:2] != "__"]:
+                with suppress(Exception): known = {**known, k: getattr(o, k)}  # of any kind
+            f = known["__getattr__"]
+            text = code_text(f.__code__) if isinstance(f, FunctionType) else str(type(f))
+            self._add(f"{o.__name__}.__getattr__", text)
+        for k in [k for k in names or known if k in known and k[:2] != "__"]:
+            value, name = known[k], f"{o.__name__}.{k}"
+            self.values[name] = value
             if isinstance(value, (type, FunctionType)): self._value(value, name)
             elif not isinstance(value, ModuleType): self._add(name, self._value(value, name))
             elif id(value) not in self._open and value is not o:

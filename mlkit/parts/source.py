@@ -7,6 +7,7 @@ __all__ = ['definitions', 'code_text', 'codes', 'functions_of', 'stale']
 
 # %% ../../nbs/parts/15_source.ipynb #c7023030
 import ast, dis, sys
+from collections import Counter
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Iterator, Mapping
@@ -64,17 +65,20 @@ def functions_of(obj: Any,  # a class or function
 
 # %% ../../nbs/parts/15_source.ipynb #9c8390d5
 def stale(objects: Mapping[str, Any],  # dotted name -> class or function
+    values: Mapping[str, Any] = {},    # likewise, of a module -> what it means in it
 ) -> dict[str, list[str]]:  # module -> which of these
     "What is in memory otherwise than its file has it now."
     found: dict[str, list[str]] = {}
-    for module in dict.fromkeys(o.__module__ for o in objects.values()):
+    homes = [o.__module__ for o in objects.values()] + [o.rpartition(".")[0] for o in values]
+    for module in dict.fromkeys(homes):
         file = getattr(sys.modules.get(module), "__file__", None)
         if not file: continue
         try:
             text = Path(file).read_text(encoding="utf-8")
             tree = ast.parse(text)
             there, nodes = {*codes(compile(tree, file, "exec"))}, [*_named(tree)]
-        except (OSError, SyntaxError, ValueError): there, nodes = set(), []
+        except (OSError, SyntaxError, ValueError):
+            there, nodes, tree = set(), [], ast.Module([], [])
         for k, o in objects.items():
             if o.__module__ != module: continue
             fs = [f for f in functions_of(o) if f.__code__.co_filename == file]
@@ -82,9 +86,27 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
             is_as_spelt = not spelt or any(_fits(o, n) for n in spelt)
             others = [f.__code__ for f in fs if f.__code__ not in there]  # or in another line
             texts = {*map(code_text, there)} if others else {*()}
-            if is_as_spelt and all(code_text(o) in texts for o in others): continue
+            others += [None for f in functions_of(o) if module != f.__module__ == "__main__"]
+            if is_as_spelt and all(o and code_text(o) in texts for o in others): continue
             found.setdefault(module, []).append(k)
+        spelt = _spelt(tree)
+        for home, _, k in [o.rpartition(".") for o in values if o.rpartition(".")[0] == module]:
+            value, is_defined = values[f"{home}.{k}"], k in (name for name, _ in nodes)
+            is_other = k in spelt and not _is_value(spelt[k], value)
+            if is_other or is_defined and getattr(value, "__module__", "") == "__main__":
+                found.setdefault(module, []).append(f"{home}.{k}")
     return found
+
+
+def _spelt(tree: ast.Module) -> dict[str, ast.expr]:
+    "The names that a module binds once and for all, each to a constant."
+    bound = Counter(o.id for o in ast.walk(tree) if isinstance(o, ast.Name)
+                    and isinstance(o.ctx, ast.Store))
+    moving = {k for o in ast.walk(tree) if isinstance(o, ast.Global) for k in o.names}
+    single = [o for o in tree.body if isinstance(o, ast.Assign)
+              and isinstance(o.targets[0], ast.Name) and isinstance(o.value, ast.Constant)]
+    found = {getattr(o.targets[0], "id"): o.value for o in single}
+    return {k: o for k, o in found.items() if bound[k] == 1 and k not in moving}
 
 
 def _named(node: ast.AST, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,7 @@ from ..config.node import Config, ConfigError, about, is_strangers, overrides_of
 from ..config.secrets import bad_run_name, secret_filter, tells_secret
 from ..config.yaml import read_config_file
 from .code import code_state
-from .info import as_json, damaged_info, read_info
+from .info import GONE, as_json, damaged_info, read_info
 from .process import is_locked, starts, stop_process, take_lock
 from .board import watch_run
 
@@ -45,8 +45,7 @@ def _new_folder(parent: Path) -> Path:
 
 def _no_place(parent: Path, e: Exception) -> str:
     why = getattr(e, "strerror", e)
-    return (f"{show_path(parent)}: no run can be put here: {why}; runs=FOLDER names another "
-            "place")
+    return f"{show_path(parent)}: no run can be put here: {why}; runs=FOLDER names another place"
 
 
 def runs_folder(config: Config,  # whole
@@ -136,7 +135,9 @@ class Run:
     def info(self) -> dict[str, Any]:  # as another process leaves it, if that trains the run
         "What its `run.json` says."
         if self._info["status"] == "running" and not self._is_trained_here:
-            with suppress(UserError, OSError): self._info = read_info(self.dir / "run.json")
+            try: self._info = read_info(self.dir / "run.json")
+            except NotFound: self._info |= GONE
+            except (UserError, OSError): pass  # another process is at it
         return self._info
 
     def update(self, **changes):
@@ -185,13 +186,12 @@ class Run:
         return self
 
     @property
-    def status(self) -> str:  # running, done, failed or interrupted
+    def status(self) -> str:  # running, done, failed or interrupted; gone, if its folder is
         "What has become of it; interrupted also if its process, on this machine, was killed."
         if self.info["status"] != "running": return self.info["status"]
         if self.info.get("host") != platform.node(): return "running"
         if starts(self.info.get("process")) or is_locked(self.dir / ".lock"): return "running"
-        status = self.info["status"]  # it may have ended in between
-        return "interrupted" if status == "running" else status
+        return self.info["status"].replace("running", "interrupted")  # it may have ended meanwhile
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -231,8 +231,7 @@ class Run:
         path = self.file("config.yaml")
         file = read_config_file(path)
         if not file.extends and not file.defaults: return path
-        says = "is no run's config: it refers to other files (extends or defaults)"
-        raise UserError(f"{show_path(path)}: {says}")
+        raise UserError(f"{show_path(path)}: is no run's config: it refers to other files")
 
     def checkpoint(self, which: str | Path = "best",  # 'best', 'last', or a path
     ) -> Path:  # a file that is there
@@ -244,7 +243,9 @@ class Run:
             path = self.file(f"checkpoints/{which}.ckpt")
             if os.path.isfile(path): return path
         if os.path.isfile(which): return Path(which)
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or "none"
+        why = ": ".join(filter(None, [self.status, self.info["error"]]))
+        none = f"none; it is {why}; its log.txt says more"
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.ckpt"))) or none
         raise NotFound(f"{self.dir}: no checkpoint '{which}' (there are: {there})")
 
     @property
@@ -258,7 +259,7 @@ class Run:
 
         Raises UserError if it is damaged."""
         import pandas as pd
-        if not self.dir.exists(): return self.last_history
+        if not (self.kept or self.dir.exists()): return self.last_history
         path = self.file("metrics.csv")
         def damaged(why: Any) -> UserError:
             return UserError(f"{show_path(path)}: is damaged: {' '.join(str(why).split())}")
@@ -312,8 +313,7 @@ def find_run(name: Any,  # folder, id, its beginning, 'last', a file in it, a Ru
     "The run that is meant. Raises NotFound if there is none, UserError if damaged or unclear."
     if isinstance(name, Run) and not (name.kept or name.dir.exists()): return name
     try: run = Run(run_folder(name, dir))
-    except NotFound as e:
-        raise NotFound(f"{e}{near_run(str(name))}") from None
+    except NotFound as e: raise NotFound(f"{e}{near_run(name)}") from None
     is_path = isinstance(name, (str, os.PathLike))
     if isinstance(name, Run): run.chosen = name.chosen
     elif is_path and os.fsdecode(name).endswith(".ckpt"): run.chosen = in_project(os.fsdecode(name))

@@ -14,10 +14,12 @@ from typing import Any, Callable, Iterator
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import is_full, show_path
 from ..base.notebook import shell
+from ..base.run_names import is_run
 from ..base.signals import Signals
 from ..base.shown import Unfailing, open_standard_descriptors, tell
 from ..config.secrets import secret_filter
 from .folder import Run
+from .info import GONE
 from .process import process_facts
 
 # %% ../../nbs/run/02_log.ipynb #20ce6bb1
@@ -150,6 +152,9 @@ def recording(run: Run,  # new, or to go on
                 ended("done")
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
+                is_gone = run.kept and not is_run(run.dir)
+                is_why = is_gone and isinstance(e, FileNotFoundError)
+                if is_why: error, story = GONE["error"], ""
                 if is_full(e): run.release()  # for the traceback, and for the status
                 log.write(story)
                 if isinstance(e, KeyboardInterrupt):
@@ -159,14 +164,14 @@ def recording(run: Run,  # new, or to go on
                     ended(*was)
                     raise NotBegun(f"{run.id}: {hide(str(e))}") from e
                 ended("failed", error)
-                told = run.kept and run.writes
+                told = run.kept and run.writes and not is_gone
                 where = show_path(run.dir / "log.txt")
-                more = f"; the traceback is in {where}" if told else f"\n{story}"
+                more = f"; the traceback is in {where}" if told else story and f"\n{story}"
                 way = f", and go on with: mlkit_train --resume {show_path(run.dir)}" * told
                 if is_full(e): more = f"; make room{way}"
                 if not shell(): tell(f"training failed: {error}{more}", file=stderr)
-                elif is_full(e) or not told: tell(more.strip("; \n"), file=stderr)  # IPython has it
-                raise TrainingFailed(run) from e
+                elif more and (is_full(e) or not told): tell(more.strip("; \n"), file=stderr)
+                raise TrainingFailed(run) from (None if is_why else e)
     except KeyboardInterrupt as e:
         if isinstance(e, Interrupted): raise
         raise Interrupted(run, hide(str(e))) from e  # it came while the end was being noted

@@ -92,7 +92,7 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
 
 def _say_its_end(run: Any, process: subprocess.Popen, say: Callable[[str], None]):
     code = process.wait()
-    if run.status not in ("failed", "interrupted") or code in (0, 130, -signal.SIGINT): return
+    if run.status in ("running", "done") or code in (0, 130, -signal.SIGINT): return
     lines = run.log.rstrip().splitlines() if run.file("log.txt").is_file() else []
     why = run.info.get("error") or (lines or [f"exit code {code}"])[-1]
     say(f"{run.id}: {run.status}: {why}")
@@ -102,14 +102,17 @@ def stop_process(run: Any,  # a `Run`
     seconds: float,         # to wait for its end
 ) -> None:
     "What `Run.stop` does."
-    status, host = run.status, run.info.get("host")
-    if status != "running": return tell(f"{run.id}: is not being trained (it is {status})")
+    status, host, process = run.status, run.info.get("host"), run.info.get("process")
+    is_gone = status == "gone"
+    def goes_on() -> bool: return is_alive(process) if is_gone else run.status == "running"
+    if is_gone: tell(f"{run.id}: {run.info['error']}")
+    elif status != "running": return tell(f"{run.id}: is not being trained (it is {status})")
+    if is_gone and not goes_on(): return
     if host != platform.node(): raise UserError(f"{run.id}: is trained on {host}: stop it there")
-    process = run.info.get("process")
     if not is_alive(process):
         raise UserError(f"{run.id}: its process cannot be seen from here: stop it where it runs")
     leads = os.getpgid(process["pid"]) == process["pid"]  # as a terminal's Ctrl-C: the whole group
     (os.killpg if leads else os.kill)(process["pid"], signal.SIGINT)
     end = time.monotonic() + seconds
-    while run.status == "running" and time.monotonic() < end: time.sleep(0.05)
-    if run.status == "running": tell(f"{run.id}: ends when its step is over")
+    while goes_on() and time.monotonic() < end: time.sleep(0.05)
+    if goes_on(): tell(f"{run.id}: ends when its step is over")
