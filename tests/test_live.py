@@ -366,6 +366,16 @@ def test_one_epoch_or_none_as_it_is_wanted(capfd):
     assert train(None, *QUIET, data=FEW(), model=Net(4), epochs=0).status == "done"
 
 
+class Fails(pl.Callback):
+    def on_test_start(self, *_): raise RuntimeError("no test")
+
+
+def test_a_run_that_was_cut_off_after_its_last_epoch_has_no_batch_left():
+    given = dict(data=(batches(), batches(), batches()), model=Net(4), epochs=1)
+    with pytest.raises(TrainingFailed) as e: train(dict(callbacks=[Fails()]), *QUIET, **given)
+    assert "test/loss" in resume(e.value.run, "~callbacks.fails").metrics
+
+
 @pytest.mark.parametrize("given, named, says", [
     ([Data(), Net], {}, "objects go by name: data=…, model=…"),
     ([Net], dict(data=Data()), "objects go by name"),

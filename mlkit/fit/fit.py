@@ -102,7 +102,8 @@ class _Batches(pl.Callback):
         why = f": drop_last, and fewer than {data.batch_size} items" if drops else ""
         self._refuse(trainer, "train", data, f"has no batch{why}")
 
-    on_fit_end = on_train_epoch_end  # where there is no epoch at all
+    def on_fit_end(self, trainer: Any, pl_module: Any):  # there was no epoch, or all are done
+        if trainer.fit_loop.max_batches == 0: self.on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any):
         n = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready
