@@ -535,8 +535,8 @@ def test_a_seed_of_the_cell_and_one_of_the_run():
         return train(None, *QUIET, *words, data=Data(), model=Net(4), epochs=1).metrics["val/loss"]
     assert len({*map(loss, (1, 2, 3))}) == 3 and loss(1) == loss(1)
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    runs = [train(None, *QUIET, "model.net.weights=null", f"seed={o}", data=Data(), model=net, epochs=1)
-            for o in (1, 1, 2)]
+    new = *QUIET, "model.net.weights=null"
+    runs = [train(None, *new, f"seed={o}", data=Data(), model=net, epochs=1) for o in (1, 1, 2)]
     first, again, other = (o.metrics["val/loss"] for o in runs)
     assert first == again != other
 
