@@ -58,6 +58,7 @@ def train(
     Raises ConfigError before anything is written, TrainingFailed or Interrupted after that."""
     given = dict(data=data, model=model, loss=loss, lr=lr, epochs=epochs)
     given = {k: o for k, o in given.items() if o is not None}
+    _require_texts(cfg, overrides, bool(given))
     if cfg is None and not given: raise UserError("train: what? Give a config, or data= and model=")
     if given or isinstance(cfg, Mapping) and has_objects(cfg):
         from mlkit.fit.live import with_objects
@@ -77,6 +78,18 @@ def train(
         if old and old.status == "done": return _taken(old, needs)
     if background: return _start(config, trust, old, needs=needs)
     return _train(config, old, needs)
+
+
+def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
+    "Raises UserError for an object, or an override, where a config should be; and the like."
+    if cfg is not None and not isinstance(cfg, (str, Path, Mapping)):
+        raise UserError("a config is a YAML file or a dict; objects go by name: data=…, model=…")
+    if not all(isinstance(o, str) for o in overrides):
+        raise UserError("overrides are texts such as 'seed=3', one by one; "
+                        "objects go by name: data=…, model=…")
+    is_file = cfg is None or str(cfg).endswith((".yaml", ".yml")) or os.path.exists(str(cfg))
+    if has_objects and not is_file and ("=" in str(cfg) or str(cfg)[0] == "~"):
+        raise UserError(f"{cfg} is an override, and no config: train(None, '{cfg}', …)")
 
 
 def _taken(run: "Run", needs: "Needs") -> "Run":

@@ -360,7 +360,8 @@ def test_full_with_wrong_files(full):
 
 def test_bad_arguments():
     for kwargs in (dict(name="emnist"), dict(source="half"), dict(val_size=0), dict(val_size=1.0),
-                   dict(val_size=6000), dict(batch_size=0), dict(batch_size=-1)):
+                   dict(val_size=6000), dict(batch_size=0), dict(batch_size=-1),
+                   dict(batch_size="64"), dict(val_size="0.1"), dict(seed="1"), dict(seed=-1)):
         with pytest.raises(UserError) as error: MNIST(**kwargs).prepare_data()
         line_of(error, *kwargs)
     with pytest.raises(UserError, match="mode='CMYK'"): ImageFolder("x", mode="CMYK")

@@ -22,6 +22,8 @@ from kernel import Kernel
 from mlkit.all import (
     ConfigError,
     LitModel,
+    TrainingFailed,
+    UserError,
     check,
     compare,
     evaluate,
@@ -333,6 +335,59 @@ def test_a_generator_that_cannot_be_saved_is_named():
     data = Random("rng")
     run = train(None, *QUIET, data=data, model=Net(4), epochs=1)
     assert "is random as it is made, and cannot be saved: rng" in run.info["unwritten"]["data"]
+
+
+def batches(): return DataLoader(TensorDataset(X, Y), 16)
+
+
+FEW = partial(DataLoader, TensorDataset(X[:3], Y[:3]), 8, drop_last=True)
+
+
+@pytest.mark.parametrize("data, epochs, why", [
+    (lambda: (o for o in batches()), 2, "train data, a generator, can be read only once, .* 1"),
+    (lambda: (batches(), iter([*batches()])), 2, "val data, a list_iterator, .* for epoch 1"),
+    (lambda: (zip(), batches()), 1, "train data, a zip, .* nothing is left of it for epoch 0"),
+    (FEW, 1, "train data, a DataLoader, has no batch: drop_last, and fewer than 8 items"),
+    (lambda: TensorDataset(X, X, Y), 1, r"takes batches \(x, y\), and this is a list of 3")])
+def test_data_without_the_batches_that_are_wanted(data, epochs, why):
+    with pytest.raises(TrainingFailed, match=why): train(
+        None, *QUIET, data=data(), model=Net(4), epochs=epochs)
+
+
+def test_one_epoch_or_none_as_it_is_wanted(capfd):
+    def endless():
+        while True: yield from batches()
+    few, none = "trainer.limit_train_batches=2", "trainer.limit_train_batches=0"
+    assert train(None, *QUIET, data=iter([*batches()]), model=Net(4), epochs=1).status == "done"
+    out, err = capfd.readouterr()
+    assert "validation_step" not in err and err.count("there is no validation: the last epoch") == 1
+    assert len(train(None, *QUIET, few, data=endless(), model=Net(4), epochs=2).history) == 2
+    assert train(None, *QUIET, none, data=batches(), model=Net(4), epochs=2).status == "done"
+    assert train(None, *QUIET, data=FEW(), model=Net(4), epochs=0).status == "done"
+
+
+class Fails(pl.Callback):
+    def on_test_start(self, *_): raise RuntimeError("no test")
+
+
+def test_a_run_that_was_cut_off_after_its_last_epoch_has_no_batch_left():
+    given = dict(data=(batches(), batches(), batches()), model=Net(4), epochs=1)
+    with pytest.raises(TrainingFailed) as e: train(dict(callbacks=[Fails()]), *QUIET, **given)
+    assert "test/loss" in resume(e.value.run, "~callbacks.fails").metrics
+
+
+@pytest.mark.parametrize("given, named, says", [
+    ([Data(), Net], {}, "objects go by name: data=…, model=…"),
+    ([Net], dict(data=Data()), "objects go by name"),
+    ([None, Net], dict(data=Data()), "one by one; objects go by name"),
+    (["seed=3"], dict(data=Data()), r"seed=3 is an override, and .*: train\(None, 'seed=3', …\)"),
+    ([], dict(max_epochs=3), r"^train\(\) has no max_epochs=; did you mean 'epochs'\?$"),
+    ([], dict(devices=2), "has no devices=; that is in the config: 'trainer.devices=2'"),
+    ([], dict(batch_size=2), "'data.batch_size=2'"),
+    ([], dict(callbacks=[Count()]), r"in the config: dict\(callbacks=…\)"),
+    ([], dict(plugins=[]), r"dict\(trainer=dict\(plugins=…\)\)")])
+def test_what_is_given_in_a_wrong_place(given, named, says):
+    with pytest.raises(UserError, match=says): train(*given, **named)
 
 
 def test_check_takes_what_train_takes():

@@ -15,6 +15,7 @@ from torch import nn
 from mlkit.base.errors import UserError
 from mlkit.data.images import show_images
 from mlkit.data.loader import ArrayLoader
+from mlkit.data.loaders import as_datamodule
 from mlkit.data.mnist import MNIST
 from mlkit.model.lit import LitModel
 from mlkit.model.losses import Mixed
@@ -306,6 +307,14 @@ def test_answers_are_those_of_the_model():
     assert found.target.equal((data.x[:, 0] > 0.5).long())
     assert len(answers(model, data, "val", limit=40)) == 40
     assert len(show_batch(data, 5, stage="test").axes) == 10
+
+
+def test_a_stage_that_is_not_there_is_named():
+    rows = torch.zeros(8, 1, 4, 4), torch.zeros(8).long()
+    for data, stage, there in ((rows, "val", "there is stage='train'"), ((rows, rows), "test",
+                               "there is stage='train' and stage='val'")):
+        with pytest.raises(UserError, match=f"^Loaders has no {stage}_dataloader; {there}$"):
+            answers(LitModel(nn.Flatten()), as_datamodule(data), stage)
 
 
 def test_batches_of_another_kind():

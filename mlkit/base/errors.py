@@ -84,6 +84,9 @@ def short_traceback(f: _F,  # of the public face, which calls the user's code
     "Let IPython show in a few lines what `f` raises. An interrupt is an `Interrupted`."
     @wraps(f)
     def call(*args, **kwargs):
+        known = signature(f).parameters
+        if not any(o.kind is o.VAR_KEYWORD for o in known.values()):
+            for k in kwargs.keys() - known: raise UserError(_no_argument(f, k, kwargs[k], known))
         try: return f(*args, **kwargs)
         except KeyboardInterrupt as e:
             if isinstance(e, Interrupted): raise
@@ -96,6 +99,20 @@ def short_traceback(f: _F,  # of the public face, which calls the user's code
             raise
     setattr(call, "__signature__", signature(f))  # as written: some classes wait to be imported
     return call  # pyright: ignore
+
+
+_GROUPS = ("callbacks", "data", "logger", "model", "name", "optimizer", "runs", "seed", "trainer")
+_PLACES = {"batch_size": "data", "num_workers": "data", "weight_decay": "optimizer"}
+
+
+def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> str:
+    "What is meant by an argument that a function does not have: a near one, or a config's key."
+    near, group = did_you_mean(name, known), _PLACES.get(name, "trainer")
+    if near or "overrides" not in known: return f"{f.__name__}() has no {name}={near}"
+    is_text = isinstance(value, (str, int, float))
+    way = f"'{name}={value}'" if is_text else f"dict({name}=…)"
+    if name not in _GROUPS: way = f"'{group}.{name}={value}'" if is_text else f"dict({group}={way})"
+    return f"{f.__name__}() has no {name}=; that is in the config: {way}"
 
 
 def _render(e: BaseException) -> list[str]:

@@ -15,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from ..base.errors import UserError
-from ..base.ranges import Count, Natural, at_least_one
+from ..base.ranges import Count, Natural, at_least_one, at_least_zero
 from ..base.shown import shown
 from ..base.text import short
 from .images import Resize, decode_image, show_images
@@ -54,6 +54,7 @@ class ImageData(LightningDataModule):
     ):
         super().__init__()
         at_least_one(batch_size=batch_size)
+        at_least_zero(seed=seed)
         self.batch_size, self.seed, self.mean, self.std = batch_size, seed, mean, std
         self.normalize = Normalize(mean, std)
         self.expected = dict(in_shape=in_shape and tuple(in_shape), num_classes=num_classes)

@@ -7,6 +7,7 @@ __all__ = ['stratified_split', 'held_out', 'Normalize', 'EpochSampler', 'ArrayLo
 
 # %% ../../nbs/data/02_loader.ipynb #c064bc84
 import math
+from numbers import Real
 from typing import Any, Callable, Iterator
 
 import numpy as np
@@ -43,6 +44,7 @@ def held_out(n: int,    # how many there are
     size: float | int,  # a share (0.1) or a number (500)
 ) -> int:               # 0 < k < n
     "How many of `n` to hold out. Raises UserError unless that leaves at least one on both sides."
+    if not isinstance(size, Real): raise UserError(f"val_size={size!r}: wants float or int")
     k = round(n * size) if isinstance(size, float) else size
     if 0 < k < n: return k
     raise UserError(f"val_size={size}: of {n:,} images it holds out {k:,}; "

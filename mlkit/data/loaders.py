@@ -16,8 +16,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ..base.errors import UserError
-from ..base.ranges import Count, Natural
+from ..base.errors import UserError, did_you_mean
+from ..base.ranges import Count, Natural, at_least_one
 from .inputs import to_tensors
 from .loader import ArrayLoader
 
@@ -33,6 +33,7 @@ class Loaders(LightningDataModule):
         seed: Natural = 0,          # of the shuffling of tensors; a dataset's is the run's own
     ):
         super().__init__()
+        at_least_one(batch_size=batch_size)
         self.train, self.val, self.test = map(_unpacked, (train, val, test))
         self.batch_size, self.seed = batch_size, seed
         for name in ("val", "test"):  # Lightning looks whether there is such a method
@@ -89,13 +90,27 @@ def as_datamodule(
     "A datamodule of what a notebook has as data. Raises UserError for what is nothing of the kind."
     is_node = isinstance(data, Mapping) and "_target_" in data
     if is_node or isinstance(data, LightningDataModule): return data
-    names = ("train", "val", "test")
-    if isinstance(data, Mapping) and {"train"} <= data.keys() <= {*names}: return Loaders(**data)
+    names, is_named = ("train", "val", "test"), isinstance(data, Mapping)
     is_several = isinstance(data, (list, tuple)) and 0 < len(data) <= 3 and not _is_one(data)
-    parts = data if is_several else [data]
-    if all(map(_is_one, parts)): return Loaders(**dict(zip(names, parts)))
-    way = "a datamodule, a loader, a dataset, a pair (x, y), or dict(train=…, val=…) of these"
-    raise UserError(f"data: {type(data).__name__} is not known: give {way}")
+    parts = data if is_named else dict(zip(names, data if is_several else [data]))
+    for k in [o for o in parts if o not in names]:
+        raise UserError(f"data: {k!r} is none of {', '.join(names)}{did_you_mean(str(k), names)}")
+    if "train" not in parts: raise UserError("data: 'train' is missing: dict(train=…, val=…)")
+    for k, o in parts.items():
+        place = f"data.{k}" if is_named or is_several else "data"
+        if isinstance(o, type): raise UserError(f"{place}: is a class, call it: {o.__name__}()")
+        may_be = is_named and hasattr(o, "__getitem__") and not isinstance(o, str)  # Lightning says
+        if _is_one(o) or may_be or o is None and k != "train": continue
+        way = "give a loader, a dataset or a pair (x, y) of arrays"
+        if place == "data": way += "; or a datamodule, or dict(train=…, val=…) of these"
+        elif isinstance(o, list): way = f"several loaders go by name: dict(train=…, {k}=[…])"
+        raise UserError(f"{place}: {_words(o)} is not known: {way}")
+    return Loaders(**parts)
+
+
+def _words(o: Any) -> str:
+    inside = [type(a).__name__ for a in o[:4]] if isinstance(o, (list, tuple)) else []
+    return type(o).__name__ + f" of {', '.join(inside)}" * bool(inside)
 
 
 def _is_one(o: Any) -> bool:

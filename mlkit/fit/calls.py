@@ -36,6 +36,7 @@ def path_of(obj: Any,  # a class or function
             if found is obj or getattr(found, "__func__", found) is getattr(obj, "__func__", obj):
                 return f"{home}.{name}"
     if "<lambda>" in own: raise Unwritten("is a lambda: give it a name, by def")
+    if own == "generator": raise Unwritten("is a generator, which can be read only once")
     name = own.rpartition(".")[2]
     if "<locals>" in own: raise Unwritten(f"{name} is defined in a function: define it in a module")
     raise Unwritten(f"{module}.{own} is another by now, or is not there: make the object again")

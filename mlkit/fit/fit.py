@@ -6,10 +6,10 @@
 __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint', 'last_whole']
 
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
-import os, random, sys, zlib
+import os, random, sys, warnings, zlib
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,6 +32,7 @@ from .monitors import Monitors
 from .lightning import set_root_folder, starts_script_again
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
+from ..model.lit import LitModel
 from ..run.folder import Run, versions
 from ..run.info import as_json
 
@@ -90,6 +91,33 @@ def fit(job: Job,                                     # its run is recorded by t
     with run.timed("test"): return _measure_best(job)
 
 
+class _Batches(pl.Callback):
+    "Raises UserError if there is nothing to train with, or nothing left, where that was wanted."
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any):
+        n = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        wants = trainer.limit_train_batches and trainer.max_epochs and trainer.max_steps
+        if n or not wants or trainer.should_stop: return
+        data = trainer.train_dataloader
+        drops = getattr(data, "drop_last", False)
+        why = f": drop_last, and fewer than {data.batch_size} items" if drops else ""
+        self._refuse(trainer, "train", data, f"has no batch{why}")
+
+    def on_fit_end(self, trainer: Any, pl_module: Any):  # there was no epoch, or all are done
+        if trainer.fit_loop.max_batches == 0: self.on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any):
+        n = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready
+        if not n and isinstance(trainer.val_dataloaders, Iterator):
+            self._refuse(trainer, "val", trainer.val_dataloaders, "")
+
+    def _refuse(self, trainer: Any, stage: str, data: Any, why: str):
+        what = f"the {stage} data, a {type(data).__name__},"
+        if not isinstance(data, Iterator): raise UserError(f"{what} {why}")
+        way = "give what begins again for each, such as a DataLoader"
+        raise UserError(f"{what} can be read only once, and nothing is left of it for epoch "
+                        f"{trainer.current_epoch}: {way}")
+
+
 def _prepare(job: Job):
     "Let all that writes do so in the run's folder."
     trainer: Any = job.parts.trainer
@@ -97,11 +125,13 @@ def _prepare(job: Job):
     for c in trainer.callbacks:  # Lightning's own would write next to a tracker's files
         if isinstance(c, ModelCheckpoint) and c.dirpath is None:
             c.dirpath = str(job.run.dir / "checkpoints")
+    if type(job.parts.model).validation_step is LitModel.validation_step:  # the user has none
+        warnings.filterwarnings("ignore", ".*have no `val_dataloader`")
     for part in (*trainer.callbacks, job.parts.datamodule):
         if hasattr(part, "set_job"): getattr(part, "set_job")(job)
     use_plain_io(trainer, secret_filter(about(job.config).project, job.run.dir))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
-    trainer.callbacks.insert(0, Monitors())
+    trainer.callbacks[:0] = [Monitors(), _Batches()]
     todo = [job] if job.resumed else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
     trainer.callbacks.append(keep)

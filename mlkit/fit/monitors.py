@@ -75,8 +75,9 @@ class Monitors(pl.Callback):
             if found: self.taken |= {name: found} if found != name else {}
             elif only and stage_of(name)[0] != only or _may_come(trainer, name, late): waits = True
             elif _is_no_choice(trainer, part, logged):
-                self.taken[name] = None
-                line = f"{_nothing_logs(trainer, part, logged)}: the last epoch counts as the best"
+                self.taken[name], line = None, _nothing_logs(trainer, part, logged)
+                if _validates_nothing(trainer): line = "there is no validation"
+                line += ": the last epoch counts as the best"
                 if trainer.is_global_zero: tqdm.write(shown(line), file=sys.stderr)
             else: raise UserError(f"{_nothing_logs(trainer, part, logged)}; {_way(part)}")
             part.monitor = self.taken.get(name, name)

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
+from ..base.text import short
 from .losses import HeadsLoss, Mixed, mixed_loss
 
 _targets_ = True  # a config may name what is defined here
@@ -79,6 +80,14 @@ def _head(name: str, preds: Any, target: Any) -> tuple[Any, Any]:
     return (preds[head], target[head]) if head else (preds, target)
 
 
+def _not_a_pair(batch: Any) -> str:
+    "What a batch is, and what to do about it."
+    what = f"a {type(batch).__name__}"
+    if isinstance(batch, Mapping): what += f" with the keys {short(', '.join(map(str, batch)), 60)}"
+    elif isinstance(batch, (tuple, list)): what += f" of {len(batch)}"
+    return f"LitModel takes batches (x, y), and this is {what}: give pairs, or override step(batch)"
+
+
 def _batch_size(batch: Any) -> int:
     "The length of the first tensor in a batch that is not a scalar. Raises ValueError without one."
     sizes: list[int] = []
@@ -128,7 +137,9 @@ class LitModel(pl.LightningModule):
     def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
         "What one batch means, in every stage."
-        x, target = batch
+        if isinstance(batch, Mapping): raise UserError(_not_a_pair(batch))
+        try: x, target = batch
+        except (TypeError, ValueError): raise UserError(_not_a_pair(batch)) from None
         logits = self(x)
         return mixed_loss(self.loss, logits, target), logits, target
 

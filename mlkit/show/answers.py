@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -249,7 +250,17 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
     return Answers(x, None, target, **_hooks(source))
 
 
+def _require_loader(data: Any, stage: str):
+    "Raises UserError, which names the stages that there are."
+    if not isinstance(data, (pl.LightningDataModule, pl.LightningModule)): return
+    has = [o for o in ("train", "val", "test") if is_overridden(f"{o}_dataloader", data)]
+    if stage in has: return
+    there = f"; there is {' and '.join(f'stage={o!r}' for o in has)}" if has else ""
+    raise UserError(f"{type(data).__name__} has no {stage}_dataloader{there}")
+
+
 def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[Tensor, Any]]:
+    _require_loader(datamodule, stage)
     if not isinstance(datamodule, pl.LightningModule):  # whose setup might make its layers anew
         datamodule.prepare_data()
         datamodule.setup(stage if stage == "test" else "fit")
