@@ -166,7 +166,7 @@ NETS = dict(
     frozen=frozen, loaded=loaded, stepped=stepped, resting=resting,
     layers=lambda: nn.Sequential(*layers),
     many=lambda: nn.Sequential(nn.Flatten(), *[nn.Linear(16, 16) for _ in range(3)]),
-    one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
+    one=lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), small=lambda: Net(2))
 
 
 def test_a_net_goes_on_from_its_weights():
@@ -186,6 +186,7 @@ DATA = dict(
     named=lambda: dict(train=Rows(40, Half()), val=(X, Y), test=Rows(8)),
     loader=lambda: DataLoader(rows, batch_size=8, shuffle=True),
     loaders=lambda: (DataLoader(rows, 8, shuffle=True, drop_last=True), DataLoader(rows, 4)),
+    some=lambda: Subset(rows, range(30)),
     split=lambda: random_split(rows, [30, 10], torch.Generator().manual_seed(1)),
     tensors=lambda: DataLoader(TensorDataset(X, Y), 16))
 
@@ -319,7 +320,8 @@ RANDOM = dict({o: partial(Random, o) for o in ("x", "numpy", "order", "net", "la
               x_set_up=lambda: set_up(Random()), late_set_up=lambda: set_up(Random("late")),
               setup_set_up=lambda: set_up(Random("setup")), dataset=Noise,
               pair=lambda: (Noise(gain=True), Noise(16)), loader=lambda: DataLoader(Noise(), 8),
-              split=lambda: random_split(Noise(), [20, 12]))
+              some=lambda: Subset(rows, range(30)),
+    split=lambda: random_split(Noise(), [20, 12]))
 
 
 @pytest.mark.slow

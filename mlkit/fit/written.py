@@ -30,7 +30,7 @@ from .calls import PURE, Call, Unwritten, calls, evaluated, path_of
 from .randomness import generators_kept, seed_all
 from ..parts.make import build
 from ..parts.packages import adopt, class_name
-from ..parts.rebuild import generator, items_of, kept, named, saved
+from ..parts.rebuild import generator, items_of, kept, named, range_of, saved
 from ..parts.signature import produces, signature
 
 # %% ../../nbs/fit/06_written.ipynb #7e3dc21b
@@ -70,6 +70,7 @@ class Writer:
             return {"_target_": path_of(items_of), "_args_": items} if is_exact else items
         if type(obj) is dict and all(isinstance(k, str) for k in obj):
             return {k: self.write(o, f"{at}.{k}") for k, o in obj.items()}
+        if isinstance(obj, range): return _node(range_of, [obj.start, obj.stop, obj.step], {})
         if isinstance(obj, (Tensor, np.ndarray)): return self.array(obj, at)
         if isinstance(obj, torch.optim.Optimizer): obj = _as_partial(obj)
         if isinstance(obj, functools.partial):
@@ -167,7 +168,7 @@ class Writer:
         "Nodes that may make an object, and reasons why there are none."
         for self.exact in (False, True):
             for call in self.calls:
-                if not self._may_make(call, obj): continue
+                if call.made_by in PURE or not self._may_make(call, obj): continue
                 is_its = call.names.get(call.bound) is obj
                 try: yield self._called(call.node, call.names, at)
                 except Unwritten as e: yield e if is_its else Unwritten(str(e), e.n + 99)
