@@ -299,6 +299,8 @@ def same_run(needs: Needs,    # of a config that was checked
     for kind, name, *_ in [o for o in rows if o[0] == "config"] or rows:
         kinds.setdefault(kind, []).append(name)
     told = [f"{k} ({short(', '.join(o), 150)})" for k, o in kinds.items()]
+    if all(name.endswith(".weights.file") for names in kinds.values() for name in names) and kinds:
+        told = ["the net's first weights: torch.manual_seed(…) before it makes the same again"]
     return None, f"trains: the nearest, {near[0].id}, differs in {'; '.join(told) or 'its status'}"
 
 

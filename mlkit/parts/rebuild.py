@@ -98,7 +98,10 @@ def items_of(*items: Any) -> tuple:  # the same
     return items
 
 
-def range_of(start: int, stop: int, step: int) -> range:  # as `range` takes them
+def range_of(start: int,  # the first
+    stop: int,            # the first that is not in it
+    step: int,            # to the next
+) -> range:
     "A range, which a config cannot spell."
     return range(start, stop, step)
 
