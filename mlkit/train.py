@@ -6,7 +6,7 @@
 __all__ = ['train', 'resume']
 
 # %% ../nbs/train.ipynb #710657c6
-import os, signal, sys, traceback
+import os, re, signal, sys, traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
@@ -87,8 +87,8 @@ def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
     if not all(isinstance(o, str) for o in overrides):
         raise UserError("overrides are texts such as 'seed=3', one by one; "
                         "objects go by name: data=…, model=…")
-    is_file = cfg is None or str(cfg).endswith((".yaml", ".yml")) or os.path.exists(str(cfg))
-    if has_objects and not is_file and ("=" in str(cfg) or str(cfg)[0] == "~"):
+    is_word = isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml"))
+    if has_objects and is_word and re.search("=|^~", cfg) and not os.path.exists(cfg):
         raise UserError(f"{cfg} is an override, and no config: train(None, '{cfg}', …)")
 
 

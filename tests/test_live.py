@@ -573,3 +573,8 @@ def test_what_a_kernel_has_otherwise_than_its_file_is_named(tmp_path, monkeypatc
     assert said() == []
     gained.GAIN = 3.0
     assert [o.partition(":")[0] for o in said()] == ["gained.GAIN"]
+
+
+def test_a_dict_and_objects_go_together():
+    cfg = dict(seed=3, tags=["a=b"])
+    assert train(cfg, *QUIET, data=Data(), model=Net(4), epochs=1).cfg.seed == 3
