@@ -87,8 +87,8 @@ def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
     if not all(isinstance(o, str) for o in overrides):
         raise UserError("overrides are texts such as 'seed=3', one by one; "
                         "objects go by name: data=…, model=…")
-    is_word = isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml"))
-    if has_objects and is_word and re.search("=|^~", cfg) and not os.path.exists(cfg):
+    if not (has_objects and isinstance(cfg, str)) or cfg.endswith((".yaml", ".yml")): return
+    if re.search("=|^~", cfg) and not os.path.exists(cfg):
         raise UserError(f"{cfg} is an override, and no config: train(None, '{cfg}', …)")
 
 
