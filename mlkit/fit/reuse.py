@@ -244,11 +244,11 @@ def _in_data(run: Run, was: Mapping[str, Any], config: Config) -> _Rows:
     if finger is None and changed: return [("data", o, "", "changed") for o in changed]
     if finger is None: return [("unknown", o, "", "") for o in why]
     if data and not changed and was.get("seconds", 0) > 1: return []
-    with generators_kept(), (reads := Reads()):
+    with generators_kept():
         seed_all(config.seed)
-        module: Any = Parts.data_and_model(made_anew(config))[0]
-        module.prepare_data()
-        now = as_json(dict(data=module.fingerprint()))["data"]
+        module: Any = Parts.data_and_model(made_anew(config))[0]  # the model may read, too
+        with (reads := Reads()): module.prepare_data()
+        with reads: now = as_json(dict(data=module.fingerprint()))["data"]
     others = [o for o in changed if not _is_of_data(o, config, reads)]
     if others: return [("data", o, "", "changed") for o in others]
     return [] if now == finger else [("data", "fingerprint", short(finger, 14), short(now, 14))]
