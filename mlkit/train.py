@@ -50,11 +50,8 @@ def train(
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
-<<<<<<< HEAD
     at: str | Path | None = None,  # the run's folder; None: one of this moment's name
-=======
     prune: Callable[[int, dict[str, float]], bool] | None = None,  # (epochs, metrics): enough?
->>>>>>> lead
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes, and objects as they are.
 
@@ -82,11 +79,7 @@ def train(
             old.watch()
         if old and old.status == "done": return _taken(old, needs)
     if background: return _start(config, trust, old, needs=needs)
-<<<<<<< HEAD
-    return _train(config, old, needs, at and Path(at))
-=======
-    return _train(config, old, needs, prune)
->>>>>>> lead
+    return _train(config, old, needs, prune, at and Path(at) or None)
 
 
 def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
@@ -157,12 +150,9 @@ def _require_something_to_do(run: "Run", config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-<<<<<<< HEAD
-def _train(config: Config, old: "Run | None", needs: "Needs", at: Path | None = None) -> "Run":
-=======
 def _train(config: Config, old: "Run | None", needs: "Needs",
-           prune: Callable[[int, dict[str, float]], bool] | None = None) -> "Run":
->>>>>>> lead
+           prune: Callable[[int, dict[str, float]], bool] | None = None,
+           at: Path | None = None) -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
     from mlkit.fit.randomness import generators_kept, seed_all
     from mlkit.parts.build import build_parts
@@ -171,11 +161,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs",
         reads = Reads()
         seed_all(config.seed)
         with reads: parts = build_parts(config)
-<<<<<<< HEAD
-        try: return _trained(config, parts, old, needs, reads, at)
-=======
-        try: return _trained(config, parts, old, needs, reads, prune)
->>>>>>> lead
+        try: return _trained(config, parts, old, needs, reads, prune, at)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
             raise
@@ -191,11 +177,7 @@ def _take_last_weights(run: "Run", parts: "Parts"):
 
 
 def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
-<<<<<<< HEAD
-             reads: "Reads", at: Path | None) -> "Run":
-=======
-             reads: "Reads", prune: Callable | None = None) -> "Run":
->>>>>>> lead
+             reads: "Reads", prune: Callable | None, at: Path | None) -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
     from mlkit.fit.live import note_objects
