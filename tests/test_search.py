@@ -138,7 +138,7 @@ def survive(folder: Path, kills: int, seed: int, words: list[str]) -> tuple[Tria
             if victims and processes: break
             time.sleep(0.05)
         if command.poll() is not None: break
-        time.sleep(draw.uniform(0, 1.5))
+        time.sleep(draw.uniform(0, 2.5))
         victims = [o for o in victims if living(o)]
         if not victims: continue
         os.kill(victim := draw.choice(victims), signal.SIGKILL)

@@ -7,7 +7,7 @@ __all__ = ['Trial', 'Trials']
 
 # %% ../../nbs/many/02_trials.ipynb #aa788891
 import json, os, time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -73,7 +73,7 @@ class Trial:
         return " ".join(f"{k}={short(v, 40)}" for k, v in self.values.items()) or "the only one"
 
 # %% ../../nbs/many/02_trials.ipynb #2a2f04c6
-_MOST_DEATHS = 5  # of workers in a row, without a new checkpoint: so the trial kills them
+_MOST_DEATHS = 10  # of workers in a row, without a new checkpoint: so the trial kills them
 
 
 class Trials:
@@ -205,7 +205,8 @@ class Trials:
         late = self.info.get("deadline") and time.time() > self.info["deadline"]
         return "its time is over" if late else ""
 
-    def _failed(self, trial: Trial) -> bool: return trial.status == "failed" and not self.waits(trial)
+    def _failed(self, trial: Trial) -> bool:
+        return trial.status == "failed" and not self.waits(trial)
 
     @property
     def over(self) -> bool:
