@@ -19,10 +19,11 @@ from ..base.files import write_text
 from ..base.notebook import shell
 from ..base.shown import Unfailing, html, tell
 from ..base.text import Keys, Table, flat, no_formulas, number, short, stage_of
-from ..config.grammar import alternatives, parse_value
+from ..config.grammar import parse_value
 from ..config.hydra import moving
-from ..config.load import has_objects, replaced, sweep_params
+from ..config.load import has_objects, replaced
 from ..config.node import Config, ConfigError, Problem, about, gather, plain, problem, same
+from ..config.search import search_space
 from ..config.secrets import secret_filter
 from ..parts.check import check
 from ..run.folder import Run
@@ -103,8 +104,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         objects = made_anew(with_objects(config, trust=trust))
         live, config = about(objects).live, {"defaults": [], **plain(objects)}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
-    overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
-    choices, told = gather(alternatives, overrides), set()
+    choices, told = search_space(config, *overrides, trust=trust).choices, set()
     every = list(product(*(range(len(o)) for o in choices)))
     made: dict[tuple, Config] = {}
     found: dict[Problem, list[list[str]]] = {}
