@@ -71,14 +71,14 @@ class Settings:
     seed: int = _setting(0, 0)  # of the sampler, and of `shuffle(…)`
     timeout: float | str | None = _setting(None, 0)  # no trial begins later: seconds, '90m', '2h'
     storage: str | None = None  # 'postgresql://…' or '${oc.env:…}'; None: a file of the search
-    workers: int = _setting(1, 1)  # processes
-    threads: int | None = _setting(None, 1)  # of each worker; None: shared out
+    workers: int | None = _setting(None, 1)  # processes; None: this one trains them
+    threads: int | None = _setting(None, 1)  # of each trial; None: one, if there are workers
     gpus_per_trial: float | None = _setting(None, 0)  # 0.5: two trials share one
     seeds: int = _setting(1, 1)  # runs of each point: seed, seed + 1, …
     retry: int = _setting(0, 0)  # how often a trial that failed is tried again
     fail_fast: bool = False      # does the first failure end the search?
     params: dict = _setting({})  # what is searched: {optimizer.lr: 'interval(1e-4,1e-1)'}
-    launch: Local | Slurm | Ray = field(default_factory=Local)  # where the workers run
+    launch: Slurm | Ray | None = None  # where the workers run; None: on this machine
 
     @property
     def seconds(self) -> float | None:  # None: as long as it takes
@@ -138,6 +138,7 @@ def read_settings(node: Tree,  # a mapping with `search` and `launch`, or one of
         why = f"is one of {', '.join(_LAUNCHERS)}, not {told(kind.plain())}"
         problems.append(Problem(kind.origin, "launch.kind", why))
     launch = launcher and _filled(launcher, parts["launch"], "launch", problems)
+    launch = None if isinstance(launch, Local) else launch
     found = _filled(Settings, parts["search"], "search", problems, {"launch": launch})
     if problems: raise ConfigError(*problems)
     return found

@@ -29,6 +29,7 @@ from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
 from .job import Job
 from .monitors import Monitors
+from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
@@ -43,6 +44,7 @@ _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where t
 def shared_run(config: Config,  # a config that was checked
     trainer: pl.Trainer,        # its trainer
     run: Run | None = None,     # one that goes on; None: a new one
+    at: Path | None = None,     # a new one's folder; None: one of this moment's name
 ) -> Run:                       # in all processes the same; `writes` is true in one
     "The run's folder. Raises ConfigError if several processes cannot be started from here."
     strategy: Any = trainer.strategy
@@ -51,7 +53,7 @@ def shared_run(config: Config,  # a config that was checked
         says = ("several devices want a process each, which cannot be started from here: use one "
                 "device, train(…, background=True), or mlkit_train with trainer=ddp from a shell")
         raise ConfigError(problem(config, ("trainer", "devices"), says))
-    mine = (run or Run.new(config)) if trainer.is_global_zero else None
+    mine = (run or Run.new(config, at)) if trainer.is_global_zero else None
     if mine and launcher and not strategy.cluster_environment.creates_processes_externally:
         os.environ[_RUN_DIR] = str(mine.dir)  # the others will be started
     elif trainer.world_size > 1 and (mine or not told):
@@ -134,7 +136,7 @@ def _prepare(job: Job):
     trainer.callbacks[:0] = [Monitors(), _Batches()]
     todo = [job] if job.resumed else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
-    trainer.callbacks.append(keep)
+    trainer.callbacks += [keep, Pruning(job)] if job.prune else [keep]
     _reseed_on_start(trainer)
 
 
@@ -199,7 +201,7 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))
     has_test = is_overridden("test_dataloader", parts.data)
-    if has_test and is_overridden("test_step", parts.model):
+    if job.run.ends_as == "done" and has_test and is_overridden("test_step", parts.model):
         tested = trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
         for figures in tested:  # one a dataloader
             metrics |= {f"test/{k}" if k in metrics else k: v for k, v in figures.items()}
