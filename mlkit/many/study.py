@@ -6,7 +6,7 @@
 __all__ = ['watched_metric', 'Study', 'Source']
 
 # %% ../../nbs/many/02_study.ipynb #6b1b2094
-import math
+import math, warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -114,7 +114,10 @@ class Study:
         epochs: int | None = None,    # the most of a run; None: not known
     ):
         "Raises UserError if Optuna is not installed, or the storage cannot be used."
-        try: import optuna
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # tqdm's, of a notebook without widgets
+                import optuna
         except ImportError:
             says = "needs Optuna: pip install 'mlkit[search]'"
             raise UserError(f"search.sampler={settings['sampler']} {says}") from None
