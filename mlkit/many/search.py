@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
-from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
+from ..base.files import find_root, in_project, temporary_folder, write_text
 from ..base.own import remember_runs
 from ..base.shown import html
 from ..base.text import Table, no_formulas, number, short, stage_of
@@ -24,7 +24,8 @@ from ..config.node import Config, ConfigError, Origin, about, gather
 from ..config.secrets import secret_filter
 from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
-from ..run.folder import Run, runs_folder
+from ..run.folder import Run
+from ..run.home import home_of, no_place
 from .sweep import FIRST, Points, load_trials
 from .trials import Trial, Trials
 from .worker import Workers, check_devices, say, work
@@ -184,36 +185,34 @@ class Search(Trials):
 # %% ../../nbs/many/04_search.ipynb #2e4aa426
 def new_search(points: Points,
     *overrides: str,  # as they were given
-    strict: bool = False, trust: Iterable[str] = (),  # as for `search`
+    strict: bool = False,  # as for `search`
 ) -> Search:
     "Write down a search that is about to begin. Raises UserError if it cannot be."
     first: Config = points[0].cfg
     settings, is_sampled = points.settings, points.settings.sampler != "grid"
-    root, temporary = about(first).project, ExitStack()
-    hide = secret_filter(root)
-    for o in points:
-        for k, v in o.words.items():
-            if hide(v) != v: raise UserError(f"{k}: would be written down: say {k}={hide(v)}")
+    root, temporary, home = about(first).project, ExitStack(), home_of(first)
+    trust, hide, kept = about(first).trust, secret_filter(root), first.get("runs") is not None
+    for k, v in [item for o in points for item in o.words.items()]:
+        if hide(v) != v: raise UserError(f"{k}: a secret is not written down: {k}={hide(v)}")
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
-    kept = first.get("runs") is not None
-    home = runs_folder(first) if kept else temporary.enter_context(temporary_folder())
-    mark = f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-    folder = home / str(first.name) / mark
+    if settings.workers or settings.launch:
+        from mlkit.train import require_elsewhere
+        for o in points.configs.values(): require_elsewhere(o, trust, "workers")
+    if not kept: home = temporary.enter_context(temporary_folder()) / home.name
+    folder = home / f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
     try:
-        Trials.new(
-            folder, points.configs, points.keys, [o.words for o in points if not is_sampled],
-            kept=kept, overrides=[*map(hide, overrides)], settings=asdict(settings),
-            seeds=settings.seeds, strict=strict, project=str(root),
-            threads=settings.threads or (1 if settings.workers or settings.launch else None),
-            space=points.space if is_sampled else None, study=_study(points))
-    except OSError as e: raise UserError(f"{show_path(home)}: no search can be put here: "
-                                         f"{e.strerror}; runs=FOLDER names another place") from e
-    if kept: remember_runs(folder, home, about(first).trust)
+        Trials.new(folder, points.configs, points.keys,
+                   [o.words for o in points if not is_sampled], kept=kept,
+                   overrides=[*map(hide, overrides)], settings=asdict(settings),
+                   seeds=settings.seeds, strict=strict, project=str(root), study=_study(points),
+                   space=points.space if is_sampled else None,
+                   threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+    except OSError as e: raise no_place(home, e) from e
+    if kept: remember_runs(folder, home.parent, trust)
     found = Search(folder, trust)
-    found.temporary, found.told = temporary, points.told
-    found.made = dict(points.configs)
+    found.temporary, found.told, found.made = temporary, points.told, dict(points.configs)
     return found
 
 
@@ -315,7 +314,7 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
     words = [*overrides, *words, *([f"launch={launch}"] if launch else [])]
     points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
     gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = new_search(points, *words, strict=strict, trust=trust)
+    made = new_search(points, *words, strict=strict)
     with made.temporary: return carry_on(made, reuse)
 
 

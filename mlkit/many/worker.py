@@ -8,9 +8,9 @@ __all__ = ['say', 'check_devices', 'train_trial', 'work', 'Workers']
 # %% ../../nbs/many/03_worker.ipynb #6b0bf7fa
 import gc, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable
 
-from ..base.errors import Interrupted, TrainingFailed, UserError, one_line
+from ..base.errors import TrainingFailed, UserError, one_line
 from ..base.own import trusted
 from ..base.notebook import shell
 from ..base.run_names import is_run
