@@ -26,6 +26,7 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trials import Trial, Trials
 from .worker import Workers, check_devices, say, work
@@ -146,7 +147,7 @@ class Search(Trials):
         columns.pop("error", None)
         spread = {k: columns.pop(f"{k} std") for k in [*columns] if f"{k} std" in columns}
         def cell(name: str, value, i: int) -> str:
-            if name in swept: return short(value, 40)
+            if name in swept: return f"{value:.4g}" if type(value) is float else short(value, 40)
             if value is None or name in ("status", "run"): return value or ""
             if name == "seconds": return f"{value:.0f}"
             std = spread[name][i] if name in spread else None
@@ -206,7 +207,7 @@ def new_search(points: Points,
         Trials.new(folder, points.configs, points.keys,
                    [o.words for o in points if not is_sampled], kept=kept,
                    overrides=[*map(hide, overrides)], settings=asdict(settings),
-                   seeds=settings.seeds, strict=strict, project=str(root), study=_study(points),
+                   seeds=settings.seeds, strict=strict, project=str(root), study=study_facts(points),
                    space=points.space if is_sampled else None,
                    threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
     except OSError as e: raise no_place(home, e) from e
@@ -214,17 +215,6 @@ def new_search(points: Points,
     found = Search(folder, trust)
     found.temporary, found.told, found.made = temporary, points.told, dict(points.configs)
     return found
-
-
-def _study(points: Points) -> dict[str, Any] | None:
-    "What a sampler or a pruner needs to know."
-    settings, cfg = points.settings, points[0].cfg
-    if settings.sampler == "grid" and settings.pruner in (None, "none"): return None
-    from mlkit.many.study import watched_metric
-    monitor, mode = watched_metric(cfg, settings.monitor, settings.mode)
-    epochs = cfg.trainer.get("max_epochs")
-    return dict(space=points.space, monitor=monitor, mode=mode,
-                epochs=epochs if epochs and epochs > 0 else None)
 
 
 def carry_on(search: Search,  # new, or to go on with
