@@ -148,7 +148,7 @@ def recording(run: Run,  # new, or to go on
         seconds = round(before + time.perf_counter() - start, 2)
         try: run.update(status=status, error=error, seconds=seconds)
         except OSError:  # it is interrupted, then, for all that look at it
-            if status == "done": raise
+            if status == run.ends_as: raise
     try:
         log_file = run.file("log.txt") if run.writes else Path(os.devnull)
         with Signals(notes=True) as signals, run.locked(), run.reserved(), \
@@ -158,7 +158,7 @@ def recording(run: Run,  # new, or to go on
                        process=process_facts(os.getpid()))
             try:
                 with signals.raised(): yield run
-                ended("done")
+                ended(run.ends_as)
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
                 is_gone = run.kept and not is_run(run.dir)
