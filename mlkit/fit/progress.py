@@ -62,7 +62,8 @@ class _Notebook(Display):
 
 def new_display() -> Any:  # with `start`, `advance`, `stop`, `show` and `row`
     "What shows a fit, here."
-    return _Notebook() if in_notebook() else _Terminal()
+    is_silent = getattr(sys.stdout, "is_silent", False)  # a search shows all of its runs
+    return _Notebook() if in_notebook() and not is_silent else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #81cd9ce7
 class Progress(ProgressBar):
