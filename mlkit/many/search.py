@@ -17,12 +17,13 @@ from typing import Any, Iterable, Mapping
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
 from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
 from ..base.own import remember_runs
-from ..base.shown import html
 from ..base.text import Table, no_formulas, number, short, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, about, gather
 from ..config.secrets import secret_filter
 from ..run.folder import Run, runs_folder
+from .reading import Reading
+from .search_board import drawn_search
 from .sweep import FIRST, load_trials
 from .trials import Trial, Trials
 from .worker import Workers, check_devices, say, work
@@ -57,7 +58,7 @@ class Row:
         return statistics.stdev(found) if len(found) > 1 else None
 
 
-class Search(Trials):
+class Search(Reading, Trials):
     "A search and what came of it, as its folder has it, or will have it."
     def __init__(self, folder: str | Path, trust: Iterable[str] = ()):
         super().__init__(folder, trust)
@@ -167,10 +168,6 @@ class Search(Trials):
         return "\n".join([str(table), *errors])
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        table, errors = self._shown()
-        return html("{}{}", table._repr_html_(), [html("<p>{}</p>", o) for o in errors])
-
 # %% ../../nbs/many/04_search.ipynb #107edc95
 @dataclass(frozen=True)
 class Settings:
@@ -199,6 +196,7 @@ _WORDS = {o.name: o for o in fields(Settings)}
 def new_search(points: Any,  # `Points`
     settings: Settings,
     *overrides: str,  # as they were given
+    file: Any = None,  # that of the config, if it is one
     strict: bool = False, trust: Iterable[str] = (),  # as for `search`
 ) -> Search:
     "Write down a search that is about to begin. Raises UserError if it cannot be."
@@ -208,7 +206,7 @@ def new_search(points: Any,  # `Points`
     for o in points:
         for k, v in o.words.items():
             if hide(v) != v: raise UserError(f"{k}: would be written down: say {k}={hide(v)}")
-    kept = first.get("runs") is not None
+    kept, is_file = first.get("runs") is not None, isinstance(file, (str, Path))
     home = runs_folder(first) if kept else temporary.enter_context(temporary_folder())
     mark = f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
     folder = home / str(first.name) / mark
@@ -216,6 +214,7 @@ def new_search(points: Any,  # `Points`
         Trials.new(
             folder, points.configs, points.keys, [o.words for o in points], kept=kept,
             overrides=[*map(hide, overrides)], settings=vars(settings), seeds=settings.seeds,
+            config=os.path.relpath(in_project(file), root) if is_file else None,
             strict=strict, threads=settings.threads or (1 if settings.workers else None),
             project=str(root))
     except OSError as e: raise UserError(f"{show_path(home)}: no search can be put here: "
@@ -236,8 +235,9 @@ def carry_on(search: Search,  # new, or to go on with
     workers = search.settings["workers"] or 1
     say(f"{search.mark}: {search.n} runs")
     try:
-        if workers == 1 and not search.settings["launch"]: _work_here(search, reuse)
-        else: _wait_for(search, reuse)
+        with drawn_search(Search(search.folder, search.trust)):
+            if workers == 1 and not search.settings["launch"]: _work_here(search, reuse)
+            else: _wait_for(search, reuse)
     except KeyboardInterrupt as e:
         search.refresh()
         done = sum(t.status == "done" for t in search.trials)
@@ -327,7 +327,7 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
     settings = Settings(**own | {k: v for k, v in given.items() if v is not None})
     points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
     gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = new_search(points, settings, *overrides, strict=strict, trust=trust)
+    made = new_search(points, settings, *overrides, file=cfg, strict=strict, trust=trust)
     with made.temporary: return carry_on(made, reuse)
 
 
