@@ -45,9 +45,10 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
-    if found := getattr(e.result, "folder", None):
+    if hasattr(e.result, "go_on"):  # a search
         from mlkit.base.files import show_path
-        return f"{why}; go on with: mlkit_train --resume {show_path(found)}"
+        way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
+        return why + way * e.result.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
     from mlkit.base.files import show_path

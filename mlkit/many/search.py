@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
-from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
+from ..base.files import find_root, in_project, temporary_folder, write_text
 from ..base.own import remember_runs
 from ..base.text import Table, no_formulas, number, short, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, about, gather
 from ..config.secrets import secret_filter
-from ..run.folder import Run, runs_folder
+from ..run.folder import Run
+from ..run.home import home_of, no_place
 from .reading import Reading
 from .search_board import drawn_search
 from .sweep import FIRST, load_trials
@@ -196,33 +197,31 @@ _WORDS = {o.name: o for o in fields(Settings)}
 def new_search(points: Any,  # `Points`
     settings: Settings,
     *overrides: str,  # as they were given
-    file: Any = None,  # that of the config, if it is one
-    strict: bool = False, trust: Iterable[str] = (),  # as for `search`
+    config: Any = None,    # likewise
+    strict: bool = False,  # as for `search`
 ) -> Search:
     "Write down a search that is about to begin. Raises UserError if it cannot be."
     first: Config = points[0].cfg
-    root, temporary = about(first).project, ExitStack()
-    hide = secret_filter(root)
-    for o in points:
-        for k, v in o.words.items():
-            if hide(v) != v: raise UserError(f"{k}: would be written down: say {k}={hide(v)}")
-    kept, is_file = first.get("runs") is not None, isinstance(file, (str, Path))
-    home = runs_folder(first) if kept else temporary.enter_context(temporary_folder())
-    mark = f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
-    folder = home / str(first.name) / mark
+    root, temporary, home = about(first).project, ExitStack(), home_of(first)
+    trust, hide, kept = about(first).trust, secret_filter(root), first.get("runs") is not None
+    for k, v in [item for o in points for item in o.words.items()]:
+        if hide(v) != v: raise UserError(f"{k}: a secret is not written down: {k}={hide(v)}")
+    if settings.workers or settings.launch:
+        from mlkit.train import require_elsewhere
+        for o in points.configs.values(): require_elsewhere(o, trust, "workers")
+    is_file = isinstance(config, (str, Path))
+    if not kept: home = temporary.enter_context(temporary_folder()) / home.name
+    folder = home / f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
     try:
-        Trials.new(
-            folder, points.configs, points.keys, [o.words for o in points], kept=kept,
-            overrides=[*map(hide, overrides)], settings=vars(settings), seeds=settings.seeds,
-            config=os.path.relpath(in_project(file), root) if is_file else None,
-            strict=strict, threads=settings.threads or (1 if settings.workers else None),
-            project=str(root))
-    except OSError as e: raise UserError(f"{show_path(home)}: no search can be put here: "
-                                         f"{e.strerror}; runs=FOLDER names another place") from e
-    if kept: remember_runs(folder, home, about(first).trust)
+        Trials.new(folder, points.configs, points.keys, [o.words for o in points], kept=kept,
+                   overrides=[*map(hide, overrides)], settings=vars(settings),
+                   seeds=settings.seeds, strict=strict, project=str(root),
+                   config=os.path.relpath(in_project(config), root) if is_file else None,
+                   threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+    except OSError as e: raise no_place(home, e) from e
+    if kept: remember_runs(folder, home.parent, trust)
     found = Search(folder, trust)
-    found.temporary, found.told = temporary, points.told
-    found.made = dict(points.configs)
+    found.temporary, found.told, found.made = temporary, points.told, dict(points.configs)
     return found
 
 
@@ -327,7 +326,7 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
     settings = Settings(**own | {k: v for k, v in given.items() if v is not None})
     points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
     gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = new_search(points, settings, *overrides, file=cfg, strict=strict, trust=trust)
+    made = new_search(points, settings, *overrides, config=cfg, strict=strict)
     with made.temporary: return carry_on(made, reuse)
 
 

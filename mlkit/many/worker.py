@@ -8,9 +8,9 @@ __all__ = ['say', 'check_devices', 'train_trial', 'work', 'Workers']
 # %% ../../nbs/many/03_worker.ipynb #6b0bf7fa
 import gc, os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable
 
-from ..base.errors import Interrupted, TrainingFailed, UserError, one_line
+from ..base.errors import TrainingFailed, UserError, one_line
 from ..base.own import trusted
 from ..base.notebook import shell
 from ..base.run_names import is_run
@@ -55,7 +55,7 @@ def train_trial(search: Trials,  # whose trial it is
         if at: search.note(trial, place=os.path.relpath(at, search.folder))
         run = Run(at) if at and is_run(at) else None
         if run is None: run = train(config, told=search.told, reuse=reuse, at=at)
-        elif run.info["status"] != "done": run = resume(run, trust=search.trust)
+        elif run.info["status"] not in ("done", "pruned"): run = resume(run, trust=search.trust)
         _note_end(search, trial, run)
     except KeyboardInterrupt as e:
         run = getattr(e, "run", None)
