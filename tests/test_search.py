@@ -218,7 +218,8 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
     found = search("tiny.yaml", *words, retry=1)
     assert [(o.status, o.failures) for o in found.trials] == [("failed", 2)] * 3
     said = capfd.readouterr().out
-    assert said.count("[1/3] seed=1\n") == 2 and "seed=1: RuntimeError: the file is there" in said
+    assert said.count("[1/3] seed=1\n") == 2
+    assert "seed=1: RuntimeError: the file is there" in str(found)
     assert not found.done and found.best is None
     stopped = search("tiny.yaml", *words, "runs=stopped", fail_fast=True)
     assert [o.status for o in stopped.trials] == ["failed", "not begun", "not begun"]
@@ -234,25 +235,15 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
 
 def test_workers_that_cannot_work_are_given_up(project):
     (project / "sitecustomize.py").write_text("import sys\nif '-m' in sys.orig_argv: sys.exit('no!')")
-    with pytest.raises(Exception, match="the workers cannot work: no!"):
+    with pytest.raises(Exception, match="the workers cannot work: .*no!"):
         grid("tiny.yaml", "seed=1,2", workers=2)
-
-
-def test_a_trial_that_kills_its_workers_has_failed(project):
-    (project / "parts.py").write_text(PARTS + "\nimport signal\n\nclass Eat(pl.Callback):\n"
-                                      "    def on_fit_start(self, *_):\n"
-                                      "        os.kill(os.getpid(), signal.SIGKILL)\n")
-    from mlkit.many import trials
-    found = grid("tiny.yaml", "seed=1", "+callbacks.eat._target_=parts.Eat", workers=2) \
-        if trials.MOST_DEATHS < 4 else None
-    assert found is None or found.trials[0].status == "failed"
 
 
 # -- what is searched
 
 def test_seeds_are_a_row_with_mean_and_deviation(project):
     found = search("tiny.yaml", "optimizer.lr=0.1,0.01", seeds=3, workers=2)
-    assert [o.seed for o in found.trials] == [42, 43, 44] * 2 or len(found.trials) == 6
+    assert [o.seed - found.trials[0].seed for o in found.trials] == [0, 1, 2] * 2
     alone = grid("tiny.yaml", "optimizer.lr=0.1,0.01",
                  f"seed={','.join(str(o.seed) for o in found.trials[:3])}", "runs=alone")
     table = found.table.set_index("optimizer.lr")
@@ -273,12 +264,11 @@ def test_what_is_not_kept(project):
 def results_of(found: Trials) -> list: return [(o.values, o.metrics) for o in found.trials]
 
 
-def test_a_secret_is_never_written(project, monkeypatch):
+def test_a_secret_is_never_written(project):
     (project / ".env").write_text("MY_TOKEN=abcdef123456\n")
-    grid("tiny.yaml", "seed=1,2", "+extra.say=${oc.env:MY_TOKEN}", "+extra.too=abcdef123456")
+    grid("tiny.yaml", "seed=1,2", "+extra.say=${oc.env:MY_TOKEN}", workers=2)
     written = [o for o in project.glob("runs/**/*") if o.is_file()]
-    here = [o for o in written if o.suffix in (".json", ".txt", ".csv")]
-    assert here and not any("abcdef123456" in o.read_text() for o in here)
+    assert len(written) > 20 and not any(b"abcdef123456" in o.read_bytes() for o in written)
     with pytest.raises(ValueError, match="a secret is not written down"):
         grid("tiny.yaml", "+extra.say=abcdef123456,b")
 
@@ -292,23 +282,17 @@ def test_runs_are_reused(project):
 
 def test_objects_and_workers(project):
     from torch import nn
-    from torch.utils.data import TensorDataset
+    from torch.utils.data import DataLoader, TensorDataset, default_collate
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     data = TensorDataset(x, (x[:, 0] > 0).long())
     config = dict(data=data, model=nn.Linear(4, 2), trainer=dict(max_epochs=2), name="tiny")
     one = grid(config, "optimizer.lr=0.1,0.01")
     two = grid(config, "optimizer.lr=0.1,0.01", "runs=two", workers=2)
     assert one.done and two.done and results(one) == results(two)
-    config["model"] = nn.Sequential(nn.Linear(4, 2), Odd())
-    assert grid(config, "seed=1,2", "runs=odd").done
+    loader = DataLoader(data, 8, collate_fn=lambda items: default_collate(items))
+    assert grid(config | dict(data=loader), "seed=1,2", "runs=odd").done
     with pytest.raises(ValueError, match="or leave out workers"):
-        grid(config, "seed=1,2", workers=2)
-
-
-class Odd(torch.nn.Module):
-    "No config can make it."
-    def __init__(self): super().__init__(); self.f = lambda x: x * 2
-    def forward(self, x): return self.f(x)
+        grid(config | dict(data=loader), "seed=1,2", workers=2)
 
 
 def test_a_thousand_points(project):
