@@ -196,7 +196,7 @@ def _new_search(points: Points,
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
-    if settings.workers > 1 or settings.launch.kind != "local":
+    if (settings.workers or 1) > 1 or settings.launch.kind != "local":
         from mlkit.train import require_elsewhere
         for o in points.configs.values(): require_elsewhere(o, trust, "workers")
     is_file = isinstance(config, (str, Path))
@@ -223,7 +223,7 @@ def _carry_on(search: Search,  # new, or to go on with
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
     search.update(deadline=time.time() + seconds if seconds else None)
-    is_here = search.settings["workers"] == 1 and search.settings["launch"]["kind"] == "local"
+    is_here = (search.settings["workers"] or 1) == 1 and search.settings["launch"]["kind"] == "local"
     say(f"{search.mark}: {search.n} runs")
     try:
         with drawn_search(Search(search.folder, search.trust)):
