@@ -130,7 +130,7 @@ def survive(folder: Path, kills: int, seed: int, words: list[str]) -> tuple[Tria
         if not made: return start("tiny.yaml", *words, "workers=2", "-m")
         return start("--resume", made[0].parent)
     while len(told) < kills:
-        end, what = time.time() + 60, draw.choice(["trains"] * 6 + ["any", "any", "command", "command"])
+        end, what = time.time() + 60, draw.choice([*["trains"] * 6, "any", "any", "command", "command"])
         while time.time() < end and command.poll() is None:
             processes = workers_of(folder)
             victims = {"command": [command.pid], "any": [*processes],
@@ -183,7 +183,7 @@ def wait_for(what, seconds: float = 90):
 def trained(folder: Path) -> list[int]: return [k for k, v in workers_of(folder).items() if v]
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_the_workers_and_the_search_goes_on(project, signals):
     words = ["seed=1,2,3", "callbacks.slow.seconds=0.4"]
     command = start("tiny.yaml", *words, "workers=2", "-m")
