@@ -50,6 +50,7 @@ def train(
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
+    prune: Callable[[int, dict[str, float]], bool] | None = None,  # (epochs, metrics): enough?
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes, and objects as they are.
 
@@ -77,7 +78,7 @@ def train(
             old.watch()
         if old and old.status == "done": return _taken(old, needs)
     if background: return _start(config, trust, old, needs=needs)
-    return _train(config, old, needs)
+    return _train(config, old, needs, prune)
 
 
 def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
@@ -108,6 +109,7 @@ def resume(
     *overrides: str,  # changes of its config, which are kept, such as 'trainer.max_epochs=10'
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     background: bool = False,  # as for `train`
+    prune: Callable[[int, dict[str, float]], bool] | None = None,  # as for `train`
 ) -> "Run":  # as `train` gives it
     """Go on with a run that was cut off.
 
@@ -129,7 +131,7 @@ def resume(
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     if background: return _start(config, trust, run, *overrides)
     from mlkit.fit.reuse import Needs
-    return _train(config, run, Needs(config))
+    return _train(config, run, Needs(config), prune)
 
 
 def _require_something_to_do(run: "Run", config: Config):
@@ -146,7 +148,8 @@ def _require_something_to_do(run: "Run", config: Config):
                         "leaves nothing to do; to go on, set it higher")
 
 
-def _train(config: Config, old: "Run | None", needs: "Needs") -> "Run":
+def _train(config: Config, old: "Run | None", needs: "Needs",
+           prune: Callable[[int, dict[str, float]], bool] | None = None) -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
     from mlkit.fit.randomness import generators_kept, seed_all
     from mlkit.parts.build import build_parts
@@ -155,7 +158,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs") -> "Run":
         reads = Reads()
         seed_all(config.seed)
         with reads: parts = build_parts(config)
-        try: return _trained(config, parts, old, needs, reads)
+        try: return _trained(config, parts, old, needs, reads, prune)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
             raise
@@ -171,7 +174,7 @@ def _take_last_weights(run: "Run", parts: "Parts"):
 
 
 def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
-             reads: "Reads") -> "Run":
+             reads: "Reads", prune: Callable | None = None) -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
     from mlkit.fit.live import note_objects
@@ -187,7 +190,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     with recording(run, about(config).project), quiet_lightning():
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
         checkpoint = find_checkpoint(run) if has_begun else None
-        job = Job(config, parts, run, resumed=has_begun, checkpoint=checkpoint)
+        job = Job(config, parts, run, has_begun, checkpoint, prune)
         notes = code_notes(run.info.get("git") or {})
         say(run, *notes, *note_objects(config, run), *needs.notes)
         with noted(needs, reads, job), tracked(job) as trackers:
@@ -217,7 +220,8 @@ def _report_if_possible(job: "Job", trackers: list):
     from mlkit.fit.fit import say
     try: _report(job, trackers)
     except Exception as e:  # of any kind: the training is done, and nothing may fail it now
-        say(job.run, f"{job.run.id}: is done, but not all of its report: {one_line(e)}")
+        how = f"{job.run.id}: is {job.run.ends_as}"
+        say(job.run, f"{how}, but not all of its report: {one_line(e)}")
 
 
 def _report(job: "Job", trackers: list):
@@ -250,7 +254,8 @@ def _pictures(job: "Job") -> dict[str, Any]:
 
     if hasattr(data, "show_batch"): attempt("batch", data.show_batch)
     elif alone: attempt("batch", show_batch, data)
-    if alone and is_overridden("test_dataloader", data): attempt("answers", _test_answers, run)
+    has_test = run.ends_as == "done" and is_overridden("test_dataloader", data)
+    if alone and has_test: attempt("answers", _test_answers, run)
     if (found := made.pop("answers", None)) is not None:
         attempt("predictions", found.table)
         attempt("results", show_results, found)

@@ -400,6 +400,9 @@ class Speaks(pl.Callback):
         os.write(1, b"said by a descriptor\\n")
         ctypes.CDLL(None).puts(b"said by C")
         ctypes.CDLL(None).fflush(None)
+        for piece in (b"said ", b"in ", b"pieces\\n"):  # as a C library does without a buffer
+            os.write(1, piece)
+            subprocess.run("echo said in between >&2", shell=True)
         KEPT.write("said by a kept stream\\n")
         KEPT.flush()
         logging.getLogger("lab").warning("said by an early handler")
@@ -424,6 +427,8 @@ def test_the_log_has_what_other_programs_print(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     log, = (o.read_text() for o in tmp_path.glob("runs/*/*/log.txt"))
+    assert log.splitlines().count("said in pieces") == 1
+    assert log.splitlines().count("said in between") == 3
     for said in ("a program", "a program on stderr", "a descriptor", "C", "a kept stream",
                  "an early handler", "print", "a fork"):
         assert log.splitlines().count(f"said by {said}") == 1, said

@@ -531,6 +531,25 @@ def test_a_file_that_the_loss_reads_counts_for_reuse(tmp_path, monkeypatch, caps
     assert "differs in data (w.npy)" in capsys.readouterr().out
 
 
+def test_a_file_that_the_net_reads_as_it_is_built_counts_for_reuse(tmp_path, monkeypatch, capsys):
+    Path("scaled.py").write_text(
+        "import numpy as np, torch\nfrom torch import nn\n"
+        "class Scaled(nn.Module):\n"
+        "    def __init__(self, n):\n"
+        "        super().__init__()\n"
+        "        self.scale, self.net = float(np.load('s.npy')), nn.Linear(16, n)\n"
+        "    def forward(self, x): return self.net(x.flatten(1)) * self.scale\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    def again(scale):
+        np.save("s.npy", scale)
+        net = dict(_target_="scaled.Scaled", n=3)
+        model = dict(_target_="mlkit.model.lit.LitModel", net=net, optimizer="${optimizer}")
+        return train(dict(model=model), *QUIET, data=(X, Y), epochs=1, reuse=True).id
+    first, same_again, other = again(2.0), again(2.0), again(9.0)
+    assert first == same_again != other
+    assert "differs in data (s.npy)" in capsys.readouterr().out
+
+
 def test_a_seed_of_the_cell_and_one_of_the_run():
     def loss(seed, *words):
         torch.manual_seed(seed)

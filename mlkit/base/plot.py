@@ -191,3 +191,31 @@ def _svg_parts(panel: Panel, best: int | None) -> list:
         name = '<text x="310" y="{}" text-anchor="end" fill="{}">{}</text>'
         if c.stage: parts.append(html(name, 12 + 12 * i, color, c.stage))
     return parts
+
+# %% ../../nbs/base/05_plot.ipynb #260add2d
+def sparkline(values: Any,  # numbers, of which some may be missing or infinite
+    width: int = 10,        # characters
+) -> str:                   # padded to its width
+    "Draw a curve as text; of a long one the last value of each piece."
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * o)] for o in _levels(values, width)).ljust(width)
+
+
+def spark_svg(values: Any,  # as for `sparkline`
+) -> str:                   # HTML
+    "The same as a line of SVG."
+    levels = _levels(values, 40)
+    step = 86 / max(len(levels) - 1, 1)
+    at = [f"{2 + step * i:.1f},{14 - 12 * o:.1f}" for i, o in enumerate(levels)]
+    line = '<polyline points="{}" fill="none" stroke="currentColor" stroke-width="{}" {}/>'
+    round, wide = html('stroke-linecap="round"'), 1.5 if at[1:] else 4  # a single point is a dot
+    return html('<svg viewBox="0 0 90 16" width="90" height="16" style="vertical-align: middle">'
+                "{}</svg>", html(line, " ".join(at if at[1:] else at * 2), wide, round))
+
+
+def _levels(values: Any, n: int) -> list[float]:
+    "At most n of the finite values, from 0 to 1."
+    import numpy as np
+    y = np.asarray(values, float)
+    y = y[np.isfinite(y)]
+    if len(y) > n: y = np.array([o[-1] for o in np.array_split(y, n)])
+    return [float((o - y.min()) / (np.ptp(y) or 1)) for o in y]

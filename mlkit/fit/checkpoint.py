@@ -277,9 +277,13 @@ class Checkpoint(LightningCheckpoint):
         longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # it is to go on
         self._points.restored = state
         if longer: self._points.lengths = take_lengths(checkpoint["lr_schedulers"])
-        trainer.should_stop = state["stopping"] and not state["within_epoch"] and not longer
+        stops = state["stopping"] and not state["within_epoch"] and not longer
+        trainer.should_stop = stops and not self._was_pruned(checkpoint["epoch"])
         if trainer.is_global_zero and "rows" in state and (rows := self._rows):
             rows.go_on(**state["rows"])
+
+    def _was_pruned(self, epochs: int) -> bool:
+        return self.job is not None and self.job.run.info.get("pruned") == epochs
 
     @property
     def _rows(self) -> Any:

@@ -29,6 +29,7 @@ from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
 from .job import Job
 from .monitors import Monitors
+from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
@@ -134,7 +135,7 @@ def _prepare(job: Job):
     trainer.callbacks[:0] = [Monitors(), _Batches()]
     todo = [job] if job.resumed else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
-    trainer.callbacks.append(keep)
+    trainer.callbacks += [keep, Pruning(job)] if job.prune else [keep]
     _reseed_on_start(trainer)
 
 
@@ -199,7 +200,7 @@ def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))
     has_test = is_overridden("test_dataloader", parts.data)
-    if has_test and is_overridden("test_step", parts.model):
+    if job.run.ends_as == "done" and has_test and is_overridden("test_step", parts.model):
         tested = trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
         for figures in tested:  # one a dataloader
             metrics |= {f"test/{k}" if k in metrics else k: v for k, v in figures.items()}

@@ -199,6 +199,7 @@ class Job:
     run: Run            # its folder is there
     resumed: bool = False  # does the run go on?
     checkpoint: Path | None = None  # from which; None: from the start
+    prune: Callable[[int, dict[str, float]], bool] | None = None  # as for `train`
 
     @cached_property
     def csv(self) -> CSVLogger:  # of `metrics.csv`

@@ -174,7 +174,7 @@ class Progress(ProgressBar):
 
     def on_train_end(self, trainer: Any, pl_module: Any):
         self._row(trainer)
-        self._end()
+        self._end(self.job.run.ends_as if self.job else "done")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException):
         self._end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")

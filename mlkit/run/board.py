@@ -115,7 +115,7 @@ def _bar(now: Now, status: str) -> str:
 
 
 def draw_board(title: str,   # the run's id
-    status: str,             # running, done, failed or interrupted
+    status: str,             # running, done, pruned, failed or interrupted
     now: Now,                # what is done
     history: Any = None,     # DataFrame with 'epoch', 'val/loss', …; None: there is none yet
     note: str = "",          # what else is to be said, in one line

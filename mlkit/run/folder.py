@@ -78,7 +78,7 @@ class Run:
         "Raises NotFound if the folder holds no run, UserError if its `run.json` is damaged."
         self.dir = Path(dir)
         self._info = read_info(self.dir / "run.json") if info is None else info
-        self._is_trained_here = False
+        self._is_trained_here, self.ends_as = False, "done"  # by itself; or pruned
         self.writes = True  # of several processes that train a run, one writes
         self.temporary = ExitStack()  # of one that is not kept: what removes it when it ends
         self.model: Any = None  # these three are what this process has of it, besides the folder
@@ -186,7 +186,7 @@ class Run:
         return self
 
     @property
-    def status(self) -> str:  # running, done, failed or interrupted; gone, if its folder is
+    def status(self) -> str:  # running, done, pruned, failed, interrupted; or gone, as its folder
         "What has become of it; interrupted also if its process, on this machine, was killed."
         if self.info["status"] != "running": return self.info["status"]
         if self.info.get("host") != platform.node(): return "running"

@@ -62,7 +62,7 @@ class _Process(_Part):
 class RunInfo(_Part):
     "What mlkit reads of a `run.json`."
     name: str
-    status: Literal["running", "done", "failed", "interrupted"]
+    status: Literal["running", "done", "pruned", "failed", "interrupted"]
     metrics: dict[str, float]
     config: dict[str, Any]  # see `flat`
     config_before: dict[str, Any] | None = None  # while another takes its place
@@ -82,6 +82,7 @@ class RunInfo(_Part):
     data_facts: dict[str, Any] | None = None
     trackers: dict[str, _Word] = {}
     resumed: list[_Resumed] = []
+    pruned: _Count | None = None  # after so many epochs
     slurm_job: str | None = None
     overrides: list[str] = []
     host: str | None = None

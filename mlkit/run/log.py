@@ -9,7 +9,7 @@ __all__ = ['recording']
 import io, logging, os, platform, re, subprocess, sys, tempfile, threading, time, traceback
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, BinaryIO, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
 from ..base.files import is_full, show_path
@@ -90,38 +90,47 @@ def _real(stream: Any, real: dict[int, int]) -> Any:
     return io.TextIOWrapper(binary, stream.encoding, "replace", write_through=True)
 
 # %% ../../nbs/run/02_log.ipynb #8d1f0a02
+def _copying(fd: int) -> tuple[subprocess.Popen, BinaryIO]:
+    "A process whose input reaches a descriptor and a file, and that file. Raises OSError."
+    file, name = tempfile.mkstemp(prefix="mlkit-")
+    raw = open(file, "rb")
+    with open(name, "ab") as end:
+        os.unlink(name)  # nothing is left behind, even by a kill
+        tee = subprocess.Popen(["tee", "-a", f"/dev/fd/{end.fileno()}"], stdout=fd,
+                               stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               pass_fds=[end.fileno()], start_new_session=True,
+                               restore_signals=False)  # it outlives its reader
+    return tee, raw
+
+
 @contextmanager
 def _descriptors_logged(path: Path, hide: Callable[[str], str]) -> Iterator[dict[int, int]]:
     "Copy what is written to the descriptors 1 and 2 to a file, too; gives their duplicates."
-    tees, real = [], {}
-    file, name = tempfile.mkstemp(prefix="mlkit-")
-    with open(file, "rb") as raw, open(name, "ab") as end:
-        os.unlink(name)  # nothing is left behind, even by a kill
-        with suppress(OSError):  # there is no tee, or a descriptor is closed
-            real = {fd: os.dup(fd) for fd in (1, 2)}
-            tees = [subprocess.Popen(["tee", "-a", f"/dev/fd/{end.fileno()}"], stdout=fd,
-                                     stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                     pass_fds=[end.fileno()], start_new_session=True,
-                                     restore_signals=False)  # it outlives its reader
-                    for fd in real.values()]
-        log, over = _Log(path, hide), threading.Event()
-        def follow():
-            while not over.wait(0.1): log.write(raw.read().decode(errors="replace"))
-            log.write(raw.read().decode(errors="replace"))
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        for fd, tee in zip(real, tees):
-            pipe: Any = tee.stdin
-            with pipe: os.dup2(pipe.fileno(), fd)
-        try: yield real if tees else {}
-        finally:
-            for fd, duplicate in real.items(): os.dup2(duplicate, fd)
-            for tee in tees:
-                with suppress(subprocess.TimeoutExpired): tee.wait(1)  # a daemon may hold on to it
-            over.set()
-            thread.join()
-            log.close()
-            for duplicate in real.values(): os.close(duplicate)
+    copies, real = [], {}
+    with suppress(OSError):  # there is no tee, or a descriptor is closed
+        real = {fd: os.dup(fd) for fd in (1, 2)}
+        copies = [_copying(fd) for fd in real.values()]
+    logs, over = [(_Log(path, hide), raw) for _, raw in copies], threading.Event()
+    def look():
+        for log, raw in logs: log.write(raw.read().decode(errors="replace"))
+    def follow():
+        while not over.wait(0.1): look()
+        look()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    for fd, (tee, _) in zip(real, copies):
+        pipe: Any = tee.stdin
+        with pipe: os.dup2(pipe.fileno(), fd)
+    try: yield real if copies else {}
+    finally:
+        for fd, duplicate in real.items(): os.dup2(duplicate, fd)
+        for tee, _ in copies:
+            with suppress(subprocess.TimeoutExpired): tee.wait(1)  # a daemon may hold on to it
+        over.set()
+        thread.join()
+        for o in (part for pair in logs for part in pair): o.close()
+        for duplicate in real.values(): os.close(duplicate)
+
 
 # %% ../../nbs/run/02_log.ipynb #ac0f74ed
 @contextmanager
@@ -139,7 +148,7 @@ def recording(run: Run,  # new, or to go on
         seconds = round(before + time.perf_counter() - start, 2)
         try: run.update(status=status, error=error, seconds=seconds)
         except OSError:  # it is interrupted, then, for all that look at it
-            if status == "done": raise
+            if status == run.ends_as: raise
     try:
         log_file = run.file("log.txt") if run.writes else Path(os.devnull)
         with Signals(notes=True) as signals, run.locked(), run.reserved(), \
@@ -149,7 +158,7 @@ def recording(run: Run,  # new, or to go on
                        process=process_facts(os.getpid()))
             try:
                 with signals.raised(): yield run
-                ended("done")
+                ended(run.ends_as)
             except BaseException as e:
                 error, story = hide(one_line(e)), hide("".join(traceback.format_exception(e)))
                 is_gone = run.kept and not is_run(run.dir)
