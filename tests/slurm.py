@@ -1,7 +1,8 @@
-"""A real SLURM on this machine: munge, one controller and two nodes, all as the user who runs this.
+"""A real SLURM on this machine: munge, one controller and two nodes, of the user who runs this.
 
-Debian's packages `slurm-wlm` and `munge` are enough. Everything lies in one folder, and ends with it.
+Debian's packages `slurm-wlm` and `munge` are enough. Everything lies in one folder.
 """
+import ctypes
 import os
 import shutil
 import signal
@@ -11,8 +12,6 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, Iterator
-
-from forked import end_with_starter
 
 NEEDS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "squeue", "scontrol", "scancel")
 CONF = """
@@ -121,7 +120,7 @@ class Slurm:
         with open(self.folder / "log" / f"{name}{len(self.daemons)}.out.log", "w") as log:
             self.daemons.append(subprocess.Popen(
                 [_path(name) or name, *words], env=self.env, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, preexec_fn=end_with_starter, start_new_session=True))
+                stdin=subprocess.DEVNULL, preexec_fn=_end_with_this, start_new_session=True))
 
     def stop(self):
         "End its jobs, then its daemons, then all that they left behind."
@@ -136,6 +135,9 @@ class Slurm:
             o.wait()
         for pid in _processes(f"SLURM_CONF={self.folder}/slurm.conf"):
             with suppress(OSError): os.kill(pid, signal.SIGKILL)
+
+
+def _end_with_this(): ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # if this is killed
 
 
 def _user() -> str:
