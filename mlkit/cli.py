@@ -45,6 +45,9 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
+    if found := getattr(e.result, "folder", None):
+        from mlkit.base.files import show_path
+        return f"{why}; go on with: mlkit_train --resume {show_path(found)}"
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
     from mlkit.base.files import show_path
@@ -140,15 +143,20 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
-    from mlkit.base.files import show_path
-    from mlkit.many.sweep import grid, load_trials
+    from mlkit.many.search import search, settings_of
+    from mlkit.many.sweep import load_trials
     if args.check:
-        return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
+        words = settings_of(*what)[0]
+        return tell(f"no problems in {len(load_trials(*words, strict=args.strict))} combinations")
     if args.reuse: os.environ["MLKIT_REUSE"] = "1"
-    sweep = grid(*what, strict=args.strict)
-    tell("", sweep)
-    if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
-    return 0 if sweep.done else 1  # it has gone well if all of its runs have
+    return _show_search(search(*what, strict=args.strict))
+
+
+def _show_search(found) -> int:
+    from mlkit.base.files import show_path
+    tell("", found)
+    if found.file: tell(f"\ntable: {show_path(found.file)}")
+    return 0 if found.done else 1  # it has gone well if all of its runs have
 
 
 def _describe(words: list[str]):
@@ -167,7 +175,7 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
     tell("\n".join(o for o in completions(line, shell) if shown(o) == o), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
-def _resume(args: argparse.Namespace):
+def _resume(args: argparse.Namespace) -> int | None:
     from omegaconf import OmegaConf
     from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
@@ -176,6 +184,9 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     from mlkit.run.info import as_overrides
+    if args.resume and not args.config and "search-" in args.resume:
+        from mlkit.many.search import resume_search
+        return _show_search(resume_search(args.resume, *args.overrides))
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)
     try: run = _find_run(args.resume) if args.resume else unfinished(own or None)

@@ -50,6 +50,7 @@ def train(
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     told: set[Problem] | None = None,  # warnings not to tell again; gets those that are
     background: bool = False,  # by a process of its own, which outlives this one; see `Run.watch`
+    at: str | Path | None = None,  # the run's folder; None: one of this moment's name
     prune: Callable[[int, dict[str, float]], bool] | None = None,  # (epochs, metrics): enough?
 ) -> "Run":  # its folder, with the trained `.model` (its best weights) and the `.datamodule`
     """Train what a config describes, and objects as they are.
@@ -78,7 +79,7 @@ def train(
             old.watch()
         if old and old.status == "done": return _taken(old, needs)
     if background: return _start(config, trust, old, needs=needs)
-    return _train(config, old, needs, prune)
+    return _train(config, old, needs, prune, at and Path(at) or None)
 
 
 def _require_texts(cfg: Any, overrides: tuple, has_objects: bool):
@@ -116,6 +117,7 @@ def resume(
     Raises UserError if it is done, was not kept, or is being trained; else as `train`."""
     from mlkit.run.folder import find_run
     from mlkit.run.info import config_edit
+    if hasattr(run, "go_on"): return run.go_on(*overrides, trust=trust)  # a search
     run = find_run(run)
     if run.chosen and run.chosen.name != "last.ckpt":
         raise UserError(f"{show_path(run.chosen)}: a run goes on from its last checkpoint alone: "
@@ -149,7 +151,8 @@ def _require_something_to_do(run: "Run", config: Config):
 
 
 def _train(config: Config, old: "Run | None", needs: "Needs",
-           prune: Callable[[int, dict[str, float]], bool] | None = None) -> "Run":
+           prune: Callable[[int, dict[str, float]], bool] | None = None,
+           at: Path | None = None) -> "Run":
     "From a checked config to a finished run; `old` is one to go on with."
     from mlkit.fit.randomness import generators_kept, seed_all
     from mlkit.parts.build import build_parts
@@ -158,7 +161,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs",
         reads = Reads()
         seed_all(config.seed)
         with reads: parts = build_parts(config)
-        try: return _trained(config, parts, old, needs, reads, prune)
+        try: return _trained(config, parts, old, needs, reads, prune, at)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
             raise
@@ -174,7 +177,7 @@ def _take_last_weights(run: "Run", parts: "Parts"):
 
 
 def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
-             reads: "Reads", prune: Callable | None = None) -> "Run":
+             reads: "Reads", prune: Callable | None, at: Path | None) -> "Run":
     from mlkit.fit.fit import find_checkpoint, fit, say, shared_run
     from mlkit.fit.job import Job
     from mlkit.fit.live import note_objects
@@ -186,7 +189,7 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     from mlkit.show.columns import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
-    run = shared_run(config, parts.trainer, old)
+    run = shared_run(config, parts.trainer, old, at)
     with recording(run, about(config).project), quiet_lightning():
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
         checkpoint = find_checkpoint(run) if has_begun else None

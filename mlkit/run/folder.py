@@ -20,7 +20,7 @@ from ..base.files import atomic, find_root, in_project, plain_file, real_path, s
 from ..base.files import temporary_folder, write_text
 from ..base.own import may_read, outside, remember_runs
 from ..base.plot import plot_history
-from ..base.run_names import near_run, run_folder, run_folders
+from ..base.run_names import is_run, near_run, run_folder, run_folders
 from ..base.shown import shown, tell
 from ..base.text import Table, number, plain
 from ..config.load import load_config
@@ -33,12 +33,13 @@ from .process import is_locked, starts, stop_process, take_lock
 from .board import watch_run
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
-def _new_folder(parent: Path) -> Path:
+def _new_folder(parent: Path, name: str = "") -> Path:
     while True:
-        folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
+        folder = parent / (name or f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}")
+        if name and not is_run(folder): shutil.rmtree(folder, ignore_errors=True)  # half made
         try: folder.mkdir(parents=True)
         except (OSError, ValueError) as e:
-            if os.path.exists(folder): continue  # another process was quicker
+            if os.path.exists(folder) and not name: continue  # another process was quicker
             raise UserError(_no_place(parent, e)) from e
         return folder
 
@@ -88,6 +89,7 @@ class Run:
 
     @classmethod
     def new(cls, config: Config,  # whose `runs` is the folder of all runs; None: not kept
+        at: Path | None = None,  # its folder; None: one of this moment's name
     ) -> "Run":  # status 'running'
         "Make a run's folder. Raises ConfigError if the config's `name` cannot be a folder's."
         name, runs, root = str(config.get("name")), config.get("runs"), about(config).project
@@ -103,7 +105,7 @@ class Run:
         git, patch = code_state(root, place)
         temporary = ExitStack()
         if runs is None: place = temporary.enter_context(temporary_folder())
-        folder = _new_folder(place / name)
+        folder = _new_folder(at.parent, at.name) if at else _new_folder(place / name)
         about_it = as_json(dict(
             name=name, status="running", started=f"{datetime.now():%Y-%m-%d %H:%M:%S}",
             seconds=None, seed=config.get("seed"), tags=tags, metrics={},
