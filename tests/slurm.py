@@ -8,10 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
+
+from clusters import wait_for
 
 NEEDS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "squeue", "scontrol", "scancel")
 CONF = """
@@ -64,15 +65,6 @@ def _ports(n: int) -> list[int]:
     ports = [o.getsockname()[1] for o in held]
     for o in held: o.close()
     return ports
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60, why: Callable[[], str] = str) -> Any:
-    "Ask until it is true; its answer."
-    end = time.monotonic() + seconds
-    while not (answer := what()):
-        if time.monotonic() > end: raise AssertionError(f"{what}: not after {seconds} s\n{why()}")
-        time.sleep(0.1)
-    return answer
 
 
 class Slurm:

@@ -25,7 +25,8 @@ from ..config.secrets import secret_filter
 from ..run.folder import Run, runs_folder
 from .sweep import FIRST, load_trials
 from .trials import Trial, Trials
-from .worker import Workers, check_devices, say, work
+from .launch import workers_of
+from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 @dataclass(eq=False)
@@ -216,8 +217,8 @@ def new_search(points: Any,  # `Points`
         Trials.new(
             folder, points.configs, points.keys, [o.words for o in points], kept=kept,
             overrides=[*map(hide, overrides)], settings=vars(settings), seeds=settings.seeds,
-            strict=strict, threads=settings.threads or (1 if settings.workers else None),
-            project=str(root))
+            strict=strict, project=str(root),
+            threads=settings.threads or (1 if settings.workers or settings.launch else None))
     except OSError as e: raise UserError(f"{show_path(home)}: no search can be put here: "
                                          f"{e.strerror}; runs=FOLDER names another place") from e
     if kept: remember_runs(folder, home, about(first).trust)
@@ -270,7 +271,7 @@ def _work_here(search: Search, reuse: bool | None):
 def _wait_for(search: Search, reuse: bool | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with Workers(search, search.settings["workers"], reuse) as workers:
+    with workers_of(search, reuse) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
