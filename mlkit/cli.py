@@ -123,7 +123,8 @@ def _train(args: argparse.Namespace) -> int | None:
         from mlkit.parts.schema import schema
         return tell(json.dumps(schema(*what), indent=1))
     if args.resume is not None and not shows and not args.check: return _resume(args)
-    from mlkit.config.load import explain, load_any, load_config
+    from mlkit.config.load import explain, load_config
+    from mlkit.config.search import load_any
     config, is_many = (None, True) if args.multirun else load_any(*what)
     if is_many and not shows: return _sweep(what, args)
     given: Any = what if config is None else [config]  # it is composed once
@@ -160,7 +161,7 @@ def _show_search(found) -> int:
 
 
 def _describe(words: list[str]):
-    from mlkit.config.grammar import alternatives
+    from mlkit.config.sweeps import alternatives
     from mlkit.parts.describe import describe
     first = "-m" in words or "--multirun" in words  # of a sweep's values, the first is described
     words = [o for o in words if not o.startswith("-")]

@@ -18,9 +18,10 @@ import shell
 from hydra_oracle import ask
 from mlkit.cli import mlkit_train
 from mlkit.completion import completions
-from mlkit.config.grammar import alternatives, parse_value
+from mlkit.config.grammar import parse_value
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError, origin_of, plain, same
+from mlkit.config.sweeps import alternatives
 from mlkit.many.search import grid
 from mlkit.many.sweep import load_trials
 from mlkit.many.table import runs

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
 
 from ..base.text import Keys, flat, short
-from ..config.grammar import alternatives, parse_value
+from ..config.grammar import parse_value
 from ..config.hydra import moving
-from ..config.load import has_objects, replaced, sweep_params
-from ..config.node import Config, ConfigError, Problem, about, gather, plain, same
+from ..config.load import has_objects, replaced
+from ..config.node import Config, ConfigError, Problem, about, plain, same
+from ..config.search import search_space
 from ..parts.check import check
 
 
@@ -105,8 +106,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         objects = made_anew(with_objects(config, trust=trust))
         live, config = about(objects).live, {"defaults": [], **plain(objects)}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
-    overrides = (*sweep_params(config, *overrides, trust=trust), *overrides)
-    choices, told = gather(alternatives, overrides), set()
+    choices, told = search_space(config, *overrides, trust=trust).choices, set()
     every = list(product(*(range(len(o)) for o in choices)))
     made: dict[tuple, Config] = {}
     found: dict[Problem, list[list[str]]] = {}

@@ -31,7 +31,8 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
     for o in levels: o.setLevel(logging.WARNING)
     with warnings.catch_warnings(), handlers_kept():
         for text in (".*does not have many workers", ".*Checkpoint directory .* exists",
-                     ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable"):
+                     ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable",
+                     ".*srun. command is available"):
             warnings.filterwarnings("ignore", text)
         try: yield
         except SIGTERMException as e: raise KeyboardInterrupt("terminated") from e
