@@ -25,7 +25,7 @@ from ..config.secrets import secret_filter
 from ..run.folder import Run, runs_folder
 from .sweep import FIRST, load_trials
 from .trials import Trial, Trials
-from .launch import workers_of
+from .launch import is_elsewhere, workers_of
 from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
@@ -218,7 +218,7 @@ def new_search(points: Any,  # `Points`
             folder, points.configs, points.keys, [o.words for o in points], kept=kept,
             overrides=[*map(hide, overrides)], settings=vars(settings), seeds=settings.seeds,
             strict=strict, project=str(root),
-            threads=settings.threads or (1 if settings.workers or settings.launch else None))
+            threads=settings.threads or (1 if settings.workers or is_elsewhere(vars(settings)) else None))
     except OSError as e: raise UserError(f"{show_path(home)}: no search can be put here: "
                                          f"{e.strerror}; runs=FOLDER names another place") from e
     if kept: remember_runs(folder, home, about(first).trust)
@@ -237,7 +237,7 @@ def carry_on(search: Search,  # new, or to go on with
     workers = search.settings["workers"] or 1
     say(f"{search.mark}: {search.n} runs")
     try:
-        if workers == 1 and not search.settings["launch"]: _work_here(search, reuse)
+        if workers == 1 and not is_elsewhere(search.settings): _work_here(search, reuse)
         else: _wait_for(search, reuse)
     except KeyboardInterrupt as e:
         search.refresh()
