@@ -29,6 +29,8 @@ setup(
                     "trackers": cfg["tracker_requirements"].split(),
                     "slurm": cfg["slurm_requirements"].split(),
                     "ray": cfg["ray_requirements"].split(),
+                    "search": cfg["search_requirements"].split(),
+                    "postgresql": cfg["postgresql_requirements"].split(),
                     "rich": cfg["rich_requirements"].split(),
                     "lightning": cfg["lightning_requirements"].split()},
     # nbdev finds a library's index of names here, for the links between its pages.
