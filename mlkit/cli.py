@@ -45,9 +45,10 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
-    if found := getattr(e.result, "folder", None):
+    if hasattr(e.result, "go_on"):  # a search
         from mlkit.base.files import show_path
-        return f"{why}; go on with: mlkit_train --resume {show_path(found)}"
+        way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
+        return why + way * e.result.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
     from mlkit.base.files import show_path
@@ -144,11 +145,10 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
-    from mlkit.many.search import search, settings_of
+    from mlkit.many.search import search
     from mlkit.many.sweep import load_trials
     if args.check:
-        words = settings_of(*what)[0]
-        return tell(f"no problems in {len(load_trials(*words, strict=args.strict))} combinations")
+        return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
     if args.reuse: os.environ["MLKIT_REUSE"] = "1"
     return _show_search(search(*what, strict=args.strict))
 

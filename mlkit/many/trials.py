@@ -7,7 +7,7 @@ __all__ = ['Trial', 'Trials']
 
 # %% ../../nbs/many/02_trials.ipynb #aa788891
 import json, os, time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -17,9 +17,10 @@ from ..base.files import plain_file, show_path, write_text
 from ..base.run_names import is_run
 from ..base.text import short
 from ..config.grammar import parse_value
-from ..config.node import Config, Problem
+from ..config.node import Config, Problem, about
 from ..parts.check import check
-from ..run.folder import Run, config_text, runs_folder, versions
+from ..run.folder import Run, config_text, versions
+from ..run.home import runs_folder
 from ..run.info import as_json
 from ..run.process import take_lock
 
@@ -73,7 +74,12 @@ class Trial:
         return " ".join(f"{k}={short(v, 40)}" for k, v in self.values.items()) or "the only one"
 
 # %% ../../nbs/many/02_trials.ipynb #2a2f04c6
-_MOST_DEATHS = 5  # of workers in a row, without a new checkpoint: so the trial kills them
+_MOST_DEATHS = 10  # of workers in a row, without a new checkpoint: so the trial kills them
+
+
+def _live() -> Any:
+    from mlkit.fit import live  # objects come with torch
+    return live
 
 
 class Trials:
@@ -113,6 +119,7 @@ class Trials:
         (folder / "trials").mkdir()
         for i, config in enumerate(configs.values()):
             write_text(folder / "configs" / f"{i:04}.yaml", config_text(config))
+            if about(config).live: _live().save_arrays(config, folder / "configs")
         info = dict(started=f"{datetime.now():%Y-%m-%d %H:%M:%S}", versions=versions(), **more,
                     keys=[*keys], configs=[*configs], points=points,
                     first_seeds=[o.get("seed") for o in configs.values()])
@@ -144,8 +151,9 @@ class Trials:
         words = [f"++{k}={v}" for k, v in changes.items()]
         base = self.made.get(key)
         if base is not None and not words: return base
-        return check(self.files[key] if base is None else base, *words, trust=self.trust,
-                     strict=self.info["strict"], told=self.told)
+        found = check(self.files[key] if base is None else base, *words, trust=self.trust,
+                      strict=self.info["strict"], told=self.told)
+        return found if about(found).live else _live().with_arrays(found, self.files[key].parent)
 
     def place(self, trial: Trial, config: Config) -> Path | None:  # None: it is not kept
         "Where a trial's run goes, whoever trains it."
@@ -205,7 +213,8 @@ class Trials:
         late = self.info.get("deadline") and time.time() > self.info["deadline"]
         return "its time is over" if late else ""
 
-    def _failed(self, trial: Trial) -> bool: return trial.status == "failed" and not self.waits(trial)
+    def _failed(self, trial: Trial) -> bool:
+        return trial.status == "failed" and not self.waits(trial)
 
     @property
     def over(self) -> bool:
@@ -216,7 +225,7 @@ class Trials:
     @property
     def _lacks(self) -> int:
         "How many points are still to be asked for."
-        if self.source is None: return 0
+        if not self.info.get("space"): return 0
         return max(0, self.settings["trials"] - len(self.trials) // self.info["seeds"])
 
     def claim(self, worker: str = "",  # who asks
@@ -224,11 +233,12 @@ class Trials:
         "Take the first trial that waits; where none does, ask for a new one."
         self.refresh()
         if self.stopped: return None
+        if self.source is not None:
+            with take_lock(self.folder / "search.lock", 600): self._tell_source()
         for o in self.trials:
             if self.waits(o) and self._take(o, worker): return o
-        if not self._lacks: return None
+        if self.source is None or not self._lacks: return None
         with take_lock(self.folder / "search.lock", 600):
-            self.refresh()
             self._tell_source()
             if not self._lacks: return None
             at, seeds = len(self.trials), self.info["seeds"]
@@ -239,6 +249,7 @@ class Trials:
         return self.trials[at] if self._take(self.trials[at], worker) else None
 
     def _tell_source(self):
+        self.refresh()
         for o in self.trials:
             if o.is_told or o.status in ("not begun", "running", "interrupted") or self.waits(o):
                 continue
