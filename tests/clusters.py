@@ -2,15 +2,15 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import torch
 
 from mlkit.many.search import Search, find_search
 from mlkit.run.folder import Run
+from shell import SCRIPTS
 
 TESTS = Path(__file__).parent
 CONFIG = """
@@ -53,19 +53,19 @@ def same_search(a: Search, b: Search):
     for x, y in zip(a.trials, b.trials): same_run(x.run, y.run)
 
 
-def begin(project: Path, runs: str, env: dict[str, str], **settings) -> subprocess.Popen:
-    "The grid, by a command of its own."
-    code = f"from mlkit.many.search import search\nsearch('slow.yaml', {f'runs={runs}'!r}, " \
-           f"*{POINTS}, **{settings})"
+def begin(project: Path, runs: str, env: Mapping[str, str], *words: str) -> subprocess.Popen:
+    "The grid, as a command."
     with open(project / f"{runs}.txt", "w") as out:
-        return subprocess.Popen([sys.executable, "-c", code], cwd=project, env=env, stdout=out,
-                                stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen([SCRIPTS / "mlkit_train", "slow.yaml", f"runs={runs}", "-m",
+                                 *POINTS, *words], cwd=project, stdout=out, stderr=out,
+                                env={**env, "PYTHONPATH": str(TESTS.parent)},
+                                stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 def here(project: Path) -> Search:
     "The grid on this machine, with one worker."
-    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(TESTS.parent), str(project)]))
-    assert begin(project, "here", env, workers=1).wait(300) == 0, (project / "here.txt").read_text()
+    process = begin(project, "here", os.environ)
+    assert process.wait(300) == 0, (project / "here.txt").read_text()
     return the_search(project, "here")
 
 

@@ -55,8 +55,8 @@ def cluster(folder: Path):
 def lose_a_node(project: Path):
     done = here(project)
     with cluster(project) as address:
-        launch = dict(kind="ray", address=address)
-        process = begin(project, "ray", {**os.environ}, workers=2, launch=launch)
+        words = ["workers=2", "launch=ray", f"launch.address={address}"]
+        process = begin(project, "ray", os.environ, *words)
         try:
             search = the_search(project, "ray")
             def both_train() -> bool:

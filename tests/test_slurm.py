@@ -48,8 +48,8 @@ def test_a_requeued_run_goes_on(cluster, project):
 
 def test_a_grid_through_submitit_is_as_here(cluster, project):
     done = here(project)
-    launch = dict(kind="slurm", time=1, notice=22)  # a job has 28 to 38 seconds
-    process = begin(project, "slurm", cluster.env, workers=2, launch=launch)
+    words = ["workers=2", "launch=slurm", "launch.time=1", "launch.notice=10"]
+    process = begin(project, "slurm", cluster.env, *words)
     try:
         search = the_search(project, "slurm")
         def story(): return (project / "slurm.txt").read_text() + cluster.story()
@@ -60,7 +60,7 @@ def test_a_grid_through_submitit_is_as_here(cluster, project):
         wait_for(by_second, why=story)
         job = (search.folder / "slurm").glob("*_1_submitted.pkl").__next__().name.split("_")[0]
         cluster.run("scontrol", "requeue", f"{job}_1")
-        assert process.wait(240) == 0, story()
+        assert process.wait(480) == 0, story()
     finally: process.kill()
     said = cluster.run("scontrol", "-o", "show", "job", job).splitlines()
     again = [int(o.partition("Restarts=")[2].split()[0]) for o in said]
