@@ -25,12 +25,13 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .launch import workers_of
 from .reading import Reading
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trials import Trial, Trials
-from .worker import Workers, check_devices, say, work
+from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 @dataclass(eq=False)
@@ -261,7 +262,7 @@ def _work_here(search: Search, reuse: bool | None):
 def _wait_for(search: Search, reuse: bool | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with Workers(search, search.settings["workers"], reuse) as workers:
+    with workers_of(search, reuse) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
