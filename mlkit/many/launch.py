@@ -163,7 +163,7 @@ class SlurmWorkers(_Elsewhere):
             executor.update_parameters(**options)
             with executor.batch(): self.jobs = [executor.submit(o) for o in jobs]
         except (ValueError, OSError, submitit.core.utils.FailedJobError) as e:
-            raise UserError(f"launch=slurm: {one_line(e)}") from e
+            raise UserError(f"launch=slurm: {' '.join(str(e).split())}") from e
         self.id = self.jobs[0].job_id.partition("_")[0]  # SLURM's number of them all
         self._asked, self._found = 0.0, [*range(self.n)]
 
