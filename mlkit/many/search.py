@@ -100,7 +100,7 @@ class Search(Reading, Trials):
                 for o in groups]
         figures = {o: o.mean(name) for o in rows} if name else {}
         has = [o for o, v in figures.items() if v is not None and v == v]
-        has.sort(key=lambda o: figures[o], reverse=mode == "max")
+        has.sort(key=lambda o: figures[o] or 0.0, reverse=mode == "max")
         ranks = {*has}
         return has + [o for o in rows if o not in ranks]
 

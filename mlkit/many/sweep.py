@@ -140,17 +140,17 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     def text(at: tuple) -> dict[str, str]: return dict(_parted(o) for o in own(at))
     points = {at: Point(text(at), partial(later, at)) for at in every}
     for at, cfg in made.items(): points[at].cfg = cfg
-    found = Points(points.values())
+    whole = Points(points.values())
     plain_keys = {_parted(choices[i][0])[0] for i in values}
-    found.keys, found.told = [k for k in text(every[0]) if k not in plain_keys], told
+    whole.keys, whole.told = [k for k in text(every[0]) if k not in plain_keys], told
     origins = made if few else needed
-    found.configs = {tuple(text(at)[k] for k in found.keys): made[at] for at in origins}
-    found.settings = space.settings
-    found.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
+    whole.configs = {tuple(text(at)[k] for k in whole.keys): made[at] for at in origins}
+    whole.settings = space.settings
+    whole.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
                    for o in choices if len(o) > 1}
-    found.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
+    whole.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
                     for o in spans.values()}
-    return found
+    return whole
 
 
 def _ends(span: Span) -> list[str]: return [f"{span.key}={o!r}" for o in (span.start, span.end)]
