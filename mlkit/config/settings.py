@@ -65,7 +65,7 @@ class Settings:
     sampler: str | None = _setting(None, words=["grid", "random", "tpe", "cmaes"])
     trials: int | None = _setting(None, 1)  # how many; None: all points of a grid
     pruner: str | None = _setting(None, words=[
-        "none", "median", "hyperband", "successive_halving", "percentile", "patient", "wilcoxon"])
+        "none", "median", "hyperband", "successive_halving", "percentile", "patient"])
     monitor: str | None = None  # the metric that counts: 'val/acc'; None: what the run's best is of
     mode: str | None = _setting(None, words=["min", "max"])  # None: that of the run's best
     seed: int = _setting(0, 0)  # of the sampler, and of `shuffle(…)`
