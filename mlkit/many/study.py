@@ -126,7 +126,8 @@ class Study:
             raise UserError(f"search.sampler={settings['sampler']} {says}") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.settings, self.space = settings, {k: _distribution(v) for k, v in space.items()}
-        self.name, self.direction = folder.name, dict(min="minimize", max="maximize")[mode]
+        self.name: str = folder.name
+        self.direction: Any = dict(min="minimize", max="maximize")[mode]
         has_pruner = settings["pruner"] not in (None, "none")
         self.pruner = _pruner(settings["pruner"], epochs) if has_pruner else None
         with FileLock(folder / "optuna.lock"):  # a database makes its tables only once
