@@ -45,6 +45,10 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
+    if hasattr(e.result, "go_on"):  # a search
+        from mlkit.base.files import show_path
+        way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
+        return why + way * e.result.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
     from mlkit.base.files import show_path
@@ -120,7 +124,8 @@ def _train(args: argparse.Namespace) -> int | None:
         from mlkit.parts.schema import schema
         return tell(json.dumps(schema(*what), indent=1))
     if args.resume is not None and not shows and not args.check: return _resume(args)
-    from mlkit.config.load import explain, load_any, load_config
+    from mlkit.config.load import explain, load_config
+    from mlkit.config.search import load_any
     config, is_many = (None, True) if args.multirun else load_any(*what)
     if is_many and not shows: return _sweep(what, args)
     given: Any = what if config is None else [config]  # it is composed once
@@ -140,19 +145,24 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
-    from mlkit.base.files import show_path
-    from mlkit.many.sweep import grid, load_trials
+    from mlkit.many.search import search, settings_of
+    from mlkit.many.sweep import load_trials
     if args.check:
-        return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
+        words = settings_of(*what)[0]
+        return tell(f"no problems in {len(load_trials(*words, strict=args.strict))} combinations")
     if args.reuse: os.environ["MLKIT_REUSE"] = "1"
-    sweep = grid(*what, strict=args.strict)
-    tell("", sweep)
-    if sweep.file: tell(f"\ntable: {show_path(sweep.file)}")
-    return 0 if sweep.done else 1  # it has gone well if all of its runs have
+    return _show_search(search(*what, strict=args.strict))
+
+
+def _show_search(found) -> int:
+    from mlkit.base.files import show_path
+    tell("", found)
+    if found.file: tell(f"\ntable: {show_path(found.file)}")
+    return 0 if found.done else 1  # it has gone well if all of its runs have
 
 
 def _describe(words: list[str]):
-    from mlkit.config.grammar import alternatives
+    from mlkit.config.sweeps import alternatives
     from mlkit.parts.describe import describe
     first = "-m" in words or "--multirun" in words  # of a sweep's values, the first is described
     words = [o for o in words if not o.startswith("-")]
@@ -167,7 +177,7 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
     tell("\n".join(o for o in completions(line, shell) if shown(o) == o), end="")
 
 # %% ../nbs/cli.ipynb #0f22322f
-def _resume(args: argparse.Namespace):
+def _resume(args: argparse.Namespace) -> int | None:
     from omegaconf import OmegaConf
     from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
@@ -176,6 +186,9 @@ def _resume(args: argparse.Namespace):
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     from mlkit.run.info import as_overrides
+    if args.resume and not args.config and "search-" in args.resume:
+        from mlkit.many.search import resume_search
+        return _show_search(resume_search(args.resume, *args.overrides))
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)
     try: run = _find_run(args.resume) if args.resume else unfinished(own or None)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from .base.files import find_root
 from .base.run_names import run_folders
 from .base.text import show_keys, walk
-from .config.load import load_first
+from .config.search import load_first
 from .config.node import Config, ConfigError, about
 
 # %% ../nbs/completion.ipynb #12fefa97

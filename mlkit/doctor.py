@@ -24,7 +24,8 @@ from .config.node import Config, ConfigError, Problem, about
 from .config.yaml import read_config_file
 from .parts.batch import only_computes
 from .parts.check import check
-from .run.folder import Run, run_folders, runs_folder, versions
+from .run.folder import Run, run_folders, versions
+from .run.home import runs_folder
 
 # %% ../nbs/doctor.ipynb #d0c70005
 Line = tuple[str, str, str]  # ok, warn or fail; what was looked at; what is there, and the way out

@@ -63,10 +63,12 @@ def test_an_interrupted_grid_has_its_run(kernel):
     cell = interrupt(kernel, "step", "sweep = grid('slow.yaml', 'seed=1,2')", lasts=1)
     rest = cell.text.partition("stopping: ")[2]
     assert cell.traceback.startswith("Interrupted: 0 of 2 runs are done; stopped after step 3, ")
-    assert len(cell.traceback.splitlines()) == 2 and "resume(run)" in cell.traceback
+    assert len(cell.traceback.splitlines()) == 2 and "resume(sweep)" in cell.traceback
     assert [o.split()[0] for o in rest.splitlines()[2:] if o] == ["seed", "1", "2"]  # its table
     assert kernel.value("sweep.trials[0].run is run, run.status") == "(True, 'interrupted')"
-    bits = kernel.value(f"run = resume(run)\n{BITS.format('run')}")
+    bits = kernel.value(f"sweep = resume(sweep)\nrun = load_run(sweep.trials[0])\n"
+                        f"{BITS.format('run')}")
+    assert kernel.value("[o.status for o in sweep.trials]") == "['done', 'done']"
     assert kernel.value(f"run = train('slow.yaml', 'seed=1')\n{BITS.format('run')}") == bits
 
 

@@ -18,10 +18,12 @@ import shell
 from hydra_oracle import ask
 from mlkit.cli import mlkit_train
 from mlkit.completion import completions
-from mlkit.config.grammar import alternatives, parse_value
+from mlkit.config.grammar import parse_value
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError, origin_of, plain, same
-from mlkit.many.sweep import grid, load_trials
+from mlkit.config.sweeps import alternatives
+from mlkit.many.search import grid
+from mlkit.many.sweep import load_trials
 from mlkit.many.table import runs
 from mlkit.run.folder import Run
 from mlkit.train import train
@@ -177,7 +179,7 @@ def test_what_is_loaded_stays(tmp_path, monkeypatch):
 
 
 def test_a_mistake_is_told_in_its_turn_and_a_warning_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mlkit.many.sweep._FIRST", 1)
+    monkeypatch.setattr("mlkit.many.search.FIRST", 1)
     sweep = grid(MNIST, *SHORT, f"runs={tmp_path}", "optimizer.lr=0.1,abc,0.01", "+logger.x={y: 1}")
     assert [t.status for t in sweep.trials] == ["done", "failed", "done"]
     assert "optimizer.lr=abc" in sweep.trials[1].error and sweep.trials[1].problems
@@ -217,7 +219,7 @@ def test_a_failure_in_the_middle(tmp_path, capsys):
 
     assert all(Run(t.run.dir).info["tags"] == ["mine", sweep.mark] for t in sweep.trials)
     assert len(runs(tmp_path, where=f"tags ~ {sweep.mark}")) == 3
-    assert sweep.file == tmp_path / "mnist" / f"{sweep.mark}.csv"
+    assert sweep.file == tmp_path / "mnist" / sweep.mark / "table.csv"
     kept = pd.read_csv(sweep.file)
     assert list(kept) == list(table) and kept.run.tolist() == table.run.tolist()
 
@@ -313,7 +315,7 @@ def test_models_are_let_go_and_a_failure_is_exit_1(tmp_path):
     done = command(tmp_path, "-m", "model.net.num_classes=10,5,12")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.count("nets: 1\n") == 3 and done.stdout.count("nets: ") == 3
-    (table,) = tmp_path.glob("runs/mnist/sweep-*.csv")
+    (table,) = tmp_path.glob("runs/mnist/search-*/table.csv")
     *above, last = done.stdout.strip().splitlines()
     assert (last == f"table: {table.relative_to(tmp_path)}" and not above[-1]
             and above[-2].startswith("model.net.num_classes=5: "))
@@ -326,11 +328,11 @@ def test_interrupted(tmp_path):
     lines = done.stdout.strip().splitlines()
     assert [o.split() for o in lines[-2:]] == [["3", "not", "begun"], ["4", "not", "begun"]]
     assert "\ninterrupted: 1 of 4 runs are done; stopped after step 3, which" in done.stderr
-    (table,) = tmp_path.glob("runs/mnist/sweep-*.csv")
+    (table,) = tmp_path.glob("runs/mnist/search-*/table.csv")
     assert pd.read_csv(table).status.tolist() == ["done", "interrupted", "not begun", "not begun"]
     cut = next(tmp_path / "runs" / o for o, s in pd.read_csv(table)[["run", "status"]].values
                if s == "interrupted")
-    assert f"go on with: mlkit_train --resume {cut.relative_to(tmp_path)}" in done.stderr
+    assert f"go on with: mlkit_train --resume {table.parent.relative_to(tmp_path)}" in done.stderr
     assert (Run(cut).status == "interrupted"
             and len(list(tmp_path.glob("runs/mnist/*/run.json"))) == 2)
 

@@ -61,7 +61,10 @@ class Interrupted(KeyboardInterrupt):
         self.run, self.result = run, run if result is None else result
 
     def _render_traceback_(self) -> list[str]:  # what IPython shows
-        run, name = self.run, keep_run(self, self.run, self.result)
+        run, name, whole = self.run, keep_run(self, self.run, self.result), self.result
+        if hasattr(whole, "go_on"):
+            way = f"resume({name}) goes on with it" if whole.kept else "it was not kept"
+            return rendered(self, str(self), f"{name} is {whole.id}: {way}")
         if run is None: return rendered(self, str(self))
         way = f"resume({name}) goes on with it"
         if not run.kept: way = "it was not kept, and cannot go on"

@@ -114,9 +114,14 @@ def names_in_cell(e: BaseException,  # raised by a function of ours
 def keep_run(e: BaseException,  # that IPython is about to show
     run: Any,                   # a `Run`; None: there is none yet
     result: Any,                # what the function would have returned, as far as it has come
-) -> str:                       # the run's name in the next cell
+) -> str:  # the name, in the next cell, of the run, or of a search that is the result
     "Let the next cell have a run: by the name that this one was to give it, as `run`, or in `Out`."
     names, values = names_in_cell(e), shell().user_ns
+    if hasattr(result, "go_on"):  # a search
+        for name in names or ["searched"]: values[name] = result
+        if run is not None and isinstance(values.get("run"), (type(None), type(run))):
+            values["run"] = run
+        return (names or ["searched"])[0]
     if run is None:
         if "run" in names: values.setdefault("run", None)  # else the next cell runs IPython's %run
         return "run"

@@ -39,7 +39,7 @@ _GROUPS = ("callbacks", "env", "help", "hydra_help", "hydra_logging", "job_loggi
 def of_hydra(group: str,  # 'hydra/launcher'
 ) -> bool:
     "Is it a group whose options come with Hydra?"
-    return group.startswith("hydra/") and group[6:] in _GROUPS
+    return group.startswith("hydra/") and group.split("/")[1] in _GROUPS
 
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0daa
 def search_path(files: list[ConfigFile],  # what is run, then what it extends
@@ -91,6 +91,8 @@ def _wrong_path(node: Tree, why: str): return config_error(node.origin, "hydra.s
 
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0ddd
 _IN_USE = ("mode", "searchpath", "sweeper")
+_OF_SWEEPER = ("_target_", "params", "n_trials", "n_jobs", "storage", "direction", "sampler",
+               "sampler._target_", "sampler.seed")
 
 
 def take_settings(draft: Draft,  # loses its node `hydra`
@@ -98,8 +100,8 @@ def take_settings(draft: Draft,  # loses its node `hydra`
     files: list[ConfigFile],  # what is run, then what it extends
     groups: dict[str, Origin],  # what has chosen an option of Hydra's groups
     notes: Problems,          # gets a line about what has no effect
-) -> dict[str, Any]:
-    "Hydra's settings as plain data. Raises ConfigError if Hydra has none of that name."
+) -> Tree:  # a mapping
+    "Hydra's settings. Raises ConfigError if Hydra has none of that name."
     node = draft.value.pop("hydra", Tree({}))
     if not isinstance(node.value, dict):
         raise config_error(node.origin, "hydra", "holds Hydra's settings: {searchpath: […]}, say")
@@ -118,13 +120,17 @@ def take_settings(draft: Draft,  # loses its node `hydra`
     if mode and mode.value not in (None, "RUN", "MULTIRUN"):
         raise config_error(mode.origin, "hydra.mode", f"is RUN or MULTIRUN, not {mode.value!r}")
     idle = {f"hydra.{k}": _origin_in(o) for k, o in pairs(node.value) if k not in _IN_USE}
-    idle |= groups
+    idle |= {k: o for k, o in groups.items() if not k.startswith("hydra/sweeper")}
+    sweeper, sampler = (node.at(o) or Tree({}) for o in (("sweeper",), ("sweeper", "sampler")))
+    said = [*pairs(sweeper.value), *((f"sampler.{k}", o) for k, o in pairs(sampler.value))]
+    idle |= {f"hydra.sweeper.{k}": _origin_in(o) for k, o in said
+             if k not in _OF_SWEEPER and o.value is not None}
     if idle:
         first, *more = idle
         also = f", nor have {', '.join(more)}" if more else ""
         why = f"is Hydra's own and has no effect here{also}; `runs` names the folder of all runs"
         notes.append(Problem(idle[first], first, why, True))
-    return node.plain()
+    return node
 
 
 def is_multirun(cfg: Config,  # from `load_config`

@@ -121,6 +121,7 @@ class About:
     picked: dict[str, Origin] = field(default_factory=dict)  # by group: what chose its option
     search: Any = None           # the `SearchPath` that its groups were looked for in
     hydra: dict[str, Any] | None = None  # Hydra's settings; None: its words are left as they are
+    search_settings: Any = None  # a `Tree` of `search`, `launch` and Hydra's `sweeper`, or None
     notes: tuple[Problem, ...] = ()  # warnings of loading
     dropped: tuple[str, ...] = ()  # overrides such as '~scheduler', which leave no link
     lost: bool = False               # is there an option that could not be read?
@@ -247,7 +248,7 @@ def overrides_of(cfg: DictConfig,  # a config, or a node of one
     "The overrides of a config that count: groups first, then in the sequence of its keys."
     known = about(cfg)
     origins = [*known.picked.values(), *(o[-1].origin for o in known.links.values() if o)]
-    told = [o.text for o in origins if o.text and o.name == "command line"]
+    told = [o.text for o in origins if o.text and o.name != "environment"]
     return list(dict.fromkeys([*told, *known.dropped]))
 
 # %% ../../nbs/config/00_node.ipynb #3f0be8d1

@@ -45,6 +45,7 @@ _RUN_DIR = "_MLKIT_RUN_DIR"  # tells the processes that Lightning starts where t
 def shared_run(config: Config,  # a config that was checked
     trainer: pl.Trainer,        # its trainer
     run: Run | None = None,     # one that goes on; None: a new one
+    at: Path | None = None,     # a new one's folder; None: one of this moment's name
 ) -> Run:                       # in all processes the same; `writes` is true in one
     "The run's folder. Raises ConfigError if several processes cannot be started from here."
     strategy: Any = trainer.strategy
@@ -53,7 +54,7 @@ def shared_run(config: Config,  # a config that was checked
         says = ("several devices want a process each, which cannot be started from here: use one "
                 "device, train(…, background=True), or mlkit_train with trainer=ddp from a shell")
         raise ConfigError(problem(config, ("trainer", "devices"), says))
-    mine = (run or Run.new(config)) if trainer.is_global_zero else None
+    mine = (run or Run.new(config, at)) if trainer.is_global_zero else None
     job = os.environ.get("TORCHELASTIC_RUN_ID")
     if mine and job and not run: mine.update(torchrun=job)  # should it start all again
     if mine and launcher and not strategy.cluster_environment.creates_processes_externally:

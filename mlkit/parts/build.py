@@ -33,7 +33,7 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
     with warnings.catch_warnings(), handlers_kept():
         for text in (".*does not have many workers", ".*Checkpoint directory .* exists",
                      ".*LeafSpec", ".*smaller than the logging interval", ".*not resumable",
-                     "The `srun` command is available"):
+                     ".*srun. command is available"):
             warnings.filterwarnings("ignore", text)
         try: yield
         except SIGTERMException as e: raise KeyboardInterrupt("terminated") from e
