@@ -116,7 +116,7 @@ def bytes_below(folder: Path) -> bytes:
 def recorded(tmp_path_factory) -> Run:
     "A run that was told to all three."
     project = make_project(tmp_path_factory.mktemp("recorded"))
-    words = f"logger=[{','.join(ALL)}]", "data.batch_size=64", "tags=[small,sweep-7]"
+    words = f"logger=[{','.join(ALL)}]", "data.batch_size=64", "tags=[small,search-7]"
     words += ("~trainer.limit_val_batches",)
     return ended(start(project, *words), project)[1]
 
@@ -155,7 +155,7 @@ def test_tensorboard_holds_the_run(recorded):
     text = events.Tensors("best checkpoint/text_summary")[0].tensor_proto.string_val[0].decode()
     assert f"- epoch: {recorded.info['best']['epoch']}" in text and "checkpoints/best.ckpt" in text
     text = events.Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert text.startswith(f"{recorded.dir.name} {GIVEN}\n\nsweep-7")
+    assert text.startswith(f"{recorded.dir.name} {GIVEN}\n\nsearch-7")
     table = events.Tensors("predictions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert table.splitlines()[1].startswith("| --- |")
 
@@ -178,9 +178,9 @@ def test_wandb_holds_the_run(recorded):
     records = read_wandb(recorded)
     by = lambda kind: [o[kind] for o in records if o["type"] == kind]
     assert by("run")[0]["run_id"] == recorded.dir.name == recorded.info["trackers"]["wandb"]
-    assert by("run")[0]["project"] == "tracked" and by("run")[0]["tags"] == ["small", "sweep-7"]
+    assert by("run")[0]["project"] == "tracked" and by("run")[0]["tags"] == ["small", "search-7"]
     assert by("run")[0]["display_name"] == f"{recorded.dir.name} {GIVEN}"
-    assert by("run")[0]["run_group"] == "sweep-7"
+    assert by("run")[0]["run_group"] == "search-7"
     config = {k: v for o in by("config") for k, v in o["update"].items()}
     assert (config["optimizer.lr"], config["extra.sizes"]) == (0.001, [3, 5])
     assert config["extra.token"] == "${oc.env:MY_TOKEN}"
@@ -200,7 +200,7 @@ def test_mlflow_holds_the_run(recorded):
     client, found = read_mlflow(recorded)
     name = f"{recorded.dir.name} {GIVEN}"
     assert (found.info.status, found.info.run_name) == ("FINISHED", name)
-    assert found.data.tags["sweep"] == "sweep-7"
+    assert found.data.tags["search"] == "search-7"
     assert client.get_experiment(found.info.experiment_id).name == "tracked"
     params = found.data.params
     assert (params["optimizer.lr"], params["extra.token"]) == ("0.001", "${oc.env:MY_TOKEN}")

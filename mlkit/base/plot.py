@@ -6,7 +6,8 @@
 __all__ = ['PALETTE', 'COLORS', 'new_figure', 'Panel', 'panels_of', 'plot_panels', 'plot_history']
 
 # %% ../../nbs/base/05_plot.ipynb #34b89f3b
-import sys
+import io, sys
+from base64 import b64encode
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Mapping
@@ -32,6 +33,16 @@ def new_figure(
     fig = plt.figure(**kwargs)
     plt.close(fig)
     return fig
+
+# %% ../../nbs/base/05_plot.ipynb #5e2a9b21
+def figure_html(fig: Any,  # a matplotlib Figure
+    alt: str,              # what it shows, for those who cannot see it
+) -> str:                  # HTML
+    "A figure as a part of a page that needs no other file."
+    picture = io.BytesIO()
+    fig.savefig(picture, format="png", dpi=144)
+    return html('<p><img alt="{}" style="max-width: 100%" src="data:image/png;base64,{}"></p>',
+                alt, b64encode(picture.getvalue()).decode())
 
 # %% ../../nbs/base/05_plot.ipynb #3a2c73bc
 @dataclass

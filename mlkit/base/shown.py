@@ -76,6 +76,23 @@ def open_standard_descriptors():
     while (fd := os.open(os.devnull, os.O_RDWR)) < 3: pass
     os.close(fd)
 
+# %% ../../nbs/base/00_shown.ipynb #58f7d059
+class Silent:
+    "A stream to nowhere."
+    encoding = "utf-8"
+    def write(self, text: str,  # of any letters
+    ) -> int:                   # its length
+        return len(text)
+    def flush(self): "Nothing waits."
+    def isatty(self) -> bool: return False
+
+
+def is_silent(stream: Any,  # of the user's own kind, perhaps
+) -> bool:
+    "Does what is written to it go nowhere, or to a log alone?"
+    while isinstance(stream, Unfailing): stream = stream._stream
+    return isinstance(stream, Silent)
+
 # %% ../../nbs/base/00_shown.ipynb #a642b9d8
 def writable(text: Any,  # from outside
 ) -> Any:                # what is no text as it is

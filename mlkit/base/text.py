@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Collection, Iterable, Iterator
 
 import yaml
+from markupsafe import Markup
 
 from .errors import UserError, did_you_mean, nearest
 from .shown import html, shown
@@ -247,7 +248,8 @@ class Table(list):
     ):
         super().__init__(rows)
         self.header, self.empty = tuple(map(shown, header)), empty
-        self.cells = [tuple(map(shown, row)) for row in (self if cells is None else cells)]
+        def cell(o: Any) -> str: return o if isinstance(o, Markup) else shown(o)  # from `html`
+        self.cells = [tuple(map(cell, row)) for row in (self if cells is None else cells)]
         columns = list(zip(*self.cells)) or [()] * len(self.header)
         self.is_number = [any(c) and all(map(_NUMBER.fullmatch, c)) for c in columns]
 

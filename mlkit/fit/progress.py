@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
 from ..base.notebook import in_notebook, progress_bar
-from ..base.shown import shown, tell
+from ..base.shown import is_silent, shown, tell
 from ..base.text import number
 from ..run.board import Display, Now, Pace, clock, draw_board, note_now, stage_order
 from .job import Job
@@ -62,7 +62,8 @@ class _Notebook(Display):
 
 def new_display() -> Any:  # with `start`, `advance`, `stop`, `show` and `row`
     "What shows a fit, here."
-    return _Notebook() if in_notebook() else _Terminal()
+    is_seen = in_notebook() and not is_silent(sys.stdout)  # a search shows all of its runs
+    return _Notebook() if is_seen else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #81cd9ce7
 class Progress(ProgressBar):

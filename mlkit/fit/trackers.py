@@ -84,8 +84,8 @@ def _name_of(run: Run) -> str:
     return shown(" ".join([run.dir.name, *told])[:120])
 
 
-def _sweep_of(run: Run) -> str | None:
-    return next((str(o) for o in run.info["tags"] if str(o).startswith("sweep-")), None)
+def _search_of(run: Run) -> str | None:
+    return next((str(o) for o in run.info["tags"] if str(o).startswith("search-")), None)
 
 
 def _note_of(run: Run) -> str | None:
@@ -99,7 +99,7 @@ def tensorboard(run: Run,  # its folder gets the event files
     "Write TensorBoard's event files to `<run>/tensorboard`."
     given = {"save_dir": run.dir, "name": "tensorboard", "version": "", **more}
     logger = TensorBoardLogger(**given)
-    says = "\n\n".join(filter(None, (_name_of(run), _sweep_of(run), _note_of(run))))
+    says = "\n\n".join(filter(None, (_name_of(run), _search_of(run), _note_of(run))))
     logger.experiment.add_text("run", says)  # TensorBoard lists it under its folder's name
     return logger
 
@@ -123,7 +123,7 @@ def wandb(run: Run,  # its folder gets what W&B writes
     known = os.environ.get("WANDB_RUN_ID") or _known(run).get("wandb")
     logger = WandbLogger(**{
         "project": project or os.environ.get("WANDB_PROJECT", run.name), "name": _name_of(run),
-        "group": os.environ.get("WANDB_RUN_GROUP") or _sweep_of(run),
+        "group": os.environ.get("WANDB_RUN_GROUP") or _search_of(run),
         "notes": os.environ.get("WANDB_NOTES") or _note_of(run),
         "id": known or run.dir.name, "resume": "allow" if known else None,
         "save_dir": run.dir, "tags": run.info["tags"], "settings": quiet, **more})
@@ -156,7 +156,7 @@ def mlflow(run: Run,                     # the store lies in the folder of all r
         with closing(sqlite3.connect(file)) as db: db.execute("pragma user_version")  # or it fails
         uri, place = f"sqlite:///{file.as_posix()}", (runs / "mlartifacts" / name).as_uri()
     _make_experiment(uri, name, place)
-    notes = {"sweep": _sweep_of(run), "mlflow.note.content": _note_of(run)}
+    notes = {"search": _search_of(run), "mlflow.note.content": _note_of(run)}
     notes = {k: v for k, v in notes.items() if v}
     logger = MLFlowLogger(**{"experiment_name": name, "tracking_uri": uri, "tags": notes,
                              "run_name": _name_of(run),

@@ -6,8 +6,7 @@
 __all__ = ['Comparison', 'compare']
 
 # %% ../../nbs/many/01_compare.ipynb #0098cede
-import io, json, os, re
-from base64 import b64encode
+import json, os, re
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from ..base.errors import UserError
 from ..base.files import plain_file, write_text
-from ..base.plot import PALETTE, Panel, panels_of, plot_panels
+from ..base.plot import PALETTE, Panel, figure_html, panels_of, plot_panels
 from ..base.shown import html
 from ..base.text import Table, flat, number, short
 from ..run.folder import Run, find_runs
@@ -154,15 +153,12 @@ class Comparison:
         return fig
 
     def _repr_html_(self) -> str:
-        picture = io.BytesIO()
-        self.curves().savefig(picture, format="png", dpi=144)
         parts: list[str] = [self._heads()._repr_html_()]
         if not self._tables["config"]: parts.append(html("<p>config: no differences</p>"))
         for title, table in self._tables.items():
             if table: parts.append(html("<h3>{}</h3>{}", title, self._table(title)._repr_html_()))
-        data = b64encode(picture.getvalue()).decode()
-        return html('<div style="overflow-x: auto">{}</div><p><img alt="curves" '
-                    'src="data:image/png;base64,{}"></p>', parts, data)
+        return html('<div style="overflow-x: auto">{}</div>{}', parts,
+                    figure_html(self.curves(), "curves"))
 
     def html(self, path: str | Path,  # a file to write; an old one is replaced
     ) -> Path:             # the same

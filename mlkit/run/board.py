@@ -161,10 +161,16 @@ d.open = !!all[d.id]; d.ontoggle = () => all[d.id] = d.open; }})(document.getEle
 
 
 def boxed(table: Table,  # of texts
+    *lines: str,         # to stand above it
+    rows: int | None = None,  # how many there will be at most; None: as many as there are
+    below: str | None = None,  # a line; '' keeps its place; None: there is none
 ) -> str:                # HTML
     "A table in the manner of the board, which scrolls where it is too wide."
-    return html('<div class="mlkit-board tex2jax_ignore">{}<div class="scroll list">{}</div></div>',
-                _STYLE, table._repr_html_())
+    high = html(' style="height:{}px"', 20 * (rows + 1) + 12) if rows else ""  # and a bar to scroll
+    def line(o: str) -> str: return html('<div class="line">{}</div>', o)
+    return html('<div class="mlkit-board tex2jax_ignore">{}{}<div class="scroll list"{}>{}</div>{}'
+                "</div>", _STYLE, [*map(line, lines)], high, table._repr_html_(),
+                "" if below is None else line(below))
 
 
 def _in_rows(pictures: list) -> list:
@@ -204,12 +210,16 @@ class Display:
         self.draw(html("<div>{}</div>", text), shown(text))
 
 
-class _Lines:
+class Lines:
     "Lines of a terminal that are written over."
     key = ""
-    def __init__(self): self.stream, self.bars = Unfailing(sys.stderr), []
+    def __init__(self, stream: Any = None):  # None: stderr
+        self.stream, self.bars = Unfailing(stream or sys.stderr), []
 
-    def draw(self, page: str, text: str, over: bool = False):
+    def draw(self, page: str,  # HTML, which a terminal cannot show
+        text: str,             # of several lines
+        over: bool = False):   # was it the last time?
+        "Show it in the place of what was there."
         from tqdm import tqdm
         lines = [] if over or not self.stream.isatty() else text.split("\n")
         while len(self.bars) < len(lines):
@@ -231,7 +241,7 @@ def keep_drawing(
     leaves: str,                # what is said where it is interrupted
 ) -> None:
     "Draw whenever the state is another one, until it is over. Raises KeyboardInterrupt."
-    display, pace, drawn = Display() if in_notebook() else _Lines(), Pace(), None
+    display, pace, drawn = Display() if in_notebook() else Lines(), Pace(), None
     try:
         while True:
             state, over, make = look()
@@ -241,7 +251,7 @@ def keep_drawing(
             if over: return
             time.sleep(0.1)
     except KeyboardInterrupt:
-        if isinstance(display, _Lines): display.draw("", "", over=True)
+        if isinstance(display, Lines): display.draw("", "", over=True)
         raise _Left(leaves) from None
 
 # %% ../../nbs/run/05_board.ipynb #f52ee349
