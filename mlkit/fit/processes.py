@@ -16,8 +16,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities import CombinedLoader
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
-from torch.utils.data import RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
 
 from ..base.errors import NotBegun, one_line
 from ..base.files import show_path
@@ -56,8 +55,8 @@ class Order:
         n = self.trainer.world_size
         return dict(began=self.began, sizes=[(k := _size(o)) and n * k for o in loaders])
 
-    def go_on(self, began: int = 1,  # both as `state` gives them
-            sizes: list[int | None] = []):
+    def go_on(self, began: int = 1,        # as `state` gives it
+            sizes: list[int | None] = []):  # likewise
         "Let the order be that of a run that was cut off."
         self.began, self._sizes = began, sizes
 
@@ -72,9 +71,8 @@ class Order:
     def _shared(self, loader: Any, i: int) -> Any:
         n, own = self.trainer.world_size, getattr(loader, "sampler", None)
         old = self._sizes[i] if i < len(self._sizes) else None
-        is_random = isinstance(own, RandomSampler)
-        is_known = isinstance(own, (SequentialSampler, DistributedSampler))
-        if not isinstance(loader, DataLoader) or is_known: pass
+        is_random, is_shared = (isinstance(own, o) for o in (RandomSampler, DistributedSampler))
+        if not isinstance(loader, DataLoader) or is_shared: pass
         elif isinstance(loader.dataset, IterableDataset): pass
         elif is_random and self.began > 1:
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
