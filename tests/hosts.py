@@ -45,6 +45,8 @@ class Host:
         for o in self.init:
             if o.poll() is None: os.killpg(o.pid, signal.SIGKILL)
             o.wait()
+        left = ["ip", "netns", "pids", self.name]
+        comes(lambda: not subprocess.run(left, capture_output=True).stdout, 10)
 
 
 def connected(tag: str) -> tuple[Host, Host]:

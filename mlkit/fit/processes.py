@@ -60,7 +60,8 @@ class Order:
         "Let the order be that of a run that was cut off."
         self.began, self._sizes = began, sizes
 
-    def loaders(self, given: Callable[[], Any]) -> Any:  # gives the user's
+    def loaders(self, given: Callable[[], Any],  # gives the user's
+    ) -> CombinedLoader:
         "What Lightning takes as the loaders. Raises NotBegun if a batch cannot be shared."
         found = given()
         if self.trainer.overfit_batches: return found  # without shuffling
