@@ -27,6 +27,8 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(),
                     "trackers": cfg["tracker_requirements"].split(),
+                    "slurm": cfg["slurm_requirements"].split(),
+                    "ray": cfg["ray_requirements"].split(),
                     "search": cfg["search_requirements"].split(),
                     "postgresql": cfg["postgresql_requirements"].split(),
                     "rich": cfg["rich_requirements"].split(),

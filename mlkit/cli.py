@@ -161,11 +161,10 @@ def _show_search(found) -> int:
 
 
 def _describe(words: list[str]):
-    from mlkit.config.sweeps import alternatives
     from mlkit.parts.describe import describe
-    first = "-m" in words or "--multirun" in words  # of a sweep's values, the first is described
+    is_search = "-m" in words or "--multirun" in words
     words = [o for o in words if not o.startswith("-")]
-    tell(describe(*(alternatives(o)[0] if first else o for o in words)))
+    tell(describe(*words, is_search=is_search))
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:

@@ -15,6 +15,7 @@ from .base.files import find_root
 from .base.run_names import run_folders
 from .base.text import show_keys, walk
 from .config.search import load_first
+from .config.settings import SETTINGS, setting_names, setting_words
 from .config.node import Config, ConfigError, about
 
 # %% ../nbs/completion.ipynb #12fefa97
@@ -84,7 +85,8 @@ def _keys(cfg: Config) -> list[str]:
 def _changes(word: str, cfg: Config) -> list[str]:
     "Keys and groups, as the start of an override; + and ~ stay, and ~ needs no value."
     op = word[:len(word) - len(word.lstrip("~+"))]
-    names = dict.fromkeys([*about(cfg).search.groups(), *_keys(cfg)])
+    own = [f"{k}.{o}" for k in SETTINGS if k not in cfg for o in setting_names(k)]
+    names = dict.fromkeys([*about(cfg).search.groups(), *_keys(cfg), *own])
     return [f"{op}{o}" if op == "~" else f"{op}{o}=" for o in names]
 
 
@@ -96,5 +98,6 @@ def _values(word: str, cfg: Config, is_sweep: bool) -> Iterable[str]:
     folder = text[len(before):text.rfind("/") + 1]
     found = about(cfg).search.options(f"{key.split('@')[0]}/{folder}".rstrip("/"))
     options = [f"{folder}{o}" for o in found]
+    if not options and key.split(".")[0] not in cfg: options = setting_words(key)
     is_flag = not options and isinstance(OmegaConf.select(cfg, key, default=None), bool)
     return [f"{start}={before}{o}" for o in (["true", "false"] if is_flag else options)]

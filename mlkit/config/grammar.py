@@ -28,27 +28,32 @@ _PIECE = re.compile(r"""(?P<escaped>\\[\\()\[\]{}:=,\ \t])
 # %% ../../nbs/config/02_grammar.ipynb #3560f9b0
 class Reader:
     "Reads one value of Hydra's grammar; a `ValueError` says what is wrong with it."
-    def __init__(self, text: str): self.text, self.at = text, 0
+    def __init__(self, text: str,  # what stands behind the '='
+    ): self.text, self.at = text, 0
 
-    def peek(self) -> str: return self.text[self.at:self.at + 1]
+    def _peek(self) -> str: return self.text[self.at:self.at + 1]
 
-    def take(self, pattern: str | re.Pattern) -> re.Match | None:
+    def take(self, pattern: str | re.Pattern,  # of what may come next
+    ) -> re.Match | None:  # None: something else comes next
+        "Go on past what is like a pattern."
         m = re.compile(pattern).match(self.text, self.at)
         if m: self.at = m.end()
         return m
 
-    def element(self, is_key: bool = False):
+    def element(self, is_key: bool = False,  # of a mapping, which ends before its ':'?
+    ) -> Any:  # its value
+        "Read one value."
         self.take(r"[ \t]*")
         quoted = self.take(r"""(?s)(["'])((?:\\.|(?!\1)[^\\])*)\1[ \t]*""")
         if quoted: return _unquote(quoted[2], quoted[1])
-        if self.peek() in ("'", '"'): raise ValueError(f"the {self.peek()} is not closed")
-        if self.take(r"\["): return self.items("]", self.element)
-        if self.take(r"\{"): return dict(self.items("}", self.pair))
+        if self._peek() in ("'", '"'): raise ValueError(f"the {self._peek()} is not closed")
+        if self.take(r"\["): return self._items("]", self.element)
+        if self.take(r"\{"): return dict(self._items("}", self._pair))
         call = self.take(r"([A-Za-z_][\w-]*)[ \t]*\(")
         if call: return _convert(call[1], *self.arguments(self.element))
-        return self.word(is_key)
+        return self._word(is_key)
 
-    def items(self, end: str, item: Callable) -> list:
+    def _items(self, end: str, item: Callable) -> list:
         found = []
         while not self.take(rf"[ \t]*{re.escape(end)}[ \t]*"):
             if found and not self.take(","):
@@ -56,27 +61,28 @@ class Reader:
             found.append(item())
         return found
 
-    def arguments(self, item: Callable) -> tuple[list, dict]:
+    def arguments(self, item: Callable,  # reads one
+    ) -> tuple[list, dict]:
         "Of a function, up to the `)`: those without a name, and those with one."
         def one() -> tuple[str, Any]:
             name = self.take(r"[ \t]*([A-Za-z_]\w*)[ \t]*=")
             return (name[1] if name else "", item())
-        found = self.items(")", one)
+        found = self._items(")", one)
         return [v for k, v in found if not k], {k: v for k, v in found if k}
 
-    def pair(self) -> tuple:
+    def _pair(self) -> tuple:
         key = self.element(is_key=True)
         if not self.take(r"[ \t]*:"): raise ValueError(f"':' is missing after {key!r}")
         if not isinstance(key, (str, int, float)):
             raise ValueError(f"a key must be a word or a number, not {key!r}")
         return key, self.element()
 
-    def word(self, is_key: bool) -> Any:
+    def _word(self, is_key: bool) -> Any:
         pieces, kinds = [], []
-        while not (is_key and self.peek() == ":") and (m := self.take(_PIECE)):
+        while not (is_key and self._peek() == ":") and (m := self.take(_PIECE)):
             kinds.append(m.lastgroup)
             pieces.append(m[0][1:] if m.lastgroup == "escaped" else m[0])
-            if m.lastgroup == "reference": pieces[-1] += self.braces()
+            if m.lastgroup == "reference": pieces[-1] += self._braces()
         while kinds and kinds[-1] == "blank": kinds.pop()
         if not kinds: raise ValueError(f"a value is missing at {told(self.text[self.at:])}")
         text = "".join(pieces[:len(kinds)])
@@ -84,7 +90,7 @@ class Reader:
         if text.lower() in _WORDS: return _WORDS[text.lower()]
         return next((kind(text) for kind, form in NUMBERS.items() if form.fullmatch(text)), text)
 
-    def braces(self) -> str:
+    def _braces(self) -> str:
         start, depth = self.at, 0
         while m := self.take(r"""(?s)(["'])(?:\\.|(?!\1)[^\\])*\1|[{}]|[^{}"']+"""):
             depth += {"{": 1, "}": -1}.get(m[0], 0)
@@ -92,7 +98,8 @@ class Reader:
         raise ValueError("the ${ is not closed")
 
     def end(self):
-        if self.peek():
+        "Raises ValueError if something is left."
+        if self._peek():
             raise ValueError(f"{told(self.text[self.at:])} is left over; quote the value")
 
 # %% ../../nbs/config/02_grammar.ipynb #680fdbf6
@@ -149,7 +156,7 @@ def parse_value(text: str,  # what stands behind the '='
     reader = Reader(text)
     try: value = reader.element()
     except RecursionError: raise ValueError("it is nested too deeply") from None
-    if reader.peek() == ",":
+    if reader._peek() == ",":
         raise ValueError("several values; write a list as [1, 2], quote a comma in a text, "
                          "or sweep with -m")
     reader.end()

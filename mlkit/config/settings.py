@@ -37,6 +37,7 @@ class Slurm:
     kind: str = _setting("slurm", words=["slurm"])
     partition: str | None = None  # None: SLURM's own choice
     time: int = _setting(60, 1)  # minutes of a job; then the run is saved and the job queued anew
+    notice: int = _setting(120, 1)  # seconds before that for saving: a step takes less
     nodes: int = _setting(1, 1)  # of each worker
     cpus: int = _setting(1, 1)   # of each worker
     gpus: int = _setting(0, 0)   # of each worker
@@ -144,10 +145,25 @@ def read_settings(node: Tree,  # a mapping with `search` and `launch`, or one of
     return found
 
 # %% ../../nbs/config/10_settings.ipynb #79115157
-_KEYS = dict(search=tuple(o.name for o in fields(Settings) if o.name != "launch"),
-             launch=tuple({o.name: 0 for kind in _LAUNCHERS.values() for o in fields(kind)}))
+SETTINGS: dict[str, tuple[type, ...]] = dict(search=(Settings,), launch=(*_LAUNCHERS.values(),))
 
 
+def setting_names(node: str,  # 'search' or 'launch'
+) -> list[str]:
+    "The settings that a node may have, of whatever kind it is."
+    names = {o.name: 0 for kind in SETTINGS[node] for o in fields(kind)}
+    return [o for o in names if o != "launch"]
+
+
+def setting_words(key: str,  # 'search.sampler', 'launch.kind'
+) -> list[str]:
+    "What a setting may be, if that is one of some words."
+    node, _, name = key.partition(".")
+    found = [o for kind in SETTINGS.get(node, ()) for o in fields(kind) if o.name == name]
+    is_flag = any(isinstance(o.default, bool) for o in found)
+    return ["true", "false"] if is_flag else [w for o in found for w in o.metadata.get("words", ())]
+
+# %% ../../nbs/config/10_settings.ipynb #0989e244
 def take_search(draft: Draft,  # loses the nodes that are settings
     changes: list[Override],   # of the config
     hydra: Tree,               # its settings, of which the sweeper counts
@@ -156,13 +172,13 @@ def take_search(draft: Draft,  # loses the nodes that are settings
 ) -> tuple[Tree | None, list[Override]]:  # the settings, if there are any; the other changes
     "Take a search's settings out of a config."
     own, left = Draft(deepcopy(before).value if before else {}), []
-    for key in _KEYS:
+    for key in SETTINGS:
         node = draft.at((key,))
         if node and _is_ours(key, draft): own.value[key] = draft.value.pop(key)
-    theirs = {key for key in _KEYS if draft.at((key,))}
+    theirs = {key for key in SETTINGS if draft.at((key,))}
     for o in changes:
         key = o.key.split(".")[0]
-        if key not in _KEYS or key in theirs: left.append(o)
+        if key not in SETTINGS or key in theirs: left.append(o)
         else: gather(own.apply, [replace(o, op="++") if o.op in ("", "+") else o], problems)
     if sweeper := hydra.at(("sweeper",)): own.value["sweeper"] = sweeper
     return (own if own.value else None), left
@@ -171,4 +187,5 @@ def take_search(draft: Draft,  # loses the nodes that are settings
 def _is_ours(key: str, draft: Draft) -> bool:
     node, rest = draft.at((key,)), {k: o.plain() for k, o in draft.value.items() if k != key}
     if not isinstance(node.value, dict) or f"${{{key}." in str(rest): return False
-    return all(k in _KEYS[key] or did_you_mean(str(k), _KEYS[key]) for k in node.value)
+    names = setting_names(key)
+    return all(k in names or did_you_mean(str(k), names) for k in node.value)

@@ -25,12 +25,13 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .launch import workers_of
 from .reading import Reading
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trials import Trial, Trials
-from .worker import Workers, check_devices, say, work
+from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 @dataclass(eq=False)
@@ -196,7 +197,7 @@ def _new_search(points: Points,
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
-    if settings.workers or settings.launch:
+    if not _is_here(asdict(settings)):
         from mlkit.train import require_elsewhere
         for o in points.configs.values(): require_elsewhere(o, trust, "workers")
     is_file = isinstance(config, (str, Path))
@@ -217,17 +218,22 @@ def _new_search(points: Points,
     return found
 
 
+def _is_here(settings: Mapping[str, Any]) -> bool:
+    "Does this process train the trials?"
+    launch = settings["launch"]
+    return (settings["workers"] or 1) == 1 and (not launch or launch["kind"] == "local")
+
+
 def _carry_on(search: Search,  # new, or to go on with
     reuse: bool | None = None,  # as for `train`
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
     search.update(deadline=time.time() + seconds if seconds else None)
-    workers = search.settings["workers"] or 1
     say(f"{search.mark}: {search.n} runs")
     try:
         with drawn_search(Search(search.folder, search.trust)):
-            if workers == 1 and not search.settings["launch"]: _work_here(search, reuse)
+            if _is_here(search.settings): _work_here(search, reuse)
             else: _wait_for(search, reuse)
     except KeyboardInterrupt as e:
         search.refresh()
@@ -261,7 +267,7 @@ def _work_here(search: Search, reuse: bool | None):
 def _wait_for(search: Search, reuse: bool | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with Workers(search, search.settings["workers"], reuse) as workers:
+    with workers_of(search, reuse) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]

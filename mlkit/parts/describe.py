@@ -7,12 +7,17 @@ __all__ = ['describe']
 
 # %% ../../nbs/parts/07_describe.ipynb #9e2a7c9d
 import inspect, re, textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any, Mapping
+
+from fastcore.docments import docments
 
 from ..base.text import Table, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about
+from ..config.search import load_first
+from ..config.settings import Settings, setting_names, setting_words
 from .annotation import type_name
 from .signature import signature
 from .trust import TargetError
@@ -80,9 +85,11 @@ _FIRST = ("data", "model", "optimizer", "scheduler", "trainer")  # what is chang
 
 def describe(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,                        # as for `load_config`
+    is_search: bool = False,  # of many runs? Then an override may have several values
 ) -> str:                                   # what `mlkit_train --help CFG` prints
     "A config's groups and targets, as text. Raises ConfigError if it cannot be loaded."
-    cfg = load_config(config, *overrides, skip_missing=True)
+    load = load_first if is_search else partial(load_config, skip_missing=True)
+    cfg = load(config, *overrides)
     view, groups = View(cfg), _groups_table(cfg)
     groups.header = ("", "")
     parts = [f"Groups, chosen with group=option (* marks the choice):\n{_indented(groups)}"]
@@ -95,7 +102,23 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
                               break_long_words=False, break_on_hyphens=False)
         table = None if isinstance(obj, TargetError) else _arguments_table(node, obj)
         parts.append("\n".join([*lines, *([_indented(table)] if table else [])]))
+    if is_search:
+        table = _indented(_settings_table(about(cfg).search_settings))
+        parts.append(f"The search itself (search.trials=20, or trials=20 for short):\n{table}")
     return "\n\n".join(parts)
 
 
 def _indented(table: Table) -> str: return "\n".join(f"  {o}" for o in str(table).splitlines())
+
+
+def _settings_table(said: Any) -> Table:
+    "A search's settings: what is said of each, and what it means or can be."
+    node = (said.plain().get("search") if said else None) or {}
+    meaning = docments(Settings)
+    rows = []
+    for name in setting_names("search"):
+        text = meaning.get(name) or ", ".join(setting_words(f"search.{name}"))
+        rows.append((name, _here(node, name), text))
+    left = _WIDTH - 6 - sum(max(len(o[i]) for o in rows) for i in (0, 1))
+    rows = [(*o, text if len(text) <= left else f"{text[:left - 1]}…") for *o, text in rows]
+    return Table(("setting", "here", ""), rows)

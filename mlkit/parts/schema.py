@@ -8,16 +8,17 @@ __all__ = ['option_words', 'schema']
 # %% ../../nbs/parts/18_schema.ipynb #793b4adc
 import inspect, os, re, textwrap
 from collections import abc
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Mapping, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Mapping, Union, get_args, get_origin, get_type_hints
 
 from ..base.text import Keys, at_path
 from ..base.files import find_root
 from ..config.load import load_config
 from ..config.node import ConfigError, about
+from ..config.settings import SETTINGS
 from ..config.yaml import read_config_file
 from .annotation import bare, is_pythons, members
 from .fits import wanted
@@ -167,6 +168,19 @@ _DEFINITIONS = {"link": _TEXT | {"pattern": r"\$\{|^\?\?\?$"},
                 "target": _OBJECT | {"required": ["_target_"], "properties": _SAID}}
 
 
+def _of_settings(*kinds: type) -> dict:
+    "The schema of settings that are no part of a run."
+    found = {}
+    for kind in kinds:
+        comments, hints = _comments(kind), get_type_hints(kind)
+        for o in [o for o in fields(kind) if o.name != "launch"]:
+            words = [w for k in kinds for p in fields(k) if p.name == o.name
+                     for w in p.metadata.get("words", ())]
+            allowed = [{"enum": words}, _NULL] if words else _kinds(hints[o.name])
+            found[o.name] = _any_of(allowed) | {"description": comments.get(o.name, "")}
+    return _OBJECT | {"properties": found, "additionalProperties": False}
+
+
 def _defaults(search: Any) -> dict:
     "The list of defaults: each group with its options."
     other = {"type": ["null", "array", "number", "boolean"]}
@@ -224,6 +238,8 @@ def schema(config: str | Path | Mapping,  # as for `load_config`, or an option o
         node = found["scheduler"]["anyOf"][0]
         node["properties"] = dict.fromkeys(SCHEDULER_KEYS, {}) | node["properties"]
         node["additionalProperties"] = False
+    for name, kinds in SETTINGS.items():
+        if name not in view.data: found[name] = {"anyOf": [_of_settings(*kinds), _NULL]}
     found["defaults"] = _defaults(about(view.cfg).search)
     return {"$schema": _DRAFT, "type": ["object", "null"],
             "definitions": _DEFINITIONS, "properties": found, "additionalProperties": False}
