@@ -130,7 +130,7 @@ def survive(folder: Path, kills: int, seed: int, words: list[str]) -> tuple[Tria
         if not made: return start("tiny.yaml", *words, "workers=2", "-m")
         return start("--resume", made[0].parent)
     while len(told) < kills:
-        end, what = time.time() + 60, draw.choice(["trains"] * 6 + ["any", "any", "command", "command"])
+        end, what = time.time() + 60, draw.choice([*["trains"] * 6, "any", "any", "command", "command"])
         while time.time() < end and command.poll() is None:
             processes = workers_of(folder)
             victims = {"command": [command.pid], "any": [*processes],
@@ -169,3 +169,139 @@ def test_a_killed_worker_and_a_killed_command(project):
 @pytest.mark.slow
 def test_twenty_kills(project):
     check_survival(project, [*POINTS, "callbacks.slow.seconds=0.3"], 12, kills=20, seed=1)
+
+
+# -- interrupts
+
+def wait_for(what, seconds: float = 90):
+    end = time.time() + seconds
+    while not what():
+        assert time.time() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def trained(folder: Path) -> list[int]: return [k for k, v in workers_of(folder).items() if v]
+
+
+@pytest.mark.parametrize("signals", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_ctrl_c_stops_the_workers_and_the_search_goes_on(project, signals):
+    words = ["seed=1,2,3", "callbacks.slow.seconds=0.4"]
+    command = start("tiny.yaml", *words, "workers=2", "-m")
+    wait_for(lambda: len(trained(project)) == 2)
+    for _ in range(signals):
+        command.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    said, _ = command.communicate(timeout=60)
+    assert command.returncode == 130 and "Traceback" not in said, said
+    found = the_search(project)
+    assert f"go on with: mlkit_train --resume {found.folder.relative_to(project)}" in said
+    assert [o.status for o in found.trials] == ["interrupted"] * 2 + ["not begun"]
+    assert not workers_of(project)
+    one = start("--resume", found.id, "workers=1", "callbacks.slow.seconds=0")
+    said, _ = one.communicate(timeout=60)
+    assert one.returncode == 2 and "a search goes on with its config" in said
+    two = [start("--resume", found.folder.name) for _ in range(2)]  # they share it
+    for o in two:
+        said, _ = o.communicate(timeout=200)
+        assert o.returncode == 0 and said.count(" done ") >= 3, said
+    once(the_search(project), 3)
+    whole = grid("tiny.yaml", *words, "callbacks.slow.seconds=0", "runs=whole")
+    assert results(whole) == results(the_search(project))
+
+
+# -- failures
+
+def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
+    bad = project / "bad"
+    bad.touch()
+    words = ["+callbacks.fail._target_=parts.Fail", f"+callbacks.fail.file={bad}", "seed=1,2,3"]
+    found = search("tiny.yaml", *words, retry=1)
+    assert [(o.status, o.failures) for o in found.trials] == [("failed", 2)] * 3
+    said = capfd.readouterr().out
+    assert said.count("[1/3] seed=1\n") == 2
+    assert "seed=1: RuntimeError: the file is there" in str(found)
+    assert not found.done and found.best is None
+    stopped = search("tiny.yaml", *words, "runs=stopped", fail_fast=True)
+    assert [o.status for o in stopped.trials] == ["failed", "not begun", "not begun"]
+    many = search("tiny.yaml", *words, "runs=many", fail_fast=True, workers=2)
+    assert "failed" in [o.status for o in many.trials] and "done" not in [o.status
+                                                                          for o in many.trials]
+    assert "failed  RuntimeError: the file is there" in capfd.readouterr().out
+    bad.unlink()
+    again = found.go_on("retry=2")
+    once(again, 3)
+    assert results(again) == results(grid("tiny.yaml", "seed=1,2,3", "runs=good"))
+
+
+def test_workers_that_cannot_work_are_given_up(project):
+    (project / "sitecustomize.py").write_text("import sys\nif '-m' in sys.orig_argv: sys.exit('no!')")
+    with pytest.raises(Exception, match="the workers cannot work: .*no!"):
+        grid("tiny.yaml", "seed=1,2", workers=2)
+
+
+# -- what is searched
+
+def test_seeds_are_a_row_with_mean_and_deviation(project):
+    found = search("tiny.yaml", "optimizer.lr=0.1,0.01", seeds=3, workers=2)
+    assert [o.seed - found.trials[0].seed for o in found.trials] == [0, 1, 2] * 2
+    alone = grid("tiny.yaml", "optimizer.lr=0.1,0.01",
+                 f"seed={','.join(str(o.seed) for o in found.trials[:3])}", "runs=alone")
+    table = found.table.set_index("optimizer.lr")
+    for lr, rows in alone.table.groupby("optimizer.lr"):
+        assert table.loc[lr, "val/loss"] == pytest.approx(rows["val/loss"].mean())
+        assert table.loc[lr, "val/loss std"] == pytest.approx(rows["val/loss"].std())
+    assert " ± " in str(found) and found.table["val/loss"].is_monotonic_increasing
+    assert found.best.metrics["val/loss"] in set(alone.table["val/loss"])
+
+
+def test_what_is_not_kept(project):
+    found = grid("tiny.yaml", "seed=1,2", "runs=null", workers=2)
+    assert found.done and not found.folder.exists() and found.file is None
+    assert results_of(found) == results_of(grid("tiny.yaml", "seed=1,2"))
+    assert not (project / "search").exists()
+
+
+def results_of(found: Trials) -> list: return [(o.values, o.metrics) for o in found.trials]
+
+
+def test_a_secret_is_never_written(project):
+    (project / ".env").write_text("MY_TOKEN=abcdef123456\n")
+    grid("tiny.yaml", "seed=1,2", "+extra.say=${oc.env:MY_TOKEN}", workers=2)
+    written = [o for o in project.glob("runs/**/*") if o.is_file()]
+    assert len(written) > 20 and not any(b"abcdef123456" in o.read_bytes() for o in written)
+    with pytest.raises(ValueError, match="a secret is not written down"):
+        grid("tiny.yaml", "+extra.say=abcdef123456,b")
+
+
+def test_runs_are_reused(project):
+    first = grid("tiny.yaml", "seed=1,2")
+    again = grid("tiny.yaml", "seed=1,2,3", reuse=True, workers=2)
+    assert [o.run.dir for o in again.trials[:2]] == [o.run.dir for o in first.trials]
+    assert again.done and len([*project.glob("runs/tiny/*/run.json")]) == 3
+
+
+def test_objects_and_workers(project):
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset, default_collate
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(x, (x[:, 0] > 0).long())
+    config = dict(data=data, model=nn.Linear(4, 2), trainer=dict(max_epochs=2), name="tiny")
+    one = grid(config, "optimizer.lr=0.1,0.01")
+    two = grid(config, "optimizer.lr=0.1,0.01", "runs=two", workers=2)
+    assert one.done and two.done and results(one) == results(two)
+    loader = DataLoader(data, 8, collate_fn=lambda items: default_collate(items))
+    assert grid(config | dict(data=loader), "seed=1,2", "runs=odd").done
+    with pytest.raises(ValueError, match="or leave out workers"):
+        grid(config | dict(data=loader), "seed=1,2", workers=2)
+
+
+def test_a_thousand_points(project):
+    begun = time.time()
+    command = start("tiny.yaml", "optimizer.lr=range(0.001,0.101,0.001)", "seed=range(10)", "-m")
+    wait_for(lambda: [*project.glob("runs/tiny/*/run.json")])
+    seconds = time.time() - begun
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=100)
+    found = the_search(project)
+    assert len(found.trials) == 1000
+    assert len([*found.folder.glob("trials/*.json")]) < 10 and seconds < 90

@@ -36,9 +36,8 @@ class Slurm:
     "Workers that SLURM starts: `launch=slurm`."
     kind: str = _setting("slurm", words=["slurm"])  # always slurm
     partition: str | None = None  # None: SLURM's own choice
-    time: int = _setting(60, 1)  # minutes of a job; then the run is saved and the job queued anew
+    time: int = _setting(60, 1)  # minutes of a job; then the run is saved and it is queued anew
     notice: int = _setting(120, 1)  # seconds before that for saving: a step takes less
-    nodes: int = _setting(1, 1)  # of each worker
     cpus: int = _setting(1, 1)   # of each worker
     gpus: int = _setting(0, 0)   # of each worker
     memory: str | None = None    # of each worker: '8GB'
@@ -67,7 +66,7 @@ class Settings:
         "grid", "random", "tpe", "cmaes"])
     trials: int | None = _setting(None, 1)  # how many; None: all points of a grid
     pruner: str | None = _setting(None, words=[  # ends runs that do badly; None: none does
-        "none", "median", "hyperband", "successive_halving", "percentile", "patient", "wilcoxon"])
+        "none", "median", "hyperband", "successive_halving", "percentile", "patient"])
     monitor: str | None = None  # the metric that counts: 'val/acc'; None: what the run's best is of
     mode: str | None = _setting(None, words=["min", "max"])  # None: that of the run's best
     seed: int = _setting(0, 0)  # of the sampler, and of `shuffle(…)`

@@ -136,7 +136,7 @@ def sbatch_options(launch: Mapping[str, Any],  # the settings of launch=slurm
     threads: int = 1,  # that a trial has
 ) -> dict[str, Any]:  # what submitit's executor takes
     "SLURM's options for a worker, in submitit's words."
-    cpus = launch.get("cpus") or threads
+    cpus = max(launch.get("cpus") or 1, threads)
     more = dict(launch.get("extra") or {})
     if launch.get("account"): more["account"] = launch["account"]
     found = dict(partition=launch.get("partition"), time=launch.get("time"), cpus_per_task=cpus,
@@ -203,7 +203,7 @@ class RayWorkers(_Elsewhere):
                                           runtime_env=env, **own)
         except (ConnectionError, ValueError, RuntimeError) as e:
             raise UserError(f"launch.address={address}: no Ray there: {one_line(e)}") from e
-        needs = dict(num_cpus=launch.get("cpus") or self.search.info["threads"] or 1,
+        needs = dict(num_cpus=max(launch.get("cpus") or 1, self.search.info["threads"] or 1),
                      num_gpus=launch.get("gpus") or settings["gpus_per_trial"] or 0)
         task = self._ray.remote(max_retries=-1, **needs)(_run_job)
         self._refs = [task.remote(o) for o in jobs]

@@ -197,7 +197,7 @@ def _new_search(points: Points,
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
-    if settings.workers or settings.launch:
+    if not _is_here(asdict(settings)):
         from mlkit.train import require_elsewhere
         for o in points.configs.values(): require_elsewhere(o, trust, "workers")
     is_file = isinstance(config, (str, Path))
@@ -218,17 +218,22 @@ def _new_search(points: Points,
     return found
 
 
+def _is_here(settings: Mapping[str, Any]) -> bool:
+    "Does this process train the trials?"
+    launch = settings["launch"]
+    return (settings["workers"] or 1) == 1 and (not launch or launch["kind"] == "local")
+
+
 def _carry_on(search: Search,  # new, or to go on with
     reuse: bool | None = None,  # as for `train`
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
     search.update(deadline=time.time() + seconds if seconds else None)
-    workers = search.settings["workers"] or 1
     say(f"{search.mark}: {search.n} runs")
     try:
         with drawn_search(Search(search.folder, search.trust)):
-            if workers == 1 and not search.settings["launch"]: _work_here(search, reuse)
+            if _is_here(search.settings): _work_here(search, reuse)
             else: _wait_for(search, reuse)
     except KeyboardInterrupt as e:
         search.refresh()

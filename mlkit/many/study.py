@@ -100,7 +100,10 @@ def watched_metric(cfg: Config,  # of a run
 # %% ../../nbs/many/02_study.ipynb #36fdffb0
 class _HeldBack:
     "A storage; what a pruner notes of a trial stays here."
-    def __init__(self, storage: Any): self.storage, self.notes = storage, {}
+    def __init__(self, storage: Any, study: int):
+        self.storage, self.study, self.notes = storage, study, {}
+
+    def get_study_id_from_name(self, name: str) -> int: return self.study
     def __getattr__(self, name: str) -> Any: return getattr(self.storage, name)
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any): self.notes[key] = value
 
@@ -194,8 +197,8 @@ class Study:
         if judged is None:
             if value is None or math.isinf(value): return False
             self.storage.set_trial_intermediate_value(trial_id, epochs, value)
-            held: Any = _HeldBack(self.storage)
-            view = OptunaStudy(self.name, held, pruner=self.pruner)
+            held: Any = _HeldBack(self.storage, self.storage.get_study_id_from_name(self.name))
+            view = OptunaStudy("search", held, pruner=self.pruner)  # Hyperband draws by the name
             enough = self.pruner.prune(view, self.storage.get_trial(trial_id))
             judged = dict(enough=bool(enough), notes=held.notes)
             self.storage.set_trial_user_attr(trial_id, f"judged {epochs}", judged)
