@@ -49,6 +49,7 @@ def searched(kind: str, seed: int, trials: int) -> tuple[float, int]:
         done = run([sys.executable, "-c", SEARCH, *words], cwd=folder, stdout=PIPE, text=True)
         if done.returncode: sys.exit(done.stdout[-2000:])
         best, epochs = done.stdout.split("RESULT")[-1].split()
+        print(f"{kind}, search seed {seed}: {best}, {epochs} epochs", file=sys.stderr)
         return float(best), int(epochs)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['watched_metric', 'Study', 'study_facts', 'Source']
 
 # %% ../../nbs/many/02_study.ipynb #6b1b2094
-import math, warnings
+import math, re, warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -126,7 +126,8 @@ class Study:
             raise UserError(f"search.sampler={settings['sampler']} {says}") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.settings, self.space = settings, {k: _distribution(v) for k, v in space.items()}
-        self.name, self.direction = folder.name, dict(min="minimize", max="maximize")[mode]
+        self.name: str = folder.name
+        self.direction: Any = dict(min="minimize", max="maximize")[mode]
         has_pruner = settings["pruner"] not in (None, "none")
         self.pruner = _pruner(settings["pruner"], epochs) if has_pruner else None
         with FileLock(folder / "optuna.lock"):  # a database makes its tables only once
@@ -208,8 +209,11 @@ class Study:
 # %% ../../nbs/many/02_study.ipynb #eb4d9307
 def study_facts(points: Any,  # `Points`, with `settings` and `space`
 ) -> dict[str, Any] | None:   # for `search.json`; None: nothing is sampled, nor pruned
-    "What a sampler or a pruner needs to know. Raises as `watched_metric`."
+    "What a sampler or a pruner needs. Raises as `watched_metric`, UserError for a password."
     settings, cfg = points.settings, points[0].cfg
+    if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
+        raise UserError("search.storage: has a password, which would be written down: put all of "
+                        "it into a variable: search.storage='${oc.env:NAME}'")
     if settings.sampler == "grid" and settings.pruner in (None, "none"): return None
     monitor, mode = watched_metric(cfg, settings.monitor, settings.mode)
     most = cfg.trainer.get("max_epochs") or 0
