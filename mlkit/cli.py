@@ -184,8 +184,9 @@ def _resume(args: argparse.Namespace) -> int | None:
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     from mlkit.run.info import as_overrides
-    if args.resume and not args.config and "search-" in args.resume:
+    if args.resume and "search-" in args.resume:
         from mlkit.many.search import resume_search
+        if args.config: tell(f"a search goes on with its own config; {args.config} is not read")
         return _show_search(resume_search(args.resume, *args.overrides))
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)

@@ -206,16 +206,21 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     return run
 
 
+_JOBS = {"SLURM_JOB_ID": "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID": "TORCHELASTIC_RESTART_COUNT"}
+
+
 def _requeued(config: Config) -> "Run | None":
-    "The run that this SLURM job started before it was put back into the queue."
-    if not int(os.environ.get("SLURM_RESTART_COUNT") or 0) or config.runs is None: return None
+    "The run of this SLURM job before it was put back into the queue; or before torchrun's restart."
+    found = [(o, os.environ[o]) for o, n in _JOBS.items() if int(os.environ.get(n) or 0)]
+    if not found or config.runs is None: return None
     from mlkit.run.folder import read_runs
     from mlkit.run.home import runs_folder
     from mlkit.run.info import as_json
-    folder, job = runs_folder(config) / config.name, os.environ["SLURM_JOB_ID"]
+    folder, job = runs_folder(config) / config.name, found[0]
     same, own = flat(as_json(OmegaConf.to_container(config, resolve=False))), moving(config)
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
-        mine = run.info.get("slurm_job") == job and run.info["status"] != "done"
+        names = zip(_JOBS, map(run.info.get, ("slurm_job", "torchrun")))
+        mine = job in names and run.info["status"] != "done"
         if mine and {**flat(run.info["config"]), **own} == same: return run
     return None
 

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import launchers
 from pytorch_lightning.trainer.connectors.logger_connector import result
 from pytorch_lightning.utilities import CombinedLoader
+from pytorch_lightning.utilities import data as pl_data
 from torch.utils.data import DataLoader, dataloader
 from torchmetrics import MeanMetric
 
@@ -28,7 +29,7 @@ ROOMS = {o: MLKIT / f"{o}.py" for o in ("fit/lightning", "config/node", "config/
 OURS = {"_about"}  # an attribute of mlkit's own Config
 METHODS = {  # no underscore, and yet no promise: methods of loops that are wrapped, of PyYAML
     "fit/lightning": {"on_advance_start", "on_run_start", "on_advance_end", "val_loop",
-                      "batch_progress", "valid_items", "register_signal_handlers"},
+                      "batch_progress", "valid_items", "register_signal_handlers", "dataloader"},
     "config/yaml": {"flatten_mapping", "construct_mapping", "construct_object",
                     "construct_document", "yaml_implicit_resolvers", "add_implicit_resolver"}}
 
@@ -66,8 +67,8 @@ HOMES = {  # how to come by the owner -> names
     "Trainer._logger_connector": (lambda: trainer()._logger_connector, {
         "_callback_metrics", "_first_loop_iter"}),
     "Trainer.fit_loop": (lambda: trainer().fit_loop, {
-        "_combined_loader", "_last_train_dl_reload_epoch", "_restarting", "on_advance_start",
-        "on_advance_end"}),
+        "_combined_loader", "_data_source", "_last_train_dl_reload_epoch", "_restarting",
+        "on_advance_start", "on_advance_end"}),
     "Trainer.fit_loop.epoch_loop": (lambda: trainer().fit_loop.epoch_loop, {
         "_batches_that_stepped", "_results", "_should_accumulate", "_should_check_val_fx",
         "on_run_start", "on_advance_end", "val_loop", "batch_progress"}),
@@ -79,6 +80,8 @@ HOMES = {  # how to come by the owner -> names
         "valid_items", "_forked_name"}),
     "logger_connector.result._Sync": (result._Sync, {"_should"}),
     "strategies.launchers": (lambda: launchers, {"_SubprocessScriptLauncher"}),
+    "Trainer.fit_loop._data_source": (lambda: trainer().fit_loop._data_source, {"dataloader"}),
+    "pytorch_lightning.utilities.data": (lambda: pl_data, {"_update_dataloader"}),
     "StochasticWeightAveraging": (averaging, {
         "_latest_update_epoch", "_max_epochs", "_scheduler_state"}),
     "WandbLogger": (wandb_logger, {"_wandb_init"}),

@@ -270,7 +270,7 @@ def play(case: Case, project: Path, folder: Path, reference: Path) -> Case:
             want = {0} if moment is None else {-9} if case.by == "SIGKILL" else {130}
             # the others notice
             if moment and "END_RANK" in case.env and "END_GROUP" not in case.env:
-                want = {1, -9, -15}
+                want = {1, 130, -9, -15}
             if code not in want:
                 return failed(case, f"{moment or 'end'}: exit code {code}", folder / f"log{n}.err")
             judge(case, only_run(folder), moment)

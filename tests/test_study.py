@@ -242,3 +242,13 @@ def test_several_workers_lose_none(quick):
     assert found.done and [t.number for t in found.trials] == [*range(8)]
     runs = [o.name for o in (quick / "runs" / "quick").iterdir() if (o / "run.json").exists()]
     assert len(runs) == 8
+
+
+@pytest.mark.slow
+def test_nothing_else_imports_the_engines(quick):
+    code = ("import sys, mlkit.all; from mlkit.all import train, grid; "
+            "from mlkit.cli import mlkit_train; train('quick.yaml', 'trainer.max_epochs=1'); "
+            "grid('quick.yaml', 'seed=1,2', 'trainer.max_epochs=1'); "
+            "print('FOUND', sorted({'optuna', 'submitit', 'ray', 'psycopg'} & {*sys.modules}))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("FOUND")[-1].strip() == "[]", done.stderr

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +21,7 @@ from ..base.errors import one_line
 from ..base.own import how_to_allow
 from ..base.text import show_keys
 from .hydra import is_multirun
+from .layers import Draft, parse_override
 from .load import load_config
 from .node import Config, ConfigError, Origin, about, config_error, gather
 from .node import origin_of, plain
@@ -45,9 +46,9 @@ def _options(cfg: Config, override: str) -> list[str]:
 def _split(config: str | Path | Mapping, overrides: Iterable[str], trust: Iterable[str],
            ) -> tuple[Config, list[str]]:
     "The config with the first values; the overrides of the runs, without those of the search."
-    def load(words: list[str], options: Callable | None = None, own: Sequence = ()) -> Config:
+    def load(words: list[str], options: Callable | None = None) -> Config:
         first = gather(lambda o: first_value(o, options and options(o)), words)
-        return load_config(config, *first, *own, trust=trust, skip_missing=True)
+        return load_config(config, *first, trust=trust, skip_missing=True)
     words = [*overrides]
     late = [o for o in words if _key(o) in _SHORT or "glob(" in o]
     cfg = load([o for o in words if o not in late])
@@ -57,8 +58,14 @@ def _split(config: str | Path | Mapping, overrides: Iterable[str], trust: Iterab
             return _key(o) in _SHORT and _key(o) not in cfg and not known.is_choice(_key(o), "")
         short = [o for o in words if is_short(o)]
         words = [o for o in words if o not in short]
-        own = [Placed.at(f"search.{o}", Origin("command line"), o) for o in short]
-        cfg = load(words, options, own)
+        cfg = load(words, options)
+        tree = deepcopy(about(cfg).search_settings) or Tree({})
+        own = Draft(tree.value)
+        def change(o: str):
+            change = parse_override(f"search.{o}", Origin("command line", text=o))
+            own.apply(replace(change, op="++"))
+        gather(change, short)
+        if short: vars(cfg)["_about"] = replace(about(cfg), search_settings=own)
     return cfg, [o for o in words if about(cfg).search_settings is None or not _is_setting(cfg, o)]
 
 
@@ -175,7 +182,7 @@ def _resolve(tree: Tree, cfg: Config):
 @dataclass(frozen=True)
 class Space:
     "What a search is about."
-    settings: Settings
+    settings: Settings  # its sampler is said
     overrides: tuple[str, ...]  # of its runs, those of `search.params` first
     choices: tuple[list[str] | Span, ...]  # what each of them stands for
 

@@ -28,13 +28,13 @@ def _setting(default: Any, least: float | None = None, words: Iterable[str] = ()
 @dataclass(frozen=True)
 class Local:
     "Workers of this machine: `launch=local`."
-    kind: str = _setting("local", words=["local"])
+    kind: str = _setting("local", words=["local"])  # always local
 
 
 @dataclass(frozen=True)
 class Slurm:
     "Workers that SLURM starts: `launch=slurm`."
-    kind: str = _setting("slurm", words=["slurm"])
+    kind: str = _setting("slurm", words=["slurm"])  # always slurm
     partition: str | None = None  # None: SLURM's own choice
     time: int = _setting(60, 1)  # minutes of a job; then the run is saved and it is queued anew
     notice: int = _setting(120, 1)  # seconds before that for saving: a step takes less
@@ -42,7 +42,7 @@ class Slurm:
     gpus: int = _setting(0, 0)   # of each worker
     memory: str | None = None    # of each worker: '8GB'
     at_once: int | None = _setting(None, 1)  # jobs of the array that run together; None: all
-    account: str | None = None
+    account: str | None = None   # that pays
     setup: list = _setting([])   # lines of shell before each worker
     extra: dict = _setting({})   # more of sbatch's options: {qos: low}
 
@@ -50,7 +50,7 @@ class Slurm:
 @dataclass(frozen=True)
 class Ray:
     "Workers of a Ray cluster: `launch=ray`."
-    kind: str = _setting("ray", words=["ray"])
+    kind: str = _setting("ray", words=["ray"])  # always ray
     address: str | None = None     # of its head, '10.0.0.1:6379'; None: a cluster of this machine
     cpus: float = _setting(1, 0)   # of each worker
     gpus: float = _setting(0, 0)   # of each worker
@@ -62,10 +62,11 @@ _LAUNCHERS: dict[str, type] = dict(local=Local, slurm=Slurm, ray=Ray)
 @dataclass(frozen=True)
 class Settings:
     "How a search chooses its points, and how they are trained."
-    sampler: str | None = _setting(None, words=["grid", "random", "tpe", "cmaes"])
+    sampler: str | None = _setting(None, words=[  # None: tpe where trials are said, else grid
+        "grid", "random", "tpe", "cmaes"])
     trials: int | None = _setting(None, 1)  # how many; None: all points of a grid
-    pruner: str | None = _setting(None, words=[
-        "none", "median", "hyperband", "successive_halving", "percentile", "patient", "wilcoxon"])
+    pruner: str | None = _setting(None, words=[  # ends runs that do badly; None: none does
+        "none", "median", "hyperband", "successive_halving", "percentile", "patient"])
     monitor: str | None = None  # the metric that counts: 'val/acc'; None: what the run's best is of
     mode: str | None = _setting(None, words=["min", "max"])  # None: that of the run's best
     seed: int = _setting(0, 0)  # of the sampler, and of `shuffle(…)`

@@ -6,7 +6,7 @@
 __all__ = ['use_plain_io', 'Checkpoint']
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #80d31149
-import io, math, os, pickle, shutil, subprocess, sys, threading, time
+import io, math, os, pickle, shutil, sys, threading, time
 from collections import OrderedDict
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -28,6 +28,7 @@ from ..base.signals import Signals
 from ..base.shown import shown, tell
 from ..base.text import find_metric, plain
 from .job import Job
+from .processes import requeue, spread
 from .randomness import rng_state, set_rng_state
 from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
 from .lightning import Interruptible, end_closing_workers
@@ -266,16 +267,18 @@ class Checkpoint(LightningCheckpoint):
             loops["epoch_loop.batch_progress"]["current"] = none
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]):
-        "Raises UserError if the run was trained by another number of processes."
+        "Raises NotBegun if it cannot go on from that."
         if trainer.state.fn != "fit" or not (state := checkpoint.get("mlkit_state")): return
         if state["version"] != 2:
             raise NotBegun("last.ckpt is of an earlier mlkit, which saved other things: evaluate "
                            "and predict read it; train on with that one, or begin a new run")
-        if (n := len(state["processes"])) != trainer.world_size:
-            raise NotBegun(f"the run was trained by {n} processes, here are {trainer.world_size}: "
-                            "set trainer.devices")
+        n, now = len(state["processes"]), trainer.world_size
+        if n != now and trainer.is_global_zero:
+            tell(f"goes on with {now} process{'es' * (now > 1)}, not {n} as before: with the same "
+                 "samples in the same order, but the last bits may differ")
         longer = tuple(state["limits"]) != (trainer.max_epochs, trainer.max_steps)  # it is to go on
-        self._points.restored = state
+        self._points.restored = {**state, "processes": spread(state["processes"], now)}
+        self._points.order.go_on(**state.get("order", dict(began=n)))
         if longer: self._points.lengths = take_lengths(checkpoint["lr_schedulers"])
         stops = state["stopping"] and not state["within_epoch"] and not longer
         trainer.should_stop = stops and not self._was_pruned(checkpoint["epoch"])
@@ -339,20 +342,8 @@ class Checkpoint(LightningCheckpoint):
     def _leave(self):
         "End the fit as a Ctrl-C would."
         queued = self._requeue and self.stop.noted == self._requeue
-        if queued and self.trainer.is_global_zero: _requeue()
+        if queued and self.trainer.is_global_zero: requeue()
         raise KeyboardInterrupt(f"stopped after step {self.trainer.global_step}, which is saved")
 
 
 _SAYS = "stopping: the step is finished and saved; once more stops at once"
-
-
-def _requeue():
-    "Put this SLURM job back into the queue."
-    array, task = (os.environ.get(f"SLURM_ARRAY_{o}_ID") for o in ("JOB", "TASK"))
-    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
-    try:
-        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=True)
-        tell(f"SLURM job {job} is queued again")
-    except (OSError, subprocess.CalledProcessError) as e:
-        why = getattr(e, "stderr", None) or one_line(e)
-        tell(f"SLURM job {job} could not be queued again: {' '.join(why.split())}")

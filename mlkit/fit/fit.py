@@ -6,7 +6,7 @@
 __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint', 'last_whole']
 
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
-import os, random, sys, warnings, zlib
+import os, platform, random, sys, warnings, zlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterable, Iterator
@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.nn.parameter import is_lazy
 
-from ..base.errors import NotBegun, UserError
+from ..base.errors import NotBegun, NotFound, UserError
 from ..base.files import real_path, show_path, write_text
 from ..base.notebook import is_installed
 from ..base.shown import tell
@@ -28,6 +28,7 @@ from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
 from .checkpoint import use_plain_io
 from .job import Job
+from .processes import together
 from .monitors import Monitors
 from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
@@ -54,12 +55,17 @@ def shared_run(config: Config,  # a config that was checked
                 "device, train(…, background=True), or mlkit_train with trainer=ddp from a shell")
         raise ConfigError(problem(config, ("trainer", "devices"), says))
     mine = (run or Run.new(config, at)) if trainer.is_global_zero else None
+    job = os.environ.get("TORCHELASTIC_RUN_ID")
+    if mine and job and not run: mine.update(torchrun=job)  # should it start all again
     if mine and launcher and not strategy.cluster_environment.creates_processes_externally:
         os.environ[_RUN_DIR] = str(mine.dir)  # the others will be started
     elif trainer.world_size > 1 and (mine or not told):
         strategy.setup_environment()
         told = strategy.broadcast(mine and str(mine.dir))
-    shared = mine or Run(str(told))
+    try: shared = mine or Run(str(told))
+    except NotFound as e:
+        way = "all machines of a run need one folder: runs=FOLDER on a disk that they share"
+        raise UserError(f"{platform.node()}: {e}: {way}") from e
     shared.writes = bool(mine)
     return shared
 
@@ -87,10 +93,11 @@ def fit(job: Job,                                     # its run is recorded by t
     _note(job)
     size = sum(p.numel() for p in parts.model.parameters() if not is_lazy(p))
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
-    with run.timed("fit"):
-        parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
-                          weights_only=True)
-    with run.timed("test"): return _measure_best(job)
+    with together(run, parts.trainer.world_size):
+        with run.timed("fit"):
+            parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
+                              weights_only=True)
+        with run.timed("test"): return _measure_best(job)
 
 
 class _Batches(pl.Callback):
@@ -145,6 +152,7 @@ def _note(job: Job):
     data: Any = job.parts.datamodule
     run, device = job.run, job.parts.trainer.strategy.root_device
     machine = dict(cpu=torch.backends.cpu.get_cpu_capability(), threads=torch.get_num_threads())
+    if (n := job.parts.trainer.world_size) > 1: machine["processes"] = n
     if device.type == "cuda": machine["gpu"] = torch.cuda.get_device_name(device)
     said = {k: getattr(data, k, None) for k in ("fingerprint", "facts")}  # or the user's own
     said = {k: o() if callable(o) else o for k, o in said.items()}

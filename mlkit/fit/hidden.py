@@ -40,6 +40,8 @@ def no_state(o: Any,  # of any kind
     "The attributes of an object that its library has for itself."
     if type(o).__module__.startswith("torch._dynamo"): return {*vars(o)}
     names = next((v for k, v in _own_names().items() if isinstance(o, k)), set())
+    is_own = getattr(getattr(o, "__dict__", {}).get("forward"), "__self__", None) is o
+    if is_own: names = names | {"forward"}  # Lightning puts it there, for several processes
     if library_of(type(o)) != "torch": return names
     return names | {k for k in getattr(o, "__dict__", ()) if not k[0].isalpha()}
 
@@ -241,5 +243,5 @@ class HiddenState:
     @property
     def homes(self) -> set[str]:
         "The modules of the objects' classes: only of these an object is made anew."
-        kinds = map(type, self.objects.values())
-        return {o.__module__ for o in kinds if library_of(o) in ("", "mlkit")}
+        kinds = {k for o in self.objects.values() for k in type(o).__mro__}
+        return {o.__module__ for o in kinds if library_of(o) in ("", "mlkit")} - {"builtins"}

@@ -18,6 +18,7 @@ from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar, StochasticWeightAveraging
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.logger_connector import result
+from pytorch_lightning.utilities.data import _update_dataloader
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, SequentialLR
 from torch.utils.data import IterableDataset
@@ -26,6 +27,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from ..base.errors import NotBegun
 from ..base.text import plain
 from .hidden import HiddenState, gradients, has_worker_state, no_state, saved_tensors
+from .processes import Order, gathered
 from .randomness import rng_state, set_rng_state
 from .weights import as_saved
 
@@ -109,7 +111,7 @@ def _batch_state(trainer: Any, hidden: HiddenState) -> dict[str, Any]:
 def _set_batch_state(trainer: Any, hidden: HiddenState, state: Mapping[str, Any]):
     hidden.note(_roots(trainer))
     hidden.restore(state["hidden"])
-    set_rng_state(state["rng"], trainer.strategy.root_device)
+    if state["rng"]: set_rng_state(state["rng"], trainer.strategy.root_device)  # else it is new
 
 
 def _set_epoch_state(trainer: Any, state: Mapping[str, Any]):
@@ -134,7 +136,9 @@ class ResumePoints:
         convert = own.convert_module if "true" in str(own.precision) else lambda o: o
         self._with_room = as_saved(trainer.lightning_module, convert)
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
-        self._wrapped = [(fit, "on_advance_start", self._open_epoch),
+        self.order = Order(trainer, _update_dataloader)
+        self._wrapped = [(fit._data_source, "dataloader", self.order.loaders),
+                         (fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
                          (epoch, "on_advance_end", self._end_batch),
                          (fit, "on_advance_end", self._end_epoch)]
@@ -183,10 +187,9 @@ class ResumePoints:
                     reloaded=(trainer.fit_loop._last_train_dl_reload_epoch,
                               loop.val_loop._last_val_dl_reload_epoch),
                     workers=[_workers(o) for o in _loaders(loop.val_loop)])
-        processes = [here] * trainer.world_size
-        if trainer.world_size > 1: torch.distributed.all_gather_object(processes, here)
         logged = trainer._logger_connector._callback_metrics
-        return dict(version=2, within_epoch=within_epoch, processes=processes,
+        return dict(version=2, within_epoch=within_epoch, processes=gathered(here),
+                    order=self.order.state(_loaders(trainer.fit_loop)),
                     batch=loop.batch_progress.current.ready if within_epoch else 0,
                     metrics={k: v for k, v in logged.items() if isinstance(v, Tensor)},
                     accumulate=trainer.accumulate_grad_batches, stopping=trainer.should_stop,

@@ -6,7 +6,7 @@
 __all__ = ['Row', 'Search', 'search', 'find_search', 'resume_search', 'grid']
 
 # %% ../../nbs/many/04_search.ipynb #b25fe4f4
-import json, os, re, shutil, statistics, time
+import json, os, shutil, statistics, time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -100,7 +100,7 @@ class Search(Reading, Trials):
                 for o in groups]
         figures = {o: o.mean(name) for o in rows} if name else {}
         has = [o for o, v in figures.items() if v is not None and v == v]
-        has.sort(key=lambda o: figures[o], reverse=mode == "max")
+        has.sort(key=lambda o: figures[o] or 0.0, reverse=mode == "max")
         ranks = {*has}
         return has + [o for o in rows if o not in ranks]
 
@@ -194,9 +194,6 @@ def _new_search(points: Points,
     trust, hide, kept = about(first).trust, secret_filter(root), first.get("runs") is not None
     for k, v in [item for o in points for item in o.words.items()]:
         if hide(v) != v: raise UserError(f"{k}: a secret is not written down: {k}={hide(v)}")
-    if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
-        raise UserError("search.storage: has a password, which would be written down: put all of "
-                        "it into a variable: search.storage='${oc.env:NAME}'")
     if not _is_here(asdict(settings)):
         from mlkit.train import require_elsewhere
         for o in points.configs.values(): require_elsewhere(o, trust, "workers")

@@ -6,7 +6,7 @@
 __all__ = ['watched_metric', 'Study', 'study_facts', 'Source']
 
 # %% ../../nbs/many/02_study.ipynb #6b1b2094
-import math, warnings
+import math, re, warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
@@ -100,7 +100,10 @@ def watched_metric(cfg: Config,  # of a run
 # %% ../../nbs/many/02_study.ipynb #36fdffb0
 class _HeldBack:
     "A storage; what a pruner notes of a trial stays here."
-    def __init__(self, storage: Any): self.storage, self.notes = storage, {}
+    def __init__(self, storage: Any, study: int):
+        self.storage, self.study, self.notes = storage, study, {}
+
+    def get_study_id_from_name(self, name: str) -> int: return self.study
     def __getattr__(self, name: str) -> Any: return getattr(self.storage, name)
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any): self.notes[key] = value
 
@@ -123,7 +126,8 @@ class Study:
             raise UserError(f"search.sampler={settings['sampler']} {says}") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.settings, self.space = settings, {k: _distribution(v) for k, v in space.items()}
-        self.name, self.direction = folder.name, dict(min="minimize", max="maximize")[mode]
+        self.name: str = folder.name
+        self.direction: Any = dict(min="minimize", max="maximize")[mode]
         has_pruner = settings["pruner"] not in (None, "none")
         self.pruner = _pruner(settings["pruner"], epochs) if has_pruner else None
         with FileLock(folder / "optuna.lock"):  # a database makes its tables only once
@@ -194,8 +198,8 @@ class Study:
         if judged is None:
             if value is None or math.isinf(value): return False
             self.storage.set_trial_intermediate_value(trial_id, epochs, value)
-            held: Any = _HeldBack(self.storage)
-            view = OptunaStudy(self.name, held, pruner=self.pruner)
+            held: Any = _HeldBack(self.storage, self.storage.get_study_id_from_name(self.name))
+            view = OptunaStudy("search", held, pruner=self.pruner)  # Hyperband draws by the name
             enough = self.pruner.prune(view, self.storage.get_trial(trial_id))
             judged = dict(enough=bool(enough), notes=held.notes)
             self.storage.set_trial_user_attr(trial_id, f"judged {epochs}", judged)
@@ -205,8 +209,11 @@ class Study:
 # %% ../../nbs/many/02_study.ipynb #eb4d9307
 def study_facts(points: Any,  # `Points`, with `settings` and `space`
 ) -> dict[str, Any] | None:   # for `search.json`; None: nothing is sampled, nor pruned
-    "What a sampler or a pruner needs to know. Raises as `watched_metric`."
+    "What a sampler or a pruner needs. Raises as `watched_metric`, UserError for a password."
     settings, cfg = points.settings, points[0].cfg
+    if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
+        raise UserError("search.storage: has a password, which would be written down: put all of "
+                        "it into a variable: search.storage='${oc.env:NAME}'")
     if settings.sampler == "grid" and settings.pruner in (None, "none"): return None
     monitor, mode = watched_metric(cfg, settings.monitor, settings.mode)
     most = cfg.trainer.get("max_epochs") or 0

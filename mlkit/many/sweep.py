@@ -140,17 +140,17 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     def text(at: tuple) -> dict[str, str]: return dict(_parted(o) for o in own(at))
     points = {at: Point(text(at), partial(later, at)) for at in every}
     for at, cfg in made.items(): points[at].cfg = cfg
-    found = Points(points.values())
+    chosen = Points(points.values())
     plain_keys = {_parted(choices[i][0])[0] for i in values}
-    found.keys, found.told = [k for k in text(every[0]) if k not in plain_keys], told
+    chosen.keys, chosen.told = [k for k in text(every[0]) if k not in plain_keys], told
     origins = made if few else needed
-    found.configs = {tuple(text(at)[k] for k in found.keys): made[at] for at in origins}
-    found.settings = space.settings
-    found.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
+    chosen.configs = {tuple(text(at)[k] for k in chosen.keys): made[at] for at in origins}
+    chosen.settings = space.settings
+    chosen.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
                    for o in choices if len(o) > 1}
-    found.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
-                    for o in spans.values()}
-    return found
+    chosen.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
+                     for o in spans.values()}
+    return chosen
 
 
 def _ends(span: Span) -> list[str]: return [f"{span.key}={o!r}" for o in (span.start, span.end)]

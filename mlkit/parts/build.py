@@ -6,12 +6,13 @@
 __all__ = ['quiet_lightning', 'make_trainer', 'Parts', 'build_parts', 'blamed_on']
 
 # %% ../../nbs/parts/06_build.ipynb #b8850b67
-import logging, warnings
+import logging, os, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Iterator
 
 import pytorch_lightning as pl
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -54,8 +55,23 @@ def make_trainer(cfg: Config,      # a config that was checked
     callbacks = [c for c in callbacks if bars or not isinstance(c, ProgressBar)]
     has = lambda kind: any(isinstance(c, kind) for c in callbacks)
     kwargs = dict(callbacks=callbacks, enable_checkpointing=has(Checkpoint), logger=False,
-                  enable_progress_bar=has(ProgressBar)) | kwargs
+                  enable_progress_bar=has(ProgressBar)) | _started_with(cfg) | kwargs
     with quiet_lightning(): return build(cfg.trainer, **kwargs)
+
+
+def _started_with(cfg: Config) -> dict[str, int]:
+    "How many processes `torchrun` or `srun` has started on how many machines, for the Trainer."
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        each, n = int(env["LOCAL_WORLD_SIZE"]), int(env["WORLD_SIZE"])
+    elif "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", 1)) > 1:
+        n = int(env["SLURM_NTASKS"])
+        each = n // int(env.get("SLURM_NNODES", 1))
+        env.setdefault("SLURM_NTASKS_PER_NODE", str(each))  # which Lightning insists on
+    else: return {}
+    chosen, machines = cfg.trainer.get("devices"), dict(num_nodes=n // each)
+    is_list = OmegaConf.is_list(chosen) and len(chosen) == each  # these, and no others
+    return machines if is_list else {**machines, "devices": each}
 
 # %% ../../nbs/parts/06_build.ipynb #358f0240
 @dataclass(frozen=True)

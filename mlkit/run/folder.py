@@ -30,7 +30,7 @@ from ..config.yaml import read_config_file
 from .code import code_state
 from .home import home_of, new_folder, no_place, runs_folder
 from .info import GONE, as_json, damaged_info, read_info
-from .process import is_locked, starts, stop_process, take_lock
+from .process import is_trained, pulse, starts, stop_process, take_lock
 from .board import watch_run
 
 # %% ../../nbs/run/01_folder.ipynb #3009fbbe
@@ -162,10 +162,9 @@ class Run:
 
     @property
     def status(self) -> str:  # running, done, pruned, failed, interrupted; or gone, as its folder
-        "What has become of it; interrupted also if its process, on this machine, was killed."
+        "What has become of it; interrupted also if its process was killed, or its machine is gone."
         if self.info["status"] != "running": return self.info["status"]
-        if self.info.get("host") != platform.node(): return "running"
-        if starts(self.info.get("process")) or is_locked(self.dir / ".lock"): return "running"
+        if is_trained(self.dir / ".lock", self.info): return "running"
         return self.info["status"].replace("running", "interrupted")  # it may have ended meanwhile
 
     @contextmanager
@@ -179,7 +178,7 @@ class Run:
             held = take_lock(path, 1)  # to ask for a run's status takes it, too
         except TimeoutError:
             raise UserError(f"{self.id}: another process is training it") from None
-        with held:
+        with held, pulse(path):
             self._is_trained_here = True
             try: yield
             finally: path.unlink(missing_ok=True)

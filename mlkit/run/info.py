@@ -84,6 +84,7 @@ class RunInfo(_Part):
     resumed: list[_Resumed] = []
     pruned: _Count | None = None  # after so many epochs
     slurm_job: str | None = None
+    torchrun: str | None = None  # its --rdzv-id
     overrides: list[str] = []
     host: str | None = None
     process: _Process | None = None

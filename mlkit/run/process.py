@@ -7,8 +7,9 @@ __all__ = []
 
 # %% ../../nbs/run/04_process.ipynb #2e71fead
 import os, platform, signal, subprocess, sys, threading, time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from ..base.errors import UserError
 from ..base.notebook import in_notebook
@@ -23,6 +24,28 @@ def take_lock(path: Path,  # of a file, which is made
     "Take a lock. Raises TimeoutError if another process holds it."
     from filelock import FileLock
     return FileLock(path).acquire(timeout=wait)
+
+
+@contextmanager
+def pulse(path: Path,   # of a file that is there
+    every: float = 15,  # seconds
+) -> Iterator[None]:    # for a `with`
+    "Touch a file now and then, for other machines, which do not see a lock or a process."
+    over = threading.Event()
+    def beat():
+        while not over.wait(every):
+            with suppress(OSError): os.utime(path)
+    threading.Thread(target=beat, daemon=True).start()
+    try: yield
+    finally: over.set()
+
+
+def has_pulse(path: Path,  # of the file, in a run's folder
+    seconds: float = 120,  # after which there is none; clocks differ, and disks that are shared lag
+) -> bool:
+    "Does a process of another machine still train a run? One that is about to begin counts, too."
+    seen = [o.stat().st_mtime for o in (path, path.with_name("run.json")) if o.exists()]
+    return time.time() - max(seen, default=0) < seconds
 
 
 def is_locked(path: Path,  # of a file that may not be there
@@ -57,6 +80,14 @@ def is_alive(process: dict[str, Any] | None,  # from `process_facts`; None: it w
     "Does this process of this machine still run?"
     since = process and process["since"]
     return bool(process and since) and _since(process["pid"]) == since
+
+
+def is_trained(lock: Path,  # of a run
+    info: Mapping[str, Any],  # what its run.json says
+) -> bool:
+    "Does a process train it, or is about to?"
+    if info.get("host") != platform.node(): return has_pulse(lock)
+    return starts(info.get("process")) or is_locked(lock)
 
 
 def starts(process: dict[str, Any] | None,  # as above
