@@ -48,7 +48,8 @@ def parse_override(
     "Read one override. Raises ConfigError if it cannot be read."
     if not isinstance(text, str):
         raise TypeError(f"overrides are texts such as 'seed=3', one by one, not {text!r}")
-    origin = origin or getattr(text, "origin", None) or Origin("command line", text=text)
+    place = origin or getattr(text, "origin", None)
+    origin = place if isinstance(place, Origin) else Origin("command line", text=text)
     m = _OVERRIDE.fullmatch(text)
     if not m or m["value"] is None and m["op"] != "~" or m["append"] and m["op"]:
         tidy = re.sub(r"(?<!\s)\s*(\+?=)\s*", r"\1", text, count=1)

@@ -189,14 +189,15 @@ class Space:
     @property
     def size(self) -> int | None:  # None: there are intervals
         "How many points a grid has."
-        if any(isinstance(o, Span) for o in self.choices): return None
-        return prod(map(len, self.choices))
+        sizes = [None if isinstance(o, Span) else len(o) for o in self.choices]
+        return None if None in sizes else prod(filter(None, sizes))
 
     def point(self, number: int,  # from 0, below `size`
     ) -> list[str]:  # an override of one value for each
         "One point of a grid: the last override is the first to change. There is no list of all."
         found = []
         for words in reversed(self.choices):
+            assert not isinstance(words, Span)
             number, i = divmod(number, len(words))
             found.append(words[i])
         return found[::-1]

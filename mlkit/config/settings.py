@@ -94,7 +94,8 @@ def _wrong(field: Field, kinds: tuple, value: Any) -> str:
     least, words = field.metadata.get("least"), field.metadata.get("words")
     if value is None and type(None) in kinds: return ""
     is_number = type(value) in (int, float) and (float in kinds or int in kinds)
-    fits = type(value) in kinds or is_number and (float in kinds or value == int(value))
+    number: Any = value if is_number else 0
+    fits = type(value) in kinds or is_number and (float in kinds or number == int(number))
     if field.name == "timeout" and isinstance(value, str):
         fits = bool(re.fullmatch(r"\d+(\.\d+)?\s*[smhd]", value))
     names = dict(int="a whole number", float="a number", str="a text", bool="true or false",
@@ -103,7 +104,7 @@ def _wrong(field: Field, kinds: tuple, value: Any) -> str:
     if field.name == "timeout": one_of = ["seconds", "a text such as 90m or 2h"]
     if words and value not in words: return f"is one of {', '.join(words)}, not {told(value)}"
     if not fits: return f"must be {' or '.join(one_of)}, not {told(value)}"
-    if least is not None and is_number and not least <= value < float("inf"):
+    if least is not None and is_number and not least <= number < float("inf"):
         return f"must be at least {least}, not {told(value)}"
     return ""
 

@@ -34,7 +34,7 @@ def _one_by_one(values: Sequence) -> list[str]:
 
 
 def _number(text: Any) -> float:
-    value = None if isinstance(text, _Sweep) else parse_value(text)
+    value: Any = None if isinstance(text, _Sweep) else parse_value(text)
     if type(value) in (int, float) and isfinite(value): return float(value)
     raise ValueError(f"{text if isinstance(text, str) else 'a sweep'} is no number")
 
