@@ -27,6 +27,8 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(),
                     "trackers": cfg["tracker_requirements"].split(),
+                    "search": cfg["search_requirements"].split(),
+                    "postgresql": cfg["postgresql_requirements"].split(),
                     "rich": cfg["rich_requirements"].split(),
                     "lightning": cfg["lightning_requirements"].split()},
     # nbdev finds a library's index of names here, for the links between its pages.

@@ -145,11 +145,10 @@ def _train(args: argparse.Namespace) -> int | None:
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
-    from mlkit.many.search import search, settings_of
+    from mlkit.many.search import search
     from mlkit.many.sweep import load_trials
     if args.check:
-        words = settings_of(*what)[0]
-        return tell(f"no problems in {len(load_trials(*words, strict=args.strict))} combinations")
+        return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
     if args.reuse: os.environ["MLKIT_REUSE"] = "1"
     return _show_search(search(*what, strict=args.strict))
 

@@ -203,7 +203,8 @@ def search_space(config: str | Path | Mapping,  # as for `load_config`
     Raises ConfigError if one cannot be read, a setting is wrong, or trials are not said."""
     try: cfg, words = _split(config, overrides, trust)
     except ConfigError as e:  # every point says so, and which it is
-        if e.cfg is None or any(re.match(r"search\b|launch\b", o.key) for o in e.problems): raise
+        is_ours = any(re.match(r"search\b|launch\b", o.key) for o in e.problems)
+        if e.cfg is None or is_ours or any(map(span, overrides)): raise
         cfg, words = e.cfg, [o for o in overrides if _key(o) not in _SHORT]
     settings, params = _settings(cfg)
     given = {_key(o).lstrip("+") for o in words}

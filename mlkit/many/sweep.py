@@ -19,6 +19,8 @@ from ..config.hydra import moving
 from ..config.load import has_objects, replaced
 from ..config.node import Config, ConfigError, Problem, about, plain, same
 from ..config.search import search_space
+from ..config.settings import Settings
+from ..config.sweeps import Span
 from ..parts.check import check
 
 
@@ -89,6 +91,8 @@ class Points(list):
     keys: list[str]  # whose values need a config of their own
     configs: dict[tuple[str, ...], Config]  # by the texts of these keys
     told: set[Problem]  # warnings that need not be told again
+    settings: Settings  # of the search
+    space: dict[str, Any]  # by key: the texts of its values, or the facts of its interval
 
 
 def load_trials(config: str | Path | Mapping,  # as for `grid`
@@ -106,7 +110,10 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         objects = made_anew(with_objects(config, trust=trust))
         live, config = about(objects).live, {"defaults": [], **plain(objects)}
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
-    choices, told = search_space(config, *overrides, trust=trust).choices, set()
+    space, told = search_space(config, *overrides, trust=trust), set()
+    is_sampled = space.settings.sampler != "grid"
+    spans = {i: o for i, o in enumerate(space.choices) if isinstance(o, Span)}
+    choices = [_ends(o) if isinstance(o, Span) else o for o in space.choices]
     every = list(product(*(range(len(o)) for o in choices)))
     made: dict[tuple, Config] = {}
     found: dict[Problem, list[list[str]]] = {}
@@ -120,7 +127,8 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         else: made[at] = replaced(cfg, {}, live=live) if live else cfg
     attempt(every[0])
     limit = len(every) if first is None else first
-    values = [] if len(every) <= limit or found else _plain_values(made[every[0]], choices)
+    few = len(every) <= limit and not is_sampled
+    values = [] if few or found else [*{*_plain_values(made[every[0]], choices), *spans}]
     def origin(at: tuple) -> tuple: return tuple(0 if i in values else k for i, k in enumerate(at))
     needed = every[:1] if found else list(dict.fromkeys(map(origin, every)))
     now = every if len(every) <= limit else _spread(choices, needed, limit)
@@ -135,9 +143,17 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     found = Points(points.values())
     plain_keys = {_parted(choices[i][0])[0] for i in values}
     found.keys, found.told = [k for k in text(every[0]) if k not in plain_keys], told
-    origins = made if len(made) == len(every) else needed
+    origins = made if few else needed
     found.configs = {tuple(text(at)[k] for k in found.keys): made[at] for at in origins}
+    found.settings = space.settings
+    found.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
+                   for o in choices if len(o) > 1}
+    found.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
+                    for o in spans.values()}
     return found
+
+
+def _ends(span: Span) -> list[str]: return [f"{span.key}={o!r}" for o in (span.start, span.end)]
 
 
 FIRST = 32  # combinations; of a larger grid not all are checked before the first run

@@ -225,7 +225,7 @@ class Trials:
     @property
     def _lacks(self) -> int:
         "How many points are still to be asked for."
-        if self.source is None: return 0
+        if not self.info.get("space"): return 0
         return max(0, self.settings["trials"] - len(self.trials) // self.info["seeds"])
 
     def claim(self, worker: str = "",  # who asks
@@ -233,11 +233,12 @@ class Trials:
         "Take the first trial that waits; where none does, ask for a new one."
         self.refresh()
         if self.stopped: return None
+        if self.source is not None:
+            with take_lock(self.folder / "search.lock", 600): self._tell_source()
         for o in self.trials:
             if self.waits(o) and self._take(o, worker): return o
-        if not self._lacks: return None
+        if self.source is None or not self._lacks: return None
         with take_lock(self.folder / "search.lock", 600):
-            self.refresh()
             self._tell_source()
             if not self._lacks: return None
             at, seeds = len(self.trials), self.info["seeds"]
@@ -248,6 +249,7 @@ class Trials:
         return self.trials[at] if self._take(self.trials[at], worker) else None
 
     def _tell_source(self):
+        self.refresh()
         for o in self.trials:
             if o.is_told or o.status in ("not begun", "running", "interrupted") or self.waits(o):
                 continue

@@ -54,12 +54,14 @@ def train_trial(search: Trials,  # whose trial it is
         at = search.place(trial, config)
         if at: search.note(trial, place=os.path.relpath(at, search.folder))
         run = Run(at) if at and is_run(at) else None
-        if run is None: run = train(config, told=search.told, reuse=reuse, at=at)
-        elif run.info["status"] not in ("done", "pruned"): run = resume(run, trust=search.trust)
+        prune = search.source and search.source.pruning(trial)
+        if run is None: run = train(config, told=search.told, reuse=reuse, at=at, prune=prune)
+        elif run.info["status"] not in ("done", "pruned"):
+            run = resume(run, trust=search.trust, prune=prune)
         _note_end(search, trial, run)
     except KeyboardInterrupt as e:
         run = getattr(e, "run", None)
-        if run and run.status == "done": _note_end(search, trial, run)
+        if run and run.status in ("done", "pruned"): _note_end(search, trial, run)
         elif run and run.status == "failed": _note_failure(search, trial, run.info["error"], run)
         else:
             trial.own_run = run
@@ -102,6 +104,9 @@ def work(search: Trials,       # to work on, together with others
 ) -> None:
     "Train trial after trial, until all are done. Raises KeyboardInterrupt."
     import torch
+    if search.info.get("study"):  # else nothing needs Optuna
+        from mlkit.many.study import Source
+        search.source = Source(search)
     before = torch.get_num_threads()
     if threads := search.info["threads"]: torch.set_num_threads(threads)
     try:
