@@ -584,6 +584,8 @@ VALUES += ["", " ", " x ", "\\ x\\ ", "x\\ ", "\tx\t", "' x '", "'two\nlines'", 
            "\\\t", "x" * 5000,
            "[" * 20 + "]" * 20]
 AB = {"config": "a: 0\nb: {x: 1, y: 2}"}
+VALUES += ["sort([3, 1, 2])", "sort(3)", "sort([b, a], reverse=true)", "shuffle([1])",
+           "int(value=3)"]
 VALUE_CASES = [Case(f"value: a={v[:40]}", AB, (f"a={v}",)) for v in VALUES]
 
 
@@ -775,9 +777,6 @@ OTHERWISE = [(Case(f"otherwise: {name}", tree, tuple(overrides)), data)
     ("a text is no config", {"config": "text"}, [], None),
     ("a key has no slash", SHOP, ["+q/w=1"], None),
     ("nothing is taken away through an interpolation", SHOP, ["~i.x"], None),
-    *[(f"no {v}: functions are for sweeps, save int, float, str, bool and json_str of one value",
-       AB, [f"a={v}"], None)
-      for v in ("sort([3, 1, 2])", "sort(3)", "shuffle([1])", "int(value=3)")],
 ]]
 
 # -- of what Hydra refuses, this has a meaning that nobody will mistake; by the end of a case's name

@@ -3,8 +3,9 @@
     python tests/hydra_oracle.py --write [FOLDER]
 
 asks Hydra about every case of hydra_cases.py and writes hydra_answers.json, which the tests compare
-with. Hydra lives in a virtual environment of its own, since it wants an older OmegaConf; it is made
-in FOLDER, or in the user's cache.
+with; `--write-sweeps` does so for the overrides of sweep_cases.py. Hydra lives in a virtual
+environment of its own, since it wants an older OmegaConf; it is made in FOLDER, or in the user's
+cache.
 
 There this file runs as a script, too. stdin: a JSON list of [folder, config name, overrides];
 stdout: {"lines": …} or {"error": …} for each, in a JSON list. With `--time N`: the seconds of N
@@ -27,6 +28,7 @@ from pathlib import Path
 
 HYDRA, OMEGACONF = "1.3.8", "2.3.1"
 ANSWERS = Path(__file__).with_name("hydra_answers.json")
+SWEEPS = ANSWERS.with_name("sweep_answers.json")
 
 # -- in Hydra's environment
 
@@ -87,14 +89,23 @@ def seconds(rounds: int, folder: str, name: str, overrides: list[str]) -> dict:
 
 
 def swept(override: str) -> dict:
-    "The values that a multirun takes one after another."
+    "The values that a multirun takes one after another, or the ends and tags of an interval."
     from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from sweep_cases import OPTIONS
     parse = OverridesParser.create().parse_override
+    class Groups:
+        def get_group_options(self, *_, **__): return OPTIONS
     try:
         o, each = parse(override), [override]
+        o.config_loader = Groups()
+        if o.is_interval_sweep():
+            v = o.value()
+            return {"interval": [repr(v.start), repr(v.end), sorted(v.tags)]}
         if o.is_sweep_override():
             each = [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
-        return {"values": [repr(parse(v).value()) for v in each]}
+        found = [repr(parse(v).value()) for v in each]
+        return {"values": sorted(found) if "shuffle" in override else found}
     except Exception as e: return {"error": type(e).__name__}
 
 
@@ -165,13 +176,25 @@ def write_answers(home: Path):
     print(f"{len(found['answers'])} answers in {ANSWERS}, {ANSWERS.stat().st_size / 1e6:.1f} MB")
 
 
+def write_sweeps(home: Path):
+    "Ask Hydra about every override of sweep_cases.py, and write the file of answers."
+    from sweep_cases import CASES
+    rows = [f"{json.dumps(k)}: {json.dumps(v)}"
+            for k, v in zip(CASES, ask(environment(home), CASES, "--sweeps"))]
+    SWEEPS.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
+    print(f"{len(rows)} answers in {SWEEPS}")
+
+
 def main(args: list[str]):
-    if args[:1] == ["--write"]:
+    if args[:1] in (["--write"], ["--write-sweeps"]):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return write_answers(Path(args[1]) if args[1:] else cache / "mlkit" / "hydra")
+        home = Path(args[1]) if args[1:] else cache / "mlkit" / "hydra"
+        return write_answers(home) if args[0] == "--write" else write_sweeps(home)
     requests = json.load(sys.stdin)
     warnings.simplefilter("ignore")  # a list without `_self_` is what some cases are about
-    if args[:1] == ["--sweeps"]: answers = [swept(o) for o in requests]
+    if args[:1] == ["--sweeps"]:
+        sys.path.insert(0, str(Path(__file__).parent))
+        answers = [swept(o) for o in requests]
     elif args[:1] == ["--time"]: answers = [seconds(int(args[1]), *case) for case in requests]
     else:
         if args[:1] == ["--copies"]: give_copies()

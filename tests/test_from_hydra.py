@@ -12,6 +12,7 @@ from mlkit.completion import completions
 from mlkit.config.hydra import moving
 from mlkit.config.load import explain, load_config
 from mlkit.config.node import ConfigError, about, origin_of
+from mlkit.config.search import search_space
 from mlkit.many.sweep import load_trials
 from mlkit.parts.build import build
 from mlkit.parts.check import check, find_problems
@@ -290,12 +291,59 @@ def test_sweeper_params_are_swept_over(project, node, overrides, values):
 
 
 @pytest.mark.parametrize("more, node", [
-    (", override hydra/sweeper: optuna", "{}"), ("", "{sweeper: {_target_: a.OptunaSweeper}}"),
-    ("", "{sweeper: {params: {seed: 'interval(0, 1)'}}}")])
+    (", override hydra/sweeper: ax", "{}"), ("", "{sweeper: {_target_: a.AxSweeper}}"),
+    ("", "{sweeper: {params: {seed: 'interval(0, 1)'}}}"),
+    (", override hydra/sweeper: optuna", "{sweeper: {n_trials: 0}}"),
+    (", override hydra/sweeper: optuna", "{sweeper: {n_trials: 3, direction: [minimize]}}")])
 def test_other_sweepers_are_one_line(project, more, node):
     project({"main": MANY.format(more, node)})
     with pytest.raises(ConfigError) as e: load_trials("main.yaml", "optimizer=sgd,adam")
     assert len(str(e.value).splitlines()) == 1
+
+
+OPTUNA = """
+sweeper:
+  {}
+  n_trials: 9
+  n_jobs: 2
+  direction: maximize
+  study_name: mine
+  sampler:
+    _target_: optuna.samplers.RandomSampler
+    seed: 7
+    n_startup_trials: 3
+  params:
+    optimizer.lr: tag(log, interval(1e-4, 1e-1))
+    seed: choice(1, 2)
+"""
+
+
+@pytest.mark.parametrize("more, target", [
+    (", override hydra/sweeper: optuna", ""), ("", "_target_: hydra_plugins.o.OptunaSweeper"),
+    (", override hydra/sweeper: optuna, override hydra/sweeper/sampler: random", "")])
+def test_an_optuna_sweeper_searches(project, more, target):
+    node = OPTUNA.replace("\n", "\n  ").format(target)
+    project({"main": MANY.format(more, "REST").replace("REST", node)})
+    space = search_space("main.yaml", "optimizer=sgd,adam")
+    found = space.settings
+    assert (found.sampler, found.trials, found.workers, found.mode, found.seed) == (
+        "random", 9, 2, "max", 7)
+    lr, seeds, optimizers = space.choices
+    assert (lr.start, lr.end, lr.log, str(lr.origin)[:10]) == (1e-4, 0.1, True, "main.yaml:")
+    assert (seeds, optimizers) == (["seed=1", "seed=2"], ["optimizer=sgd", "optimizer=adam"])
+    note, = [o for o in about(load_config("main.yaml")).notes if "hydra" in o.key]
+    assert "study_name" in str(note) and "n_startup_trials" in str(note)
+    assert "n_trials" not in str(note)
+
+
+def test_a_mistake_in_sweeper_params_is_told_where_it_stands(project):
+    project({"main": MANY.format("", "{sweeper: {params: {\n  seed: 'interval(0, 1)'}}}")})
+    with pytest.raises(ConfigError, match=r"^main.yaml:\d+:3: seed=interval.*search.trials=20"):
+        search_space("main.yaml")
+    for values, why in {"choice(": "do not parse", "1,-5": "must be"}.items():
+        project({"main": MANY.format("", "{sweeper: {params: {\n  seed: '%s'}}}" % values)})
+        with pytest.raises(ConfigError, match=rf"^main.yaml:\d+:3: seed=.*{why}"):
+            load_trials("main.yaml")
 
 
 def test_multirun_of_the_file_is_many_runs(project, capsys):

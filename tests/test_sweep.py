@@ -1,9 +1,10 @@
 """Sweeps: the grammar against Hydra's own, many runs from one line, and what happens when one of
 them fails.
 
-SPLIT and OTHERWISE say what `hydra_oracle.py --sweeps` answered (hydra-core 1.3.8); a test here
-asks it again.
+SPLIT and sweep_answers.json say what `hydra_oracle.py --sweeps` answered (hydra-core 1.3.8); a test
+here asks it again.
 """
+import json
 import os
 import signal
 import subprocess
@@ -15,18 +16,19 @@ import pytest
 import torch
 
 import shell
-from hydra_oracle import ask
+from hydra_oracle import SWEEPS, ask
 from mlkit.cli import mlkit_train
 from mlkit.completion import completions
 from mlkit.config.grammar import parse_value
 from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError, origin_of, plain, same
-from mlkit.config.sweeps import alternatives
+from mlkit.config.sweeps import alternatives, span
 from mlkit.many.search import grid
 from mlkit.many.sweep import load_trials
 from mlkit.many.table import runs
 from mlkit.run.folder import Run
 from mlkit.train import train
+from sweep_cases import CASES, OPTIONS, REASONS
 
 ROOT = Path(__file__).parents[1]
 MNIST = str(ROOT / "configs" / "mnist.yaml")
@@ -67,34 +69,51 @@ SPLIT = {
                      "a=choice()", "a=choice(1,2", "a=choice(1,2),3",
                      "a=range(a)", "a=range(1,2,3,4)", "a=range(0,1,0)"]),
 }
-OTHERWISE = {  # Hydra's values, and ours
-    "a=int(3.7),str(2)": ([3, 2], [3, "2"]),   # here a value of a sweep is what it is without one
-    "a=a=b,c=d": (None, ["a=b", "c=d"]),       # likewise
-    "a=range(1,1)": ([], None),                # a sweep of no runs
-    "a=sort(3,1)": ([1, 3], None),  # no need
-}
 
 
-def values(override: str) -> list | None:
+def values(override: str) -> dict:
+    "As the oracle says it, but for the words of an error."
     try:
-        return [parse_value(o.partition("=")[2]) if "=" in o else None
-                for o in alternatives(override)]
-    except (ConfigError, ValueError): return None
+        if found := span(override):
+            return {"interval": [repr(found.start), repr(found.end), sorted(found.tags)]}
+        each = [o.partition("=")[2] if "=" in o else None for o in alternatives(override, OPTIONS)]
+        texts = [repr(None if o is None else parse_value(o)) for o in each]
+        return {"values": sorted(texts) if "shuffle" in override else texts}
+    except (ConfigError, ValueError) as e: return {"error": str(e)}
 
 
-@pytest.mark.parametrize("override", [*SPLIT, *OTHERWISE])
+@pytest.mark.parametrize("override", SPLIT)
 def test_values_of_an_override(override):
-    want = SPLIT[override] if override in SPLIT else OTHERWISE[override][1]
-    assert repr(values(override)) == repr(want)  # 1, 1.0 and True differ
+    want = SPLIT[override]
+    found = values(override).get("values")
+    assert found == (None if want is None else [*map(repr, want)])  # 1, 1.0 and True differ
+
+
+ANSWERS = json.loads(SWEEPS.read_text(encoding="utf-8"))
+
+
+def test_values_are_hydras_but_where_a_reason_is_given():
+    assert [*ANSWERS] == CASES
+    reasons = dict.fromkeys(REASONS, 0)
+    for override, theirs in ANSWERS.items():
+        ours = values(override)
+        assert len(ours.get("error", "").splitlines()) <= 1
+        if theirs == ours or {"error"} == {*theirs} & {*ours}: continue
+        both = theirs.get("values"), ours.get("values")
+        why = next((k for k, fits in REASONS.items() if fits(override, *both)), None)
+        assert why, (override, theirs, ours)
+        reasons[why] += 1
+    assert all(reasons.values()), reasons
 
 
 @pytest.mark.slow
 def test_hydra_says_the_same(hydra_python):
-    answers = ask(hydra_python, [*SPLIT, *OTHERWISE], "--sweeps")
-    want = {**SPLIT, **{k: theirs for k, (theirs, _) in OTHERWISE.items()}}
-    assert {k: a.get("values")
-            for k, a in zip(want, answers)} == {k: None if v is None else [*map(repr, v)]
-                                                for k, v in want.items()}
+    answers = ask(hydra_python, [*SPLIT, *ANSWERS], "--sweeps")
+    want = {k: None if v is None else [*map(repr, v)] for k, v in SPLIT.items()}
+    assert {k: a.get("values") for k, a in zip(SPLIT, answers)} == want
+    for (override, known), now in zip(ANSWERS.items(), answers[len(SPLIT):]):
+        is_random = "shuffle" in override and "[" in override  # of a list, where it is one value
+        assert is_random or known == now, override
 
 
 def test_the_first_key_is_the_slowest():

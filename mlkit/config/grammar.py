@@ -8,7 +8,7 @@ __all__ = ['CASTS', 'parse_value']
 # %% ../../nbs/config/02_grammar.ipynb #8fdf1153
 import json, re
 from random import Random
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 from ..base.text import LARGEST, told
 
@@ -108,12 +108,15 @@ CASTS: dict[str, Callable] = dict(
     bool=lambda v: dict(true=True, false=False)[v.lower()] if isinstance(v, str) else bool(v))
 
 
+def _is_list(value: Any) -> bool: return isinstance(value, list)
+
+
 def _sorted(list: Any, reverse: bool = False) -> Any:
-    return sorted(list, reverse=reverse) if isinstance(list, Sequence) else list
+    return sorted(list, reverse=reverse) if _is_list(list) else list
 
 
 def _shuffled(list: Any) -> Any:
-    return Random(0).sample(list, len(list)) if isinstance(list, Sequence) else list
+    return Random(0).sample(list, len(list)) if _is_list(list) else list
 
 
 def _convert(name: str, values: list, named: dict[str, Any]) -> Any:

@@ -89,10 +89,10 @@ _SAMPLERS = dict(TPESampler="tpe", RandomSampler="random", CmaEsSampler="cmaes",
                  tpe="tpe", random="random", cmaes="cmaes", grid="grid")
 
 
-def _of_hydra(cfg: Config) -> dict[str, Tree]:
+def _of_hydra(cfg: Config, sweeper: Tree | None) -> dict[str, Tree]:
     "The settings that Hydra's sweeper has. Raises ConfigError if it is none that is known here."
-    sweeper, known = about(cfg).search_settings.at(("sweeper",)), about(cfg)
     if sweeper is None or not isinstance(sweeper.value, dict): sweeper = Tree({})
+    known = about(cfg)
     target = str((sweeper.at(("_target_",)) or Tree("")).value)
     name = known.choices.get("hydra/sweeper") or "basic"
     is_optuna = name == "optuna" or target.endswith("OptunaSweeper")
@@ -106,15 +106,15 @@ def _of_hydra(cfg: Config) -> dict[str, Tree]:
     if not is_optuna: return found
     words = dict(n_trials="trials", n_jobs="workers", storage="storage")
     found |= {new: given[old] for old, new in words.items() if old in given}
-    def add(key: str, tree: Tree, value: Any): found[key] = Tree(value, tree.links)
+    if "workers" in found and found["workers"].value == 1: del found["workers"]
     if tree := given.get("direction"):
-        modes = dict(minimize="min", maximize="max")
-        add("mode", tree, modes.get(str(tree.value), tree.plain()))
+        mode = dict(minimize="min", maximize="max").get(str(tree.value))
+        found["mode"] = Tree(mode, tree.links) if mode else tree
     said, origin = known.choices.get("hydra/sweeper/sampler"), origin_of(cfg)
     sampler = given.get("sampler") or (Tree.of({"_target_": said}, origin) if said else Tree({}))
     if tree := sampler.at(("_target_",)):
         name = str(tree.value).rpartition(".")[2]
-        add("sampler", tree, _SAMPLERS.get(name, name))
+        found["sampler"] = Tree(_SAMPLERS.get(name, name), tree.links)
     if (tree := sampler.at(("seed",))) and tree.value is not None: found["seed"] = tree
     name = "optimized_metric"  # of lightning-hydra-template
     metric = plain(cfg).get(name)
@@ -126,8 +126,9 @@ def _settings(cfg: Config) -> tuple[Settings, list[str]]:
     "Those of a search, and the overrides of its `params`."
     tree = deepcopy(about(cfg).search_settings) or Tree({})
     own = tree.at(("search",)) or Tree({})
-    if about(cfg).search_settings and isinstance(own.value, dict):
-        own.value = {**_of_hydra(cfg), **own.value}
+    theirs = _of_hydra(cfg, tree.at(("sweeper",)))
+    if theirs and isinstance(own.value, dict):
+        own.value = {**theirs, **own.value}
         tree.value["search"] = own
     _resolve(tree, cfg)
     settings = read_settings(tree)

@@ -114,8 +114,8 @@ def _filled(kind: type, node: Tree, name: str, problems: Problems, known: dict =
         value, origin, why = tree.plain(), tree.origin, ""
         if key not in named or key in known:
             can = [k for k in named if k not in known]
-            why = f"there is no such setting{did_you_mean(str(key), can)}; there are: "
-            why += ", ".join(can)
+            near = did_you_mean(str(key), can) or f"; there are: {', '.join(can)}"
+            why = f"there is no such setting{near}"
         else: why = _wrong(named[key], get_args(hints[key]) or (hints[key],), value)
         if why: problems.append(Problem(origin, f"{name}.{key}", why))
         else: given[key] = int(value) if hints[key] in (int, int | None) and value else value

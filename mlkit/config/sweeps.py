@@ -7,7 +7,7 @@ __all__ = ['Placed', 'alternatives', 'Span', 'span', 'first_value']
 
 # %% ../../nbs/config/07_sweeps.ipynb #91508eb9
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fnmatch import fnmatch
 from functools import partial
 from math import ceil, isfinite
@@ -41,11 +41,9 @@ def _number(text: Any) -> float:
 
 def _counted(words: list[str]) -> list[str]:
     "The numbers of a `range(…)`, as exact as they are written."
-    try: numbers = [Decimal(str(parse_value(o))) for o in words]
-    except InvalidOperation: numbers = []
-    if not numbers or not all(o.is_finite() for o in numbers) or not numbers[2]:
-        raise ValueError("range takes numbers, and a step that is not 0")
-    start, stop, step = numbers
+    for o in words: _number(o)
+    start, stop, step = (Decimal(o.strip()) for o in words)
+    if not step: raise ValueError("range takes a step that is not 0")
     n = ceil((stop - start) / step)
     if not 0 < n <= LARGEST: raise ValueError(f"range gives {max(n, 0):,} values")
     kind = int if all(NUMBERS[int].fullmatch(o.strip()) for o in words) else float
@@ -96,7 +94,8 @@ class _Functions:
 
     def sort(self, *values, sweep=None, list=None, reverse="false") -> _Sweep | None:
         def order(texts):
-            try: return sorted(texts, key=parse_value, reverse=parse_value(reverse) is True)
+            if reverse not in ("true", "false"): raise ValueError("reverse is true or false")
+            try: return sorted(texts, key=parse_value, reverse=reverse == "true")
             except TypeError: raise ValueError("numbers and texts have no order") from None
         return self._ordered("sort", order, values, sweep, list)
 
@@ -212,7 +211,7 @@ def span(
     if not many.ends: return None
     origin = getattr(override, "origin", None)
     found = Span(key, *many.ends, all(isinstance(o, int) for o in many.ends), many.tags, origin)
-    why = "" if found.start < found.end else "its start is not below its end"
+    why = "" if found.start <= found.end else "its start is above its end"
     if not why and found.log and found.start <= 0: why = "with the tag log its start is above 0"
     if why: raise config_error(origin or Origin("command line", text=override), key, why)
     return found
