@@ -308,17 +308,20 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
         mlkit_runs --sort +val/loss                             the smallest first
+        mlkit_runs --search search-20260101-120000-abcd         its table, the best first
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd""")
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")
     add("--where", default="", metavar="FILTER", help="only those of which this is true")
     add("--sort", default="", metavar="NAME", help="largest first; with a +, smallest first")
     add("--compare", nargs="+", metavar="RUN", help="show where these differ, and their curves")
+    add("--search", metavar="ID", help="show what came of a search; with --watch, how it goes on")
     add("--watch", action="store_true", help="show how the newest go on, until Ctrl-C")
     add("--html", metavar="FILE", help="write the comparison as a page, too")
     args = p.parse(argv)
     picks = args.where or args.sort or args.metrics
     if args.compare and picks: p.error("--compare takes runs, not a filter")
+    if args.search and (picks or args.compare): p.error("--search takes a search, and no filter")
     if args.watch and (picks or args.compare): p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
     if args.html and not _may_be_written(args.html):
@@ -330,6 +333,10 @@ def _runs(args: argparse.Namespace):
     from mlkit.base.files import find_root, show_path
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
+    if args.search:
+        from mlkit.many.search import find_search
+        found = find_search(args.search)
+        return found.watch() if args.watch else tell(found)
     folder = args.dir or find_root() / "runs"
     if args.watch:
         from mlkit.many.watch import watch
