@@ -176,11 +176,8 @@ def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
 
 # %% ../nbs/cli.ipynb #0f22322f
 def _resume(args: argparse.Namespace) -> int | None:
-    from omegaconf import OmegaConf
     from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
-    from mlkit.base.text import flat
-    from mlkit.config.hydra import moving
     from mlkit.config.load import load_config
     from mlkit.run.folder import unfinished
     from mlkit.run.info import as_overrides
@@ -197,11 +194,7 @@ def _resume(args: argparse.Namespace) -> int | None:
         way = way if file.endswith((".yaml", ".yml")) else ""
         raise UserError(f"{file}: is a file, not a run's folder{way}") from None
     if args.config:
-        configs = run.cfg, load_config(args.config), load_config(*wanted)
-        plain = [flat(OmegaConf.to_container(o, resolve=False)) for o in configs]
-        for key in {k for o in configs for k in moving(o)}:  # it was another time then
-            for o in plain: o.pop(key, None)
-        changes, edited = as_overrides(*plain)
+        changes, edited = as_overrides(run.cfg, load_config(args.config), load_config(*wanted))
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                         "the run's own config counts")
     from mlkit.train import resume

@@ -17,6 +17,8 @@ from pydantic import BaseModel, Field, ValidationError
 from ..base.errors import NotFound, UserError, one_line
 from ..base.files import plain_file, real_path, show_path
 from ..base.text import flat, plain, told
+from ..config.hydra import moving
+from ..config.node import Config
 
 # %% ../../nbs/run/00_info.ipynb #671ca1df
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -163,17 +165,20 @@ def config_edit(file: Path,  # a run's config.yaml, that refers to no other file
             f"run.json says{more}: put it back, or give it as an override, {k}=…")
 
 # %% ../../nbs/run/00_info.ipynb #0f223231
-def as_overrides(own: dict[str, Any],  # a run's config as dotted names, from `flat`
-    written: dict[str, Any],  # that of its file, as it is now
-    wanted: dict[str, Any],  # that of the file, with overrides
+def as_overrides(own: Config,  # a run's
+    written: Config,  # of its file, as it is now
+    wanted: Config,  # of the file, with overrides
 ) -> tuple[list[str], list[str]]:  # overrides; keys
     "Overrides that a run's own config lacks; keys whose value in the file has changed since."
-    none = object()
-    differs = {k: v for k, v in wanted.items() if own.get(k, none) != v}
-    edited = [k for k, v in differs.items() if written.get(k, none) == v]
-    gone = dict.fromkeys(_highest(k, wanted) for k in written if k in own and k not in wanted)
-    new = [f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in edited]
-    return [*(f"~{k}" for k in gone), *new], edited
+    none, configs = object(), (own, written, wanted)
+    old, now, new = (flat(OmegaConf.to_container(o, resolve=False)) for o in configs)
+    for key in {k for o in configs for k in moving(o)}:  # it was another time then
+        for o in (old, now, new): o.pop(key, None)
+    differs = {k: v for k, v in new.items() if old.get(k, none) != v}
+    edited = [k for k, v in differs.items() if now.get(k, none) == v]
+    gone = dict.fromkeys(_highest(k, new) for k in now if k in old and k not in new)
+    set_to = [f"++{k}={json.dumps(v)}" for k, v in differs.items() if k not in edited]
+    return [*(f"~{k}" for k in gone), *set_to], edited
 
 
 def _highest(key: str, kept: dict) -> str:
