@@ -1,5 +1,5 @@
-"""A search and its workers: the same table with any number of them, whatever is killed, whoever goes
-on with it, and what is said."""
+"""A search and its workers: the same table with any number of them, whatever is killed, whoever
+goes on with it, and what is said."""
 import json
 import os
 import random
@@ -130,7 +130,8 @@ def survive(folder: Path, kills: int, seed: int, words: list[str]) -> tuple[Tria
         if not made: return start("tiny.yaml", *words, "workers=2", "-m")
         return start("--resume", made[0].parent)
     while len(told) < kills:
-        end, what = time.time() + 60, draw.choice([*["trains"] * 6, "any", "any", "command", "command"])
+        end = time.time() + 60
+        what = draw.choice([*["trains"] * 6, "any", "any", "command", "command"])
         while time.time() < end and command.poll() is None:
             processes = workers_of(folder)
             victims = {"command": [command.pid], "any": [*processes],
@@ -234,7 +235,8 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
 
 
 def test_workers_that_cannot_work_are_given_up(project):
-    (project / "sitecustomize.py").write_text("import sys\nif '-m' in sys.orig_argv: sys.exit('no!')")
+    (project / "sitecustomize.py").write_text(
+        "import sys\nif '-m' in sys.orig_argv: sys.exit('no!')")
     with pytest.raises(Exception, match="the workers cannot work: .*no!"):
         grid("tiny.yaml", "seed=1,2", workers=2)
 

@@ -54,11 +54,13 @@ class Row:
         "One for each trial that has it."
         return [o.metrics[name] for o in self.done if name in o.metrics]
 
-    def mean(self, name: str) -> float | None:
+    def mean(self, name: str,  # of a metric
+    ) -> float | None:         # None: no trial has it
         found = self.figures(name)
         return statistics.fmean(found) if found else None
 
-    def std(self, name: str) -> float | None:
+    def std(self, name: str,  # of a metric
+    ) -> float | None:        # of the sample; None: it takes two trials
         found = self.figures(name)
         return statistics.stdev(found) if len(found) > 1 else None
 
@@ -68,7 +70,8 @@ _CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_tria
 
 class Search(Reading, Trials):
     "A search and what came of it, as its folder has it, or will have it."
-    def __init__(self, folder: str | Path, trust: Iterable[str] = ()):
+    def __init__(self, folder: str | Path,  # as for `Trials`
+                 trust: Iterable[str] = ()):  # likewise
         super().__init__(folder, trust)
         self.temporary = ExitStack()  # of one that is not kept: what removes its folder
 
@@ -159,7 +162,8 @@ class Search(Reading, Trials):
         errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
         return Table(shown, zip(*shown.values())), errors
 
-    def go_on(self, *changes: str, trust: Iterable[str] = ()) -> "Search":
+    def go_on(self, *changes: str,  # as for `resume_search`
+              trust: Iterable[str] = ()) -> "Search":  # likewise
         "What `resume_search` does with it."
         found = Search(self.folder, trust)
         found.made = self.made

@@ -234,7 +234,8 @@ class Source:
         "What to try next."
         return self.study.ask(point)
 
-    def tell(self, trial: Any) -> None:  # that is over
+    def tell(self, trial: Any,  # that is over
+    ) -> None:
         "Note what came of it; of a point, when all of its trials are over."
         point = trial.number // self.seeds
         group = self.search.trials[point * self.seeds:(point + 1) * self.seeds]

@@ -39,7 +39,7 @@ class Trial:
     error: str | None = None   # why it failed, in one line
     metrics: dict[str, float] = field(default_factory=dict)  # of its best checkpoint
     best: dict[str, Any] | None = None  # what is known of that
-    seconds: float | None = None
+    seconds: float | None = None  # that it has taken
     place: str | None = None   # its run's folder, relative to the search's
     failures: int = 0          # how often it has failed
     deaths: int = 0            # how many workers in a row were killed and had got no further
@@ -155,7 +155,9 @@ class Trials:
                       strict=self.info["strict"], told=self.told)
         return found if about(found).live else _live().with_arrays(found, self.files[key].parent)
 
-    def place(self, trial: Trial, config: Config) -> Path | None:  # None: it is not kept
+    def place(self, trial: Trial,  # of this search
+        config: Config,            # of this trial
+    ) -> Path | None:              # None: it is not kept
         "Where a trial's run goes, whoever trains it."
         if config.get("runs") is None: return None
         name = f"{self.folder.name.removeprefix('search-')}-{trial.number:04}"
@@ -200,7 +202,8 @@ class Trials:
         except OSError: return False
         with lock: return True
 
-    def waits(self, trial: Trial) -> bool:
+    def waits(self, trial: Trial,  # of this search
+    ) -> bool:
         "Is it to be trained by whoever comes?"
         again = trial.status == "failed" and trial.failures <= self.settings["retry"]
         return again or trial.status in ("not begun", "interrupted")
@@ -284,7 +287,8 @@ class Trials:
         self.note(trial, status="failed", failures=trial.failures + 1, error=why, deaths=0)
         return True
 
-    def release(self, trial: Trial):
+    def release(self, trial: Trial,  # that this process holds
+                ):
         "Let others have it."
         lock, trial.lock = trial.lock, None
         if lock: lock.lock.release(force=True)

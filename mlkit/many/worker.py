@@ -27,8 +27,7 @@ def say(*lines: str):
     tell(*lines, file=Unfailing(sys.stdout))
 
 
-def check_devices(config: Config,  # that was checked
-                  trial: Trial | None = None):
+def check_devices(config: Config):  # that was checked
     "Raises ConfigError if it wants several devices."
     from mlkit.parts.build import make_trainer  # torch waits until all configs are checked
     trainer = make_trainer(config, [])
@@ -134,7 +133,7 @@ def worker_variables(search: Trials,  # to work on
 
 class Workers:
     "Processes of this machine that work on a search; they end when this process does."
-    def __init__(self, search: Trials,
+    def __init__(self, search: Trials,  # to work on
         n: int,  # how many
         reuse: bool | None = None,  # as for `train`
     ):
