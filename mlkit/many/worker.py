@@ -30,8 +30,11 @@ def say(*lines: str):
 def check_devices(config: Config):  # that was checked
     "Raises ConfigError if it wants several devices."
     from mlkit.parts.build import make_trainer  # torch waits until all configs are checked
-    trainer = make_trainer(config, [])
-    if trainer.world_size == 1 and not trainer.strategy.launcher: return
+    try: trainer = make_trainer(config, [])
+    except ConfigError as e:
+        if "interactive" not in str(e): raise  # Lightning's word for a notebook
+    else:
+        if trainer.world_size == 1 and not trainer.strategy.launcher: return
     says = "a search trains each run in one process, and several devices want one each: " \
            "use one device"
     raise ConfigError(problem(config, ("trainer", "devices"), says))
