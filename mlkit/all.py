@@ -28,7 +28,7 @@ from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
-from .many.search import grid, search
+from .many.search import find_search, grid, search
 from .many.table import runs
 from .many.watch import watch
 from .model.lit import LitModel
@@ -46,7 +46,7 @@ __all__ = [
     "load_config", "check", "explain", "diff", "build", "register", "Config",  # configs
     "train", "resume", "load_run", "evaluate", "predict", "Run",
     "as_config", "why_again",  # a run
-    "runs", "watch", "compare", "search", "grid", "reproduce", "lr_find",  # many runs
+    "runs", "watch", "compare", "search", "find_search", "grid", "reproduce", "lr_find",  # many
     "MNIST", "ImageFolder", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
@@ -74,6 +74,7 @@ _EXAMPLES = dict(
     runs='runs(where="val/acc > 0.9", sort="val/acc")',
     compare='compare(runs(where="trainer.max_epochs == 3"))\ncompare(["last", "mnist/20260101"])',
     search='found = search("configs/mnist.yaml", "optimizer.lr=0.1,0.01", workers=2)\nfound.best',
+    find_search='found = find_search("mnist/search-20260101")\nresume(found, "workers=2")',
     grid='sweep = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nsweep.best',
     as_config='as_config("last", "configs/mine.yaml")    # then: mlkit_train configs/mine.yaml',
     reproduce='reproduce("last").equal',

@@ -70,15 +70,15 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
         mlkit_train configs/mnist.yaml trainer.max_epochs=1    change a value
         mlkit_train configs/mnist.yaml optimizer=sgd           another of its options
         mlkit_train configs/mnist.yaml +extra.a=1 '~logger'    add, take away
-        mlkit_train configs/mnist.yaml -m optimizer=sgd,adamw optimizer.lr=0.1,0.01
-                                                               all combinations
+        mlkit_train configs/mnist.yaml -m optimizer=sgd,adamw  all combinations
+        mlkit_train configs/mnist.yaml -m 'optimizer.lr=interval(0.001,0.1)' trials=20
         mlkit_train configs/mnist.yaml --resume                the newest run cut off
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
         mlkit_train configs/mnist.yaml --help                  groups and arguments
         eval "$(mlkit_train --completion bash)"                Tab completes; or zsh""")
     add("config", metavar="CFG", nargs="?", help="a YAML file; --resume can do without")
     add("overrides", nargs="*", metavar="key=value", help="or group=option, +key=value, ~key")
-    add("-m", "--multirun", action="store_true", help="a run for each of key=1,5,10 or group=a,b")
+    add("-m", "--multirun", action="store_true", help="search: key=1,5,10 group=a,b workers=2")
     add("--print", action="store_true", help="show the composed config, and stop")
     add("--explain", nargs="?", const="", metavar="KEY", help="show what set KEY, and stop")
     add("--resume", nargs="?", const="", metavar="RUN", help="go on; without RUN: the newest")
@@ -193,6 +193,9 @@ def _resume(args: argparse.Namespace) -> int | None:
         way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
         way = way if file.endswith((".yaml", ".yml")) else ""
         raise UserError(f"{file}: is a file, not a run's folder{way}") from None
+    if args.resume in ("", "last"):
+        from mlkit.many.search import search_of
+        if found := search_of(run): return _show_search(found.go_on(*args.overrides))
     if args.config:
         changes, edited = as_overrides(run.cfg, load_config(args.config), load_config(*wanted))
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
@@ -301,7 +304,7 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
         mlkit_runs runs/mnist --metrics val/acc optimizer.lr    these columns
         mlkit_runs --where "val/acc > 0.9 and tags ~ baseline"  == != < <= > >= ~ or
         mlkit_runs --sort +val/loss                             the smallest first
-        mlkit_runs --search search-20260101-120000-abcd         its table, the best first
+        mlkit_runs --search search-20260101-120000-abcd         a search's table
         mlkit_runs --compare mnist/20260101-120000-abcd mnist/20260102-120000-abcd""")
     add("dir", nargs="?", metavar="DIR", help="a folder with runs (default: the project's runs/)")
     add("--metrics", nargs="+", default=(), metavar="NAME", help="columns: metrics or keys")

@@ -384,7 +384,7 @@ def test_the_command(description, tmp_path, capsys, monkeypatch):
             and "page.html" in out.splitlines()[-1])
     assert ids[1] in (tmp_path / "page.html").read_text()
     assert command(tmp_path / "all", "--compare",
-                   ids[0])[0] == command(tmp_path / "all", "--compare", "no", "no")[0] == 2
+                   ids[0])[0] == command(tmp_path / "all", "--compare", "x-", "x-")[0] == 2
     for args in (["--html", "x"], ["--compare", *ids, "--where", "seed == 1"]):
         with pytest.raises(SystemExit) as e: command(tmp_path / "all", *args)
         assert e.value.code == 2

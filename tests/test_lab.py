@@ -1,6 +1,7 @@
 """In a real JupyterLab, in a real browser: a training in a cell is a picture that stays still, a
-run in the background is watched again after the tab was loaded anew and the kernel restarted, what
-a cell says is what trains, and what was trained there trains in a shell to the same bits."""
+search is one table that can be interrupted and gone on with, a run in the background is watched
+again after the tab was loaded anew and the kernel restarted, what a cell says is what trains, and
+what was trained there trains in a shell to the same bits."""
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,40 @@ def test_a_run_behind_is_watched_again(lab):
     lab.edit(6, "train(cfg('plain', 40, 0)).status")
     assert "'done'" in lab.run(6)
     assert same_bits(newest(lab), Run(max(lab.folder.glob("runs/behind/*"))))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_is_one_table_and_can_be_interrupted(lab, workers):
+    "It fills up in place; what is left when the cell is stopped, `resume` finishes."
+    words = f"cfg('many{workers}', 12, 0.02), 'seed=1,2,3,4', workers={workers}"
+    lab.edit(6, f"found = search({words})")
+    lab.start(6)
+    lab.wait_for(6, "running")
+    lab.film(6)
+    lab.wait_for(6, "[1-3] of 4 done.*running")
+    lab.page.wait_for_timeout(2000)
+    frames = [o for o in lab.frames() if o["height"]]
+    assert len({round(o["height"]) for o in frames}) == 1 and not any(o["blank"] for o in frames)
+    assert max(o["wide"] for o in frames) <= 0 and max(o["out"] for o in frames) <= 0
+    times = [b["time"] for a, b in zip(frames, frames[1:]) if b["drawn"] > a["drawn"]]
+    gaps = sorted(b - a for a, b in zip(times, times[1:]))
+    assert len(times) > 2 and gaps[len(gaps) // 2] > 800  # at most once a second
+    assert lab.page.evaluate("document.querySelectorAll('.mlkit-board svg polyline').length") > 0
+    for name in ("JupyterLab Dark", "JupyterLab Light"):
+        lab.theme(name)
+        assert lab.contrast(6) > 3
+    lab.interrupt()
+    assert "runs are done" in lab.wait(6)
+    before = {o: o.read_bytes() for o in lab.folder.glob(f"runs/many{workers}/*/run.json")}
+    lab.edit(6, "found = resume(found)\n[o.status for o in found.trials], found.done")
+    assert "['done', 'done', 'done', 'done'], True" in lab.run(6)
+    runs = [Run(o.parent) for o in lab.folder.glob(f"runs/many{workers}/*/run.json")]
+    done = [o for o, text in before.items() if b'"status": "done"' in text]
+    assert len(runs) == 4 and done and all(o.read_bytes() == before[o] for o in done)
+    assert any(o.info.get("resumed") for o in runs)  # one was cut off, and went on
+    lab.edit(6, f"train(cfg('many{workers}', 12, 0), 'seed=1').status")
+    assert "'done'" in lab.run(6)
+    assert same_bits(newest(lab), Run(min(o.dir for o in runs)))
 
 
 def test_a_class_redefined_in_five_ways(lab):

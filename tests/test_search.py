@@ -13,9 +13,12 @@ import pytest
 import torch
 
 import shell
+from mlkit.base.errors import NotFound, UserError
+from mlkit.cli import mlkit_train
 from mlkit.many.search import find_search, grid, search
 from mlkit.many.trials import Trials
 from mlkit.run.folder import Run
+from mlkit.train import resume
 
 ROOT = Path(__file__).parents[1]
 PARTS = '''
@@ -232,6 +235,42 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
     again = found.go_on("retry=2")
     once(again, 3)
     assert results(again) == results(grid("tiny.yaml", "seed=1,2,3", "runs=good"))
+
+
+@pytest.mark.parametrize("words, says", [
+    (["trials=3"], "there is nothing to search: give a key several values"),
+    (["optimizer.lr=0.1,0.01", "search.mode=max"], "is max, and the best val/loss is the min"),
+    (["optimizer.lr=0.1,0.01", "search.monitor=val/acc"], "is needed, min or max"),
+    (["optimizer.lr=loguniform(1e-4,1)"], "a range is interval"),
+    ([{"optimizer.lr": [1, 2]}], "is said by texts")])
+def test_what_cannot_be_searched_is_said_first(project, words, says):
+    with pytest.raises(UserError, match=says): search("tiny.yaml", *words)
+    assert not Path("runs").exists()
+
+
+def test_a_sampler_without_its_metric_stops(project, capfd):
+    found = search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)",
+                   "search.monitor=val/ac", "search.mode=max", trials=3)
+    assert [o.status for o in found.trials] == ["done"]
+    said = "no run has the metric val/ac of search.monitor; did you mean 'val/acc'?"
+    assert said in capfd.readouterr().out
+
+
+def test_a_grid_of_fewer_points_than_trials(project):
+    found = search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=0.1,0.01", trials=5)
+    assert [o.words for o in found.trials] == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.01"}]
+    with pytest.raises(UserError, match="no more points"): resume(found, "trials=+1")
+
+
+def test_a_search_by_its_name_and_by_its_last_run(project, capfd):
+    cut = ["+callbacks.fail={_target_: parts.Fail, file: there}", "trainer.max_epochs=1"]
+    Path("there").touch()
+    found = search("tiny.yaml", "seed=1,2", *cut)
+    assert [o.status for o in found.trials] == ["failed"] * 2
+    with pytest.raises(NotFound, match="it is a search"): resume(str(found.folder))
+    Path("there").unlink()
+    assert mlkit_train(["--resume", "last", "retry=1"]) == 0
+    once(the_search(project), 2)
 
 
 def test_workers_that_cannot_work_are_given_up(project):

@@ -102,6 +102,8 @@ def near_run(name: Any,  # that means none: a text, or a Run
 ) -> str:                # '' where nothing is near
     "A suggestion to end an error message with: the newest run of the name that is near."
     if hasattr(name, "dir"): return "; its folder is gone"
+    if os.path.isfile(os.path.join(str(in_project(str(name))), "search.json")):
+        return f"; it is a search: resume(find_search('{name}')), or mlkit_train --resume {name}"
     home, name = find_root() / "runs", str(name)
     ids = ["/".join(o.split(os.sep)[-2:]) for o in (run_folders(home) if home.is_dir() else [])]
     near = nearest(name, [*ids, *(part for o in ids for part in o.split("/"))])

@@ -131,7 +131,10 @@ def _convert(name: str, values: list, named: dict[str, Any]) -> Any:
     if name in _SWEEPS:
         raise ValueError(f"{name}(…) is a sweep, and one value is wanted here; -m trains them all")
     order = dict(sort=_sorted, shuffle=_shuffled).get(name)
-    if not order and name not in CASTS: raise ValueError(f"there is no {name}(…); quote it")
+    if not order and name not in CASTS:
+        is_range = re.search("uniform|randint|^log", name)
+        way = "a range is interval(…) or tag(log, interval(…)), with -m" if is_range else "quote it"
+        raise ValueError(f"there is no {name}(…); {way}")
     if order and len(values) > 1:
         raise ValueError(f"{name}(…) of several values is a sweep, which wants -m")
     if len(values) + len(named) != 1 and not order:

@@ -6,7 +6,7 @@
 __all__ = ['load_first', 'load_any', 'Space', 'search_space', 'search_settings']
 
 # %% ../../nbs/config/11_search.ipynb #c6639fea
-import json, re
+import json, re, sys
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..base.errors import one_line
 from ..base.own import how_to_allow
+from ..base.shown import tell
 from ..base.text import show_keys
 from .hydra import is_multirun
 from .layers import Draft, parse_override
@@ -84,11 +85,16 @@ def load_first(config: str | Path | Mapping,  # as for `load_config`
 def load_any(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str,  # as for `load_config`, or of several values
 ) -> tuple[Config | None, bool]:  # None where it cannot be loaded; is it many runs?
-    "A config, and whether it is many runs, as its `hydra.mode` says."
+    """A config, and whether it is many runs, as its `hydra.mode` says.
+
+    Of a search that the file describes, and nobody has asked for, stderr gets a line."""
     try: cfg = load_config(config, *overrides)
     except ConfigError:
         try: return None, is_multirun(load_first(config, *overrides))
         except ConfigError: return None, False
+    tree = about(cfg).search_settings
+    if not is_multirun(cfg) and any(tree and tree.at(("search", o)) for o in ("trials", "params")):
+        tell("this is one run; with -m it is the search that the config describes", file=sys.stderr)
     return cfg, is_multirun(cfg)
 
 # %% ../../nbs/config/11_search.ipynb #649051ad
@@ -223,8 +229,10 @@ def search_space(config: str | Path | Mapping,  # as for `load_config`
         return span(o) or alternatives(o, _options(cfg, o) if "glob(" in o else None, settings.seed)
     choices = gather(choice, words)
     spans = [(o, w) for o, w in zip(choices, words) if isinstance(o, Span)]
-    settings = replace(settings, sampler=settings.sampler or
-                       ("tpe" if spans or settings.trials else "grid"))
+    size = prod(len(o) for o in choices if not isinstance(o, Span))
+    if settings.sampler is None:  # of a few points, all are tried
+        is_sampled = spans or 1 != size > (settings.trials or size)
+        settings = replace(settings, sampler="tpe" if is_sampled else "grid")
     is_grid, why, word = settings.sampler == "grid", "", ""
     if is_grid and spans: why = "an interval has no points for a grid: search.sampler=tpe, say"
     elif not is_grid and not settings.trials:

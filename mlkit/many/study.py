@@ -10,7 +10,6 @@ import math, re, warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-import numpy as np
 from filelock import FileLock
 from omegaconf import OmegaConf
 
@@ -93,7 +92,12 @@ def watched_metric(cfg: Config,  # of a run
     if not (monitor := monitor or known):
         says = "is needed: the config keeps no best checkpoint, so nothing says which metric counts"
         raise ConfigError(problem(cfg, ("search", "monitor"), says))
-    if mode or monitor == known: return monitor, mode or own.get("mode", "min")
+    best = own.get("mode", "min")
+    if mode and monitor == known and mode != best:
+        says = f"is {mode}, and the best {monitor} is the {best} for the run's checkpoints: " \
+               "name the metric in search.monitor, or leave this out"
+        raise ConfigError(problem(cfg, ("search", "mode"), says))
+    if mode or monitor == known: return monitor, mode or best
     says = f"is needed, min or max: {monitor} is not what the run's checkpoints go by ({known})"
     raise ConfigError(problem(cfg, ("search", "mode"), says))
 
@@ -157,6 +161,7 @@ class Study:
     def _drawn(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "A new point, and what the sampler notes of it."
         from optuna import create_study
+        import numpy as np
         seed = np.random.SeedSequence([self.settings["seed"], number]).generate_state(1)[0]
         copy = create_study(study_name=self.name, direction=self.direction,
                             sampler=_sampler(self.settings["sampler"], int(seed)))
@@ -214,8 +219,10 @@ def study_facts(points: Any,  # `Points`, with `settings` and `space`
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
-    if settings.sampler == "grid" and settings.pruner in (None, "none"): return None
+    is_needed = settings.sampler != "grid" or settings.pruner not in (None, "none")
+    if not (is_needed or settings.monitor or settings.mode): return None
     monitor, mode = watched_metric(cfg, settings.monitor, settings.mode)
+    if not is_needed: return None
     most = cfg.trainer.get("max_epochs") or 0
     return dict(space=points.space, monitor=monitor, mode=mode, epochs=most if most > 0 else None)
 

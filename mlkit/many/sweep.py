@@ -17,7 +17,7 @@ from ..base.text import Keys, flat, short
 from ..config.grammar import parse_value
 from ..config.hydra import moving
 from ..config.load import has_objects, replaced
-from ..config.node import Config, ConfigError, Problem, about, plain, same
+from ..config.node import Config, ConfigError, Origin, Problem, about, config_error, plain, same
 from ..config.search import search_space
 from ..config.settings import Settings
 from ..config.sweeps import Span
@@ -112,6 +112,10 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     space, told = search_space(config, *overrides, trust=trust), set()
     is_sampled = space.settings.sampler != "grid"
+    if space.size == 1 and space.settings.trials:
+        why = "there is nothing to search: give a key several values, or an interval, such as " \
+              "'optimizer.lr=tag(log,interval(1e-4,0.1))'"
+        raise config_error(Origin("command line"), "search.trials", why)
     spans = {i: o for i, o in enumerate(space.choices) if isinstance(o, Span)}
     choices = [_ends(o) if isinstance(o, Span) else o for o in space.choices]
     every = list(product(*(range(len(o)) for o in choices)))

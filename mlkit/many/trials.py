@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from ..base.errors import NotFound, UserError
+from ..base.errors import NotFound, UserError, did_you_mean
 from ..base.files import plain_file, show_path, write_text
 from ..base.run_names import is_run
-from ..base.text import short
+from ..base.text import find_metric, short
 from ..config.grammar import parse_value
 from ..config.node import Config, Problem, about
 from ..parts.check import check
@@ -214,7 +214,16 @@ class Trials:
         if self.settings["fail_fast"] and any(self._failed(o) for o in self.trials):
             return "a trial failed"
         late = self.info.get("deadline") and time.time() > self.info["deadline"]
-        return "its time is over" if late else ""
+        return "its time is over" if late else self.unranked if self.source else ""
+
+    @property
+    def unranked(self) -> str:  # '' where all is well
+        "Why its runs cannot be compared: none has the metric that the search goes by."
+        name = (self.info.get("study") or self.settings)["monitor"]
+        first = next((o for o in self.trials if o.status == "done" and o.metrics), None)
+        if not name or not first or find_metric(name, first.metrics): return ""
+        near = did_you_mean(name, first.metrics)
+        return f"no run has the metric {name} of search.monitor{near}"
 
     def _failed(self, trial: Trial) -> bool:
         return trial.status == "failed" and not self.waits(trial)
@@ -238,7 +247,7 @@ class Trials:
         if self.stopped: return None
         if self.source is not None:
             with take_lock(self.folder / "search.lock", 600): self._tell_source()
-        for o in self.trials:
+        for o in sorted(self.trials, key=lambda o: o.deaths):  # last, what workers die of
             if self.waits(o) and self._take(o, worker): return o
         if self.source is None or not self._lacks: return None
         with take_lock(self.folder / "search.lock", 600):

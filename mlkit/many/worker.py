@@ -134,6 +134,9 @@ def worker_variables(search: Trials,  # to work on
     return env
 
 
+_SAYS = "stopping: each worker finishes its step, and saves it; once more stops at once"
+
+
 class Workers:
     "Processes of this machine that work on a search; they end when this process does."
     def __init__(self, search: Trials,  # to work on
@@ -201,6 +204,7 @@ class Workers:
 
     def __exit__(self, kind: Any, *_):
         if kind is None: self._wait(10)
+        if kind is KeyboardInterrupt: tell(_SAYS, file=Unfailing(sys.stderr))
         self.stop()
         for o in self.processes.values():
             if o.stdin: o.stdin.close()
