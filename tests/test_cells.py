@@ -61,10 +61,10 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(kernel):
 
 def test_an_interrupted_grid_has_its_run(kernel):
     cell = interrupt(kernel, "step", "sweep = grid('slow.yaml', 'seed=1,2')", lasts=1)
-    rest = cell.text.partition("stopping: ")[2]
     assert cell.traceback.startswith("Interrupted: 0 of 2 runs are done; stopped after step 3, ")
     assert len(cell.traceback.splitlines()) == 2 and "resume(sweep)" in cell.traceback
-    assert [o.split()[0] for o in rest.splitlines()[2:] if o] == ["seed", "1", "2"]  # its table
+    table = cell.text.splitlines()[2:]
+    assert [o.split()[0] for o in table if o] == ["seed", "1", "2"]
     assert kernel.value("sweep.trials[0].run is run, run.status") == "(True, 'interrupted')"
     bits = kernel.value(f"sweep = resume(sweep)\nrun = load_run(sweep.trials[0])\n"
                         f"{BITS.format('run')}")
@@ -74,12 +74,19 @@ def test_an_interrupted_grid_has_its_run(kernel):
 
 @pytest.mark.parametrize("phase, code", {
     "step": "lr_find('slow.yaml', steps=20)", "test": "evaluate(done)", "predict": "predict(done)",
-    "build": "train('slow.yaml')", "prepare": "grid('slow.yaml', 'seed=1,2')"}.items())
+    "build": "train('slow.yaml')"}.items())
 def test_an_interrupt_where_there_is_no_run(kernel, phase, code):
     kernel.run("if 'done' not in globals(): done = train('slow.yaml')")
     cell = interrupt(kernel, phase, f"run = {code}")
     assert cell.error == "Interrupted" and len(cell.traceback.splitlines()) == 1, cell
     assert kernel.run("run").lines == []  # and not IPython's %run
+
+
+def test_an_interrupt_before_the_first_run_of_a_grid(kernel):
+    cell = interrupt(kernel, "prepare", "found = grid('slow.yaml', 'seed=1,2')")
+    assert cell.error == "Interrupted" and "resume(found)" in cell.traceback, cell
+    known = "{o.status for o in found.trials} <= {'interrupted', 'not begun'}"
+    assert kernel.value(known) == "True"
 
 
 CELLS = {"x = train('slow.yaml')": "x", "train('slow.yaml')": "run",

@@ -12,8 +12,9 @@ from PIL import EpsImagePlugin, Image
 from fixtures import ALL
 from mlkit.base.errors import UserError
 from mlkit.completion import completions
-from mlkit.config.load import load_config, sweep_params
+from mlkit.config.load import load_config
 from mlkit.config.node import ConfigError
+from mlkit.config.search import search_space
 from mlkit.parts.build import build
 from mlkit.parts.check import check
 from mlkit.parts.describe import describe
@@ -220,9 +221,9 @@ def test_a_run_that_is_a_link_is_not_read(places):
 def test_a_sweep_is_not_smuggled_in_as_the_users_words(places):
     text = "hydra: {mode: MULTIRUN, sweeper: {params: {data.root: /etc}}}"
     problems(text)
-    with pytest.raises(ConfigError, match="sweeper.params"): sweep_params("../theirs/x.yaml")
+    with pytest.raises(ConfigError, match="params"): search_space("../theirs/x.yaml")
     problems(text, path="x.yaml")
-    assert sweep_params("x.yaml")[1:] == ["data.root=/etc"]
+    assert search_space("x.yaml").overrides[1:] == ("data.root=/etc",)
 
 
 MNIST = """

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -114,19 +115,19 @@ def test_200_trials_by_four_workers_on_one_journal(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     "A server of our own, with a password; its URL."
     known = [shutil.which("initdb"), *Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     initdb = next(filter(None, known), None)
     if initdb is None: pytest.skip("there is no PostgreSQL: apt-get install postgresql")
-    bin, folder = Path(os.path.realpath(initdb)).parent, tmp_path_factory.mktemp("pg")
+    bin, folder = Path(os.path.realpath(initdb)).parent, Path(tempfile.mkdtemp())
     user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     data, port = folder / "data", 25432 + os.getpid() % 2000
     (folder / "password").write_text("much-hidden")
     def call(*words):
         if os.getuid() == 0: words = ["runuser", "-u", user, "--", *words]
         return subprocess.run(words, check=True, capture_output=True, cwd="/")
-    for o in [folder, *folder.parents][:3]: o.chmod(0o755)
+    folder.chmod(0o755)  # another user's, if this is root
     if os.getuid() == 0: shutil.chown(folder, user)
     (folder / "password").chmod(0o644)
     call(bin / "initdb", "-D", data, "-U", "me", "-A", "scram-sha-256",
@@ -134,7 +135,9 @@ def postgresql(tmp_path_factory):
     call(bin / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o",
          f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=", "start")
     try: yield f"postgresql://me:much-hidden@127.0.0.1:{port}/postgres"
-    finally: call(bin / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        call(bin / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.mark.slow
