@@ -277,7 +277,7 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
     retry: int | None = None,    # how often a trial that fails is tried again
     timeout: float | None = None,  # seconds, after which no trial is begun
     fail_fast: bool | None = None,  # does a trial that fails stop it?
-    threads: int | None = None,  # of each trial; None: one, if there are workers
+    threads: int | None = None,  # of each trial; None: OMP_NUM_THREADS, else one
     launch: str | None = None,   # where workers run; None: on this machine
     trust: Iterable[str] = (),  # packages and names that targets may also come from
     strict: bool = False,  # is a warning an error?

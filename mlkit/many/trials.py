@@ -214,7 +214,7 @@ class Trials:
         if self.settings["fail_fast"] and any(self._failed(o) for o in self.trials):
             return "a trial failed"
         late = self.info.get("deadline") and time.time() > self.info["deadline"]
-        return "its time is over" if late else self.unranked if self.source else ""
+        return "its time is over" if late else self.unranked if self.info.get("space") else ""
 
     @property
     def unranked(self) -> str:  # '' where all is well
