@@ -10,6 +10,7 @@ import json, os, shutil, time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -24,13 +25,14 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .forks import ForkServer
 from .launch import workers_of
 from .reading import Reading, Row
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trials import Trial, Trials
-from .worker import check_devices, say, work
+from .worker import check_devices, say, threads_of, warm_up, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 _CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
@@ -183,7 +185,7 @@ def _new_search(points: Points,
                    seeds=settings.seeds, strict=strict, project=str(root),
                    study=study_facts(points), space=points.space if is_sampled else None,
                    config=os.path.relpath(in_project(config), root) if is_file else None,
-                   threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+                   threads=threads_of(settings))
     except OSError as e: raise no_place(home, e) from e
     if kept: remember_runs(folder, home.parent, trust)
     found = Search(folder, trust)
@@ -199,6 +201,7 @@ def _is_here(settings: Mapping[str, Any]) -> bool:
 
 def _carry_on(search: Search,  # new, or to go on with
     reuse: bool | None = None,  # as for `train`
+    server: ForkServer | None = None,  # for its workers; None: they make one
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
@@ -207,7 +210,7 @@ def _carry_on(search: Search,  # new, or to go on with
     try:
         with drawn_search(Search(search.folder, search.trust)):
             if _is_here(search.settings): _work_here(search, reuse)
-            else: _wait_for(search, reuse)
+            else: _wait_for(search, reuse, server)
     except KeyboardInterrupt as e:
         search.refresh()
         done = sum(t.status == "done" for t in search.trials)
@@ -242,10 +245,10 @@ def _work_here(search: Search, reuse: bool | None):
     work(search, reuse=reuse, begins=begins, ends=ends)
 
 
-def _wait_for(search: Search, reuse: bool | None):
+def _wait_for(search: Search, reuse: bool | None, server: ForkServer | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with workers_of(search, reuse) as workers:
+    with workers_of(search, reuse, server) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
@@ -290,10 +293,12 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
                  fail_fast=fail_fast, threads=threads)
     words = [f"search.{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
     words = [*overrides, *words, *([f"launch={launch}"] if launch else [])]
-    points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
-    gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = _new_search(points, *words, config=cfg, strict=strict)
-    with made.temporary: return _carry_on(made, reuse)
+    with ForkServer() as server:
+        points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST,
+                             begins=partial(warm_up, server))
+        gather(check_devices, [o.cfg for o in points if o.is_checked])
+        made = _new_search(points, *words, config=cfg, strict=strict)
+        with made.temporary: return _carry_on(made, reuse, server)
 
 
 @short_traceback

@@ -99,6 +99,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     *overrides: str, trust: Iterable[str] = (),  # as for `grid`
     strict: bool = False,  # is a warning an error?
     first: int | None = None,  # how many to check now, the others in their turn; None: all
+    begins: Callable[[Settings], Any] = lambda settings: None,  # is told of them before that
 ) -> Points:
     """The combinations of a grid. Raises ConfigError with the problems of all that are checked.
 
@@ -112,6 +113,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     space, told = search_space(config, *overrides, trust=trust), set()
     is_sampled = space.settings.sampler != "grid"
+    begins(space.settings)
     if space.size == 1 and space.settings.trials:
         why = "there is nothing to search: give a key several values, or an interval, such as " \
               "'optimizer.lr=tag(log,interval(1e-4,0.1))'"
