@@ -79,18 +79,6 @@ class Search(Reading, Trials):
     runs = property(lambda self: [t.run for t in self.ranked if t.run], doc="the best first")
 
     @property
-    def done(self) -> bool:
-        "Are all trials done or pruned, and are these all that were asked for?"
-        return len(self.trials) >= self.n and all(t.status in ("done", "pruned")
-                                                  for t in self.trials)
-
-    @property
-    def went_well(self) -> bool:
-        "Is it done, or has only its timeout stopped it?"
-        is_bad = self.unranked or any(t.status == "failed" for t in self.trials)
-        return self.done or self.is_late and not is_bad
-
-    @property
     def best(self) -> Run | None:  # None: none is
         "The best run that is done."
         return next((t.run for t in self.ranked if t.status == "done" and t.run), None)

@@ -230,6 +230,17 @@ class Trials:
         near = did_you_mean(name, first.metrics) or f"; there are: {', '.join(first.metrics)}"
         return f"no run has the metric {name} of search.monitor{near}"
 
+    @property
+    def done(self) -> bool:
+        "Are all trials done or pruned, and are these all that were asked for?"
+        return not self._lacks and all(o.status in ("done", "pruned") for o in self.trials)
+
+    @property
+    def went_well(self) -> bool:
+        "Is it done, or has only its timeout stopped it?"
+        is_bad = self.unranked or any(o.status == "failed" for o in self.trials)
+        return self.done or self.is_late and not is_bad
+
     def _failed(self, trial: Trial) -> bool:
         return trial.status == "failed" and not self.waits(trial)
 
