@@ -79,7 +79,6 @@ class Search(Reading, Trials):
 
     ranked = property(lambda self: [t for o in self.rows for t in o.trials], doc="the best first")
     runs = property(lambda self: [t.run for t in self.ranked if t.run], doc="the best first")
-    done = property(lambda self: all(t.status in ("done", "pruned") for t in self.trials))
 
     @property
     def best(self) -> Run | None:  # None: none is

@@ -213,8 +213,13 @@ class Trials:
         "Why no other trial is begun."
         if self.settings["fail_fast"] and any(self._failed(o) for o in self.trials):
             return "a trial failed"
-        late = self.info.get("deadline") and time.time() > self.info["deadline"]
-        return "its time is over" if late else self.unranked if self.info.get("space") else ""
+        if self.is_late: return "its time is over"
+        return self.unranked if self.info.get("space") else ""
+
+    @property
+    def is_late(self) -> bool:
+        "Has its timeout passed?"
+        return bool(self.info.get("deadline")) and time.time() > self.info["deadline"]
 
     @property
     def unranked(self) -> str:  # '' where all is well
@@ -222,8 +227,19 @@ class Trials:
         name = (self.info.get("study") or self.settings)["monitor"]
         first = next((o for o in self.trials if o.status == "done" and o.metrics), None)
         if not name or not first or find_metric(name, first.metrics): return ""
-        near = did_you_mean(name, first.metrics)
+        near = did_you_mean(name, first.metrics) or f"; there are: {', '.join(first.metrics)}"
         return f"no run has the metric {name} of search.monitor{near}"
+
+    @property
+    def done(self) -> bool:
+        "Are all trials done or pruned, and are these all that were asked for?"
+        return not self._lacks and all(o.status in ("done", "pruned") for o in self.trials)
+
+    @property
+    def went_well(self) -> bool:
+        "Is it done, or has only its timeout stopped it?"
+        is_bad = self.unranked or any(o.status == "failed" for o in self.trials)
+        return self.done or self.is_late and not is_bad
 
     def _failed(self, trial: Trial) -> bool:
         return trial.status == "failed" and not self.waits(trial)
