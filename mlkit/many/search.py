@@ -251,7 +251,7 @@ def _wait_for(search: Search, reuse: bool | None, server: ForkServer | None):
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
-            for o in new: _tell(search, o)
+            for o in (o for o in new if o.status != "running"): _tell(search, o)
             known |= {o.number: o.status for o in new}
             if new: search.write_table()
             if search.over: break
@@ -262,12 +262,10 @@ def _wait_for(search: Search, reuse: bool | None, server: ForkServer | None):
 
 def _tell(search: Search, trial: Trial):
     name, _ = search.watched
-    more = [trial.status]
-    if name in trial.metrics: more.append(f"{name} {number(trial.metrics[name])}")
-    if trial.error: more.append(trial.error)
-    if trial.status == "failed" and search.waits(trial): more.append("(it is tried again)")
-    if trial.status != "running": say(f"[{trial.number + 1}/{search.n}] {trial}: "
-                                      f"{'  '.join(more)}")
+    figure = f"  {name} {number(trial.metrics[name])}" if name in trial.metrics else ""
+    again = "  (it is tried again)" if search.waits(trial) else ""
+    why = f"  {trial.error}{again}" if trial.error else ""
+    say(f"[{trial.number + 1}/{search.n}] {trial}: {trial.status}{figure}{why}")
 
 # %% ../../nbs/many/04_search.ipynb #8d9262f1
 @short_traceback
@@ -296,8 +294,8 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
         points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST,
                              begins=partial(warm_up, server))
         gather(check_devices, [o.cfg for o in points if o.is_checked])
-        made = _new_search(points, *words, config=cfg, strict=strict)
-        with made.temporary: return _carry_on(made, reuse, server)
+        found = _new_search(points, *words, config=cfg, strict=strict)
+        with found.temporary: return _carry_on(found, reuse, server)
 
 
 @short_traceback

@@ -143,7 +143,8 @@ def _variables(threads: int) -> dict[str, str]:
     return env | {"OMP_NUM_THREADS": str(threads)}
 
 
-def threads_of(settings: Settings) -> int:  # for each trial
+def threads_of(settings: Settings,  # of a search
+) -> int:                           # at least one
     "The threads of a trial, which do not depend on how many workers there are."
     return settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
 
