@@ -17,7 +17,10 @@ from ..base.files import plain_file, show_path, write_text
 from ..base.run_names import is_run
 from ..base.text import find_metric, short
 from ..config.grammar import parse_value
-from ..config.node import Config, Problem, about
+from ..config.layers import keys_of
+from ..config.load import load_config, origins, with_origins
+from ..config.node import Config, Origin, Problem, about, origin_of, plain
+from ..config.sweeps import Placed
 from ..parts.check import check
 from ..run.folder import Run, config_text, versions
 from ..run.home import runs_folder
@@ -26,7 +29,7 @@ from ..run.process import take_lock
 
 # %% ../../nbs/many/02_trials.ipynb #a2630188
 _NOTED = ("status", "error", "metrics", "best", "seconds", "place", "failures", "deaths", "mark",
-          "worker", "words", "seed", "is_told")
+          "worker", "words", "seed", "is_told", "causes", "faults")
 
 
 @dataclass(eq=False)
@@ -46,7 +49,9 @@ class Trial:
     mark: int = 0              # how far it had got then: the time of its last checkpoint
     worker: str = ""           # which one has it, or had it
     is_told: bool = False      # has what gives the points been told of its end?
-    problems: tuple[Problem, ...] = ()  # where it failed before there was a run: with its data, say
+    faults: list[list] = field(default_factory=list)  # of the config, if there was no run for them
+    causes: list[str] = field(default_factory=list)  # which keys may have to do with that failure
+    exception: Exception | None = None  # in the process that met it
     folder: Path | None = None  # the search's
     own_run: Run | None = None  # as this process has trained it
     lock: Any = None            # while this process trains it
@@ -56,6 +61,11 @@ class Trial:
         "The keys that are searched over, with its values."
         found = {k: parse_value(v) for k, v in self.words.items()}
         return found if self.seed is None else {**found, "seed": self.seed}
+
+    @property
+    def problems(self) -> list[Problem]:
+        "What kept it from having a run: with its data, say."
+        return [Problem(Origin(*place), key, why) for place, key, why in self.faults]
 
     @property
     def run(self) -> Run | None:  # None: there is none yet, or it was not kept
@@ -119,6 +129,7 @@ class Trials:
         (folder / "trials").mkdir()
         for i, config in enumerate(configs.values()):
             write_text(folder / "configs" / f"{i:04}.yaml", config_text(config))
+            write_text(folder / "configs" / f"{i:04}.json", json.dumps(origins(config)))
             if about(config).live: _live().save_arrays(config, folder / "configs")
         info = dict(started=f"{datetime.now():%Y-%m-%d %H:%M:%S}", versions=versions(), **more,
                     keys=[*keys], configs=[*configs], points=points,
@@ -148,10 +159,15 @@ class Trials:
         key, changes = self._key(trial.words), {k: trial.words[k] for k in trial.words}
         for k in self.keys: del changes[k]
         if trial.seed is not None: changes["seed"] = str(trial.seed)
-        words = [f"++{k}={v}" for k, v in changes.items()]
         base = self.made.get(key)
-        if base is not None and not words: return base
-        found = check(self.files[key] if base is None else base, *words, trust=self.trust,
+        if base is not None and not changes: return base
+        if base is None:
+            said = json.loads(self.files[key].with_suffix(".json").read_text(encoding="utf-8"))
+            base = with_origins(load_config(self.files[key], trust=self.trust), said)
+        data = plain(base)
+        def change(k: str, v: str) -> str:  # where the first point has this key
+            return Placed.at(f"++{k}={v}", origin_of(base, keys_of(data, k)), f"{k}={v}")
+        found = check(base, *(change(*o) for o in changes.items()), trust=self.trust,
                       strict=self.info["strict"], told=self.told)
         return found if about(found).live else _live().with_arrays(found, self.files[key].parent)
 
@@ -214,7 +230,26 @@ class Trials:
         if self.settings["fail_fast"] and any(self._failed(o) for o in self.trials):
             return "a trial failed"
         late = self.info.get("deadline") and time.time() > self.info["deadline"]
-        return "its time is over" if late else self.unranked if self.info.get("space") else ""
+        if late: return "its time is over"
+        return self.alike or (self.unranked if self.info.get("space") else "")
+
+    @property
+    def alike(self) -> str:  # '' if that cannot be known
+        "Why none will have a run: the first trials had none for one reason, whatever their values."
+        failed = [*filter(self._failed, self.trials)]
+        if len(failed) < 2 or len({o.error for o in failed}) > 1: return ""
+        if any(o.status in ("done", "pruned") or o.run for o in self.trials): return ""
+        if not all(self._makes_no_difference(k, failed) for k in failed[0].causes): return ""
+        return f"the first {len(failed)} trials could not begin, for one reason: {failed[0].error}"
+
+    def _makes_no_difference(self, key: str, failed: list[Trial]) -> bool:
+        "Have these all values of a key, or three, if it is a number?"
+        space = (self.info.get("space") or {}).get(key)
+        if isinstance(space, list): can = [*map(parse_value, space)]
+        else: can = [o.values.get(key) for o in self.trials] if space is None else [0, 1, 2]
+        n = len({*map(repr, can)})
+        if all(type(o) in (int, float) for o in can): n = min(n, 3)
+        return len({repr(o.values.get(key)) for o in failed}) >= n
 
     @property
     def unranked(self) -> str:  # '' where all is well
