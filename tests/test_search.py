@@ -19,7 +19,8 @@ from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_train
 from mlkit.config.node import ConfigError
 from mlkit.many.search import find_search, grid, search
-from mlkit.many.trials import Trial, Trials
+from mlkit.many.trial import Trial
+from mlkit.many.trials import Trials
 from mlkit.run.folder import Run
 from mlkit.train import resume, train
 
@@ -301,12 +302,30 @@ def test_what_cannot_be_searched_is_said_first(project, words, says):
     assert not Path("runs").exists()
 
 
-def test_a_sampler_without_its_metric_stops(project, capfd):
-    found = search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)",
-                   "search.monitor=val/ac", "search.mode=max", trials=3)
-    assert [o.status for o in found.trials] == ["done"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sampler_without_its_metric_stops(project, capfd, workers):
+    words = ["trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)", "search.monitor=val/ac",
+             "search.mode=max", "trials=5", f"workers={workers}"]
+    assert mlkit_train(["tiny.yaml", "-m", *words]) == 1
+    found = the_search(project)
+    assert {o.status for o in found.trials} == {"done"} and len(found.trials) <= workers
     said = "no run has the metric val/ac of search.monitor; did you mean 'val/acc'?"
     assert said in capfd.readouterr().out
+    assert mlkit_train(["--resume", str(found.folder)]) == 1
+
+
+def test_exit_codes_of_a_search_that_stops(project, capfd):
+    short = ["tiny.yaml", "-m", "trainer.max_epochs=1", "seed=1,2"]
+    assert mlkit_train([*short, "timeout=0.001"]) == 0  # as was asked for
+    found = the_search(project)
+    assert "its time is over; to go on: mlkit_train --resume" in capfd.readouterr().out
+    assert not found.done and [o.status for o in found.trials] == ["not begun"] * 2
+    assert mlkit_train(["--resume", str(found.folder), "timeout=2h"]) == 0
+    assert the_search(project).done
+    fail = ["+callbacks.fail={_target_: parts.Fail, file: parts.py}", "runs=failed"]
+    assert mlkit_train([*short, *fail]) == 1
+    assert mlkit_train([*short, *fail, "fail_fast=true"]) == 1
+    assert mlkit_train([*short, *fail, "timeout=2"]) == 1  # it has failed before it was late
 
 
 def test_a_grid_of_fewer_points_than_trials(project):

@@ -18,7 +18,7 @@ from ..base.shown import html
 from ..base.text import Table, number, short
 from .pictures import Point, plot_points
 from .search_board import watch_search
-from .trials import Trial
+from .trial import Trial
 
 # %% ../../nbs/many/05_reading.ipynb #7b1d3c0c
 @dataclass(eq=False)

@@ -29,7 +29,8 @@ from .reading import Reading, Row
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
-from .trials import Trial, Trials
+from .trial import Trial
+from .trials import Trials
 from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
@@ -77,7 +78,6 @@ class Search(Reading, Trials):
 
     ranked = property(lambda self: [t for o in self.rows for t in o.trials], doc="the best first")
     runs = property(lambda self: [t.run for t in self.ranked if t.run], doc="the best first")
-    done = property(lambda self: all(t.status in ("done", "pruned") for t in self.trials))
 
     @property
     def best(self) -> Run | None:  # None: none is

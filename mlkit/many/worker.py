@@ -22,7 +22,8 @@ from ..config.node import Config, ConfigError, about, plain, problem
 from ..config.secrets import secret_filter
 from ..parts.view import View
 from ..run.folder import Run
-from .trials import Trial, Trials
+from .trial import Trial
+from .trials import Trials
 
 # %% ../../nbs/many/03_worker.ipynb #3d0a64fe
 def say(*lines: str):
