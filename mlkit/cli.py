@@ -157,7 +157,7 @@ def _show_search(found) -> int:
     from mlkit.base.files import show_path
     tell("", found)
     if found.file: tell(f"\ntable: {show_path(found.file)}")
-    return 0 if found.done else 1  # it has gone well if all of its runs have
+    return 0 if found.went_well else 1
 
 
 def _describe(words: list[str]):

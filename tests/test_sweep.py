@@ -6,6 +6,7 @@ here asks it again.
 """
 import json
 import os
+import re
 import signal
 import subprocess
 from itertools import product
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import shell
 from hydra_oracle import SWEEPS, ask
@@ -129,6 +131,56 @@ def test_without_a_sweep_several_values_are_refused():
     with pytest.raises(ConfigError, match="several values"): load_config(MNIST, "seed=1,5,10")
 
 
+AGAIN = {  # the points
+    ("seed=1,2", "seed=3,4"): ["seed=3", "seed=4"], ("seed=3,4", "seed=1"): ["the only one"],
+    ("seed=interval(1,5)", "seed=3,4"): ["seed=3", "seed=4"],
+    ("++seed=3,4", "seed=5,6"): ["seed=5", "seed=6"],
+    ("optimizer=sgd,adam", "optimizer=adamw,sgd"): ["optimizer=adamw", "optimizer=sgd"],
+    ("trainer.max_epochs=1,2", "trainer={max_epochs: 3}"): ["the only one"],
+    ("trainer.max_epochs=1,2", "trainer={max_steps: 3}"): ["trainer.max_epochs=1",
+                                                           "trainer.max_epochs=2"],
+    ("search.params.seed='1,2'", "seed=3,4"): ["seed=3", "seed=4"],
+    ("search.params.seed='1,2'", "search.params.seed='5,6'"): ["seed=5", "seed=6"]}
+
+
+@pytest.mark.parametrize("words", AGAIN, ids=map(" ".join, AGAIN))
+def test_the_last_of_two_overrides_counts(words):
+    trials = load_trials(MNIST, *words)
+    assert [*map(str, trials)] == AGAIN[words]
+    for o in trials:
+        for key, value in o.values.items():
+            if key != "optimizer": assert OmegaConf.select(o.cfg, key) == value
+
+
+def test_the_last_of_two_settings_counts():
+    for words in (["trials=3", "trials=4"], ["search.trials=3", "trials=4"],
+                  ["trials=3", "search.trials=4"]):
+        assert load_trials(MNIST, "seed=range(9)", *words, first=1).settings.trials == 4, words
+
+
+HINTS = {
+    "trials=4": "is for a search: with -m", "trails=4": "did you mean 'trials', which is for a",
+    "worker=2": "did you mean 'workers'", "seed_s=3": "did you mean 'seeds'",
+    "monitor=val/acc": "a search's is search.monitor; did you mean 'callbacks.checkpoint.monitor'",
+    "sed=3": "did you mean 'seed'?", "dta=x": "did you mean 'data'?"}
+
+
+@pytest.mark.parametrize("word", HINTS)
+def test_a_misspelt_word_of_a_search(word):
+    with pytest.raises(ConfigError) as e: load_config(MNIST, word)
+    assert HINTS[word] in str(e.value) and len(e.value.problems) == 1
+    if word != "trials=4":
+        with pytest.raises(ConfigError, match=re.escape(HINTS[word])):
+            load_trials(MNIST, "optimizer.lr=0.1,0.2", word)
+
+
+def test_a_key_of_the_config_is_no_misspelt_word():
+    read = ["${trails}", "${monitor}", "${trials}"]
+    own = dict(extends=MNIST, trails=1, monitor="a", trials=2, extra=dict(read=read))
+    assert load_config(own, "trails=4", "monitor=b", "trials=3").trials == 3
+    assert load_trials(own, "trails=4,5", "trials=3")[0].cfg.trials == 3
+
+
 # -- large grids: a few combinations are checked at once, the others in their turn
 
 GRIDS = [
@@ -136,8 +188,7 @@ GRIDS = [
     ["optimizer=sgd,adamw", "optimizer.lr=0.1,0.01"],
     ["optimizer.lr=0.1,0.01", "optimizer=sgd,adamw"],
     ["+extra.a=1,2", "+extra.b={c: 3}"], ["++extra.a=1,b", "+extra.c=${extra.a}"],
-    ["seed=1,2", "data.seed=${seed}"], ["seed=1,2", "seed=3,4"], ["seed=3,4", "seed=1"],
-    ["trainer.max_epochs=1,2", "trainer={max_epochs: 1}"],
+    ["seed=1,2", "data.seed=${seed}"], ["seed=9", "seed=3,4"],
     ["trainer={max_epochs: 1}", "trainer.max_epochs=1,2"],
     ["trainer={max_epochs: 1},{max_steps: 9}"],
     ["model.net.widths=[4,4],[8,8]", "tags=[a],[b]"], ["trainer.max_epochs=1,null", "name=a,b"],

@@ -20,22 +20,19 @@ from omegaconf.errors import OmegaConfBaseException
 from ..base.errors import one_line
 from ..base.own import how_to_allow
 from ..base.shown import tell
-from ..base.text import show_keys
+from ..base.text import at_path, show_keys
+from .grammar import parse_value
 from .hydra import is_multirun
 from .layers import Draft, parse_override
 from .load import load_config
 from .node import Config, ConfigError, Origin, about, config_error, gather
 from .node import origin_of, plain
 from .references import References
-from .settings import Settings, read_settings
+from .settings import SHORT, Settings, read_settings
 from .sweeps import Placed, Span, alternatives, first_value, span
 from .yaml import Tree
 
 # %% ../../nbs/config/11_search.ipynb #7399cb2c
-_SHORT = ("trials", "workers", "seeds", "timeout", "retry", "sampler", "pruner", "threads",
-          "fail_fast", "gpus_per_trial")
-
-
 def _key(override: str) -> str: return override.partition("=")[0]
 
 
@@ -51,21 +48,22 @@ def _split(config: str | Path | Mapping, overrides: Iterable[str], trust: Iterab
         first = gather(lambda o: first_value(o, options and options(o)), words)
         return load_config(config, *first, trust=trust, skip_missing=True)
     words = [*overrides]
-    late = [o for o in words if _key(o) in _SHORT or "glob(" in o]
+    late = [o for o in words if _key(o) in SHORT or "glob(" in o]
     cfg = load([o for o in words if o not in late])
     if late:
         known, options = about(cfg).search, partial(_options, cfg)
         def is_short(o: str) -> bool:
-            return _key(o) in _SHORT and _key(o) not in cfg and not known.is_choice(_key(o), "")
+            return _key(o) in SHORT and _key(o) not in cfg and not known.is_choice(_key(o), "")
         short = [o for o in words if is_short(o)]
+        said = [o for o in words if o in short or re.match(r"search\.[\w.]+=", o)]
         words = [o for o in words if o not in short]
         cfg = load(words, options)
         tree = deepcopy(about(cfg).search_settings) or Tree({})
         own = Draft(tree.value)
-        def change(o: str):
-            change = parse_override(f"search.{o}", Origin("command line", text=o))
-            own.apply(replace(change, op="++"))
-        gather(change, short)
+        def change(o: str):  # those in full are made again, so that the last one counts
+            text = f"search.{o}" if o in short else o
+            own.apply(replace(parse_override(text, Origin("command line", text=o)), op="++"))
+        gather(change, said if "search" not in cfg else short)
         if short: vars(cfg)["_about"] = replace(about(cfg), search_settings=own)
     return cfg, [o for o in words if about(cfg).search_settings is None or not _is_setting(cfg, o)]
 
@@ -220,14 +218,15 @@ def search_space(config: str | Path | Mapping,  # as for `load_config`
     except ConfigError as e:  # every point says so, and which it is
         is_ours = any(re.match(r"search\b|launch\b", o.key) for o in e.problems)
         if e.cfg is None or is_ours or any(map(span, overrides)): raise
-        cfg, words = e.cfg, [o for o in overrides if _key(o) not in _SHORT]
+        cfg, words = e.cfg, [o for o in overrides if _key(o) not in SHORT]
     settings, params = _settings(cfg)
-    given = {_key(o).lstrip("+") for o in words}
     more = ["hydra.mode=RUN"] if is_multirun(cfg) else []
-    words = [*more, *(o for o in params if _key(o).lstrip("+") not in given), *words]
-    def choice(o: str) -> list[str] | Span:
-        return span(o) or alternatives(o, _options(cfg, o) if "glob(" in o else None, settings.seed)
-    choices = gather(choice, words)
+    words = [*more, *(o for o in params if not _is_set(o, words)), *words]
+    def choice(i: int) -> list[str] | Span:
+        o, options = words[i], _options(cfg, words[i]) if "glob(" in words[i] else None
+        if _is_set(o, words[i + 1:]): return [first_value(o, options)]
+        return span(o) or alternatives(o, options, settings.seed)
+    choices = gather(choice, range(len(words)))
     spans = [(o, w) for o, w in zip(choices, words) if isinstance(o, Span)]
     size = prod(len(o) for o in choices if not isinstance(o, Span))
     if settings.sampler is None:  # of a few points, all are tried
@@ -241,6 +240,18 @@ def search_space(config: str | Path | Mapping,  # as for `load_config`
     key, word = (spans[0][0].key, spans[0][1]) if spans else ("search.trials", "")
     origin = getattr(word, "origin", None) or Origin("command line", text=str(word))
     raise config_error(origin, key, why)
+
+
+def _is_set(override: str, later: Iterable[str]) -> bool:
+    "Does one of the later overrides set the same key, whatever this one says?"
+    key = _key(override).strip("+~")
+    def sets(o: str) -> bool:
+        own = _key(o).lstrip("+~")
+        if own == key or not key.startswith(f"{own}."): return own == key
+        try: value = parse_value(o.partition("=")[2])
+        except ValueError: return False
+        return at_path(value, (*key[len(own) + 1:].split("."),)) is not None
+    return any(map(sets, later))
 
 
 def search_settings(config: str | Path | Mapping,  # as for `load_config`

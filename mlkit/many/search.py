@@ -16,7 +16,7 @@ from typing import Any, Iterable, Mapping
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
 from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
 from ..base.own import remember_runs
-from ..base.text import Table, no_formulas, number, short, stage_of
+from ..base.text import no_formulas, number, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, Origin, about, gather
 from ..config.secrets import secret_filter
@@ -29,7 +29,8 @@ from .reading import Reading, Row
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
-from .trials import Trial, Trials
+from .trial import Trial
+from .trials import Trials
 from .worker import check_devices, say, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
@@ -77,7 +78,6 @@ class Search(Reading, Trials):
 
     ranked = property(lambda self: [t for o in self.rows for t in o.trials], doc="the best first")
     runs = property(lambda self: [t.run for t in self.ranked if t.run], doc="the best first")
-    done = property(lambda self: all(t.status in ("done", "pruned") for t in self.trials))
 
     @property
     def best(self) -> Run | None:  # None: none is
@@ -114,22 +114,6 @@ class Search(Reading, Trials):
         if self.kept: write_text(self.folder / "table.csv",
                                  no_formulas(self.table).to_csv(index=False))
 
-    def _shown(self) -> tuple[Table, list[str]]:
-        "The table without the errors, and a line for each of these."
-        columns, swept = self._columns(), {k for o in self.trials for k in o.values}
-        columns.pop("error", None)
-        spread = {k: columns.pop(f"{k} std") for k in [*columns] if f"{k} std" in columns}
-        def cell(name: str, value, i: int) -> str:
-            if name in swept: return f"{value:.4g}" if type(value) is float else short(value, 40)
-            if value is None or name in ("status", "run"): return value or ""
-            if name == "seconds": return f"{value:.0f}"
-            std = spread[name][i] if name in spread else None
-            return number(value) if std is None else f"{number(value)} ± {std:.2g}"
-        if self.info["seeds"] > 1: del columns["run"]
-        shown = {k: [cell(k, v, i) for i, v in enumerate(o)] for k, o in columns.items()}
-        errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
-        return Table(shown, zip(*shown.values())), errors
-
     def go_on(self, *changes: str,  # as for `resume_search`
         trust: Iterable[str] = (),  # likewise
     ) -> "Search":
@@ -152,10 +136,6 @@ class Search(Reading, Trials):
         if own: found.update(settings={**found.settings, **own})
         return _carry_on(found)
 
-    def __str__(self):
-        table, errors = self._shown()
-        return "\n".join([str(table), *errors])
-    __repr__ = __str__
 
 # %% ../../nbs/many/04_search.ipynb #2e4aa426
 def _new_search(points: Points,
@@ -216,17 +196,28 @@ def _carry_on(search: Search,  # new, or to go on with
         search.write_table()
         raise Interrupted(getattr(e, "run", None), why, search) from e
     search.write_table()
+    _require_a_run(search)
     if why := search.stopped or search.unranked:
         left = any(map(search.waits, search.trials)) or search.n > len(search.trials)
         if left and why != search.unranked:
             why += f"; to go on: mlkit_train --resume {show_path(search.folder)}"
+            if search.alike: why += f" retry={search.settings['retry'] + 1}"
         say(f"{search.mark}: {why}")
-    if not any(t.place for t in search.trials) and all(t.problems for t in search.trials):
-        shutil.rmtree(search.folder)
-        for o in list(search.folder.parents)[:2]:
-            with suppress(OSError): o.rmdir()  # others have something there
-        raise ConfigError(*(o for t in search.trials for o in t.problems))
     return search
+
+
+def _require_a_run(search: Search):
+    "Raises what kept trials from having one, if it is that of all; then there was no search."
+    failed = [o for o in search.trials if o.status == "failed"]
+    is_all = failed and all(o.problems and not o.place for o in search.trials)
+    if not is_all and not search.alike: return
+    problems = [o for t in failed for o in t.problems]
+    error = ConfigError(*problems) if problems else failed[0].exception
+    if error is None: return  # a worker's, whose log has it
+    shutil.rmtree(search.folder)
+    for o in list(search.folder.parents)[:2]:
+        with suppress(OSError): o.rmdir()  # others have something there
+    raise error
 
 
 def _work_here(search: Search, reuse: bool | None):

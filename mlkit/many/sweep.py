@@ -20,7 +20,7 @@ from ..config.load import has_objects, replaced
 from ..config.node import Config, ConfigError, Origin, Problem, about, config_error, plain, same
 from ..config.search import search_space
 from ..config.settings import Settings
-from ..config.sweeps import Span
+from ..config.sweeps import Placed, Span
 from ..parts.check import check
 
 
@@ -139,7 +139,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     for at in now[1:]: attempt(at)
     if found: raise ConfigError(*(_located(o, who, len(now)) for o, who in found.items()))
     def later(at: tuple) -> Config:
-        changes = [f"++{words(at)[i].lstrip('+')}" for i in values]
+        changes = [_forced(words(at)[i]) for i in values]
         return check(made[origin(at)], *changes, strict=strict, told=told)
     def text(at: tuple) -> dict[str, str]: return dict(_parted(o) for o in own(at))
     points = {at: Point(text(at), partial(later, at)) for at in every}
@@ -157,7 +157,14 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     return chosen
 
 
-def _ends(span: Span) -> list[str]: return [f"{span.key}={o!r}" for o in (span.start, span.end)]
+def _forced(word: str) -> str:
+    "An override that sets its key, whatever is there."
+    origin = getattr(word, "origin", None) or Origin("command line")
+    return Placed.at(f"++{word.lstrip('+')}", origin, word)
+
+
+def _ends(span: Span) -> list[str]:
+    return [Placed.at(f"{span.key}={o!r}", span.origin) for o in (span.start, span.end)]
 
 
 FIRST = 32  # combinations; of a larger grid not all are checked before the first run

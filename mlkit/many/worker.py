@@ -6,7 +6,7 @@
 __all__ = ['LEASH', 'say', 'check_devices', 'train_trial', 'work', 'worker_variables', 'Workers']
 
 # %% ../../nbs/many/03_worker.ipynb #6b0bf7fa
-import gc, os, signal, subprocess, sys, threading, time
+import gc, os, signal, subprocess, sys, threading, time, traceback
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,10 +16,14 @@ from ..base.notebook import shell
 from ..base.run_names import is_run
 from ..base.shown import Unfailing, tell
 from ..base.signals import Signals
-from ..config.node import Config, ConfigError, about, problem
+from ..base.text import Keys
+from ..config.layers import keys_of
+from ..config.node import Config, ConfigError, about, plain, problem
 from ..config.secrets import secret_filter
+from ..parts.view import View
 from ..run.folder import Run
-from .trials import Trial, Trials
+from .trial import Trial
+from .trials import Trials
 
 # %% ../../nbs/many/03_worker.ipynb #3d0a64fe
 def say(*lines: str):
@@ -46,7 +50,7 @@ def train_trial(search: Trials,  # whose trial it is
 ) -> None:
     "Train a trial, or go on with its run. Only an interruption goes on to the caller."
     from mlkit.train import resume, train
-    hide = secret_filter()
+    hide, config = secret_filter(), None
     try:
         config = search.config(trial)
         check_devices(config)
@@ -73,9 +77,13 @@ def train_trial(search: Trials,  # whose trial it is
         _note_failure(search, trial, e.run.info["error"], e.run)
         if shell(): say(f"failed: {trial.error}")
     except Exception as e:  # whatever the parts of a run can raise; the next trial has others
-        trial.problems = tuple(getattr(e, "problems", ()))
-        why = hide("; ".join(map(str, trial.problems)) or one_line(e))
-        _note_failure(search, trial, why, None)
+        problems = getattr(e, "problems", [])
+        if not any(o.exception for o in search.trials): trial.exception = e  # it holds the parts
+        trial.faults = [[[o.origin.name, o.origin.line, o.origin.col, hide(o.origin.text)], o.key,
+                         hide(o.message)] for o in problems]
+        trial.causes = _causes(config, trial, [o.key for o in problems] or ["data"])
+        if trial.worker and not problems: say(hide("".join(traceback.format_exception(e))))
+        _note_failure(search, trial, hide("; ".join(map(str, problems)) or one_line(e)), None)
         say(f"failed: {trial.error}")
     finally:
         if trial.own_run and trial.status != "interrupted":
@@ -91,9 +99,19 @@ def _note_end(search: Trials, trial: Trial, run: Run):
                 best=run.info["best"], seconds=run.info["seconds"])
 
 
+def _causes(config: Config | None, trial: Trial, keys: list[str]) -> list[str]:
+    "The keys of a trial's point on which other keys of its config depend; without a config, all."
+    if config is None: return [*trial.values]
+    view, data = View(config), plain(config)
+    read: list[Keys] = [keys_of(data, o) for o in keys]
+    read += [p for o in read for p in view.sources(o)]
+    def is_read(path: Keys) -> bool: return any(path[:len(o)] == o[:len(path)] for o in read)
+    return [k for k in trial.values if is_read(keys_of(data, k))]
+
+
 def _note_failure(search: Trials, trial: Trial, why: str, run: Run | None):
     trial.own_run = run
-    place = trial.place if run else None
+    place = trial.place if run or trial.run else None
     search.note(trial, status="failed", failures=trial.failures + 1, error=why, place=place,
                 seconds=run.info["seconds"] if run else None)
 
