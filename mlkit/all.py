@@ -28,7 +28,8 @@ from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
-from .many.search import find_search, grid, search
+from .many.find import find_search
+from .many.search import grid, search
 from .many.table import runs
 from .many.watch import watch
 from .model.lit import LitModel

@@ -149,8 +149,7 @@ def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.many.sweep import load_trials
     if args.check:
         return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
-    if args.reuse: os.environ["MLKIT_REUSE"] = "1"
-    return _show_search(search(*what, strict=args.strict))
+    return _show_search(search(*what, strict=args.strict, reuse=args.reuse or None))
 
 
 def _show_search(found) -> int:
@@ -179,29 +178,31 @@ def _resume(args: argparse.Namespace) -> int | None:
     from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
     from mlkit.config.load import load_config
-    from mlkit.run.folder import unfinished
+    from mlkit.many.find import find_search, find_unfinished, search_of
     from mlkit.run.info import as_overrides
-    if args.resume and "search-" in args.resume:
-        from mlkit.many.search import resume_search
+    if os.path.basename(args.resume.rstrip("/")).startswith("search-"):
         if args.config: tell(f"a search goes on with its own config; {args.config} is not read")
-        return _show_search(resume_search(args.resume, *args.overrides))
+        return _go_on(find_search(args.resume), args)
     changes, wanted = args.overrides, (args.config, *args.overrides)
     own = args.config and not args.resume and load_config(*wanted)
-    try: run = _find_run(args.resume) if args.resume else unfinished(own or None)
+    try: run: Any = _find_run(args.resume) if args.resume else find_unfinished(own or None)
     except NotFound:
         if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
         way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
         way = way if file.endswith((".yaml", ".yml")) else ""
         raise UserError(f"{file}: is a file, not a run's folder{way}") from None
-    if args.resume in ("", "last"):
-        from mlkit.many.search import search_of
-        if found := search_of(run): return _show_search(found.go_on(*args.overrides))
+    if args.resume == "last": run = search_of(run) or run
+    if hasattr(run, "go_on"): return _go_on(run, args)
     if args.config:
         changes, edited = as_overrides(run.cfg, load_config(args.config), load_config(*wanted))
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                         "the run's own config counts")
     from mlkit.train import resume
     resume(run, *changes)
+
+
+def _go_on(search: Any, args: argparse.Namespace) -> int:
+    return _show_search(search.go_on(*args.overrides, reuse=args.reuse or None))
 
 
 def _find_run(text: str, dir: str | None = None):
@@ -330,7 +331,7 @@ def _runs(args: argparse.Namespace):
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
     if args.search:
-        from mlkit.many.search import find_search
+        from mlkit.many.find import find_search
         found = find_search(args.search)
         return found.watch() if args.watch else tell(found)
     folder = args.dir or find_root() / "runs"

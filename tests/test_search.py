@@ -18,7 +18,8 @@ import shell
 from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_train
 from mlkit.config.node import ConfigError
-from mlkit.many.search import find_search, grid, search
+from mlkit.many.find import find_search
+from mlkit.many.search import grid, search
 from mlkit.many.trial import Trial
 from mlkit.many.trials import Trials
 from mlkit.run.folder import Run
@@ -347,9 +348,41 @@ def test_a_search_by_its_name_and_by_its_last_run(project, capfd):
     found = search("tiny.yaml", "seed=1,2", *cut)
     assert [o.status for o in found.trials] == ["failed"] * 2
     with pytest.raises(NotFound, match="it is a search"): resume(str(found.folder))
+    capfd.readouterr()
+    for words in (["--resume"], ["tiny.yaml", "--resume"], ["--resume", "last"],
+                  ["--resume", found.id], ["--resume", str(found.folder)]):
+        assert mlkit_train(words) == 1
+        assert "nothing is left to be trained; what failed is tried again with retry=1" in \
+            capfd.readouterr().out
     Path("there").unlink()
     assert mlkit_train(["--resume", "last", "retry=1"]) == 0
     once(the_search(project), 2)
+    search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)", trials=1,
+           trust="parts").go_on("trials=+1", reuse=True)
+    path = max(project.glob("runs/tiny/search-*"))
+    info = json.loads((path / "search.json").read_text())
+    (path / "search.json").write_text(json.dumps({**info, "settings": {**info["settings"],
+                                                                       "trials": 3}}))
+    assert mlkit_train(["--resume"]) == 0  # all of its runs are done, and yet it is not
+    assert [o.status for o in find_search(path).trials] == ["done"] * 3
+
+
+def test_runs_are_reused_by_a_search_that_goes_on(project):
+    old = grid("tiny.yaml", "trainer.max_epochs=1", "seed=1,2")
+    Path("there").touch()
+    cut = grid("tiny.yaml", "trainer.max_epochs=1", "seed=1,2", reuse=True)
+    assert [o.id for o in cut.trials] == [o.id for o in old.trials]
+    for o in (project / cut.folder / "trials").glob("*.json"): o.unlink()
+    assert [o.id for o in resume(find_search(cut.folder)).trials] == [o.id for o in old.trials]
+
+
+@pytest.mark.parametrize("words", [
+    ["launch=slurm"],
+    ["search.storage=postgresql://127.0.0.1:1/none", "search.sampler=random"]])
+def test_nothing_is_left_of_a_search_that_is_refused(project, monkeypatch, words):
+    monkeypatch.setenv("PATH", "/nowhere")  # there is no sbatch
+    with pytest.raises(UserError): search("tiny.yaml", "seed=1,2,3", *words, trials=2)
+    assert not Path("runs").exists()
 
 
 def test_workers_that_cannot_work_are_given_up(project):

@@ -214,7 +214,12 @@ class Trials:
     def over(self) -> bool:
         "Is there nothing to be done any more, by this process or another?"
         if any(o.status == "running" for o in self.trials): return False
-        return bool(self.stopped) or not self._lacks and not any(map(self.waits, self.trials))
+        return bool(self.stopped) or not self.is_left
+
+    @property
+    def is_left(self) -> bool:
+        "Is any trial to be trained?"
+        return bool(self._lacks) or any(map(self.waits, self.trials))
 
     @property
     def _lacks(self) -> int:
