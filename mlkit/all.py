@@ -75,7 +75,7 @@ _EXAMPLES = dict(
     compare='compare(runs(where="trainer.max_epochs == 3"))\ncompare(["last", "mnist/20260101"])',
     search='found = search("configs/mnist.yaml", "optimizer.lr=0.1,0.01", workers=2)\nfound.best',
     find_search='found = find_search("mnist/search-20260101")\nresume(found, "workers=2")',
-    grid='sweep = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nsweep.best',
+    grid='found = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nfound.best',
     as_config='as_config("last", "configs/mine.yaml")    # then: mlkit_train configs/mine.yaml',
     reproduce='reproduce("last").equal',
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',

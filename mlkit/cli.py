@@ -17,7 +17,7 @@ from .base.shown import Unfailing, open_standard_descriptors, shown, tell
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
     "Call a command and turn its exceptions into exit codes. Does it fail if what it `shows` does?"
-    from mlkit.base.signals import Signals, leave_to_system
+    from mlkit.base.signals import Signals, end_soon
     open_standard_descriptors()
     out, err = Unfailing(sys.stdout), Unfailing(sys.stderr)
     try:
@@ -30,7 +30,7 @@ def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
             if o.failed: o.give_up()
         return code
     except KeyboardInterrupt: return 130  # again, while it was being said
-    finally: atexit.register(leave_to_system)
+    finally: atexit.register(end_soon)
 
 
 def _exit_code(command: Callable[..., int | None], *args) -> int:

@@ -3,8 +3,10 @@ goes on with it, and what is said."""
 import json
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +17,12 @@ import torch
 import shell
 from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_train
+from mlkit.config.node import ConfigError
 from mlkit.many.search import find_search, grid, search
+from mlkit.many.trial import Trial
 from mlkit.many.trials import Trials
 from mlkit.run.folder import Run
-from mlkit.train import resume
+from mlkit.train import resume, train
 
 ROOT = Path(__file__).parents[1]
 PARTS = '''
@@ -108,13 +112,20 @@ def living(pid: int) -> bool:
     except OSError: return False
 
 
+def works_at(pid: int, words: list[bytes], folder: Path) -> bool:
+    "Is it a worker of a search there, or what forks them?"
+    if not {b"mlkit.many.worker", b"mlkit.many.forks"} & {*words}: return False
+    try: return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError: return False
+
+
 def workers_of(folder: Path) -> dict[int, bool]:
     "Process -> does it train? Of the workers of a search that live."
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try: words = path.read_bytes().split(b"\0")
         except OSError: continue
-        if b"mlkit.many.worker" in words and os.fsencode(str(folder)) in b" ".join(words):
+        if works_at(int(path.parent.name), words, folder):
             found[int(path.parent.name)] = False
     for path in folder.glob("runs/tiny/*/run.json"):
         info = json.loads(path.read_text())
@@ -235,6 +246,56 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
     again = found.go_on("retry=2")
     once(again, 3)
     assert results(again) == results(grid("tiny.yaml", "seed=1,2,3", "runs=good"))
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_data_that_cannot_be_read_ends_the_search(project, capfd, workers):
+    (project / "bad.yaml").write_text("extends: tiny.yaml\ndata:\n  source: full\n"
+                                      "  root: nowhere\n  mirrors: []\n")
+    with pytest.raises(ConfigError) as one: train("bad.yaml")
+    with pytest.raises(ConfigError) as e:
+        search("bad.yaml", "optimizer.lr=0.1,0.2", "seed=range(50)", workers=workers)
+    assert str(e.value) == str(one.value) and str(e.value).startswith("bad.yaml:2:1: data: ")
+    assert 2 <= capfd.readouterr().out.count("failed") < 12 and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_error_of_the_data_ends_the_search(project, capfd, workers):
+    (project / "parts.py").write_text(PARTS + """
+class Broken(MNIST):
+    def __init__(self, file: str = "x", **kwargs):
+        super().__init__(**kwargs)
+        self.file = file
+    def prepare_data(self): open(self.file)
+""")
+    words = ["data._target_=parts.Broken", "trainer.max_epochs=1"]
+    def tried(*more: str) -> list[str]:
+        return [o.status for o in search("tiny.yaml", *words, *more, workers=workers).trials]
+    if workers is None:
+        with pytest.raises(FileNotFoundError): tried("seed=range(20)")
+    else: assert tried("seed=range(20)").count("not begun") > 10
+    more = ["+data.file=a,b,parts.py", "seed=1,2,3,4"]  # one of them can be read
+    assert tried(*more) == ["failed"] * 8 + ["done"] * 4
+
+
+def test_a_mistake_is_where_the_user_wrote_it(project):
+    text = """extends: tiny.yaml
+search: {sampler: random, params: {seed: 'int(interval(1,9))'}}
+callbacks:
+  fail:
+    _target_: parts.Fail
+    file: tiny.yaml
+"""
+    (project / "own.yaml").write_text(text)
+    found = search("own.yaml", trials=3, fail_fast=True)
+    def says(seed: str) -> str:  # of a point that was not checked, in another process
+        with pytest.raises(ConfigError) as e: Trials(found.folder).config(Trial(1, {"seed": seed}))
+        return str(e.value)
+    assert says("-1").startswith("own.yaml:2:36: seed=-1: must be ")
+    del sys.modules["parts"].Fail
+    assert says("3").startswith("own.yaml:5:5: callbacks.fail._target_: parts")
+    (project / "own.yaml").write_text(f"\n{text}")  # its lines are others now
+    assert re.search(r"configs/0000.yaml:\d+:5: callbacks.fail._target_: parts", says("3"))
 
 
 @pytest.mark.parametrize("words, says", [

@@ -23,8 +23,8 @@ _VALUE = "value of a column"  # a name that no metric has
 
 
 def new_figure(
-    **kwargs,  # matplotlib's own, such as figsize
-):             # a matplotlib Figure
+    **kwargs: Any,  # matplotlib's own, such as figsize
+):                  # a matplotlib Figure
     "A figure that a notebook shows once, and that needs no screen elsewhere."
     if "ipykernel" not in sys.modules:
         from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.plot import figure_html
 from ..base.shown import html
-from ..base.text import number
+from ..base.text import Table, number, short
 from .pictures import Point, plot_points
 from .search_board import watch_search
-from .trials import Trial
+from .trial import Trial
 
 # %% ../../nbs/many/05_reading.ipynb #7b1d3c0c
 @dataclass(eq=False)
@@ -55,7 +55,24 @@ class Row:
 # %% ../../nbs/many/05_reading.ipynb #38dc821d
 class Reading:
     "The part of a `Search` that answers those who look at it."
-    mark: Any; info: Any; best: Any; rows: Any; watched: Any; _shown: Any  # of `Search`
+    mark: Any; info: Any; best: Any; rows: Any; watched: Any; trials: Any; ranked: Any
+    _columns: Any  # of `Search`
+
+    def _shown(self) -> tuple[Table, list[str]]:
+        "The table without the errors, and a line for each of these."
+        columns, swept = self._columns(), {k for o in self.trials for k in o.values}
+        columns.pop("error", None)
+        spread = {k: columns.pop(f"{k} std") for k in [*columns] if f"{k} std" in columns}
+        def cell(name: str, value, i: int) -> str:
+            if name in swept: return f"{value:.4g}" if type(value) is float else short(value, 40)
+            if value is None or name in ("status", "run"): return value or ""
+            if name == "seconds": return f"{value:.0f}"
+            std = spread[name][i] if name in spread else None
+            return number(value) if std is None else f"{number(value)} ± {std:.2g}"
+        if self.info["seeds"] > 1: del columns["run"]
+        shown = {k: [cell(k, v, i) for i, v in enumerate(o)] for k, o in columns.items()}
+        errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
+        return Table(shown, zip(*shown.values())), errors
 
     def _points(self) -> list[Point]:
         "Its points that have a figure, with the mean where there are several seeds."
@@ -92,6 +109,11 @@ class Reading:
     def watch(self) -> None:
         "Show how it goes on, until nobody trains it. Raises KeyboardInterrupt."
         watch_search(self)
+
+    def __str__(self):
+        table, errors = self._shown()
+        return "\n".join([str(table), *errors])
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         table, errors = self._shown()

@@ -10,6 +10,7 @@ import json, os, shutil, time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -17,7 +18,7 @@ from ..base.errors import Interrupted, NotFound, UserError, short_traceback
 from ..base.files import in_project, show_path, temporary_folder, write_text
 from ..base.own import remember_runs
 from ..base.run_names import SEARCH, is_run, near_run, run_folder
-from ..base.text import Table, no_formulas, number, short, stage_of
+from ..base.text import no_formulas, number, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, Origin, about, gather
 from ..config.secrets import secret_filter
@@ -25,13 +26,15 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .forks import ForkServer
 from .launch import workers_of
 from .reading import Reading, Row
 from .search_board import drawn_search
 from .study import study_facts
 from .sweep import FIRST, Points, load_trials
-from .trials import Trial, Trials
-from .worker import check_devices, say, work
+from .trial import Trial
+from .trials import Trials
+from .worker import check_devices, say, threads_of, warm_up, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 _CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
@@ -114,22 +117,6 @@ class Search(Reading, Trials):
         if self.kept: write_text(self.folder / "table.csv",
                                  no_formulas(self.table).to_csv(index=False))
 
-    def _shown(self) -> tuple[Table, list[str]]:
-        "The table without the errors, and a line for each of these."
-        columns, swept = self._columns(), {k for o in self.trials for k in o.values}
-        columns.pop("error", None)
-        spread = {k: columns.pop(f"{k} std") for k in [*columns] if f"{k} std" in columns}
-        def cell(name: str, value, i: int) -> str:
-            if name in swept: return f"{value:.4g}" if type(value) is float else short(value, 40)
-            if value is None or name in ("status", "run"): return value or ""
-            if name == "seconds": return f"{value:.0f}"
-            std = spread[name][i] if name in spread else None
-            return number(value) if std is None else f"{number(value)} ± {std:.2g}"
-        if self.info["seeds"] > 1: del columns["run"]
-        shown = {k: [cell(k, v, i) for i, v in enumerate(o)] for k, o in columns.items()}
-        errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
-        return Table(shown, zip(*shown.values())), errors
-
     def go_on(self, *changes: str,  # as for `resume_search`
         trust: Iterable[str] = (),  # likewise
     ) -> "Search":
@@ -152,10 +139,6 @@ class Search(Reading, Trials):
         if own: found.update(settings={**found.settings, **own})
         return _carry_on(found)
 
-    def __str__(self):
-        table, errors = self._shown()
-        return "\n".join([str(table), *errors])
-    __repr__ = __str__
 
 # %% ../../nbs/many/04_search.ipynb #2e4aa426
 def _new_search(points: Points,
@@ -183,7 +166,7 @@ def _new_search(points: Points,
                    seeds=settings.seeds, strict=strict, project=str(root),
                    study=study_facts(points), space=points.space if is_sampled else None,
                    config=os.path.relpath(in_project(config), root) if is_file else None,
-                   threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+                   threads=threads_of(settings))
     except OSError as e: raise no_place(home, e) from e
     if kept: remember_runs(folder, home.parent, trust)
     found = Search(folder, trust)
@@ -199,6 +182,7 @@ def _is_here(settings: Mapping[str, Any]) -> bool:
 
 def _carry_on(search: Search,  # new, or to go on with
     reuse: bool | None = None,  # as for `train`
+    server: ForkServer | None = None,  # for its workers; None: they make one
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
@@ -207,7 +191,7 @@ def _carry_on(search: Search,  # new, or to go on with
     try:
         with drawn_search(Search(search.folder, search.trust)):
             if _is_here(search.settings): _work_here(search, reuse)
-            else: _wait_for(search, reuse)
+            else: _wait_for(search, reuse, server)
     except KeyboardInterrupt as e:
         search.refresh()
         done = sum(t.status == "done" for t in search.trials)
@@ -216,17 +200,28 @@ def _carry_on(search: Search,  # new, or to go on with
         search.write_table()
         raise Interrupted(getattr(e, "run", None), why, search) from e
     search.write_table()
+    _require_a_run(search)
     if why := search.stopped or search.unranked:
         left = any(map(search.waits, search.trials)) or search.n > len(search.trials)
         if left and why != search.unranked:
             why += f"; to go on: mlkit_train --resume {show_path(search.folder)}"
+            if search.alike: why += f" retry={search.settings['retry'] + 1}"
         say(f"{search.mark}: {why}")
-    if not any(t.place for t in search.trials) and all(t.problems for t in search.trials):
-        shutil.rmtree(search.folder)
-        for o in list(search.folder.parents)[:2]:
-            with suppress(OSError): o.rmdir()  # others have something there
-        raise ConfigError(*(o for t in search.trials for o in t.problems))
     return search
+
+
+def _require_a_run(search: Search):
+    "Raises what kept trials from having one, if it is that of all; then there was no search."
+    failed = [o for o in search.trials if o.status == "failed"]
+    is_all = failed and all(o.problems and not o.place for o in search.trials)
+    if not is_all and not search.alike: return
+    problems = [o for t in failed for o in t.problems]
+    error = ConfigError(*problems) if problems else failed[0].exception
+    if error is None: return  # a worker's, whose log has it
+    shutil.rmtree(search.folder)
+    for o in list(search.folder.parents)[:2]:
+        with suppress(OSError): o.rmdir()  # others have something there
+    raise error
 
 
 def _work_here(search: Search, reuse: bool | None):
@@ -242,14 +237,14 @@ def _work_here(search: Search, reuse: bool | None):
     work(search, reuse=reuse, begins=begins, ends=ends)
 
 
-def _wait_for(search: Search, reuse: bool | None):
+def _wait_for(search: Search, reuse: bool | None, server: ForkServer | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with workers_of(search, reuse) as workers:
+    with workers_of(search, reuse, server) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
-            for o in new: _tell(search, o)
+            for o in (o for o in new if o.status != "running"): _tell(search, o)
             known |= {o.number: o.status for o in new}
             if new: search.write_table()
             if search.over: break
@@ -260,12 +255,10 @@ def _wait_for(search: Search, reuse: bool | None):
 
 def _tell(search: Search, trial: Trial):
     name, _ = search.watched
-    more = [trial.status]
-    if name in trial.metrics: more.append(f"{name} {number(trial.metrics[name])}")
-    if trial.error: more.append(trial.error)
-    if trial.status == "failed" and search.waits(trial): more.append("(it is tried again)")
-    if trial.status != "running": say(f"[{trial.number + 1}/{search.n}] {trial}: "
-                                      f"{'  '.join(more)}")
+    figure = f"  {name} {number(trial.metrics[name])}" if name in trial.metrics else ""
+    again = "  (it is tried again)" if search.waits(trial) else ""
+    why = f"  {trial.error}{again}" if trial.error else ""
+    say(f"[{trial.number + 1}/{search.n}] {trial}: {trial.status}{figure}{why}")
 
 # %% ../../nbs/many/04_search.ipynb #8d9262f1
 @short_traceback
@@ -290,10 +283,12 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
                  fail_fast=fail_fast, threads=threads)
     words = [f"search.{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
     words = [*overrides, *words, *([f"launch={launch}"] if launch else [])]
-    points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
-    gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = _new_search(points, *words, config=cfg, strict=strict)
-    with made.temporary: return _carry_on(made, reuse)
+    with ForkServer() as server:
+        points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST,
+                             begins=partial(warm_up, server))
+        gather(check_devices, [o.cfg for o in points if o.is_checked])
+        found = _new_search(points, *words, config=cfg, strict=strict)
+        with found.temporary: return _carry_on(found, reuse, server)
 
 
 @short_traceback

@@ -22,7 +22,7 @@ from ..config.node import Config, ConfigError, Origin, Problem, about, config_er
 from ..config.node import plain, same
 from ..config.search import first_point, search_space
 from ..config.settings import Settings
-from ..config.sweeps import Span
+from ..config.sweeps import Placed, Span
 from ..parts.check import check
 
 
@@ -101,6 +101,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     *overrides: str, trust: Iterable[str] = (),  # as for `grid`
     strict: bool = False,  # is a warning an error?
     first: int | None = None,  # how many to check now, the others in their turn; None: all
+    begins: Callable[[Settings], Any] = lambda settings: None,  # is told of them before that
 ) -> Points:
     """The combinations of a grid. Raises ConfigError with the problems of all that are checked.
 
@@ -114,6 +115,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         trust = (*([trust] if isinstance(trust, str) else trust), *classes(config))
     space, told = search_space(config, *overrides, trust=trust), set()
     is_sampled = space.settings.sampler != "grid"
+    begins(space.settings)
     if space.size == 1 and space.settings.trials:
         why = "there is nothing to search: give a key several values, or an interval, such as " \
               "'optimizer.lr=tag(log,interval(1e-4,0.1))'"
@@ -142,7 +144,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     for at in now[1:]: attempt(at)
     if found: raise ConfigError(*(_located(o, who, len(now)) for o, who in found.items()))
     def later(at: tuple) -> Config:
-        changes = [f"++{words(at)[i].lstrip('+')}" for i in values]
+        changes = [_forced(words(at)[i]) for i in values]
         return check(made[origin(at)], *changes, strict=strict, told=told)
     def text(at: tuple) -> dict[str, str]: return dict(_parted(o) for o in own(at))
     points = {at: Point(text(at), partial(later, at)) for at in every}
@@ -168,7 +170,14 @@ def _note_of(span: Span) -> str:
            f"tag(log,{ends}) draws all magnitudes alike"
 
 
-def _ends(span: Span) -> list[str]: return [f"{span.key}={o!r}" for o in (span.start, span.end)]
+def _forced(word: str) -> str:
+    "An override that sets its key, whatever is there."
+    origin = getattr(word, "origin", None) or Origin("command line")
+    return Placed.at(f"++{word.lstrip('+')}", origin, word)
+
+
+def _ends(span: Span) -> list[str]:
+    return [Placed.at(f"{span.key}={o!r}", span.origin) for o in (span.start, span.end)]
 
 
 def check_run(config: Any, *overrides: str,  # as for `check`
