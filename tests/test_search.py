@@ -112,13 +112,20 @@ def living(pid: int) -> bool:
     except OSError: return False
 
 
+def works_at(pid: int, words: list[bytes], folder: Path) -> bool:
+    "Is it a worker of a search there, or what forks them?"
+    if not {b"mlkit.many.worker", b"mlkit.many.forks"} & {*words}: return False
+    try: return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError: return False
+
+
 def workers_of(folder: Path) -> dict[int, bool]:
     "Process -> does it train? Of the workers of a search that live."
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try: words = path.read_bytes().split(b"\0")
         except OSError: continue
-        if b"mlkit.many.worker" in words and os.fsencode(str(folder)) in b" ".join(words):
+        if works_at(int(path.parent.name), words, folder):
             found[int(path.parent.name)] = False
     for path in folder.glob("runs/tiny/*/run.json"):
         info = json.loads(path.read_text())

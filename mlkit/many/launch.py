@@ -230,8 +230,9 @@ def _run_job(job: WorkerJob) -> int: return job()
 
 def workers_of(search: Trials,  # whose settings say where
     reuse: bool | None = None,  # as for `train`
+    server: Any = None,  # a `ForkServer`, for workers here
 ) -> Workers:  # for a `with`
     "Its workers, here or elsewhere."
     n, launch = search.settings["workers"] or 1, search.settings["launch"]
-    if not launch: return Workers(search, n, reuse)
+    if not launch: return Workers(search, n, reuse, server)
     return dict(slurm=SlurmWorkers, ray=RayWorkers)[launch["kind"]](search, n, reuse)

@@ -10,12 +10,14 @@ import json, os, shutil, time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
-from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
+from ..base.files import in_project, show_path, temporary_folder, write_text
 from ..base.own import remember_runs
+from ..base.run_names import SEARCH, is_run, near_run, run_folder
 from ..base.text import no_formulas, number, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, Origin, about, gather
@@ -24,6 +26,7 @@ from ..config.settings import Settings, read_settings
 from ..config.yaml import Tree
 from ..run.folder import Run
 from ..run.home import home_of, no_place
+from .forks import ForkServer
 from .launch import workers_of
 from .reading import Reading, Row
 from .search_board import drawn_search
@@ -31,7 +34,7 @@ from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trial import Trial
 from .trials import Trials
-from .worker import check_devices, say, work
+from .worker import check_devices, say, threads_of, warm_up, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 _CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
@@ -163,7 +166,7 @@ def _new_search(points: Points,
                    seeds=settings.seeds, strict=strict, project=str(root),
                    study=study_facts(points), space=points.space if is_sampled else None,
                    config=os.path.relpath(in_project(config), root) if is_file else None,
-                   threads=settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1))
+                   threads=threads_of(settings))
     except OSError as e: raise no_place(home, e) from e
     if kept: remember_runs(folder, home.parent, trust)
     found = Search(folder, trust)
@@ -179,6 +182,7 @@ def _is_here(settings: Mapping[str, Any]) -> bool:
 
 def _carry_on(search: Search,  # new, or to go on with
     reuse: bool | None = None,  # as for `train`
+    server: ForkServer | None = None,  # for its workers; None: they make one
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
@@ -187,7 +191,7 @@ def _carry_on(search: Search,  # new, or to go on with
     try:
         with drawn_search(Search(search.folder, search.trust)):
             if _is_here(search.settings): _work_here(search, reuse)
-            else: _wait_for(search, reuse)
+            else: _wait_for(search, reuse, server)
     except KeyboardInterrupt as e:
         search.refresh()
         done = sum(t.status == "done" for t in search.trials)
@@ -233,14 +237,14 @@ def _work_here(search: Search, reuse: bool | None):
     work(search, reuse=reuse, begins=begins, ends=ends)
 
 
-def _wait_for(search: Search, reuse: bool | None):
+def _wait_for(search: Search, reuse: bool | None, server: ForkServer | None):
     "Let workers train, and say what becomes of the trials."
     known: dict[int, str] = {}
-    with workers_of(search, reuse) as workers:
+    with workers_of(search, reuse, server) as workers:
         while True:
             search.refresh()
             new = [o for o in search.trials if known.get(o.number, "not begun") != o.status]
-            for o in new: _tell(search, o)
+            for o in (o for o in new if o.status != "running"): _tell(search, o)
             known |= {o.number: o.status for o in new}
             if new: search.write_table()
             if search.over: break
@@ -251,12 +255,10 @@ def _wait_for(search: Search, reuse: bool | None):
 
 def _tell(search: Search, trial: Trial):
     name, _ = search.watched
-    more = [trial.status]
-    if name in trial.metrics: more.append(f"{name} {number(trial.metrics[name])}")
-    if trial.error: more.append(trial.error)
-    if trial.status == "failed" and search.waits(trial): more.append("(it is tried again)")
-    if trial.status != "running": say(f"[{trial.number + 1}/{search.n}] {trial}: "
-                                      f"{'  '.join(more)}")
+    figure = f"  {name} {number(trial.metrics[name])}" if name in trial.metrics else ""
+    again = "  (it is tried again)" if search.waits(trial) else ""
+    why = f"  {trial.error}{again}" if trial.error else ""
+    say(f"[{trial.number + 1}/{search.n}] {trial}: {trial.status}{figure}{why}")
 
 # %% ../../nbs/many/04_search.ipynb #8d9262f1
 @short_traceback
@@ -281,10 +283,12 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
                  fail_fast=fail_fast, threads=threads)
     words = [f"search.{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
     words = [*overrides, *words, *([f"launch={launch}"] if launch else [])]
-    points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST)
-    gather(check_devices, [o.cfg for o in points if o.is_checked])
-    made = _new_search(points, *words, config=cfg, strict=strict)
-    with made.temporary: return _carry_on(made, reuse)
+    with ForkServer() as server:
+        points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST,
+                             begins=partial(warm_up, server))
+        gather(check_devices, [o.cfg for o in points if o.is_checked])
+        found = _new_search(points, *words, config=cfg, strict=strict)
+        with found.temporary: return _carry_on(found, reuse, server)
 
 
 @short_traceback
@@ -299,30 +303,19 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
     return search(cfg, *overrides, workers=workers, trust=trust, strict=strict, reuse=reuse)
 
 # %% ../../nbs/many/04_search.ipynb #c1e7a094
-def find_search(name: Any,  # a Search, its folder, its id, or how that begins
+def find_search(name: Any,  # a Search, its folder, a file in it, its id, how that begins, 'last'
 ) -> Search:
     "The search that is meant. Raises NotFound if there is none, UserError if it may be several."
     if isinstance(name, Search): return Search(name.folder, name.trust)
-    home, text = find_root() / "runs", str(name).rstrip("/")
-    places = [Path(in_project(text)), home / text]
-    found = next((o for o in places if (o / "search.json").is_file()), None)
-    near = [o.parent for o in home.glob("*/search-*/search.json")]
-    begin = [o for o in near if o.name.startswith(text) or f"{o.parent.name}/{o.name}".startswith(
-        text)]
-    if found is None and len(begin) == 1: found = begin[0]
-    if found is None and not begin: raise NotFound(f"{text}: no search here")
-    if found is None:
-        newest = max(begin, key=lambda o: o.name)
-        raise UserError(f"{text}: {len(begin)} searches begin so, the newest is "
-                        f"{newest.parent.name}/{newest.name}; write more")
-    return Search(found)
+    if is_run(folder := run_folder(name, mark=SEARCH), SEARCH): return Search(folder)
+    raise NotFound(f"{name}: no search here{near_run(name, SEARCH)}")
 
 
 def search_of(run: Run,  # that is kept
 ) -> Search | None:      # None: it is a run by itself
     "The search that a run is a trial of."
     folder = run.dir.parent / f"search-{run.dir.name.rpartition('-')[0]}"
-    return Search(folder) if (folder / "search.json").is_file() else None
+    return Search(folder) if is_run(folder, SEARCH) else None
 
 
 def resume_search(name: Any,  # as for `find_search`
