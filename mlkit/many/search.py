@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from ..base.errors import Interrupted, NotFound, UserError, short_traceback
-from ..base.files import find_root, in_project, show_path, temporary_folder, write_text
+from ..base.files import in_project, show_path, temporary_folder, write_text
 from ..base.own import remember_runs
+from ..base.run_names import SEARCH, is_run, near_run, run_folder
 from ..base.text import no_formulas, number, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, Origin, about, gather
@@ -302,30 +303,19 @@ def grid(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `lo
     return search(cfg, *overrides, workers=workers, trust=trust, strict=strict, reuse=reuse)
 
 # %% ../../nbs/many/04_search.ipynb #c1e7a094
-def find_search(name: Any,  # a Search, its folder, its id, or how that begins
+def find_search(name: Any,  # a Search, its folder, a file in it, its id, how that begins, 'last'
 ) -> Search:
     "The search that is meant. Raises NotFound if there is none, UserError if it may be several."
     if isinstance(name, Search): return Search(name.folder, name.trust)
-    home, text = find_root() / "runs", str(name).rstrip("/")
-    places = [Path(in_project(text)), home / text]
-    found = next((o for o in places if (o / "search.json").is_file()), None)
-    near = [o.parent for o in home.glob("*/search-*/search.json")]
-    begin = [o for o in near if o.name.startswith(text) or f"{o.parent.name}/{o.name}".startswith(
-        text)]
-    if found is None and len(begin) == 1: found = begin[0]
-    if found is None and not begin: raise NotFound(f"{text}: no search here")
-    if found is None:
-        newest = max(begin, key=lambda o: o.name)
-        raise UserError(f"{text}: {len(begin)} searches begin so, the newest is "
-                        f"{newest.parent.name}/{newest.name}; write more")
-    return Search(found)
+    if is_run(folder := run_folder(name, mark=SEARCH), SEARCH): return Search(folder)
+    raise NotFound(f"{name}: no search here{near_run(name, SEARCH)}")
 
 
 def search_of(run: Run,  # that is kept
 ) -> Search | None:      # None: it is a run by itself
     "The search that a run is a trial of."
     folder = run.dir.parent / f"search-{run.dir.name.rpartition('-')[0]}"
-    return Search(folder) if (folder / "search.json").is_file() else None
+    return Search(folder) if is_run(folder, SEARCH) else None
 
 
 def resume_search(name: Any,  # as for `find_search`
