@@ -296,6 +296,17 @@ def test_of_a_large_grid_each_value_is_checked_but_what_lies_between_numbers(wor
         assert {t.values[key] for t in (trials[0], trials[-1])} <= {o[key] for o in checked}
 
 
+def test_a_grid_that_is_too_large():
+    words = [f"+extra.k{i}=range(1000)" for i in range(6)]
+    with pytest.raises(ConfigError, match="search: 1,000,.* are too many: try some"):
+        load_trials(MNIST, *words, first=8)
+    some = load_trials(MNIST, *words, "trials=20", first=8)
+    assert len(some) == 8 and all(o.is_checked for o in some) and len(some.space) == 6
+    lists = [f"+extra.k{i}={','.join(f'[{k}]' for k in range(50))}" for i in range(3)]
+    with pytest.raises(ConfigError, match="125,000 points .* want a config each"):
+        load_trials(MNIST, *lists, "trials=20", first=8)
+
+
 def test_what_a_config_says_of_its_overrides_is_that_of_each(tmp_path):
     said = dict(extends=MNIST, extra=dict(of="${hydra:job.override_dirname}"))
     trials = load_trials(said, "seed=range(3)", first=1)

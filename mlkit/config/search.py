@@ -225,15 +225,15 @@ class Space:
         sizes = [None if isinstance(o, Span) else len(o) for o in self.choices]
         return None if None in sizes else prod(filter(None, sizes))
 
-    def point(self, number: int,  # from 0, below `size`
-    ) -> list[str]:  # an override of one value for each
-        "One point of a grid: the last override is the first to change. There is no list of all."
+    def place(self, number: int,  # of a point of a grid, from 0, below `size`
+    ) -> tuple[int, ...]:  # for each override the number of its value
+        "Where a point is: the last override is the first to change. There is no list of all."
         found = []
         for words in reversed(self.choices):
             assert not isinstance(words, Span)
             number, i = divmod(number, len(words))
-            found.append(words[i])
-        return found[::-1]
+            found.append(i)
+        return tuple(found[::-1])
 
 
 def search_space(config: str | Path | Mapping,  # as for `load_config`

@@ -7,14 +7,14 @@ __all__ = ['FIRST', 'Point', 'Points', 'load_trials', 'check_run']
 
 # %% ../../nbs/many/02_sweep.ipynb #139154e4
 import math, sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from ..base.shown import tell
-from ..base.text import Keys, flat, short
+from ..base.text import LARGEST, Keys, flat, short
 from ..config.grammar import parse_value
 from ..config.hydra import moving
 from ..config.load import has_objects, replaced
@@ -41,13 +41,13 @@ def _plain_values(cfg: Config, choices: list[list[str]]) -> list[int]:
     return [i for i, o in enumerate(known) if is_plain(i, *o)]
 
 
-def _spread(choices: list[list[str]], needed: list[tuple], n: int) -> list[tuple]:
+def _spread(grid: Any, needed: list[tuple], n: int) -> list[tuple]:
     "Combinations, by numbers: what is needed, each value that tells something, and some others."
-    sizes, found, n = [len(words) for words in choices], [*needed], max(n, len(needed))
-    for i, words in enumerate(choices):
+    found, n = [*needed], max(n, len(needed))
+    for i, words in enumerate(grid.choices):
         found += [(*needed[0][:i], k, *needed[0][i + 1:]) for k in _telling(words)]
-    step = max(1, math.prod(sizes) // n)
-    found += islice(product(*map(range, sizes)), step // 2, None, step)
+    step = max(1, grid.size // n)
+    found += map(grid.place, range(step // 2, grid.size, step))
     return list(dict.fromkeys(found))[:n]
 
 
@@ -89,7 +89,9 @@ class Point:
 
 
 class Points(list):
-    "Combinations, and the configs that the others are made from by changing plain values."
+    """Combinations, and the configs that the others are made from by changing plain values.
+
+    All of a grid; where a sampler draws them, those that were checked."""
     keys: list[str]  # whose values need a config of their own
     configs: dict[tuple[str, ...], Config]  # by the texts of these keys
     told: set[Problem]  # warnings that need not be told again
@@ -123,7 +125,9 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     spans = {i: o for i, o in enumerate(space.choices) if isinstance(o, Span)}
     for o in filter(None, map(_note_of, spans.values())): tell(o, file=sys.stderr)
     choices = [_ends(o) if isinstance(o, Span) else o for o in space.choices]
-    every = list(product(*(range(len(o)) for o in choices)))
+    grid: Any = replace(space, choices=tuple(choices))
+    start, size = (0,) * len(choices), grid.size
+    if not is_sampled: _be_few(size, False)
     made: dict[tuple, Config] = {}
     found: dict[Problem, list[list[str]]] = {}
     def words(at: tuple) -> list[str]: return [o[i] for o, i in zip(choices, at)]
@@ -134,25 +138,27 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         except ConfigError as e:
             for o in e.problems: found.setdefault(o, []).append(own(at))
         else: made[at] = replaced(cfg, {}, live=live) if live else cfg
-    attempt(every[0])
-    limit = len(every) if first is None else first
-    few = len(every) <= limit and not is_sampled
-    values = [] if few or found else [*{*_plain_values(made[every[0]], choices), *spans}]
+    attempt(start)
+    limit = first or (min(size, 100) if is_sampled else size)
+    few = size <= limit and not is_sampled
+    values = [] if few or found else [*{*_plain_values(made[start], choices), *spans}]
     def origin(at: tuple) -> tuple: return tuple(0 if i in values else k for i, k in enumerate(at))
-    needed = every[:1] if found else list(dict.fromkeys(map(origin, every)))
-    now = every if len(every) <= limit else _spread(choices, needed, limit)
+    own_values = [range(1 if found or i in values else len(o)) for i, o in enumerate(choices)]
+    _be_few(math.prod(map(len, own_values)), True)
+    def every() -> Iterable[tuple]: return map(grid.place, range(size))
+    now = [*every()] if size <= limit else _spread(grid, [*product(*own_values)], limit)
     for at in now[1:]: attempt(at)
     if found: raise ConfigError(*(_located(o, who, len(now)) for o, who in found.items()))
     def later(at: tuple) -> Config:
         changes = [_forced(words(at)[i]) for i in values]
         return check(made[origin(at)], *changes, strict=strict, told=told)
     def text(at: tuple) -> dict[str, str]: return dict(_parted(o) for o in own(at))
-    points = {at: Point(text(at), partial(later, at)) for at in every}
+    points = {at: Point(text(at), partial(later, at)) for at in (made if is_sampled else every())}
     for at, cfg in made.items(): points[at].cfg = cfg
     chosen = Points(points.values())
     plain_keys = {_parted(choices[i][0])[0] for i in values}
-    chosen.keys, chosen.told = [k for k in text(every[0]) if k not in plain_keys], told
-    origins = made if few else needed
+    chosen.keys, chosen.told = [k for k in text(start) if k not in plain_keys], told
+    origins = made if few else product(*own_values)
     chosen.configs = {tuple(text(at)[k] for k in chosen.keys): made[at] for at in origins}
     chosen.settings = space.settings
     chosen.space = {_parted(o[0])[0]: [_parted(word)[1] for word in o]
@@ -160,6 +166,13 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
     chosen.space |= {o.key.lstrip("+"): dict(start=o.start, end=o.end, is_int=o.is_int, log=o.log)
                      for o in spans.values()}
     return chosen
+
+
+def _be_few(n: int, is_sampled: bool):
+    if n <= LARGEST: return
+    way = "sweep over fewer groups, lists and mappings, which want a config each" if is_sampled \
+        else "try some of them, with search.trials=200, say"
+    raise config_error(Origin("command line"), "search", f"{n:,} points are too many: {way}")
 
 
 def _note_of(span: Span) -> str:
