@@ -41,6 +41,12 @@ class Fail(pl.Callback):
     def __init__(self, file: str): self.file = file
     def on_train_batch_start(self, trainer, module, batch, index):
         if os.path.exists(self.file): raise RuntimeError("the file is there")
+
+class Memory(pl.Callback):
+    "Notes how many bytes of this process are in memory."
+    def on_fit_end(self, trainer, module):
+        pages = int(open("/proc/self/statm").read().split()[1])
+        with open(f"memory-{os.getpid()}.txt", "a") as f: print(pages, file=f)
 '''
 CONFIG = f"""extends: {ROOT}/configs/mnist.yaml
 trainer: {{max_epochs: 3, limit_train_batches: 4, limit_val_batches: 2, limit_test_batches: 2}}
@@ -458,3 +464,14 @@ def test_a_thousand_points(project):
     found = the_search(project)
     assert len(found.trials) == 1000
     assert len([*found.folder.glob("trials/*.json")]) < 10 and seconds < 90
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_worker_stays(project):
+    grid("tiny.yaml", "seed=range(120)", "+callbacks.memory._target_=parts.Memory",
+         "trainer.max_epochs=1", workers=2)
+    files = [[*map(int, o.read_text().split())] for o in project.glob("memory-*.txt")]
+    assert len(files) == 2 and sum(map(len, files)) == 120
+    growth = [max(o[-5:]) / max(o[5:10]) for o in files]
+    print("memory of two workers:", growth)
+    assert max(growth) < 1.05, files

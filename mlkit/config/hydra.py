@@ -91,8 +91,8 @@ def _wrong_path(node: Tree, why: str): return config_error(node.origin, "hydra.s
 
 # %% ../../nbs/config/05_hydra.ipynb #5a1c0ddd
 _IN_USE = ("mode", "searchpath", "sweeper")
-_OF_SWEEPER = ("_target_", "params", "n_trials", "n_jobs", "storage", "direction", "sampler",
-               "sampler._target_", "sampler.seed")
+_OF_SWEEPER = ("_target_", "params", "search_space", "n_trials", "n_jobs", "storage", "direction",
+               "sampler", "sampler._target_", "sampler.seed")
 
 
 def take_settings(draft: Draft,  # loses its node `hydra`

@@ -78,7 +78,7 @@ class Settings:
     seeds: int = _setting(1, 1)  # runs of each point: seed, seed + 1, …
     retry: int = _setting(0, 0)  # how often a trial that failed is tried again
     fail_fast: bool = False      # does the first failure end the search?
-    params: dict = _setting({})  # what is searched: {optimizer.lr: 'interval(1e-4,1e-1)'}
+    params: dict = _setting({})  # what is searched: {optimizer.lr: 'tag(log,interval(1e-4,0.1))'}
     launch: Slurm | Ray | None = None  # where the workers run; None: on this machine
 
     @property

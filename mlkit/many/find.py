@@ -7,41 +7,30 @@ __all__ = ['find_search', 'search_of', 'find_unfinished']
 
 # %% ../../nbs/many/05_find.ipynb #e1a10005
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ..base.errors import NotFound, UserError
-from ..base.files import find_root, in_project
+from ..base.files import find_root
+from ..base.run_names import SEARCH, is_run, near_run, run_folder
 from ..config.node import Config
 from ..run.folder import Run, unfinished
 from ..run.home import runs_folder
 from .search import Search
 
 # %% ../../nbs/many/05_find.ipynb #c1e7a094
-def find_search(name: Any,  # a Search, its folder, its id, or how that begins
+def find_search(name: Any,  # a Search, its folder, a file in it, its id, how that begins, 'last'
 ) -> Search:
     "The search that is meant. Raises NotFound if there is none, UserError if it may be several."
     if isinstance(name, Search): return Search(name.folder, name.trust)
-    home, text = find_root() / "runs", str(name).rstrip("/")
-    places = [Path(in_project(text)), home / text]
-    found = next((o for o in places if (o / "search.json").is_file()), None)
-    near = [o.parent for o in home.glob("*/search-*/search.json")]
-    begin = [o for o in near if o.name.startswith(text) or f"{o.parent.name}/{o.name}".startswith(
-        text)]
-    if found is None and len(begin) == 1: found = begin[0]
-    if found is None and not begin: raise NotFound(f"{text}: no search here")
-    if found is None:
-        newest = max(begin, key=lambda o: o.name)
-        raise UserError(f"{text}: {len(begin)} searches begin so, the newest is "
-                        f"{newest.parent.name}/{newest.name}; write more")
-    return Search(found)
+    if is_run(folder := run_folder(name, mark=SEARCH), SEARCH): return Search(folder)
+    raise NotFound(f"{name}: no search here{near_run(name, SEARCH)}")
 
 
 def search_of(run: Run,  # that is kept
 ) -> Search | None:      # None: it is a run by itself
     "The search that a run is a trial of."
     folder = run.dir.parent / f"search-{run.dir.name.rpartition('-')[0]}"
-    return Search(folder) if (folder / "search.json").is_file() else None
+    return Search(folder) if is_run(folder, SEARCH) else None
 
 
 def find_unfinished(config: Config | None = None,  # whose name and folder of runs count; None: any

@@ -22,7 +22,7 @@ class Forked:
         self.server, self.pid, self.returncode = server, pid, None
 
     def poll(self) -> int | None:  # None: it goes on
-        "Its exit code, negative for a signal's number; 1, if the server itself was killed."
+        "Its exit code, or minus the number of the signal that has ended it, or its server."
         if self.returncode is None: self.server.hear()
         return self.returncode
 
@@ -54,15 +54,16 @@ class ForkServer:
         env: Mapping[str, str],  # all of its variables
         cwd: str,               # its folder, and the first to import from
     ) -> Forked:
-        "Raises UserError if the server was killed."
-        self.begin(env)
+        "Raises UserError if the server cannot work, or is killed again and again."
         said = dict(call=call, args=args, log=str(log), env=dict(env), cwd=cwd)
-        try:
-            self._process.stdin.write(json.dumps(said).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError: pass  # as told by what comes, which is nothing
-        while new := self._heard():
-            if new[1] is None: return self._forked.setdefault(new[0], Forked(self, new[0]))
+        for _ in range(5):
+            self.begin(env)
+            with suppress(BrokenPipeError):  # it was killed: then nothing is heard, either
+                self._process.stdin.write(json.dumps(said).encode() + b"\n")
+                self._process.stdin.flush()
+            while new := self._heard():
+                if new[1] is None: return self._forked.setdefault(new[0], Forked(self, new[0]))
+            if self._process.wait() >= 0: break  # by itself: the next would do the same
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
         raise UserError(f"the workers cannot work: {next(filter(None, lines[::-1]), 'killed')}")
@@ -75,7 +76,7 @@ class ForkServer:
     def _heard(self) -> tuple[int, int | None] | None:  # None: nothing comes any more
         "What is said next: a process, and its exit code, or None if it is a new one."
         line = self._process.stdout.raw.readline()  # `select` knows of no buffer
-        pid, code = json.loads(line) if line else (0, 1)
+        pid, code = json.loads(line) if line else (0, -signal.SIGTERM)
         for o in [self._forked.pop(pid, None)] if pid else [*self._forked.values()]:
             if o and code is not None: o.returncode = code
         if not line: self._forked.clear()

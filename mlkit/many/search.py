@@ -161,7 +161,7 @@ def _new_search(points: Points,
     settings, is_sampled = points.settings, points.settings.sampler != "grid"
     root, temporary, home = about(first).project, ExitStack(), home_of(first)
     trust, hide, kept = about(first).trust, secret_filter(root), first.get("runs") is not None
-    for k, v in [item for o in points for item in o.words.items()]:
+    for k, v in [(k, v) for k, texts in points.space.items() for v in texts]:
         if hide(v) != v: raise UserError(f"{k}: a secret is not written down: {k}={hide(v)}")
     if not _is_here(asdict(settings)):
         from mlkit.train import require_elsewhere
