@@ -146,7 +146,7 @@ class Trials:
         trial = self.trials[number]
         trial.folder = self.folder
         if trial.lock: return
-        for k in _NOTED: setattr(trial, k, said[k])
+        for k in {*_NOTED} & said.keys(): setattr(trial, k, said[k])  # an older mlkit notes less
         trial.metrics = {k: float(v) for k, v in trial.metrics.items()}
         self._stamps[file.name] = stamp
 
