@@ -12,6 +12,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Mapping
 
+import numpy as np
+
 from ..base.errors import UserError
 
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c06
@@ -43,16 +45,20 @@ class ForkServer:
         "Start it, if it is not there, or was killed."
         if self._process and self._process.poll() is None: return
         self.close()
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mlkit.many.forks"], env=dict(env), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        self._printed = tempfile.TemporaryFile()
+        mine, its = os.pipe()
+        self._said: Any = open(mine, "rb", buffering=0)
+        code = f"import sys; del sys.path[:1]; from mlkit.many.forks import serve; serve({its})"
+        self._process = subprocess.Popen(  # without the current folder, which `-c` puts first
+            [sys.executable, "-c", code], env=dict(env), start_new_session=True, pass_fds=[its],
+            stdin=subprocess.PIPE, stdout=self._printed, stderr=self._printed)
+        os.close(its)
 
     def start(self, call: str,  # what it does, such as 'mlkit.many.worker:main'
         *args: str,             # of that
         log: Path,              # what it prints goes there
         env: Mapping[str, str],  # all of its variables
-        cwd: str,               # its folder, and the first to import from
+        cwd: str,               # its folder
     ) -> Forked:
         "Raises UserError if the server cannot work, or is killed again and again."
         said = dict(call=call, args=args, log=str(log), env=dict(env), cwd=cwd)
@@ -64,18 +70,18 @@ class ForkServer:
             while new := self._heard():
                 if new[1] is None: return self._forked.setdefault(new[0], Forked(self, new[0]))
             if self._process.wait() >= 0: break  # by itself: the next would do the same
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
+        self._printed.seek(0)
+        lines = self._printed.read().decode(errors="replace").split("\n")
         raise UserError(f"the workers cannot work: {next(filter(None, lines[::-1]), 'killed')}")
 
     def hear(self):
         "Note which have ended, as far as it has been said."
-        while self._process and select.select([self._process.stdout], [], [], 0)[0]:
+        while self._process and select.select([self._said], [], [], 0)[0]:
             if not self._heard(): return
 
     def _heard(self) -> tuple[int, int | None] | None:  # None: nothing comes any more
         "What is said next: a process, and its exit code, or None if it is a new one."
-        line = self._process.stdout.raw.readline()  # `select` knows of no buffer
+        line = self._said.readline()
         pid, code = json.loads(line) if line else (0, -signal.SIGTERM)
         for o in [self._forked.pop(pid, None)] if pid else [*self._forked.values()]:
             if o and code is not None: o.returncode = code
@@ -88,7 +94,7 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         for o in self._forked.values(): o.returncode = -signal.SIGTERM
-        for o in (self._process.stdin, self._process.stdout, self._errors):
+        for o in (self._process.stdin, self._said, self._printed):
             with suppress(OSError): o.close()
         self._forked, self._process = {}, None
 
@@ -96,14 +102,16 @@ class ForkServer:
     def __exit__(self, *_): self.close()
 
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c08
-def _serve():
+def serve(out: int):  # where it says what it has forked, and what has ended: a file's number
+    "What the server does, until what has started it ends, or closes its standard input."
+    starter = os.getppid()
     import mlkit.fit.live, mlkit.fit.progress, mlkit.fit.reuse, mlkit.fit.trackers  # noqa: E401
     import mlkit.many.worker, mlkit.model.nets, mlkit.show.columns, mlkit.train  # noqa: E401, F401
     lease, held = os.pipe()
     children: set[int] = set()
-    def say(*words: int | None): os.write(1, json.dumps(words).encode() + b"\n")
-    while True:
-        ready, _, _ = select.select([0], [], [], 0.05 if children else None)
+    def say(*words: int | None): os.write(out, json.dumps(words).encode() + b"\n")
+    while os.getppid() == starter:  # another may hold the other end of the input, too
+        ready, _, _ = select.select([0], [], [], 0.05 if children else 0.5)
         for pid in [*children]:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended: continue
@@ -114,6 +122,7 @@ def _serve():
         if not line: return
         if not (pid := os.fork()):
             os.close(held)
+            os.close(out)
             return _be(lease, **json.loads(line))
         children.add(pid)
         say(pid, None)
@@ -122,14 +131,12 @@ def _serve():
 def _be(lease: int, call: str, args: list[str], log: str, env: dict[str, str], cwd: str):
     "Become what was asked for."
     os.setsid()
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for new, old in ((lease, 0), (out, 1), (out, 2)): os.dup2(new, old)
+    prints = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for new, old in ((lease, 0), (prints, 1), (prints, 2)): os.dup2(new, old)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[:] = dict.fromkeys([cwd, *env["PYTHONPATH"].split(os.pathsep), *sys.path])
+    sys.path[:] = dict.fromkeys([*env["PYTHONPATH"].split(os.pathsep), *sys.path])
     random.seed()
+    np.random.seed()
     resolve_name(call)(*args)
-
-
-if __name__ == "__main__" and __package__: _serve()  # python -m, not a notebook

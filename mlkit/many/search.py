@@ -195,7 +195,7 @@ def _carry_on(search: Search,  # new, or to go on with
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
     seconds = Settings(timeout=search.settings["timeout"]).seconds
-    search.update(deadline=time.time() + seconds if seconds else None)
+    search.update(deadline=None if seconds is None else time.time() + seconds)
     say(f"{search.mark}: {search.n} runs")
     try:
         with drawn_search(Search(search.folder, search.trust)):
@@ -265,7 +265,9 @@ def _wait_for(search: Search, server: ForkServer | None):
             known |= {o.number: o.status for o in new}
             if new: search.write_table()
             if search.over: break
-            if search.stopped and search.settings["fail_fast"]: return workers.stop()
+            if search.stopped and search.settings["fail_fast"]:
+                workers.stop()
+                return search.refresh()
             workers.check(is_new=bool(new))
             time.sleep(0.1)
 

@@ -52,9 +52,9 @@ def train_trial(search: Trials,  # whose trial it is
 ) -> None:
     "Train a trial, or go on with its run. Only an interruption goes on to the caller."
     from mlkit.train import resume, train
-    hide, config = secret_filter(), None
+    hide, config, signals = secret_filter(), None, Signals()
     try:
-        config = search.config(trial)
+        with signals: config = search.config(trial)
         check_devices(config)
         hide = secret_filter(about(config).project)
         tags = [o for o in map(str, config.get("tags") or []) if o != search.folder.name]
@@ -164,7 +164,8 @@ def _variables(threads: int) -> dict[str, str]:
 def threads_of(settings: Settings,  # of a search
 ) -> int:                           # at least one
     "The threads of a trial, which do not depend on how many workers there are."
-    return settings.threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+    first, _, _ = os.environ.get("OMP_NUM_THREADS", "").partition(",")  # then of what is inside
+    return settings.threads or (int(first) if first.strip().isdigit() else 1) or 1
 
 
 def warm_up(server: ForkServer,  # not begun
