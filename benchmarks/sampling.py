@@ -3,7 +3,7 @@
 
     python benchmarks/sampling.py [--trials 40] [--seeds 0 1 2 3 4] [--at-once 2]
 
-Each search trains an MLP at most nine epochs and draws learning rate, weight decay, dropout, width
+Each search trains an MLP at most 15 epochs and draws learning rate, weight decay, dropout, width
 and the batch's size. For each search seed it prints the best val/acc and the epochs that were
 trained. TPE with Hyperband is to have the better median, with at most half of the epochs.
 """
@@ -21,7 +21,7 @@ name: fashion
 model:
   net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [64], dropout: 0.0}
 optimizer: {lr: 0.001, weight_decay: 0.01}
-trainer: {max_epochs: 9, accelerator: cpu}
+trainer: {max_epochs: 15, accelerator: cpu}
 callbacks: {checkpoint: {monitor: val/acc, mode: max}, progress: null}
 search:
   params:
@@ -36,7 +36,7 @@ SEARCH = """
 import sys
 from mlkit.many.search import search
 found = search("a.yaml", *sys.argv[1:])
-epochs = sum(t.run.info.get("pruned") or 9 for t in found.trials)
+epochs = sum(t.run.info.get("pruned") or 15 for t in found.trials)
 print("RESULT", max(t.metrics["val/acc"] for t in found.trials if t.status == "done"), epochs)
 """
 

@@ -28,7 +28,8 @@ from .many.as_config import as_config
 from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
-from .many.search import find_search, grid, search
+from .many.find import find_search
+from .many.search import grid, search
 from .many.table import runs
 from .many.watch import watch
 from .model.lit import LitModel
@@ -75,7 +76,7 @@ _EXAMPLES = dict(
     compare='compare(runs(where="trainer.max_epochs == 3"))\ncompare(["last", "mnist/20260101"])',
     search='found = search("configs/mnist.yaml", "optimizer.lr=0.1,0.01", workers=2)\nfound.best',
     find_search='found = find_search("mnist/search-20260101")\nresume(found, "workers=2")',
-    grid='sweep = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nsweep.best',
+    grid='found = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nfound.best',
     as_config='as_config("last", "configs/mine.yaml")    # then: mlkit_train configs/mine.yaml',
     reproduce='reproduce("last").equal',
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',

@@ -7,7 +7,7 @@ __all__ = ['mlkit_train', 'mlkit_eval', 'mlkit_predict', 'mlkit_reproduce', 'mlk
 
 # %% ../nbs/cli.ipynb #e49ab501
 import argparse, atexit, json, os, sys, traceback
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.resources import files
 from typing import Any, Callable, Sequence
 
@@ -17,7 +17,7 @@ from .base.shown import Unfailing, open_standard_descriptors, shown, tell
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
     "Call a command and turn its exceptions into exit codes. Does it fail if what it `shows` does?"
-    from mlkit.base.signals import Signals, leave_to_system
+    from mlkit.base.signals import Signals, end_soon
     open_standard_descriptors()
     out, err = Unfailing(sys.stdout), Unfailing(sys.stderr)
     try:
@@ -30,7 +30,7 @@ def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
             if o.failed: o.give_up()
         return code
     except KeyboardInterrupt: return 130  # again, while it was being said
-    finally: atexit.register(leave_to_system)
+    finally: atexit.register(end_soon)
 
 
 def _exit_code(command: Callable[..., int | None], *args) -> int:
@@ -71,7 +71,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
         mlkit_train configs/mnist.yaml optimizer=sgd           another of its options
         mlkit_train configs/mnist.yaml +extra.a=1 '~logger'    add, take away
         mlkit_train configs/mnist.yaml -m optimizer=sgd,adamw  all combinations
-        mlkit_train configs/mnist.yaml -m 'optimizer.lr=interval(0.001,0.1)' trials=20
+        mlkit_train configs/mnist.yaml -m 'optimizer.lr=interval(1e-3,1e-2)' trials=20
         mlkit_train configs/mnist.yaml --resume                the newest run cut off
         mlkit_train configs/mnist.yaml --explain optimizer.lr  who set this?
         mlkit_train configs/mnist.yaml --help                  groups and arguments
@@ -130,9 +130,8 @@ def _train(args: argparse.Namespace) -> int | None:
     if is_many and not shows: return _sweep(what, args)
     given: Any = what if config is None else [config]  # it is composed once
     if args.check or args.strict:
-        from mlkit.parts.check import check
-        told: set = set()
-        check(*given, strict=args.strict, told=told, batch=args.check)
+        from mlkit.many.sweep import check_run
+        told = check_run(*given, strict=args.strict, whole=what if args.check else [])
         says = f"no mistakes, {len(told)} to look at" if told else "no problems"
         if args.check: return tell(says)
     if shows: config = load_config(*given)  # or why not
@@ -149,15 +148,14 @@ def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:
     from mlkit.many.sweep import load_trials
     if args.check:
         return tell(f"no problems in {len(load_trials(*what, strict=args.strict))} combinations")
-    if args.reuse: os.environ["MLKIT_REUSE"] = "1"
-    return _show_search(search(*what, strict=args.strict))
+    return _show_search(search(*what, strict=args.strict, reuse=args.reuse or None))
 
 
 def _show_search(found) -> int:
     from mlkit.base.files import show_path
     tell("", found)
     if found.file: tell(f"\ntable: {show_path(found.file)}")
-    return 0 if found.done else 1  # it has gone well if all of its runs have
+    return 0 if found.went_well else 1
 
 
 def _describe(words: list[str]):
@@ -179,23 +177,23 @@ def _resume(args: argparse.Namespace) -> int | None:
     from mlkit.base.errors import NotFound, UserError
     from mlkit.base.files import in_project
     from mlkit.config.load import load_config
-    from mlkit.run.folder import unfinished
+    from mlkit.many.find import find_search, find_unfinished, search_of
     from mlkit.run.info import as_overrides
-    if args.resume and "search-" in args.resume:
-        from mlkit.many.search import resume_search
-        if args.config: tell(f"a search goes on with its own config; {args.config} is not read")
-        return _show_search(resume_search(args.resume, *args.overrides))
-    changes, wanted = args.overrides, (args.config, *args.overrides)
-    own = args.config and not args.resume and load_config(*wanted)
-    try: run = _find_run(args.resume) if args.resume else unfinished(own or None)
+    changes, wanted, file = args.overrides, (args.config, *args.overrides), args.resume
+    own = args.config and not file and load_config(*wanted)
+    try:
+        run: Any = _find_run(file) if file else find_unfinished(own or None)
+        if file == "last": run = search_of(run) or run
     except NotFound:
-        if not os.path.isfile(file := args.resume) and not os.path.isfile(in_project(file)): raise
+        run = None
+        with suppress(NotFound): run = file and find_search(file)
+        if run and args.config: tell(f"a search has its own config; {args.config} is not read")
+        if not run and not os.path.isfile(in_project(file)): raise
         way = f"; to go on with a config's newest run write: mlkit_train {file} --resume"
         way = way if file.endswith((".yaml", ".yml")) else ""
-        raise UserError(f"{file}: is a file, not a run's folder{way}") from None
-    if args.resume in ("", "last"):
-        from mlkit.many.search import search_of
-        if found := search_of(run): return _show_search(found.go_on(*args.overrides))
+        if not run: raise UserError(f"{file}: is a file, not a run's folder{way}") from None
+    if hasattr(run, "go_on"):  # a search
+        return _show_search(run.go_on(*changes, reuse=args.reuse or None))
     if args.config:
         changes, edited = as_overrides(run.cfg, load_config(args.config), load_config(*wanted))
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
@@ -330,7 +328,7 @@ def _runs(args: argparse.Namespace):
     from mlkit.many.compare import compare
     from mlkit.many.table import runs_text
     if args.search:
-        from mlkit.many.search import find_search
+        from mlkit.many.find import find_search
         found = find_search(args.search)
         return found.watch() if args.watch else tell(found)
     folder = args.dir or find_root() / "runs"

@@ -12,7 +12,7 @@ from typing import Iterable
 from omegaconf import OmegaConf
 
 from .base.files import find_root
-from .base.run_names import run_folders
+from .base.run_names import RUN, SEARCH, run_folders
 from .base.text import show_keys, walk
 from .config.search import load_first
 from .config.settings import SETTINGS, setting_names, setting_words
@@ -29,7 +29,8 @@ def completions(line: str,  # the command line up to the cursor, with the comman
     "What the last word of a command's line can become."
     words = _words(line)
     word, before, command = words[-1], words[1:-1], os.path.basename(words[0])
-    if _wants_run(command, before) and not word.startswith("-"): return _runs(word)
+    marks = _wanted(command, before)
+    if marks and not word.startswith("-"): return _runs(word, marks)
     if command != "mlkit_train": return []
     config = next((o for o in before if o.endswith((".yaml", ".yml"))), None)
     if word.startswith("-"): return [o for o in _FLAGS if o.startswith(word)]
@@ -42,16 +43,19 @@ def completions(line: str,  # the command line up to the cursor, with the comman
     return [o[cut:] for o in found if o.startswith(word)]
 
 
-def _wants_run(command: str, before: list[str]) -> bool:
+def _wanted(command: str, before: list[str]) -> list[str]:
+    "Is it a run, a search, either, or neither?"
     flag = next((o for o in reversed(before) if o.startswith("-")), "")
-    if command == "mlkit_runs": return flag == "--compare"
-    return before[-1:] == ["--resume"] if command == "mlkit_train" else not before
+    if command == "mlkit_runs":
+        return [RUN] if flag == "--compare" else [SEARCH] if before[-1:] == ["--search"] else []
+    if command == "mlkit_train": return [RUN, SEARCH] if before[-1:] == ["--resume"] else []
+    return [] if before else [RUN]
 
 
-def _runs(word: str) -> list[str]:
-    "The newest run, and the ids or the times that begin with a word, newest first."
+def _runs(word: str, marks: list[str]) -> list[str]:
+    "The newest, and the ids or the times that begin with a word, newest first."
     home = find_root() / "runs"
-    folders = run_folders(home) if home.is_dir() else []
+    folders = [o for k in marks for o in (run_folders(home, mark=k) if home.is_dir() else [])]
     ids = ["last", *("/".join(o.split(os.sep)[-2:]) for o in folders)]
     plain = [o for o in ids if re.fullmatch(r"[\w./-]+", o)]  # a shell reads other letters
     return ([o for o in plain if o.startswith(word)]

@@ -8,7 +8,8 @@ from typing import Any, Callable, Mapping
 
 import torch
 
-from mlkit.many.search import Search, find_search
+from mlkit.many.find import find_search
+from mlkit.many.search import Search
 from mlkit.run.folder import Run
 from shell import SCRIPTS
 

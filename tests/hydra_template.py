@@ -164,21 +164,30 @@ ignore_warnings: False
 enforce_tags: True
 print_config: True
 """
-TREE["configs/hparams_search/optuna.yaml"] = """\
+TREE["configs/hparams_search/mnist_optuna.yaml"] = """\
 # @package _global_
 defaults:
   - override /hydra/sweeper: optuna
+
 optimized_metric: "val/acc_best"
+
 hydra:
   mode: "MULTIRUN"
   sweeper:
     _target_: hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper
     storage: null
+    study_name: null
+    n_jobs: 1
     direction: maximize
     n_trials: 20
+    sampler:
+      _target_: optuna.samplers.TPESampler
+      seed: 1234
+      n_startup_trials: 10
     params:
       model.optimizer.lr: interval(0.0001, 0.1)
       data.batch_size: choice(32, 64, 128, 256)
+      model.net.lin1_size: choice(8, 16, 32)
 """
 TREE["configs/hydra/default.yaml"] = """\
 # enable color logging

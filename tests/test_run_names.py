@@ -9,11 +9,15 @@ import pytest
 
 import mlkit.cli as cli
 from mlkit.base.errors import NotFound, UserError
+from mlkit.base.own import remember_runs
 from mlkit.completion import completions
 from mlkit.config.load import diff, explain
+from mlkit.config.node import Config
 from mlkit.many.compare import compare
+from mlkit.many.find import find_search
 from mlkit.many.reproduce import reproduce
 from mlkit.many.table import runs
+from mlkit.many.trials import Trials
 from mlkit.run.folder import Run, find_run, find_runs
 from mlkit.run.restore import restore_code
 from mlkit.train import resume, train
@@ -182,3 +186,26 @@ def test_every_function_takes_them(done, capsys):
     for args in (["last"], ["lab/2"], [str(last)]):
         assert cli.mlkit_eval(args) == 0, capsys.readouterr().err
     assert cli.mlkit_runs(["--compare", "last", done.id]) == 0
+
+
+def test_a_search_is_named_as_a_run_is(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    ids = ["lab/search-20260101-120000-aaaa", "lab/search-20260102-120000-bbbb"]
+    settings = dict(retry=0, fail_fast=False, trials=None)
+    for place in (tmp_path / "runs" / ids[0], there / ids[1]):
+        Trials.new(place, {(): Config({})}, [], [{"seed": "1"}], seeds=1, settings=settings)
+    (tmp_path / "runs/lab/20260101-120000-aaaa-0000").mkdir()
+    (tmp_path / "runs/lab/20260101-120000-aaaa-0000/run.json").touch()
+    remember_runs(there / ids[1], there)
+    for name in (ids[0], "search-20260101", "lab", "last", f"runs/{ids[0]}/search.json"):
+        assert find_search(name).folder == tmp_path / "runs" / ids[0], name
+    for name in (ids[1], "search-20260102"): assert find_search(name).folder == there / ids[1]
+    with pytest.raises(NotFound, match="no search here; did you mean 'lab/search-20260101"):
+        find_search("lab/search-20260101-120000-aaax")
+    with pytest.raises(NotFound, match="it is a search"): find_run("search-20260101")
+    assert completions("mlkit_runs --search search-") == ["search-20260101-120000-aaaa"]
+    assert completions("mlkit_train --resume lab/") == [
+        "lab/20260101-120000-aaaa-0000", "lab/search-20260101-120000-aaaa"]
+    assert "lab/search-20260101-120000-aaaa" not in completions("mlkit_eval lab/")

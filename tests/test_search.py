@@ -3,8 +3,10 @@ goes on with it, and what is said."""
 import json
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +17,13 @@ import torch
 import shell
 from mlkit.base.errors import NotFound, UserError
 from mlkit.cli import mlkit_train
-from mlkit.many.search import find_search, grid, search
+from mlkit.config.node import ConfigError
+from mlkit.many.find import find_search
+from mlkit.many.search import grid, search
+from mlkit.many.trial import Trial
 from mlkit.many.trials import Trials
 from mlkit.run.folder import Run
-from mlkit.train import resume
+from mlkit.train import resume, train
 
 ROOT = Path(__file__).parents[1]
 PARTS = '''
@@ -36,6 +41,12 @@ class Fail(pl.Callback):
     def __init__(self, file: str): self.file = file
     def on_train_batch_start(self, trainer, module, batch, index):
         if os.path.exists(self.file): raise RuntimeError("the file is there")
+
+class Memory(pl.Callback):
+    "Notes how many bytes of this process are in memory."
+    def on_fit_end(self, trainer, module):
+        pages = int(open("/proc/self/statm").read().split()[1])
+        with open(f"memory-{os.getpid()}.txt", "a") as f: print(pages, file=f)
 '''
 CONFIG = f"""extends: {ROOT}/configs/mnist.yaml
 trainer: {{max_epochs: 3, limit_train_batches: 4, limit_val_batches: 2, limit_test_batches: 2}}
@@ -108,13 +119,21 @@ def living(pid: int) -> bool:
     except OSError: return False
 
 
+def works_at(pid: int, words: list[bytes], folder: Path) -> bool:
+    "Is it a worker of a search there, or what forks them?"
+    said = b" ".join(words)
+    if b"mlkit.many.worker" not in said and b"mlkit.many.forks" not in said: return False
+    try: return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError: return False
+
+
 def workers_of(folder: Path) -> dict[int, bool]:
     "Process -> does it train? Of the workers of a search that live."
     found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try: words = path.read_bytes().split(b"\0")
         except OSError: continue
-        if b"mlkit.many.worker" in words and os.fsencode(str(folder)) in b" ".join(words):
+        if works_at(int(path.parent.name), words, folder):
             found[int(path.parent.name)] = False
     for path in folder.glob("runs/tiny/*/run.json"):
         info = json.loads(path.read_text())
@@ -237,6 +256,56 @@ def test_a_failure_is_said_tried_again_and_may_stop_the_search(project, capfd):
     assert results(again) == results(grid("tiny.yaml", "seed=1,2,3", "runs=good"))
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_data_that_cannot_be_read_ends_the_search(project, capfd, workers):
+    (project / "bad.yaml").write_text("extends: tiny.yaml\ndata:\n  source: full\n"
+                                      "  root: nowhere\n  mirrors: []\n")
+    with pytest.raises(ConfigError) as one: train("bad.yaml")
+    with pytest.raises(ConfigError) as e:
+        search("bad.yaml", "optimizer.lr=0.1,0.2", "seed=range(50)", workers=workers)
+    assert str(e.value) == str(one.value) and str(e.value).startswith("bad.yaml:2:1: data: ")
+    assert 2 <= capfd.readouterr().out.count("failed") < 12 and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_error_of_the_data_ends_the_search(project, capfd, workers):
+    (project / "parts.py").write_text(PARTS + """
+class Broken(MNIST):
+    def __init__(self, file: str = "x", **kwargs):
+        super().__init__(**kwargs)
+        self.file = file
+    def prepare_data(self): open(self.file)
+""")
+    words = ["data._target_=parts.Broken", "trainer.max_epochs=1"]
+    def tried(*more: str) -> list[str]:
+        return [o.status for o in search("tiny.yaml", *words, *more, workers=workers).trials]
+    if workers is None:
+        with pytest.raises(FileNotFoundError): tried("seed=range(20)")
+    else: assert tried("seed=range(20)").count("not begun") > 10
+    more = ["+data.file=a,b,parts.py", "seed=1,2,3,4"]  # one of them can be read
+    assert tried(*more) == ["failed"] * 8 + ["done"] * 4
+
+
+def test_a_mistake_is_where_the_user_wrote_it(project):
+    text = """extends: tiny.yaml
+search: {sampler: random, params: {seed: 'int(interval(1,9))'}}
+callbacks:
+  fail:
+    _target_: parts.Fail
+    file: tiny.yaml
+"""
+    (project / "own.yaml").write_text(text)
+    found = search("own.yaml", trials=3, fail_fast=True)
+    def says(seed: str) -> str:  # of a point that was not checked, in another process
+        with pytest.raises(ConfigError) as e: Trials(found.folder).config(Trial(1, {"seed": seed}))
+        return str(e.value)
+    assert says("-1").startswith("own.yaml:2:36: seed=-1: must be ")
+    del sys.modules["parts"].Fail
+    assert says("3").startswith("own.yaml:5:5: callbacks.fail._target_: parts")
+    (project / "own.yaml").write_text(f"\n{text}")  # its lines are others now
+    assert re.search(r"configs/0000.yaml:\d+:5: callbacks.fail._target_: parts", says("3"))
+
+
 @pytest.mark.parametrize("words, says", [
     (["trials=3"], "there is nothing to search: give a key several values"),
     (["optimizer.lr=0.1,0.01", "search.mode=max"], "is max, and the best val/loss is the min"),
@@ -248,12 +317,30 @@ def test_what_cannot_be_searched_is_said_first(project, words, says):
     assert not Path("runs").exists()
 
 
-def test_a_sampler_without_its_metric_stops(project, capfd):
-    found = search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)",
-                   "search.monitor=val/ac", "search.mode=max", trials=3)
-    assert [o.status for o in found.trials] == ["done"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sampler_without_its_metric_stops(project, capfd, workers):
+    words = ["trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)", "search.monitor=val/ac",
+             "search.mode=max", "trials=5", f"workers={workers}"]
+    assert mlkit_train(["tiny.yaml", "-m", *words]) == 1
+    found = the_search(project)
+    assert {o.status for o in found.trials} == {"done"} and len(found.trials) <= workers
     said = "no run has the metric val/ac of search.monitor; did you mean 'val/acc'?"
     assert said in capfd.readouterr().out
+    assert mlkit_train(["--resume", str(found.folder)]) == 1
+
+
+def test_exit_codes_of_a_search_that_stops(project, capfd):
+    short = ["tiny.yaml", "-m", "trainer.max_epochs=1", "seed=1,2"]
+    assert mlkit_train([*short, "timeout=0.001"]) == 0  # as was asked for
+    found = the_search(project)
+    assert "its time is over; to go on: mlkit_train --resume" in capfd.readouterr().out
+    assert not found.done and [o.status for o in found.trials] == ["not begun"] * 2
+    assert mlkit_train(["--resume", str(found.folder), "timeout=2h"]) == 0
+    assert the_search(project).done
+    fail = ["+callbacks.fail={_target_: parts.Fail, file: parts.py}", "runs=failed"]
+    assert mlkit_train([*short, *fail]) == 1
+    assert mlkit_train([*short, *fail, "fail_fast=true"]) == 1
+    assert mlkit_train([*short, *fail, "timeout=2"]) == 1  # it has failed before it was late
 
 
 def test_a_grid_of_fewer_points_than_trials(project):
@@ -268,14 +355,46 @@ def test_a_search_by_its_name_and_by_its_last_run(project, capfd):
     found = search("tiny.yaml", "seed=1,2", *cut)
     assert [o.status for o in found.trials] == ["failed"] * 2
     with pytest.raises(NotFound, match="it is a search"): resume(str(found.folder))
+    capfd.readouterr()
+    for words in (["--resume"], ["tiny.yaml", "--resume"], ["--resume", "last"],
+                  ["--resume", found.id], ["--resume", str(found.folder)]):
+        assert mlkit_train(words) == 1
+        assert "nothing is left to be trained; what failed is tried again with retry=1" in \
+            capfd.readouterr().out
     Path("there").unlink()
     assert mlkit_train(["--resume", "last", "retry=1"]) == 0
     once(the_search(project), 2)
+    search("tiny.yaml", "trainer.max_epochs=1", "optimizer.lr=interval(0.01,0.1)", trials=1,
+           trust="parts").go_on("trials=+1", reuse=True)
+    path = max(project.glob("runs/tiny/search-*"))
+    info = json.loads((path / "search.json").read_text())
+    (path / "search.json").write_text(json.dumps({**info, "settings": {**info["settings"],
+                                                                       "trials": 3}}))
+    assert mlkit_train(["--resume"]) == 0  # all of its runs are done, and yet it is not
+    assert [o.status for o in find_search(path).trials] == ["done"] * 3
+
+
+def test_runs_are_reused_by_a_search_that_goes_on(project):
+    old = grid("tiny.yaml", "trainer.max_epochs=1", "seed=1,2")
+    Path("there").touch()
+    cut = grid("tiny.yaml", "trainer.max_epochs=1", "seed=1,2", reuse=True)
+    assert [o.id for o in cut.trials] == [o.id for o in old.trials]
+    for o in (project / cut.folder / "trials").glob("*.json"): o.unlink()
+    assert [o.id for o in resume(find_search(cut.folder)).trials] == [o.id for o in old.trials]
+
+
+@pytest.mark.parametrize("words", [
+    ["launch=slurm"],
+    ["search.storage=postgresql://127.0.0.1:1/none", "search.sampler=random"]])
+def test_nothing_is_left_of_a_search_that_is_refused(project, monkeypatch, words):
+    monkeypatch.setenv("PATH", "/nowhere")  # there is no sbatch
+    with pytest.raises(UserError): search("tiny.yaml", "seed=1,2,3", *words, trials=2)
+    assert not Path("runs").exists()
 
 
 def test_workers_that_cannot_work_are_given_up(project):
     (project / "sitecustomize.py").write_text(
-        "import sys\nif '-m' in sys.orig_argv: sys.exit('no!')")
+        "import sys\nif 'forks' in str(sys.orig_argv): sys.exit('no!')")
     with pytest.raises(Exception, match="the workers cannot work: .*no!"):
         grid("tiny.yaml", "seed=1,2", workers=2)
 
@@ -346,3 +465,14 @@ def test_a_thousand_points(project):
     found = the_search(project)
     assert len(found.trials) == 1000
     assert len([*found.folder.glob("trials/*.json")]) < 10 and seconds < 90
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_worker_stays(project):
+    grid("tiny.yaml", "seed=range(120)", "+callbacks.memory._target_=parts.Memory",
+         "trainer.max_epochs=1", workers=2)
+    files = [[*map(int, o.read_text().split())] for o in project.glob("memory-*.txt")]
+    assert len(files) == 2 and sum(map(len, files)) == 120
+    growth = [max(o[-5:]) / max(o[5:10]) for o in files]
+    print("memory of two workers:", growth)
+    assert max(growth) < 1.05, files

@@ -1,5 +1,6 @@
 """What SLURM does to runs and searches, by a real one: it requeues, and its time is limited."""
 import os
+import signal
 
 import pytest
 
@@ -18,6 +19,10 @@ def cluster(tmp_path_factory):
         o.env |= dict(PYTHONPATH=str(TESTS.parent), OMP_NUM_THREADS="1",
                       PATH=os.pathsep.join([str(SCRIPTS), os.environ["PATH"]]))
         yield o
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory): return here(new_project(tmp_path_factory.mktemp("alone")))
 
 
 @pytest.fixture
@@ -46,8 +51,7 @@ def test_a_requeued_run_goes_on(cluster, project):
     same_run(run, list_runs(project / "here")[0])
 
 
-def test_a_grid_through_submitit_is_as_here(cluster, project):
-    done = here(project)
+def test_a_grid_through_submitit_is_as_here(cluster, project, alone):
     words = ["workers=2", "launch=slurm", "launch.time=1", "launch.notice=10"]
     process = begin(project, "slurm", cluster.env, *words)
     try:
@@ -67,4 +71,40 @@ def test_a_grid_through_submitit_is_as_here(cluster, project):
     assert len(again) == 2 and min(again) >= 1 and max(again) >= 2, said
     logs = [o.read_text() for o in (search.folder / "slurm").glob("*log.out")]
     assert all("timed-out" in o for o in logs), logs
-    same_search(the_search(project, "slurm"), done)
+    same_search(the_search(project, "slurm"), alone)
+
+
+def under_way(project, cluster, *words: str):
+    "A grid whose two workers are in the middle of a run: the command, and the search."
+    process = begin(project, "cut", cluster.env, "workers=2", "launch=slurm", *words)
+    search = the_search(project, "cut")
+    def both_train() -> bool:
+        search.refresh()
+        runs = [o.run for o in search.trials if o.status == "running" and o.run]
+        return sum(len(o.history) > 1 for o in runs) == 2
+    wait_for(both_train, 90, (project / "cut.txt").read_text)
+    return process, search
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_that_is_gone(cluster, project, alone, how):
+    "After a Ctrl-C its jobs have ended; after a kill they share the search with who resumes it."
+    process, search = under_way(project, cluster)
+    os.killpg(process.pid, how)
+    assert process.wait(60) == (130 if how == signal.SIGINT else -how)
+    if how == signal.SIGINT:
+        says = f"go on with: mlkit_train --resume {search.folder.relative_to(project)}"
+        assert says in (project / "cut.txt").read_text() and not cluster.jobs()
+    else: assert len(cluster.jobs()) == 2
+    command("mlkit_train", "--resume", search.folder, cwd=project, code=0, **cluster.env)
+    wait_for(lambda: not cluster.jobs())
+    same_search(the_search(project, "cut"), alone)
+
+
+@pytest.mark.parametrize("words", [["-N2", "-n2"], ["-N1", "-n2"]])
+def test_two_tasks_train_one_run(cluster, project, words):
+    own = ["trainer.devices=2"] if "-N1" in words else []
+    cluster.run("env", f"--chdir={project}", "MASTER_ADDR=127.0.0.1", "GLOO_SOCKET_IFNAME=lo",
+                "srun", *words, "mlkit_train", "slow.yaml", "runs=both", *own)
+    run, = list_runs(project / "both")
+    assert run.status == "done" and run.info["machine"]["processes"] == 2

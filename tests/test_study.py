@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mlkit.base.errors import UserError
-from mlkit.many.search import Search, resume_search, search
+from mlkit.many.search import Search, search
 from mlkit.many.study import Study
 
 SPACE = {"lr": dict(start=1e-5, end=1.0, is_int=False, log=True),
@@ -171,11 +171,11 @@ def test_intervals_are_sampled_and_a_search_is_made_longer(quick):
     assert found.done and len({t.values["optimizer.lr"] for t in found.trials}) == 3
     assert all(1e-4 <= t.values["optimizer.lr"] <= 1e-1 for t in found.trials)
     before = [t.words for t in found.trials]
-    longer = resume_search(found, "trials=+2")
+    longer = found.go_on("trials=+2")
     assert [t.words for t in longer.trials][:3] == before and len(longer.trials) == 5
     assert longer.done and longer.best is not None
     with pytest.raises(UserError, match="has no more points"):
-        resume_search(search("quick.yaml", "seed=1,2", "trainer.max_epochs=1"), "trials=+2")
+        search("quick.yaml", "seed=1,2", "trainer.max_epochs=1").go_on("trials=+2")
 
 
 def test_what_a_sampler_cannot_do_is_told_first(quick):
@@ -203,11 +203,12 @@ def test_a_grid_is_pruned_and_seeds_are_ended_together(quick):
 
 SCRIPT = """
 import sys
-from mlkit.many.search import find_search, resume_search, search
+from mlkit.many.find import find_search
+from mlkit.many.search import search
 if __name__ == "__main__":
     what, *words = sys.argv[1:]
     if what == "new": search("quick.yaml", *words)
-    else: resume_search(what, *words)
+    else: find_search(what).go_on(*words)
 """
 
 

@@ -6,6 +6,7 @@ here asks it again.
 """
 import json
 import os
+import re
 import signal
 import subprocess
 from itertools import product
@@ -14,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import shell
 from hydra_oracle import SWEEPS, ask
@@ -129,6 +131,119 @@ def test_without_a_sweep_several_values_are_refused():
     with pytest.raises(ConfigError, match="several values"): load_config(MNIST, "seed=1,5,10")
 
 
+AGAIN = {  # the points
+    ("seed=1,2", "seed=3,4"): ["seed=3", "seed=4"], ("seed=3,4", "seed=1"): ["the only one"],
+    ("seed=interval(1,5)", "seed=3,4"): ["seed=3", "seed=4"],
+    ("++seed=3,4", "seed=5,6"): ["seed=5", "seed=6"],
+    ("optimizer=sgd,adam", "optimizer=adamw,sgd"): ["optimizer=adamw", "optimizer=sgd"],
+    ("trainer.max_epochs=1,2", "trainer={max_epochs: 3}"): ["the only one"],
+    ("trainer.max_epochs=1,2", "trainer={max_steps: 3}"): ["trainer.max_epochs=1",
+                                                           "trainer.max_epochs=2"],
+    ("search.params.seed='1,2'", "seed=3,4"): ["seed=3", "seed=4"],
+    ("search.params.seed='1,2'", "search.params.seed='5,6'"): ["seed=5", "seed=6"]}
+
+
+@pytest.mark.parametrize("words", AGAIN, ids=map(" ".join, AGAIN))
+def test_the_last_of_two_overrides_counts(words):
+    trials = load_trials(MNIST, *words)
+    assert [*map(str, trials)] == AGAIN[words]
+    for o in trials:
+        for key, value in o.values.items():
+            if key != "optimizer": assert OmegaConf.select(o.cfg, key) == value
+
+
+def test_the_last_of_two_settings_counts():
+    for words in (["trials=3", "trials=4"], ["search.trials=3", "trials=4"],
+                  ["trials=3", "search.trials=4"]):
+        assert load_trials(MNIST, "seed=range(9)", *words, first=1).settings.trials == 4, words
+
+
+HINTS = {
+    "trials=4": "is for a search: with -m", "trails=4": "did you mean 'trials', which is for a",
+    "worker=2": "did you mean 'workers'", "seed_s=3": "did you mean 'seeds'",
+    "monitor=val/acc": "a search's is search.monitor; did you mean 'callbacks.checkpoint.monitor'",
+    "sed=3": "did you mean 'seed'?", "dta=x": "did you mean 'data'?"}
+
+
+@pytest.mark.parametrize("word", HINTS)
+def test_a_misspelt_word_of_a_search(word):
+    with pytest.raises(ConfigError) as e: load_config(MNIST, word)
+    assert HINTS[word] in str(e.value) and len(e.value.problems) == 1
+    if word != "trials=4":
+        with pytest.raises(ConfigError, match=re.escape(HINTS[word])):
+            load_trials(MNIST, "optimizer.lr=0.1,0.2", word)
+
+
+def test_a_key_of_the_config_is_no_misspelt_word():
+    read = ["${trails}", "${monitor}", "${trials}"]
+    own = dict(extends=MNIST, trails=1, monitor="a", trials=2, extra=dict(read=read))
+    assert load_config(own, "trails=4", "monitor=b", "trials=3").trials == 3
+    assert load_trials(own, "trails=4,5", "trials=3")[0].cfg.trials == 3
+
+
+PARAMS = {  # what stands in a file -> the values of the key, or what is wrong
+    "[0.1, 0.01]": [0.1, 0.01], "'0.1,0.01'": [0.1, 0.01], "[0.1]": None, "0.1": None,
+    "{type: categorical, choices: [0.1, 0.2]}": [0.1, 0.2],
+    "{type: float, low: 0.1, high: 0.3, step: 0.1}": [0.1, 0.2, 0.3],
+    "{low: 0.001, high: 0.1, log: true}": {"start": 1e-3, "end": 0.1, "is_int": False, "log": True},
+    "{type: int, low: 1, high: 4}": {"start": 1, "end": 4, "is_int": True, "log": False},
+    "{type: float, low: 0.1}": "optimizer.lr: is an interval, {type: float, low:",
+    "[]": "choice() has no values", "[a, 0.1]": "optimizer.lr=a: torch.optim.AdamW wants",
+    "{min: 1}": "'optimizer.lr' is 0.01, so it has no keys"}
+
+
+@pytest.mark.parametrize("node", ["search: {params: %s}", "hydra: {sweeper: {params: %s}}",
+                                  "hydra: {sweeper: {_target_: OptunaSweeper, search_space: %s}}"])
+@pytest.mark.parametrize("value", PARAMS)
+def test_values_in_a_file(tmp_path, monkeypatch, node, value):
+    file, want = tmp_path / "mine.yaml", PARAMS[value]
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    file.write_text(f"extends: {MNIST}\n{node % f'{{optimizer.lr: {value}}}'}\n")
+    words = ["trials=3"] if isinstance(want, dict) else []
+    if isinstance(want, str):
+        with pytest.raises(ConfigError, match=rf"mine.yaml:2:\d+: .*{re.escape(want)}"):
+            load_trials(file)
+        return
+    found = load_trials(file, *words).space.get("optimizer.lr")
+    assert found == want or [*map(parse_value, found or ())] == (want or [])
+
+
+CHECKED = {  # a node -> what --check says of it without -m
+    "search: {trails: 3}": "mine.yaml:2:10: search.trails: there is no such setting; did you mean",
+    "search: {params: {optimizer.lr: 'interval(2,1)'}}": "its start is above its end",
+    "search: {params: {optimizer.lrr: '1,2'}}": "AdamW has no argument 'lrr'",
+    "search: {params: {seed: [a, 1]}}": "seed=a: must be a whole number",
+    "launch: {kind: slurm, parttion: a}": "launch.parttion: there is no such setting",
+    "search: {params: {optimizer.lr: 'interval(0.1,0.2)'}}": "",  # how many is said with -m
+    "search: {params: {optimizer: 'glob(a*)'}}": "",
+    "hydra: {sweeper: {_target_: ax.Sweeper, params: {a: '1,2'}}}": ""}
+
+
+@pytest.mark.parametrize("node", CHECKED)
+def test_a_search_that_nobody_asks_for_is_checked_too(tmp_path, monkeypatch, capfd, node):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(f"extends: {MNIST}\n{node}\n")
+    assert mlkit_train(["mine.yaml", "--check"]) == (2 if CHECKED[node] else 0)
+    said = capfd.readouterr()
+    assert CHECKED[node] in said.err and ("no problems" in said.out) == (not CHECKED[node])
+    assert mlkit_train(["mine.yaml", "--check", "trainer.max_epoch=3"]) == 2
+    err = capfd.readouterr().err
+    assert "max_epochs" in err and CHECKED[node] in err
+
+
+@pytest.mark.parametrize("words, says", [
+    (["optimizer.lr=interval(1e-4,1e-1)"], "tag(log,interval(0.0001,0.1))"),
+    (["optimizer.lr=tag(log,interval(1e-4,1e-1))"], ""), (["optimizer.lr=interval(0.01,0.1)"], ""),
+    (["optimizer.weight_decay=interval(0,1)"], ""), (["seed=int(interval(1,1000))"], ""),
+    (["optimizer.lr=interval(1e-4,1e-1)", "optimizer.lr=0.1,0.2"], "")])
+def test_an_interval_over_magnitudes_gets_a_note(capfd, words, says):
+    load_trials(MNIST, *words, "trials=3", first=1)
+    said = capfd.readouterr().err
+    assert len(said.splitlines()) == bool(says) and says in said
+
+
 # -- large grids: a few combinations are checked at once, the others in their turn
 
 GRIDS = [
@@ -136,8 +251,7 @@ GRIDS = [
     ["optimizer=sgd,adamw", "optimizer.lr=0.1,0.01"],
     ["optimizer.lr=0.1,0.01", "optimizer=sgd,adamw"],
     ["+extra.a=1,2", "+extra.b={c: 3}"], ["++extra.a=1,b", "+extra.c=${extra.a}"],
-    ["seed=1,2", "data.seed=${seed}"], ["seed=1,2", "seed=3,4"], ["seed=3,4", "seed=1"],
-    ["trainer.max_epochs=1,2", "trainer={max_epochs: 1}"],
+    ["seed=1,2", "data.seed=${seed}"], ["seed=9", "seed=3,4"],
     ["trainer={max_epochs: 1}", "trainer.max_epochs=1,2"],
     ["trainer={max_epochs: 1},{max_steps: 9}"],
     ["model.net.widths=[4,4],[8,8]", "tags=[a],[b]"], ["trainer.max_epochs=1,null", "name=a,b"],
@@ -180,6 +294,17 @@ def test_of_a_large_grid_each_value_is_checked_but_what_lies_between_numbers(wor
     assert len(trials) >= 1000 and len(checked) == 8
     for key in trials[0].values:
         assert {t.values[key] for t in (trials[0], trials[-1])} <= {o[key] for o in checked}
+
+
+def test_a_grid_that_is_too_large():
+    words = [f"+extra.k{i}=range(1000)" for i in range(6)]
+    with pytest.raises(ConfigError, match="search: 1,000,.* are too many: try some"):
+        load_trials(MNIST, *words, first=8)
+    some = load_trials(MNIST, *words, "trials=20", first=8)
+    assert len(some) == 8 and all(o.is_checked for o in some) and len(some.space) == 6
+    lists = [f"+extra.k{i}={','.join(f'[{k}]' for k in range(50))}" for i in range(3)]
+    with pytest.raises(ConfigError, match="125,000 points .* want a config each"):
+        load_trials(MNIST, *lists, "trials=20", first=8)
 
 
 def test_what_a_config_says_of_its_overrides_is_that_of_each(tmp_path):

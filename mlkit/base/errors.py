@@ -105,13 +105,15 @@ def short_traceback(f: _F,  # of the public face, which calls the user's code
 
 
 _GROUPS = ("callbacks", "data", "logger", "model", "name", "optimizer", "runs", "seed", "trainer")
-_PLACES = {"batch_size": "data", "num_workers": "data", "weight_decay": "optimizer"}
+_PLACES = {"batch_size": "data", "num_workers": "data", "weight_decay": "optimizer",
+           **dict.fromkeys(("sampler", "pruner", "monitor", "mode", "storage"), "search")}
 
 
 def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> str:
     "What is meant by an argument that a function does not have: a near one, or a config's key."
     near, group = did_you_mean(name, known), _PLACES.get(name, "trainer")
-    if near or "overrides" not in known: return f"{f.__name__}() has no {name}={near}"
+    if near or "overrides" not in known or name == "background":
+        return f"{f.__name__}() has no {name}={near}"
     is_text = isinstance(value, (str, int, float))
     way = f"'{name}={value}'" if is_text else f"dict({name}=…)"
     if name not in _GROUPS: way = f"'{group}.{name}={value}'" if is_text else f"dict({group}={way})"

@@ -32,7 +32,7 @@ class _Lines(Unfailing):
 
 
 def progress_bar(
-    *args, **kwargs,  # as for `tqdm.tqdm`
+    *args: Any, **kwargs: Any,  # as for `tqdm.tqdm`
 ) -> Any:  # a `tqdm.tqdm`
     "A bar on stderr that goes away; in a file or a pipe a line every ten seconds."
     from tqdm import tqdm

@@ -23,8 +23,8 @@ _VALUE = "value of a column"  # a name that no metric has
 
 
 def new_figure(
-    **kwargs,  # matplotlib's own, such as figsize
-):             # a matplotlib Figure
+    **kwargs: Any,  # matplotlib's own, such as figsize
+):                  # a matplotlib Figure
     "A figure that a notebook shows once, and that needs no screen elsewhere."
     if "ipykernel" not in sys.modules:
         from matplotlib.figure import Figure
@@ -39,10 +39,15 @@ def figure_html(fig: Any,  # a matplotlib Figure
     alt: str,              # what it shows, for those who cannot see it
 ) -> str:                  # HTML
     "A figure as a part of a page that needs no other file."
-    picture = io.BytesIO()
-    fig.savefig(picture, format="png", dpi=144)
+    from PIL import Image
+    picture, light = io.BytesIO(), io.BytesIO()
+    fig.savefig(picture, format="png", dpi=120)
+    drawn = Image.open(picture)
+    paper = Image.new("RGB", drawn.size, "white")
+    paper.paste(drawn, mask=drawn)
+    paper.quantize(64, kmeans=2).save(light, "png", optimize=True)
     return html('<p><img alt="{}" style="max-width: 100%" src="data:image/png;base64,{}"></p>',
-                alt, b64encode(picture.getvalue()).decode())
+                alt, b64encode(light.getvalue()).decode())
 
 # %% ../../nbs/base/05_plot.ipynb #3a2c73bc
 @dataclass

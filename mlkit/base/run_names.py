@@ -6,22 +6,26 @@
 __all__ = []
 
 # %% ../../nbs/base/09_run_names.ipynb #e9e54890
-import glob, os
+import glob, os, re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
 from .errors import NotFound, UserError, nearest
 from .files import find_root, in_project, show_path
+from .own import runs_elsewhere
 
 # %% ../../nbs/base/09_run_names.ipynb #3a0c2722
+RUN, SEARCH = "run.json", "search.json"  # the file that makes a folder a run's, or a search's
 _NO_RUNS = ("checkpoints", "plots", "tensorboard", "wandb")  # what a run's folder may have in it
 
 
 def run_folders(dir: str | Path,  # a folder with runs anywhere below it
     known: Callable[[str], bool] = lambda _: False,  # is it a run, and nothing else in it? Its path
+    mark: str = RUN,  # or SEARCH
 ) -> list[str]:  # newest first
-    "The folders of all runs below a folder. Raises NotFound if there is no such folder."
+    "The folders of all runs, or searches, below one. Raises NotFound if there is no such folder."
     dir = in_project(dir)
     if not os.path.isdir(dir):
         home = find_root() / "runs"
@@ -32,7 +36,7 @@ def run_folders(dir: str | Path,  # a folder with runs anywhere below it
     while todo:
         with suppress(OSError), os.scandir(here := todo.pop()) as entries:  # gone, or not ours
             for o in entries:
-                if o.name == "run.json": found.append(here)
+                if o.name == mark: found.append(here)
                 elif not o.is_dir(follow_symlinks=False) or o.name in _NO_RUNS: continue
                 elif known(o.path): found.append(o.path)
                 else: todo.append(o.path)
@@ -40,9 +44,10 @@ def run_folders(dir: str | Path,  # a folder with runs anywhere below it
 
 # %% ../../nbs/base/09_run_names.ipynb #7c516932
 def is_run(folder: str | Path,  # need not be there
+    mark: str = RUN,  # or SEARCH
 ) -> bool:
-    "Is it a run's folder?"
-    return os.path.isfile(os.path.join(folder, "run.json"))
+    "Is it a run's folder, or a search's?"
+    return os.path.isfile(os.path.join(folder, mark))
 
 
 def _text_of(run: Any) -> str:
@@ -60,52 +65,60 @@ def _text_of(run: Any) -> str:
 
 def run_folder(name: Any,  # folder, id, its beginning, 'last', 'mnist/last', a file in it, a row
     dir: str | Path = "runs",  # below which an id is looked for; then, below the project's own runs
+    mark: str = RUN,  # or SEARCH
 ) -> Path:  # its folder; of a name that means none, the path that it would be
-    "Where the run is that is meant. Raises UserError if it may be several, or if that is no name."
+    """Where the run is that is meant, or the search; an id may also be of runs kept elsewhere.
+
+    Raises UserError if it may be several, or if that is no name."""
     text, dir = _text_of(name), getattr(name, "attrs", {}).get("runs") or dir
     path = str(in_project(text))
     homes = [str(o) for o in (dir, find_root() / "runs") if os.path.isdir(o)]
     if len({*map(os.path.realpath, homes)}) == 1: homes = homes[:1]
     places = [path, *(os.path.join(o, text) for o in homes)] if text else []
-    if found := next(filter(is_run, places), None): return Path(found)
-    if os.path.isfile(path): return _run_around(Path(path))
+    is_meant = partial(is_run, mark=mark)
+    if found := next(filter(is_meant, places), None): return Path(found)
+    if os.path.isfile(path): return _run_around(Path(path), mark)
     tops = map(os.path.dirname, places) if "/" in text else homes
     for top in filter(os.path.isdir, tops if os.path.basename(text) == "last" else ()):
-        if found := run_folders(top): return Path(found[0])
-    found = _beginning_with(text.rstrip("/"), homes, path.rstrip("/"))
+        if found := run_folders(top, mark=mark): return Path(found[0])
+    found = _beginning_with(text.rstrip("/"), homes, path.rstrip("/"), mark)
     if len(found) < 2: return Path(*found or [text])
     (of, time), names = found[0].split(os.sep)[-2:], {os.path.dirname(o) for o in found}
     way = f", or {of}/last for the newest" if len(names) == 1 else ""
-    raise UserError(f"{text}: {len(found)} runs begin so, such as {of}/{time}; write more{way}")
+    kind = "runs" if mark == RUN else "searches"
+    raise UserError(f"{text}: {len(found)} {kind} begin so, such as {of}/{time}; write more{way}")
 
 
-def _run_around(file: Path) -> Path:
+def _run_around(file: Path, mark: str) -> Path:
     "The folder of the run that a file is of; the file if there is none."
-    above = file.parents if is_run(file.parent) else file.absolute().parents
-    return next(filter(is_run, above), file)
+    above = file.parents if is_run(file.parent, mark) else file.absolute().parents
+    return next((o for o in above if is_run(o, mark)), file)
 
 
-def _beginning_with(text: str, homes: list[str], path: str) -> list[str]:
+def _beginning_with(text: str, homes: list[str], path: str, mark: str) -> list[str]:
     "The folders of runs whose id, time or path begin with a text; newest first."
     if not text or "\0" in text: return []
-    for home in homes:
-        ids = {o: o.split(os.sep)[-2:] for o in run_folders(home)}
+    has_day = re.search(r"(^|/)(search-)?\d{8}", text)  # a name alone is of this project
+    for home in [*homes, *(map(str, runs_elsewhere()) if has_day else ())]:
+        ids = {o: o.split(os.sep)[-2:] for o in run_folders(home, mark=mark)}
         if same := [o for o, (name, _) in ids.items() if name == text]: return same
         found = [o for o, (name, time) in ids.items()
                  if time.startswith(text) or f"{name}/{time}".startswith(text)]
         if found: return found
     there = [o for more in ("*", "*/*") for o in glob.glob(f"{glob.escape(path)}{more}")]
-    return sorted(filter(is_run, there), key=os.path.basename, reverse=True)
+    return sorted((o for o in there if is_run(o, mark)), key=os.path.basename, reverse=True)
 
 # %% ../../nbs/base/09_run_names.ipynb #bd9e4c38
 def near_run(name: Any,  # that means none: a text, or a Run
+    mark: str = RUN,  # or SEARCH
 ) -> str:                # '' where nothing is near
     "A suggestion to end an error message with: the newest run of the name that is near."
     if hasattr(name, "dir"): return "; its folder is gone"
-    if os.path.isfile(os.path.join(str(in_project(str(name))), "search.json")):
+    if mark == RUN and is_run(run_folder(name, mark=SEARCH), SEARCH):
         return f"; it is a search: resume(find_search('{name}')), or mlkit_train --resume {name}"
     home, name = find_root() / "runs", str(name)
-    ids = ["/".join(o.split(os.sep)[-2:]) for o in (run_folders(home) if home.is_dir() else [])]
+    found = run_folders(home, mark=mark) if home.is_dir() else []
+    ids = ["/".join(o.split(os.sep)[-2:]) for o in found]
     near = nearest(name, [*ids, *(part for o in ids for part in o.split("/"))])
     meant = next((o for o in ids if near in (o, *o.split("/"))), None)
     return f"; did you mean '{meant}'?" if meant else ""

@@ -6,7 +6,7 @@
 __all__ = ['Signals', 'handlers_kept']
 
 # %% ../../nbs/base/07_signals.ipynb #b4af53e6
-import os, signal, sys, threading, time
+import gc, os, signal, sys, threading, time
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator
 
@@ -131,7 +131,9 @@ def handlers_kept() -> Iterator[None]:  # for a `with`
             for s, handler in changed.items(): signal.signal(s, handler)
 
 # %% ../../nbs/base/07_signals.ipynb #5c1d7e02
-def leave_to_system():
-    "From now on, at a program's very end, a Ctrl-C ends the process without a traceback."
+def end_soon():
+    "At a program's very end: take no libraries apart, and leave a Ctrl-C to the system."
+    gc.collect()
+    gc.freeze()
     default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if default: signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Iterable, get_args, get_type_hints
 
-from ..base.errors import did_you_mean
+from ..base.errors import did_you_mean, nearest
 from ..base.text import told
 from .layers import Draft, Override
 from .node import ConfigError, Problem, Problems, gather
@@ -78,7 +78,7 @@ class Settings:
     seeds: int = _setting(1, 1)  # runs of each point: seed, seed + 1, …
     retry: int = _setting(0, 0)  # how often a trial that failed is tried again
     fail_fast: bool = False      # does the first failure end the search?
-    params: dict = _setting({})  # what is searched: {optimizer.lr: 'interval(1e-4,1e-1)'}
+    params: dict = _setting({})  # what is searched: {optimizer.lr: 'tag(log,interval(1e-4,0.1))'}
     launch: Slurm | Ray | None = None  # where the workers run; None: on this machine
 
     @property
@@ -147,6 +147,8 @@ def read_settings(node: Tree,  # a mapping with `search` and `launch`, or one of
 
 # %% ../../nbs/config/10_settings.ipynb #79115157
 SETTINGS: dict[str, tuple[type, ...]] = dict(search=(Settings,), launch=(*_LAUNCHERS.values(),))
+SHORT = ("trials", "workers", "seeds", "timeout", "retry", "sampler", "pruner", "threads",
+         "fail_fast", "gpus_per_trial")  # with -m, trials=20 says search.trials=20
 
 
 def setting_names(node: str,  # 'search' or 'launch'
@@ -179,10 +181,25 @@ def take_search(draft: Draft,  # loses the nodes that are settings
     theirs = {key for key in SETTINGS if draft.at((key,))}
     for o in changes:
         key = o.key.split(".")[0]
-        if key not in SETTINGS or key in theirs: left.append(o)
+        if why := _meant(o, draft): problems.append(Problem(o.origin, o.key, why))
+        elif key not in SETTINGS or key in theirs: left.append(o)
         else: gather(own.apply, [replace(o, op="++") if o.op in ("", "+") else o], problems)
     if sweeper := hydra.at(("sweeper",)): own.value["sweeper"] = sweeper
     return (own if own.value else None), left
+
+
+def _meant(o: Override, draft: Draft) -> str:
+    "Of a key that the config has not, and that may be a setting of a search: what is wrong."
+    names = [*setting_names("search"), *map(str, draft.value)]
+    is_new = o.op == "" and "." not in o.key and o.key not in draft.value and o.value is not None
+    near = o.key if o.key in names else nearest(o.key, names) or ""
+    if not is_new or near in draft.value or near not in setting_names("search"): return ""
+    other = draft.suggestions.key((o.key,))
+    other = other if f".{o.key}'" in other else ""  # that very name, elsewhere
+    if o.key in SHORT: return f"is for a search: with -m, or in search(…){other}"
+    if o.key == near: return f"there is no key '{near}'; a search's is search.{near}{other}"
+    if other or near not in SHORT: return ""
+    return f"there is no key '{o.key}'; did you mean '{near}', which is for a search, with -m?"
 
 
 def _is_ours(key: str, draft: Draft) -> bool:

@@ -216,7 +216,8 @@ class Checkpoint(LightningCheckpoint):
 
     def on_sanity_check_start(self, trainer: Any, pl_module: Any): self._points.note()
     def on_train_epoch_start(self, trainer: Any, pl_module: Any): self._tell()
-    def on_train_batch_start(self, *args): self.stop.notes = True  # from now on a step can be saved
+    def on_train_batch_start(self, *args: Any):
+        self.stop.notes = True  # from now on a step can be saved
 
     def _tell(self):
         "Say what is not saved, once, before the first checkpoint that lacks it."
@@ -226,7 +227,7 @@ class Checkpoint(LightningCheckpoint):
             line = f"checkpoint: {place} is not saved, so a resumed run may differ ({why})"
             if self.trainer.is_global_zero: tqdm.write(shown(line), file=sys.stderr)
 
-    def on_validation_batch_end(self, trainer: Any, *args, **kwargs):
+    def on_validation_batch_end(self, trainer: Any, *args: Any, **kwargs: Any):
         swapped = any(isinstance(c, WeightAveraging) for c in trainer.callbacks)  # the weights
         if self.stop.noted and self._at_step and trainer.world_size == 1 and not swapped:
             self._save(self._at_step)

@@ -8,6 +8,7 @@ __all__ = ['shared_run', 'say', 'fit', 'find_checkpoint', 'last_whole']
 # %% ../../nbs/fit/07_fit.ipynb #0f17a001
 import os, platform, random, sys, warnings, zlib
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
@@ -178,10 +179,13 @@ def _which(was: Any, now: Any) -> str:
 def _own_code(root: Path) -> list[str]:
     "The project's modules that are imported, relative to its folder."
     root = real_path(root)
-    files = [real_path(getattr(o, "__file__", None) or "/") for o in [*sys.modules.values()]]
-    own = [o for o in files if o.is_relative_to(root) and o.suffix == ".py"
+    names = {getattr(o, "__file__", None) or "/" for o in [*sys.modules.values()]}
+    own = [o for o in map(_real_file, names) if o.is_relative_to(root) and o.suffix == ".py"
            and not o.is_relative_to(sys.prefix) and not is_installed(o)]
     return sorted({o.relative_to(root).as_posix() for o in own})
+
+
+_real_file = lru_cache(None)(real_path)  # of thousands of modules, which stay where they are
 
 
 def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:

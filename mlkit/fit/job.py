@@ -36,7 +36,7 @@ class Nothing:
         if name.startswith("__"): raise AttributeError(name)  # what Python itself asks for
         return self
 
-    def __call__(self, *args, **kwargs) -> Any: return self
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: return self
     def __enter__(self) -> Any: return self
     def __exit__(self, *args): "Nothing."
 
@@ -57,7 +57,8 @@ class CSVLogger(LightningLogger):
 
     @property
     def experiment(self) -> Any: return Nothing(log_dir=self.log_dir)
-    def log_hyperparams(self, params: Any, *args, **kwargs): "The run's config.yaml has them."
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any):
+        "The run's config.yaml has them."
 
     @rank_zero_only
     def log_metrics(self,

@@ -74,7 +74,7 @@ def _shortest(names: set[str], known: list[str]) -> list[str]:
         if inside <= names and not any(is_within(o, k) for k in found): found.append(o)
     return found
 
-
+# %% ../../nbs/fit/07_live.ipynb #af0fa293
 def _split(data: Any, path: Keys, found: dict[Keys, Any]) -> Any:
     "A dict without the objects in it, which `found` gets."
     is_group = path in (("callbacks",), ("logger",)) and not isinstance(data, Mapping)

@@ -194,11 +194,11 @@ class Progress(ProgressBar):
     def on_test_end(self, trainer: Any, pl_module: Any): self._end()
     on_predict_end = on_test_end
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any):
         if self.enabled and isinstance(outputs, dict) and outputs.get("loss") is not None:
             loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
             self.loss = loss if self.loss is None else self.loss.lerp(loss, 0.05)
         self._advance()
 
-    def on_validation_batch_end(self, *args, **kwargs): self._advance()
+    def on_validation_batch_end(self, *args: Any, **kwargs: Any): self._advance()
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end

@@ -64,7 +64,7 @@ class _Guarded:
 # %% ../../nbs/fit/06_trackers.ipynb #43e9c2a9
 class Tracker(_Guarded):
     "A logger of Lightning's, which is its `thing`, behind its `guard`."
-    def log_hyperparams(self, *args, **kwargs): "The config is sent instead."
+    def log_hyperparams(self, *args: Any, **kwargs: Any): "The config is sent instead."
 
     @property
     def experiment(self) -> Any:  # behind the same guard
@@ -94,7 +94,7 @@ def _note_of(run: Run) -> str | None:
 
 # %% ../../nbs/fit/06_trackers.ipynb #97114bd0
 def tensorboard(run: Run,  # its folder gets the event files
-    **more,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
+    **more: Any,  # further arguments of Lightning's TensorBoardLogger, or of torch's SummaryWriter
 ) -> TensorBoardLogger:
     "Write TensorBoard's event files to `<run>/tensorboard`."
     given = {"save_dir": run.dir, "name": "tensorboard", "version": "", **more}
@@ -107,7 +107,7 @@ def tensorboard(run: Run,  # its folder gets the event files
 def wandb(run: Run,  # its folder gets what W&B writes
     project: str | None = None,  # None: $WANDB_PROJECT, else the run's name
     settings: dict[str, Any] | None = None,  # of `wandb.Settings`; they win over those below
-    **more,  # further arguments of Lightning's WandbLogger, or of `wandb.init`
+    **more: Any,  # further arguments of Lightning's WandbLogger, or of `wandb.init`
 ) -> WandbLogger:
     "Report to Weights & Biases; with `WANDB_MODE=offline` to `<run>/wandb`. UserError: no login."
     import wandb as sdk
@@ -140,7 +140,7 @@ def _known(run: Run) -> dict[str, str]: return run.info.get("trackers", {})  # t
 def mlflow(run: Run,                     # the store lies in the folder of all runs
     experiment_name: str | None = None,  # None: $MLFLOW_EXPERIMENT_NAME, else the run's name
     tracking_uri: str | None = None,     # None: $MLFLOW_TRACKING_URI, else runs/mlflow.db
-    **more,                              # further arguments of Lightning's MLFlowLogger
+    **more: Any,                         # further arguments of Lightning's MLFlowLogger
 ) -> MLFlowLogger:
     "Report to MLflow: to a server, or to a store on disk."
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -6,7 +6,7 @@
 __all__ = ['WorkerJob', 'sbatch_options', 'SlurmWorkers', 'RayWorkers', 'workers_of']
 
 # %% ../../nbs/many/03_launch.ipynb #5712996b
-import importlib, math, os, platform, signal, subprocess, sys, time
+import importlib, math, os, platform, signal, socket, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
@@ -197,6 +197,7 @@ class RayWorkers(_Elsewhere):
         address = launch.get("address") or os.environ.get("RAY_ADDRESS") or "local"
         env = dict(env_vars={"PYTHONPATH": jobs[0].env["PYTHONPATH"]})
         own = dict(include_dashboard=False) if address == "local" else {}
+        _answers(address)
         self._owns = not self._ray.is_initialized()
         try:
             if self._owns: self._ray.init(address, log_to_driver=False, logging_level="error",
@@ -225,13 +226,24 @@ class RayWorkers(_Elsewhere):
             if self._owns: self._ray.shutdown()
 
 
+def _answers(address: str):
+    "Raises UserError if nobody does; Ray would wait for minutes."
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit(): return  # local, auto
+    try: socket.create_connection((host, int(port)), 10).close()
+    except OSError as e:
+        says = f"launch.address={address}: no Ray there: {one_line(e)}; ray start --head starts one"
+        raise UserError(says) from None
+
+
 def _run_job(job: WorkerJob) -> int: return job()
 
 
 def workers_of(search: Trials,  # whose settings say where
     reuse: bool | None = None,  # as for `train`
+    server: Any = None,  # a `ForkServer`, for workers here
 ) -> Workers:  # for a `with`
     "Its workers, here or elsewhere."
     n, launch = search.settings["workers"] or 1, search.settings["launch"]
-    if not launch: return Workers(search, n, reuse)
+    if not launch: return Workers(search, n, reuse, server)
     return dict(slurm=SlurmWorkers, ray=RayWorkers)[launch["kind"]](search, n, reuse)

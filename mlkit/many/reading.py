@@ -15,10 +15,11 @@ from typing import Any
 from ..base.errors import UserError
 from ..base.plot import figure_html
 from ..base.shown import html
-from ..base.text import number
+from ..base.text import Table, number, short
+from ..config.load import load_config
 from .pictures import Point, plot_points
 from .search_board import watch_search
-from .trials import Trial
+from .trial import Trial
 
 # %% ../../nbs/many/05_reading.ipynb #7b1d3c0c
 @dataclass(eq=False)
@@ -55,7 +56,24 @@ class Row:
 # %% ../../nbs/many/05_reading.ipynb #38dc821d
 class Reading:
     "The part of a `Search` that answers those who look at it."
-    mark: Any; info: Any; best: Any; rows: Any; watched: Any; _shown: Any  # of `Search`
+    mark: Any; info: Any; rows: Any; watched: Any; trials: Any; ranked: Any
+    _columns: Any; best_trial: Any; config: Any  # of `Search`
+
+    def _shown(self) -> tuple[Table, list[str]]:
+        "The table without the errors, and a line for each of these."
+        columns, swept = self._columns(), {k for o in self.trials for k in o.values}
+        columns.pop("error", None)
+        spread = {k: columns.pop(f"{k} std") for k in [*columns] if f"{k} std" in columns}
+        def cell(name: str, value, i: int) -> str:
+            if name in swept: return f"{value:.4g}" if type(value) is float else short(value, 40)
+            if value is None or name in ("status", "run"): return value or ""
+            if name == "seconds": return f"{value:.0f}"
+            std = spread[name][i] if name in spread else None
+            return number(value) if std is None else f"{number(value)} ± {std:.2g}"
+        if self.info["seeds"] > 1: del columns["run"]
+        shown = {k: [cell(k, v, i) for i, v in enumerate(o)] for k, o in columns.items()}
+        errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
+        return Table(shown, zip(*shown.values())), errors
 
     def _points(self) -> list[Point]:
         "Its points that have a figure, with the mean where there are several seeds."
@@ -74,14 +92,23 @@ class Reading:
         name, mode = self.watched
         return plot_points(self._points(), name or "", mode, *kinds)
 
-    def best_config(self, path: str | Path,  # 'configs/best.yaml', from the project's folder
+    def best_config(self, path: str | Path | None = None,  # 'configs/best.yaml', of the project
         overwrite: bool = False,  # a file that is there and says something else
-    ) -> Path:                    # the file
-        """Write a small config file that extends the search's own by the values of the best trial.
+    ) -> Any:                     # the config, for `train`; or the file
+        """The config of the best trial.
+
+        With a path, write a small file that extends the search's own config by its values.
 
         Raises UserError if no trial is done, or if a file is there that says something else."""
         from mlkit.many.as_config import as_config, extend_config  # and torch
-        if (run := self.best) is None: raise UserError(f"{self.mark}: no trial is done yet")
+        if (trial := self.best_trial) is None:
+            found = Row({}, self.trials).status or "none is begun"
+            raise UserError(f"{self.mark}: no trial is done and kept: {found}")
+        if path is None:
+            cfg = load_config(self.config(trial))  # a copy
+            cfg.tags = [o for o in cfg.get("tags") or [] if o != self.mark]
+            return cfg
+        run = trial.run
         name = self.watched[0]
         told = f", {name} {number(run.metrics[name])}" if name in run.metrics else ""
         note = f"The best trial of {self.mark}{told}: {run.id}."
@@ -92,6 +119,11 @@ class Reading:
     def watch(self) -> None:
         "Show how it goes on, until nobody trains it. Raises KeyboardInterrupt."
         watch_search(self)
+
+    def __str__(self):
+        table, errors = self._shown()
+        return "\n".join([str(table), *errors])
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         table, errors = self._shown()

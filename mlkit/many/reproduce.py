@@ -99,7 +99,6 @@ class Compared(NamedTuple):
 
 
 def _named(what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Compared:
-
     found = []
     for k in dict.fromkeys([*was, *now]):
         a, b = was.get(k, "not there"), now.get(k, "not there")
@@ -111,7 +110,6 @@ def _named(what: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Compare
 
 
 def _data(was: str | None, now: str | None) -> Compared:
-
     if was is None: return Compared("data", "the run has no fingerprint", [])
     if was == now: return Compared("data", f"same fingerprint, {was[:12]}…", [])
     is_now = f"is {now[:12]}…" if now else "there is none now"
@@ -120,7 +118,6 @@ def _data(was: str | None, now: str | None) -> Compared:
 
 
 def _history(was: Path, now: Path) -> Compared:
-
     texts = [o.read_bytes().decode("utf-8", "replace") if os.path.isfile(o) else ""
              for o in (was, now)]
     a, b = (list(csv.DictReader(o.splitlines())) for o in texts)
@@ -134,9 +131,8 @@ def _history(was: Path, now: Path) -> Compared:
             return Compared("metrics.csv", "differs", [line])
     return Compared("metrics.csv", "differs", ["same figures, written differently"])
 
-
+# %% ../../nbs/many/03_reproduce.ipynb #e43ff258
 def _weights(was: Path, now: Path) -> Compared:
-
     from mlkit.fit.weights import read_checkpoint
     try: a, b = (read_checkpoint(o)["state_dict"] if os.path.exists(o) else {} for o in (was, now))
     except UserError as e: return Compared(was.name, "cannot be loaded", [str(e)])

@@ -48,7 +48,7 @@ def quiet_lightning() -> Iterator[None]:  # for a `with`
 # %% ../../nbs/parts/06_build.ipynb #56e8cee2
 def make_trainer(cfg: Config,      # a config that was checked
     callbacks: list[pl.Callback],  # those of the config, or others
-    **kwargs,  # arguments of Lightning's `Trainer`; they win over the config's
+    **kwargs: Any,  # arguments of Lightning's `Trainer`; they win over the config's
 ) -> pl.Trainer:  # without loggers
     "The config's Trainer, in which only `callbacks` save and draw. Raises ConfigError as `build`."
     bars = cfg.trainer.get("enable_progress_bar", True)

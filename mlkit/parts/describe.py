@@ -7,17 +7,18 @@ __all__ = ['describe']
 
 # %% ../../nbs/parts/07_describe.ipynb #9e2a7c9d
 import inspect, re, textwrap
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from fastcore.docments import docments
 
-from ..base.text import Table, short, show_keys, walk
+from ..base.text import Table, has_keys, short, show_keys, walk
 from ..config.load import load_config
 from ..config.node import Config, about
 from ..config.search import load_first
-from ..config.settings import Settings, setting_names, setting_words
+from ..config.settings import SETTINGS, Settings, setting_words
 from .annotation import type_name
 from .signature import signature
 from .trust import TargetError
@@ -34,12 +35,18 @@ def _groups_table(cfg: Config) -> Table:
         taken = option if isinstance(option, list) else [str(option)]
         chosen.setdefault(key.split("@")[0], set()).update(taken)
     def star(group, option): return f"{option}{'*' if option in chosen.get(group, ()) else ''}"
-    rows, width = [], _WIDTH - 4 - max(map(len, search.groups()), default=0)
-    for group in search.groups():
-        options = "  ".join(star(group, o) for o in search.options(group))
-        lines = textwrap.wrap(options, width, break_on_hyphens=False, drop_whitespace=False)
-        rows += [("" if i else group, line.strip()) for i, line in enumerate(lines)]
-    return Table(("group", "options"), rows)
+    rows = [(o, "  ".join(star(o, k) for k in search.options(o))) for o in search.groups()]
+    return Table(("group", "options"), _wrapped(rows))
+
+
+def _wrapped(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    "Rows whose last cell goes on in rows below, so that an indented table is not too wide."
+    before, found = [max(map(len, o), default=0) for o in [*zip(*rows)][:-1]], []
+    width = _WIDTH - 2 - sum(before) - 2 * len(before)
+    for *first, text in rows:
+        lines = textwrap.wrap(text, width, break_on_hyphens=False, drop_whitespace=False)
+        found += [(*([""] * len(first) if i else first), o.strip()) for i, o in enumerate(lines)]
+    return found
 
 # %% ../../nbs/parts/07_describe.ipynb #f8b536d7
 def _first_sentence(obj) -> str:
@@ -102,23 +109,32 @@ def describe(config: str | Path | Mapping,  # as for `load_config`
                               break_long_words=False, break_on_hyphens=False)
         table = None if isinstance(obj, TargetError) else _arguments_table(node, obj)
         parts.append("\n".join([*lines, *([_indented(table)] if table else [])]))
-    if is_search:
-        table = _indented(_settings_table(about(cfg).search_settings))
-        parts.append(f"The search itself (search.trials=20, or trials=20 for short):\n{table}")
+    if is_search: parts += _settings_parts(about(cfg).search_settings)
     return "\n\n".join(parts)
 
 
 def _indented(table: Table) -> str: return "\n".join(f"  {o}" for o in str(table).splitlines())
 
 
-def _settings_table(said: Any) -> Table:
-    "A search's settings: what is said of each, and what it means or can be."
-    node = (said.plain().get("search") if said else None) or {}
-    meaning = docments(Settings)
-    rows = []
-    for name in setting_names("search"):
-        text = meaning.get(name) or ", ".join(setting_words(f"search.{name}"))
-        rows.append((name, _here(node, name), text))
-    left = _WIDTH - 6 - sum(max(len(o[i]) for o in rows) for i in (0, 1))
-    rows = [(*o, text if len(text) <= left else f"{text[:left - 1]}…") for *o, text in rows]
-    return Table(("setting", "here", ""), rows)
+def _settings_parts(said: Any) -> Iterator[str]:
+    "What can be said of a search, and of its workers if they run elsewhere."
+    node = said.plain() if said else {}
+    own, launch = ({**node[k]} if has_keys(node.get(k)) else {} for k in ("search", "launch"))
+    if where := launch.get("kind"): own["launch"] = where
+    table = _settings_table("search", Settings, own)
+    yield f"The search itself (search.trials=20, or trials=20 for short):\n{_indented(table)}"
+    for kind in SETTINGS["launch"]:
+        if kind.__name__.lower() == where != "local":
+            table = _settings_table("launch", kind, launch)
+            yield f"Its workers (launch.cpus=2, say):\n{_indented(table)}"
+
+
+def _settings_table(node: str, kind: type, said: Mapping) -> Table:
+    "Settings: what is said of each, and what it means and can be."
+    rows, meaning = [], docments(kind)
+    for name in (o.name for o in fields(kind) if o.name != "kind"):
+        words = setting_words(f"{node}.{name}") or setting_words(f"{name}.kind")
+        can = f" ({', '.join(words)})" if words and words != ["true", "false"] else ""
+        text = f"{meaning[name] or ''}{can}".replace("None", "null")
+        rows.append((name, _here(said, name), text))
+    return Table(("", "", ""), _wrapped(rows))

@@ -114,5 +114,5 @@ def _part(node: ast.stmt, has_fields: bool, is_typed: bool) -> Iterator[ast.stmt
         else: yield from (_stub_of(o) for o in names if o[:2] != "__" or o == "__call__")
 
 
-def stub(*args, **kwargs): "What stands for a function of a class that nothing asks for."
+def stub(*args: Any, **kwargs: Any): "What stands for a function of a class that nothing asks for."
 def _stub_of(name: str) -> ast.stmt: return ast.parse(f"{name} = _stub").body[0]

@@ -29,8 +29,8 @@ from .view import DIRECTIVES, View
 
 # %% ../../nbs/parts/15_make.ipynb #00ba6c63
 def build(node: DictConfig | ListConfig | dict | list | None,  # a config, or a node of one
-    **kwargs,  # further arguments of the outermost target; they win over the config's
-) -> Any:      # lists and dicts without a target keep their shape; None for None
+    **kwargs: Any,  # further arguments of the outermost target; they win over the config's
+) -> Any:  # lists and dicts without a target keep their shape; None for None
     "Build what a config describes. Raises ConfigError, naming the node whose target failed."
     cfg: Any = node if OmegaConf.is_config(node) or node is None else OmegaConf.create(node)
     if cfg is None: return None

@@ -6,8 +6,9 @@
 __all__ = ['definitions', 'code_text', 'codes', 'functions_of', 'stale']
 
 # %% ../../nbs/parts/15_source.ipynb #c7023030
-import ast, dis, sys
+import ast, dis, os, sys
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Iterator, Mapping
@@ -31,6 +32,7 @@ _SILENT = ("NOP", "PUSH_NULL", "EXTENDED_ARG", "CACHE")
 _HAS_DOCSTRING = 0x4000000  # a flag of newer Pythons
 
 
+@lru_cache(4096)  # trials after the first ask for the same
 def code_text(code: CodeType,  # of a function
 ) -> str:                      # equal for code that does the same, wherever it stands
     "What bytecode does."
@@ -73,12 +75,7 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
     for module in dict.fromkeys(homes):
         file = getattr(sys.modules.get(module), "__file__", None)
         if not file: continue
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-            tree = ast.parse(text)
-            there, nodes = {*codes(compile(tree, file, "exec"))}, [*_named(tree)]
-        except (OSError, SyntaxError, ValueError):
-            there, nodes, tree = set(), [], ast.Module([], [])
+        there, nodes, constants = _parsed(file, *_stamp(file))
         for k, o in objects.items():
             if o.__module__ != module: continue
             fs = [f for f in functions_of(o) if f.__code__.co_filename == file]
@@ -89,13 +86,27 @@ def stale(objects: Mapping[str, Any],  # dotted name -> class or function
             others += [None for f in functions_of(o) if module != f.__module__ == "__main__"]
             if is_as_spelt and all(o and code_text(o) in texts for o in others): continue
             found.setdefault(module, []).append(k)
-        spelt = _spelt(tree)
         for home, _, k in [o.rpartition(".") for o in values if o.rpartition(".")[0] == module]:
             value, is_defined = values[f"{home}.{k}"], k in (name for name, _ in nodes)
-            is_other = k in spelt and not _is_value(spelt[k], value)
+            is_other = k in constants and not _is_value(constants[k], value)
             if is_other or is_defined and getattr(value, "__module__", "") == "__main__":
                 found.setdefault(module, []).append(f"{home}.{k}")
     return found
+
+
+def _stamp(file: str) -> tuple:
+    try: now = os.stat(file)
+    except OSError: return ()
+    return now.st_mtime_ns, now.st_size
+
+
+@lru_cache(256)
+def _parsed(file: str, *stamp: int) -> tuple[set[CodeType], list[tuple[str, Any]], dict]:
+    "What a module's file has: its code, its definitions by their names, its constants."
+    try:
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+        return {*codes(compile(tree, file, "exec"))}, [*_named(tree)], _spelt(tree)
+    except (OSError, SyntaxError, ValueError): return set(), [], {}
 
 
 def _spelt(tree: ast.Module) -> dict[str, ast.expr]:

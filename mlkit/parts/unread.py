@@ -42,13 +42,21 @@ def unknown_keys(view: View,  # of a whole config
     uses |= {*re.findall(r"\w+", repr([o.args for o in links if o.resolver]))}
     said = [k for k, v in view.data.items() if v != {}]  # an empty option says nothing
     for key in [k for k in said if k not in {*known}]:
-        if str(key) in uses: continue
+        if str(key) in uses or key == "optimized_metric" and _by_optuna(view): continue
         near = view.suggestions.key((key,), known) or "; values of your own go under 'extra'"
         found[key] = f"nothing reads this key{near}"
         is_typed = origin_of(view.cfg, (key,)).name == "command line"
         if key in _OTHERS_WORDS and not is_typed:
             found[key] = Note(f"has no effect here: {_OTHERS_WORDS[key]}")
     return found
+
+
+def _by_optuna(view: View) -> bool:
+    "Is Hydra's Optuna sweeper chosen?"
+    known = about(view.cfg)
+    target = known.search_settings and known.search_settings.at(("sweeper", "_target_"))
+    named = bool(target and str(target.value).endswith("OptunaSweeper"))
+    return named or known.choices.get("hydra/sweeper") == "optuna"
 
 # %% ../../nbs/parts/11_unread.ipynb #d8d67431
 def arguments_meant(problems: Iterable[Problem],  # of loading

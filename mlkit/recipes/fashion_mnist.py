@@ -78,7 +78,7 @@ class Distill(LitModel):
             raise UserError("Distill: no teacher to learn from; set model.teacher.run to a run")
         self.teachers[0].to(self.device)
 
-    def step(self, batch) -> tuple[Any, Tensor, Any]:
+    def step(self, batch: Any) -> tuple[Any, Tensor, Any]:
         hard, logits, target = super().step(batch)
         if not self.training: return hard, logits, target
         with torch.no_grad(): wanted = self.teachers[0](batch[0])

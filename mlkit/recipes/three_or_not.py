@@ -83,7 +83,7 @@ class BinaryClassifier(LitModel):
         plain = {k: v for k, v in found if not isinstance(v, nn.Module)}
         self.save_hyperparameters(plain, logger=False)  # trackers get the whole config
 
-    def step(self, batch) -> tuple[Any, Tensor, Any]:  # loss, probability (B,), target
+    def step(self, batch: Any) -> tuple[Any, Tensor, Any]:  # loss, probability (B,), target
         loss, logits, target = super().step(batch)
         return loss, logits.softmax(1)[:, 1], target
 
@@ -110,13 +110,13 @@ def plot_roc(
 # %% ../../nbs/recipes/three_or_not.ipynb #7ebe0eea
 class RocCurve(pl.Callback):
     "Draws the ROC curve of a test as `plots/roc.png` of the run, and tells the loggers."
-    def on_test_start(self, trainer, pl_module): self.seen = []
+    def on_test_start(self, trainer: Any, pl_module: Any): self.seen = []
 
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *args: Any):
         x, target = batch
         self.seen.append((pl_module(x).float().softmax(1)[:, 1].cpu(), target.cpu()))
 
-    def on_test_end(self, trainer, pl_module):
+    def on_test_end(self, trainer: Any, pl_module: Any):
         if not trainer.is_global_zero: return
         path = Path(trainer.default_root_dir) / "plots" / "roc.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,7 @@ class Run:
             except (UserError, OSError): pass  # another process is at it
         return self._info
 
-    def update(self, **changes):
+    def update(self, **changes: Any):
         "Change entries of `run.json`."
         (info := self.info).update(plain(changes))
         if not self.writes: return
@@ -303,7 +303,7 @@ def find_runs(names: Any,  # what `find_run` takes, several of these, or a table
         dir = names.attrs.get("runs") or dir
         names = names["run"].dropna() if "run" in names else index
     elif getattr(index, "name", None) == "run": names = index  # a column of one
-    elif isinstance(found := getattr(names, "runs", None), list): names = found  # of a sweep
+    elif isinstance(found := getattr(names, "runs", None), list): names = found  # of a search
     if _is_one(names): names = [names]
     return [o if isinstance(o, Run) else find_run(o, dir) for o in names]
 
