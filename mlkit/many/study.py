@@ -65,7 +65,7 @@ def _distribution(values: Mapping[str, Any] | list[str]) -> Any:
 def _sampler(name: str, seed: int) -> Any:
     from optuna import samplers
     if name == "random": return samplers.RandomSampler(seed)
-    if name == "tpe": return samplers.TPESampler(n_startup_trials=6, seed=seed)
+    if name == "tpe": return samplers.TPESampler(seed=seed)
     other = samplers.RandomSampler(seed)  # of lists, which CMA-ES does not know
     return samplers.CmaEsSampler(independent_sampler=other, warn_independent_sampling=False,
                                  seed=seed)
