@@ -2,9 +2,9 @@
 goes on with it, and what is said."""
 import json
 import os
-import shutil
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
