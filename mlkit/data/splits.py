@@ -115,9 +115,9 @@ def _check_groups(groups: np.ndarray, found: dict[str, np.ndarray], at: Callable
     group = pd.factorize(groups)[0]
     seen = np.full(len(groups), -1)  # by group: a row that has it
     for split, rows in found.items():
-        for i in rows[seen[group[rows]] >= 0][:1]:
+        for i in map(int, rows[seen[group[rows]] >= 0][:1]):
             raise UserError(f"{at(i)}: the group '{groups[i]}' is in {split}, and at "
-                            f"{at(seen[group[i]])} in another part")
+                            f"{at(int(seen[group[i]]))} in another part")
         seen[group[rows]] = rows
 
 # %% ../../nbs/data/03_splits.ipynb #5f01d019
