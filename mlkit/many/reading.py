@@ -75,6 +75,17 @@ class Reading:
         errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
         return Table(shown, zip(*shown.values())), errors
 
+    @property
+    def members(self) -> list[Any]:  # runs: one, or one for each seed and each fold
+        "Those of the best point, of which `predict` gives the mean. Raises UserError if one lacks."
+        for o in self.rows[:1]:
+            for t in o.trials:
+                if t.status == "done" and t.run: continue
+                raise UserError(f"{self.mark}: trial {t.number} ({t}) is {t.status}, so its best "
+                                "point is not whole: go on with it, or name runs")
+            return [t.run for t in o.trials]
+        raise UserError(f"{self.mark}: has no runs")
+
     def _points(self) -> list[Point]:
         "Its points that have a figure, with the mean where there are several seeds."
         name, found = self.watched[0], []

@@ -67,8 +67,8 @@ class Gathered(pl.Callback):
     def loss_of(self, head: str,  # likewise
     ) -> str:                     # '' where it is not known
         "The loss of a `LitModel` whose answers are the net's own."
-        if getattr(type(model := self.run.model), "predict_step") is not LitModel.predict_step:
-            return ""
+        model, own = self.run.model, LitModel.predict_step
+        if getattr(type(model), "predict_step", None) is not own: return ""
         loss: Any = getattr(model.loss, "losses", model.loss)
         if isinstance(loss, Mapping): loss = loss.get(head)
         loss = getattr(loss, "func", loss)  # of a partial
