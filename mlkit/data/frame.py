@@ -18,7 +18,7 @@ from ..base.text import short
 from .inputs import open_table
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d005
-@dataclass
+@dataclass(eq=False)
 class Frame:
     "The columns of a table, and what its rows are called in an error."
     data: Any            # a pandas DataFrame; its index has the numbers of a file's rows
@@ -27,7 +27,7 @@ class Frame:
 
     def __len__(self) -> int: return len(self.data)
 
-    def at(self, i: int,  # a row
+    def at(self, i: Any,  # a row's number
     ) -> str:             # 'train.csv:17', or 'row 15'
         "Where a row is."
         label = self.data.index[i]
@@ -50,8 +50,7 @@ class Frame:
         found = pd.to_numeric(given, errors="coerce").to_numpy("float64", na_value=np.nan)
         for i in np.flatnonzero(np.isnan(found) & given.notna().to_numpy())[:1]:
             raise UserError(f"{self.at(i)}: {name} is '{given.iloc[i]}', and a number is expected: "
-                            f"mend it, or say that such a word is a gap (missing), or that "
-                            f"{name} is one of the categories")
+                            "mend it, or list that word in missing if it means that there is none")
         for i in np.flatnonzero(np.isinf(found))[:1]:
             raise UserError(f"{self.at(i)}: {name} is infinite")
         return found
@@ -63,6 +62,18 @@ class Frame:
         codes, values = pd.factorize(self.column(name))
         again, words = pd.factorize(np.array([*map(word, values)], object))
         return np.append(again, -1)[codes], [*words]
+
+    def names(self, id: str | None = None,  # a column; None: the rows are called by their numbers
+    ) -> Any:                               # a pandas Index (N,)
+        "What the rows are called. Raises UserError for an id that is missing, or there twice."
+        import pandas as pd
+        if id is None: return pd.RangeIndex(len(self)) if self.name else self.data.index
+        given = self.column(id)
+        for i in np.flatnonzero(given.isna())[:1]: raise UserError(f"{self.at(i)}: {id} is missing")
+        for i in np.flatnonzero(given.duplicated())[:1]:
+            twin = self.at(np.flatnonzero(given == given.iloc[i])[0])
+            raise UserError(f"{self.at(i)}: {id} '{given.iloc[i]}' is that of {twin}, too")
+        return pd.Index(given)
 
 
 def word(value: Any,  # of a table's cell
