@@ -200,7 +200,8 @@ class Table(LightningDataModule):
         parts = [", ".join(f"{k} {len(rows):,}" for k, rows in self.rows.items())]
         for name, classes in self.targets.known.items():
             names = short(", ".join(map(str, classes or [])), 60)
-            parts.append(f"{name}: {f'{len(classes)} classes ({names})' if classes else 'a number'}")
+            what = f"{len(classes)} classes ({names})" if classes else "a number"
+            parts.append(f"{name}: {what}")
         gaps = sum(has_gaps for *_, has_gaps in self.fitted["numbers"].values())
         parts.append(f"{len(self.fitted['numbers'])} numbers" + f" ({gaps} with gaps)" * (gaps > 0))
         parts.append(f"{len(self.cardinalities)} categories")
