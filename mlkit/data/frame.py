@@ -8,7 +8,7 @@ __all__ = ['Frame', 'word', 'read_frame']
 # %% ../../nbs/data/01_frame.ipynb #5f02d003
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, Sized
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def word(value: Any,  # of a table's cell
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d008
 def read_frame(
-    source: Any,                  # a file .csv, .tsv or .parquet; a DataFrame; a dict of columns
+    source: Any,  # a file .csv, .tsv or .parquet; a DataFrame; a dict of columns, or of one row
     missing: Sequence[str] = (),  # words that stand for a gap, besides '', 'NA', 'nan' and such
     text: Sequence[str] = (),     # columns that are words, whatever is in them
 ) -> Frame:
@@ -92,7 +92,8 @@ def read_frame(
 
     Raises NotFound if there is no such file, UserError if it cannot be read or is empty."""
     import pandas as pd
-    if hasattr(source, "columns") or isinstance(source, Mapping):
+    if not isinstance(source, (str, Path)):
+        if isinstance(source, Mapping) and all(map(_is_cell, source.values())): source = [source]
         frame = Frame(pd.DataFrame(source).rename(columns=str))
         if missing: frame.data = frame.data.replace([*missing], np.nan)
     else: frame = _read_file(in_project(source), [*missing], text)
@@ -100,6 +101,9 @@ def read_frame(
     for name in names[names.duplicated()][:1]: raise UserError(f"{what}: two columns '{name}'")
     if not len(frame): raise UserError(f"{what}: has no rows")
     return frame
+
+
+def _is_cell(o: Any) -> bool: return isinstance(o, str) or not isinstance(o, Sized)
 
 
 def _read_file(path: Path, missing: list[str], text: Sequence[str]) -> Frame:
