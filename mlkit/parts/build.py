@@ -9,11 +9,12 @@ __all__ = ['quiet_lightning', 'make_trainer', 'Parts', 'build_parts', 'blamed_on
 import logging, os, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -21,6 +22,8 @@ from ..base.errors import UserError
 from ..base.signals import handlers_kept
 from ..config.node import Config, ConfigError, about, problem
 from ..config.secrets import secret_filter
+from ..data.base import ImageData
+from .facts import fill_facts, wants_facts
 from .make import build
 
 # %% ../../nbs/parts/06_build.ipynb #5ee639bf
@@ -91,9 +94,14 @@ class Parts:
     @staticmethod
     def data_and_model(config: Config,  # a config that was checked
         n: int = 1,                     # processes, which share each batch
+        trainer: pl.Trainer | None = None,  # theirs, if there are several
     ) -> tuple[Any, Any]:               # the datamodule, None where `data` is null; the model
-        "Build these two. Raises ConfigError as `build`, and where there are no batches."
-        datamodule = build(config.get("data"), **_share_of_batch(config, n))
+        """Build these two. The data are read first if the model refers to what only they tell.
+
+        Raises ConfigError as `build`, and where there are no batches."""
+        def make(): return build(config.get("data"), **_share_of_batch(config, n))
+        datamodule = make()
+        if wants_facts(config): datamodule = _read_facts(config, datamodule, make, trainer)
         model = build(config.model)
         is_empty = datamodule is None and isinstance(model, pl.LightningModule)
         if is_empty and not is_overridden("train_dataloader", model):
@@ -107,9 +115,23 @@ def build_parts(config: Config,  # a config that was checked; seed the generator
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
     trainer = make_trainer(config, callbacks)
-    datamodule, model = Parts.data_and_model(config, trainer.world_size)
+    datamodule, model = Parts.data_and_model(config, trainer.world_size, trainer)
     loggers = _build_all(config.get("logger")) if trainer.is_global_zero else []
     return Parts(trainer, datamodule, model, callbacks, loggers)
+
+
+def _read_facts(config: Config, datamodule: Any, make: Callable[[], Any],
+                trainer: pl.Trainer | None) -> Any:
+    "The datamodule, or another one like it, if reading may have left traces in this one."
+    strategy: Any = trainer and trainer.strategy
+    is_started = trainer is not None and _started_with(config)  # together; else one starts others
+    with blamed_on(config, "data"), isolate_rng():  # the model's weights are those without this
+        if is_started: strategy.setup_environment()
+        if trainer is None or trainer.is_global_zero: datamodule.prepare_data()
+        if is_started: strategy.barrier()
+        datamodule.setup("fit")
+        fill_facts(config, datamodule)
+    return datamodule if isinstance(datamodule, ImageData) else make()
 
 
 def _build_all(node: Config | None) -> list:

@@ -74,6 +74,7 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
     partial = parts.pop("_partial_", False)
     for key in ("_recursive_", "_convert_"): parts.pop(key, None)
+    for key in [k for k in parts if (*own_path(cfg), *path, k) in about(cfg).facts]: parts.pop(key)
     try:
         obj = locate(target, about(cfg).project, about(cfg).trust)
         if "cdata" in parts:
