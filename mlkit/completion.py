@@ -37,7 +37,7 @@ def completions(line: str,  # the command line up to the cursor, with the comman
     cfg = _load(config, [o for o in before if "=" in o]) if config else None
     if cfg is None: return []
     if before[-1] == "--explain": found = _keys(cfg)
-    elif "=" in word: found = _values(word, cfg, is_sweep=bool({"-m", "--multirun"} & {*words}))
+    elif "=" in word: found = _values(word, cfg, is_search=bool({"-m", "--multirun"} & {*words}))
     else: found = _changes(word, cfg)
     cut = max(word.rfind(o) for o in "=:@") + 1 if shell == "bash" else 0
     return [o[cut:] for o in found if o.startswith(word)]
@@ -63,7 +63,7 @@ def _runs(word: str, marks: list[str]) -> list[str]:
 
 
 def _load(config: str, overrides: list[str]) -> Config | None:
-    "The config with what is on the line so far, of a sweep the first values; or without it."
+    "The config with what is on the line so far, of several values the first; or without it."
     cfg = None
     for changes in (overrides, []):
         try: return load_first(config, *changes)
@@ -94,11 +94,11 @@ def _changes(word: str, cfg: Config) -> list[str]:
     return [f"{op}{o}" if op == "~" else f"{op}{o}=" for o in names]
 
 
-def _values(word: str, cfg: Config, is_sweep: bool) -> Iterable[str]:
-    "A group's options, or what a truth value can be; in a sweep, after those that are there."
+def _values(word: str, cfg: Config, is_search: bool) -> Iterable[str]:
+    "A group's options, or what a truth value can be; in a search, after those that are there."
     start, _, text = word.partition("=")
     key = start.lstrip("+~").rstrip("+")
-    before = text[:text.rfind(",") + 1] if is_sweep else ""
+    before = text[:text.rfind(",") + 1] if is_search else ""
     folder = text[len(before):text.rfind("/") + 1]
     found = about(cfg).search.options(f"{key.split('@')[0]}/{folder}".rstrip("/"))
     options = [f"{folder}{o}" for o in found]

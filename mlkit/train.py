@@ -282,21 +282,25 @@ def _test_answers(run: "Run") -> "Answers":
     return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))
 
 # %% ../nbs/train.ipynb #b6c0a002
-def require_elsewhere(config: Config,  # that was checked
-    trust: Iterable[str],              # as for `train`
-    word: str):                        # what would be left out: 'background=True'
-    "Raises ConfigError or UserError if another process cannot make what a config describes."
+def require_elsewhere(*configs: Config,  # that were checked
+    trust: Iterable[str],  # as for `train`
+    word: str):            # what would be left out: 'background=True'
+    """Tell what another process makes otherwise than this one would.
+
+    Raises ConfigError or UserError if it cannot make what a config describes."""
     from mlkit.fit.live import unwritten
+    from mlkit.fit.reuse import kernel_notes
     from mlkit.parts.locate import locate
-    for path, node in walk(plain(config)):
+    for config, (path, node) in ((o, at) for o in configs for at in walk(plain(o))):
         name = node.get("_target_") if isinstance(node, dict) else None
         if not isinstance(name, str) or "${" in name: continue
         target = locate(name, about(config).project, trust)
         if getattr(target, "__module__", "") != "__main__": continue
         says = "is defined in this notebook (or script) alone: put it into a module (#| export)"
         raise ConfigError(problem(config, path, f"{name} {says}, or leave out {word}"))
-    for key, why in unwritten(config).items():
+    for key, why in (why for o in configs for why in unwritten(o).items()):
         raise UserError(f"{key}: {why}; or leave out {word}")
+    for o in kernel_notes(*configs, elsewhere=True): tell(o)
 
 
 def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
@@ -307,7 +311,7 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
     from mlkit.run.folder import Run
     from mlkit.run.process import start_process
     trust = (*about(config).trust, *trust)
-    require_elsewhere(config, trust, "background=True")
+    require_elsewhere(config, trust=trust, word="background=True")
     if config.runs is None:
         says = "must be a folder: a run in the background is what its folder holds"
         raise ConfigError(problem(config, ("runs",), says))
@@ -316,8 +320,6 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
     run = old or Run.new(config)
     if not old: note_objects(config, run)
     if needs and not old: note_begin(run, needs)
-    for names in needs.stale.values() if needs else ():
-        tell(f"{', '.join(names)}: is not here as its file has it, and the file's is what trains")
     elsewhere = about(config).project if about(config).project != find_root() else None
     start_process(run, "mlkit.train", *overrides, trust=trust, project=elsewhere)
     return Run(run.dir)

@@ -98,3 +98,23 @@ def test_a_cell_is_reused_until_it_is_changed(kernel):
     assert "reused: s/" in trained(kernel, word)[0]
     assert "parameters on" in trained(kernel, word, reuse=False)[0]
     kernel.run("import os; del os.environ['MLKIT_REUSE']")
+
+
+def test_a_search_says_what_its_trials_do_not_have_of_the_kernel(kernel):
+    kernel.run(f"#| export\n{CORE}")
+    words = "'configs/s.yaml', 'model.net._target_=shapes.other.Net'"
+    assert not kernel.run(f"check({words})\nimport torch, shapes.other\n"
+                          "was = torch.nn.Linear.forward\n"
+                          "def twice(self, x): return 2 * was(self, x)\n").error
+    there = "shapes.other.Net: is not here as its file has it, and the file's is what trains"
+    for patched, here, elsewhere in [
+            ("torch.nn.Linear", "__main__.twice: known to this kernel alone",
+             "__main__.twice: is in this notebook (or script) alone, and what trains is without"),
+            ("shapes.other.Net", "shapes.other.Net: trains as it is here, which is not", there)]:
+        kernel.run(f"old = {patched}.forward\n{patched}.forward = twice")
+        for workers, says in (("None", here), ("2", elsewhere)):
+            cell = kernel.run(f"found = search({words}, 'seed=1,2', workers={workers})")
+            assert says in cell.text and cell.text.count(says) == 1, cell
+        assert elsewhere in kernel.run(f"train({words}, background=True)").text
+        kernel.run(f"{patched}.forward = old")
+    assert kernel.run(f"found = search({words}, 'seed=1,2', workers=2)").text.count("\n") == 1

@@ -6,7 +6,7 @@
 __all__ = ['UserError', 'NotFound', 'TrainingFailed', 'Interrupted', 'did_you_mean', 'one_line']
 
 # %% ../../nbs/base/00_errors.ipynb #2e39156b
-import re, traceback
+import json, re, traceback
 from difflib import SequenceMatcher
 from functools import partial, wraps
 from inspect import signature
@@ -105,7 +105,8 @@ def short_traceback(f: _F,  # of the public face, which calls the user's code
 
 
 _GROUPS = ("callbacks", "data", "logger", "model", "name", "optimizer", "runs", "seed", "trainer")
-_PLACES = {"batch_size": "data", "num_workers": "data", "weight_decay": "optimizer",
+_PLACES = {"batch_size": "data", "num_workers": "data", "lr": "optimizer",
+           "weight_decay": "optimizer",
            **dict.fromkeys(("sampler", "pruner", "monitor", "mode", "storage"), "search")}
 
 
@@ -114,10 +115,19 @@ def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> st
     near, group = did_you_mean(name, known), _PLACES.get(name, "trainer")
     if near or "overrides" not in known or name == "background":
         return f"{f.__name__}() has no {name}={near}"
-    is_text = isinstance(value, (str, int, float))
-    way = f"'{name}={value}'" if is_text else f"dict({name}=…)"
-    if name not in _GROUPS: way = f"'{group}.{name}={value}'" if is_text else f"dict({group}={way})"
+    key = name if name in _GROUPS else f"{group}.{name}"
+    if "__" in name: key = name.replace("__", ".")
+    way = f"dict({name}=…)" if name in _GROUPS else f"dict({group}=dict({name}=…))"
+    several = isinstance(value, (list, tuple, range))
+    if several or isinstance(value, (str, int, float)):
+        text = ",".join(map(_written, value if several else [value]))
+        is_list = several and "trials" not in known  # else one after the other is tried
+        way = f"'{key}=[{text}]'" if is_list else f"'{key}={text}'"
+    elif "__" in name: way = f"'{key}=…'"
     return f"{f.__name__}() has no {name}=; that is in the config: {way}"
+
+
+def _written(value: Any) -> str: return value if isinstance(value, str) else json.dumps(value)
 
 
 def _render(e: BaseException) -> list[str]:

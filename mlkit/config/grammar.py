@@ -129,14 +129,14 @@ def _shuffled(list: Any) -> Any:
 def _convert(name: str, values: list, named: dict[str, Any]) -> Any:
     "Hydra's `int(…)` and the like, item by item in lists and dicts; and `sort`, of a list."
     if name in _SWEEPS:
-        raise ValueError(f"{name}(…) is a sweep, and one value is wanted here; -m trains them all")
+        raise ValueError(f"{name}(…) is several values, and one is wanted here; -m tries them")
     order = dict(sort=_sorted, shuffle=_shuffled).get(name)
     if not order and name not in CASTS:
         is_range = re.search("uniform|randint|^log", name)
         way = "a range is interval(…) or tag(log, interval(…)), with -m" if is_range else "quote it"
         raise ValueError(f"there is no {name}(…); {way}")
     if order and len(values) > 1:
-        raise ValueError(f"{name}(…) of several values is a sweep, which wants -m")
+        raise ValueError(f"{name}(…) of several values wants -m, which tries them")
     if len(values) + len(named) != 1 and not order:
         raise ValueError(f"{name}(…) takes one value, not {len(values)}")
     def each(v):
@@ -161,6 +161,6 @@ def parse_value(text: str,  # what stands behind the '='
     except RecursionError: raise ValueError("it is nested too deeply") from None
     if reader._peek() == ",":
         raise ValueError("several values; write a list as [1, 2], quote a comma in a text, "
-                         "or sweep with -m")
+                         "or try them with -m")
     reader.end()
     return value

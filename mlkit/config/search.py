@@ -76,7 +76,7 @@ def _is_setting(cfg: Config, override: str) -> bool:
 def load_first(config: str | Path | Mapping,  # as for `load_config`
     *overrides: str, trust: Iterable[str] = (),  # as for `load_config`
 ) -> Config:
-    "A config before all is said: of a sweep's values the first, and no group that waits for one."
+    "A config before all is said: of several values the first, and no group that waits for one."
     return _split(config, overrides, trust)[0]
 
 

@@ -38,8 +38,8 @@ from ..run.process import is_alive
 from ..run.reads import Reads, states
 
 # %% ../../nbs/fit/08_reuse.ipynb #49e4fa8a
-def _reached(config: Config, *parts: str) -> Reach:
-    "The code that a config's targets lead to: all, or those of some parts."
+def _targets(config: Config, *parts: str) -> list[Any]:
+    "What a config's targets are: all, or those of some parts."
     data: Any = OmegaConf.to_container(config, resolve=True)
     known, found = about(config), []
     for keys, word in walk({k: v for k, v in data.items() if not parts or k in parts}):
@@ -47,7 +47,17 @@ def _reached(config: Config, *parts: str) -> Reach:
         is_loaded = "." in word and word.rpartition(".")[0] in sys.modules
         if keys[-1:] != ("_target_",) and not is_loaded: continue
         with suppress(TargetError): found.append(locate(word, known.project, known.trust))
-    return Reach(o for o in found if o is not kept)  # which leads to all that this kernel has
+    return [o for o in found if o is not kept]  # which leads to all that this kernel has
+
+
+def _reached(config: Config, *parts: str) -> Reach: return Reach(_targets(config, *parts))
+
+
+def _notes(reach: Reach, old: Mapping[str, list[str]]) -> list[str]:
+    return cell_notes(reach.objects) + [
+        f"{', '.join(names)}: trains as it is here, which is not what its file says; a new "
+        f"kernel takes the file's, or importlib.reload({module}) and of what imports from it"
+        for module, names in old.items()]
 
 
 def _engine() -> str:
@@ -104,10 +114,22 @@ class Needs:
     @property
     def notes(self) -> list[str]:  # a line each
         "Where what trains is not what a file or a cell says."
-        return cell_notes(self.reach.objects) + [
-            f"{', '.join(names)}: trains as it is here, which is not what its file says; a new "
-            f"kernel takes the file's, or importlib.reload({module}) and of what imports from it"
-            for module, names in self.stale.items()]
+        return _notes(self.reach, self.stale)
+
+# %% ../../nbs/fit/08_reuse.ipynb #95785e79
+def kernel_notes(*configs: Config,  # that were checked
+    elsewhere: bool = False,  # are they trained by other processes?
+) -> list[str]:               # a line each
+    "Where what trains is not what a file, a cell or this kernel says."
+    reach = Reach(o for config in configs for o in _targets(config))
+    old = stale(reach.objects, reach.values)
+    if not elsewhere: return _notes(reach, old)
+    own = [k for k in reach.objects if k.startswith("__main__.")]
+    return [*(o for o in cell_notes(reach.objects) if " trains, and a cell has " in o),
+            *(f"{', '.join(o)}: is not here as its file has it, and the file's is what trains"
+              for o in old.values()),
+            *(f"{k}: is in this notebook (or script) alone, and what trains is without it"
+              for k in own)]
 
 # %% ../../nbs/fit/08_reuse.ipynb #95785e78
 _SEEN = {"torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning", "numpy", "PIL",

@@ -16,6 +16,7 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from ..base.errors import Interrupted, UserError, short_traceback
 from ..base.files import full_disk, in_project, show_path, temporary_folder, write_text
+from ..base.notebook import in_notebook
 from ..base.own import remember_runs
 from ..base.text import no_formulas, number, stage_of
 from ..config.grammar import parse_value
@@ -157,7 +158,7 @@ def _new_search(points: Points,
 ) -> Search:
     "Write down a search that is about to begin. Raises UserError if it cannot be."
     first: Config = points[0].cfg
-    from mlkit.fit.reuse import wants_reuse  # torch is there by now
+    from mlkit.fit.reuse import kernel_notes, wants_reuse  # torch is there by now
     settings, is_sampled = points.settings, points.settings.sampler != "grid"
     root, temporary, home = about(first).project, ExitStack(), home_of(first)
     trust, hide, kept = about(first).trust, secret_filter(root), first.get("runs") is not None
@@ -165,7 +166,8 @@ def _new_search(points: Points,
         if hide(v) != v: raise UserError(f"{k}: a secret is not written down: {k}={hide(v)}")
     if not _is_here(asdict(settings)):
         from mlkit.train import require_elsewhere
-        for o in points.configs.values(): require_elsewhere(o, trust, "workers")
+        require_elsewhere(*points.configs.values(), trust=trust, word="workers")
+    elif in_notebook(): say(*kernel_notes(*points.configs.values()))  # the logs have them, too
     is_file = isinstance(config, (str, Path))
     if not kept: home = temporary.enter_context(temporary_folder()) / home.name
     folder = home / f"search-{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"

@@ -54,6 +54,7 @@ class SearchBoard:
     "A search at a glance."
     def __init__(self, search: Any):  # a `Search` that is nobody else's
         self.search, self.began = search, time.perf_counter()
+        self.notice = ""  # stands in the place of the latest failure
         self._known: dict[int, _State] = {}  # of trials that are over
         self.states: dict[int, _State] = {}  # of those that are shown
 
@@ -102,8 +103,9 @@ class SearchBoard:
         return " · ".join([*parts, f"{clock(left)} left"] if left is not None else parts)
 
     @property
-    def failure(self) -> str:  # '' if there is none
-        "Why the latest that failed did."
+    def below(self) -> str:  # '' if there is nothing to say
+        "That it stops, or else why the latest that failed did."
+        if self.notice: return self.notice
         failed = [o for o in self.search.trials if o.status == "failed" and o.error]
         return f"failed: trial {failed[-1].number + 1}: {failed[-1].error}" if failed else ""
 
@@ -126,8 +128,17 @@ class SearchBoard:
         header = ["trial", *names, "status", "epochs", metric, "curve".ljust(10), "time"]
         as_text, drawn = (Table(header, [self._cells(o, keys, curve) for o in self.shown])
                           for curve in (sparkline, spark_svg))
-        page = boxed(drawn, self.line, rows=min(_ROWS, self.search.n), below=self.failure)
-        return page, "\n".join(filter(None, [self.line, str(as_text), self.failure]))
+        page = boxed(drawn, self.line, rows=min(_ROWS, self.search.n), below=self.below)
+        return page, "\n".join(filter(None, [self.line, str(as_text), self.below]))
+
+
+class _Errors(Silent):
+    "What is said there of a Ctrl-C stands below the board; the rest is in the logs."
+    def __init__(self, board: SearchBoard): self.board = board
+
+    def write(self, text: str) -> int:
+        if text.startswith("stopping: "): self.board.notice = text.strip()
+        return super().write(text)
 
 # %% ../../nbs/many/05_search_board.ipynb #5207daf4
 @contextmanager
@@ -149,10 +160,12 @@ def drawn_search(search: Any,  # a `Search` that nobody else uses
     thread = threading.Thread(target=contextvars.copy_context().run, args=[draw], daemon=True)
     thread.start()
     try:
-        with redirect_stdout(Silent()), redirect_stderr(Silent()): yield True  # pyright: ignore
+        with redirect_stdout(Silent()), redirect_stderr(_Errors(board)):  # pyright: ignore
+            yield True
     finally:
         over.set()
         thread.join()
+        board.notice = ""
         board.look()
         page, text = board.draw() if terminal is None else ("", "")  # the table follows
         display.draw(page, text, over=True)

@@ -170,7 +170,7 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
 
 def _be_few(n: int, is_sampled: bool):
     if n <= LARGEST: return
-    way = "sweep over fewer groups, lists and mappings, which want a config each" if is_sampled \
+    way = "search over fewer groups, lists and mappings, which want a config each" if is_sampled \
         else "try some of them, with search.trials=200, say"
     raise config_error(Origin("command line"), "search", f"{n:,} points are too many: {way}")
 

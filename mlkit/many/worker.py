@@ -32,7 +32,7 @@ from .trials import Trials
 # %% ../../nbs/many/03_worker.ipynb #3d0a64fe
 def say(*lines: str):
     "Print, also where nobody reads any more: the search goes on."
-    tell(*lines, file=Unfailing(sys.stdout))
+    if lines: tell(*lines, file=Unfailing(sys.stdout))
 
 
 def check_devices(config: Config):  # that was checked
