@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,6 +420,16 @@ def test_what_is_not_kept(project):
     assert found.done and not found.folder.exists() and found.file is None
     assert results_of(found) == results_of(grid("tiny.yaml", "seed=1,2"))
     assert not (project / "search").exists()
+
+
+def test_runs_that_are_gone_are_said_and_their_figures_stay(project, capfd):
+    found = grid("tiny.yaml", "seed=1,2", "trainer.max_epochs=1")
+    shutil.rmtree(found.trials[0].run.dir)
+    assert find_search(found.folder).go_on().best.id == found.trials[1].id
+    assert f"{found.trials[0].id}: is gone, its figures stay" in capfd.readouterr().out
+    moved = find_search(found.folder.rename(project / "elsewhere"))
+    with pytest.raises(UserError, match="the folders of its runs are gone, such as "):
+        moved.best_config()
 
 
 def results_of(found: Trials) -> list: return [(o.values, o.metrics) for o in found.trials]

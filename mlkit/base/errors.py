@@ -110,6 +110,9 @@ _PLACES = {"batch_size": "data", "num_workers": "data", "lr": "optimizer",
            **dict.fromkeys(("sampler", "pruner", "monitor", "mode", "storage"), "search")}
 
 
+_OF_SEARCH = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
+
+
 def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> str:
     "What is meant by an argument that a function does not have: a near one, or a config's key."
     near, group = did_you_mean(name, known), _PLACES.get(name, "trainer")
@@ -117,6 +120,7 @@ def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> st
         return f"{f.__name__}() has no {name}={near}"
     key = name if name in _GROUPS else f"{group}.{name}"
     if "__" in name: key = name.replace("__", ".")
+    if f.__name__ == "resume" and name in _OF_SEARCH: key = name
     way = f"dict({name}=…)" if name in _GROUPS else f"dict({group}=dict({name}=…))"
     several = isinstance(value, (list, tuple, range))
     if several or isinstance(value, (str, int, float)):

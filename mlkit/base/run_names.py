@@ -121,4 +121,5 @@ def near_run(name: Any,  # that means none: a text, or a Run
     ids = ["/".join(o.split(os.sep)[-2:]) for o in found]
     near = nearest(name, [*ids, *(part for o in ids for part in o.split("/"))])
     meant = next((o for o in ids if near in (o, *o.split("/"))), None)
-    return f"; did you mean '{meant}'?" if meant else ""
+    if meant: return f"; did you mean '{meant}'?"
+    return f"; the newest is '{ids[0]}'" if ids and mark == SEARCH else ""

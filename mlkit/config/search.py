@@ -33,6 +33,9 @@ from .sweeps import Placed, Span, alternatives, first_value, span
 from .yaml import Tree
 
 # %% ../../nbs/config/11_search.ipynb #7399cb2c
+_PARAMS = re.compile(r"search\.params\.")  # on a line, a key of these is that key of the config
+
+
 def _key(override: str) -> str: return override.partition("=")[0]
 
 
@@ -55,6 +58,7 @@ def _split(config: str | Path | Mapping, overrides: Iterable[str], trust: Iterab
         def is_short(o: str) -> bool:
             return _key(o) in SHORT and _key(o) not in cfg and not known.is_choice(_key(o), "")
         short = [o for o in words if is_short(o)]
+        gather(_require_one, short)
         said = [o for o in words if o in short or re.match(r"search\.[\w.]+=", o)]
         words = [o for o in words if o not in short]
         cfg = load(words, options)
@@ -65,7 +69,24 @@ def _split(config: str | Path | Mapping, overrides: Iterable[str], trust: Iterab
             own.apply(replace(parse_override(text, Origin("command line", text=o)), op="++"))
         gather(change, said if "search" not in cfg else short)
         if short: vars(cfg)["_about"] = replace(about(cfg), search_settings=own)
-    return cfg, [o for o in words if about(cfg).search_settings is None or not _is_setting(cfg, o)]
+    if about(cfg).search_settings is None: return cfg, words
+    own = [o for o in words if _is_setting(cfg, o)]
+    keys = [o for o in own if _PARAMS.match(o) and _is_several(o)]
+    gather(_require_one, [o for o in own if o not in keys])
+    return cfg, [_PARAMS.sub("", o, 1) for o in words if o not in own or o in keys]
+
+
+def _is_several(override: str) -> bool:
+    try: found = span(override) or alternatives(override)
+    except ConfigError: return False  # it is told as what it sets
+    return not isinstance(found, list) or len(found) > 1
+
+
+def _require_one(override: str):
+    "Raises ConfigError if a setting of the search itself has several values."
+    if not _is_several(override): return
+    why = "takes one value; what is tried in turn are keys of the config, as in optimizer.lr=0.1,1"
+    raise config_error(Origin("command line", text=override), _key(override), why)
 
 
 def _is_setting(cfg: Config, override: str) -> bool:
@@ -163,6 +184,9 @@ def _words(node: Tree, above: str) -> Iterator[str]:
     "What `params` says, as overrides. Raises ConfigError if it cannot be said so."
     for key, o in node.value.items():
         value, name = o.plain(), f"{above}{key}"
+        if value is None and re.match(r"[-.\d]", str(key)):
+            why = "stands as a key: in {…} a comma ends a value, so quote several: {key: '0.1,0.2'}"
+            raise config_error(o.origin, name, why)
         try: text = _sweep_text(value)
         except ValueError as e: raise config_error(o.origin, name, str(e)) from None
         if text is None: yield from _words(o, f"{name}.")

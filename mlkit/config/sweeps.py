@@ -171,6 +171,7 @@ def _many(override: str, options: Sequence[str] | None = None, seed: int = 0) ->
     try: return _read(text, options, seed)
     except ValueError as e: why = str(e)
     except RecursionError: why = "nested too deeply"
+    if text[-1] == ",": why = "it ends in a comma; several are one word: 0.1,0.2 without spaces"
     origin = getattr(override, "origin", None) or Origin("command line", text=override)
     raise config_error(origin, key, f"the values do not parse: {why}")
 

@@ -8,7 +8,7 @@ __all__ = ['Point', 'importance', 'plot_points']
 # %% ../../nbs/many/05_pictures.ipynb #70111900
 from functools import partial
 from itertools import zip_longest
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 from ..base.errors import UserError, did_you_mean
 from ..base.plot import PALETTE, new_figure
@@ -25,11 +25,13 @@ class Point(NamedTuple):
 # %% ../../nbs/many/05_pictures.ipynb #9be2ffe9
 class _Axis:
     "Where the values of one parameter are drawn."
-    def __init__(self, name: str, values: list):
+    def __init__(self, name: str, values: list, is_figure: bool = False, log: bool | None = None):
         self.name, self.values = name.replace("$", r"\$"), values  # no formula
         are_numbers = all(type(o) in (int, float) for o in values)
-        self.is_number = are_numbers and len({*values}) > 5
-        self.is_log = self.is_number and min(values) > 0 and max(values) >= 100 * min(values)
+        is_drawn = any(type(o) is float and float(f"{o:.4g}") != o for o in values)
+        self.is_number = are_numbers and (is_figure or is_drawn or len({*values}) > 5)
+        is_wide = self.is_number and min(values) > 0 and max(values) >= 100 * min(values)
+        self.is_log = is_wide if log is None else log
         in_order = sorted(values) if are_numbers else values
         self.names = [] if self.is_number else list(dict.fromkeys(map(_word, in_order)))
 
@@ -41,12 +43,13 @@ class _Axis:
         return np.log10(values) if self.is_log else values
 
 
-def _word(value: Any) -> str: return short(value, 20).replace("$", r"\$")
+def _word(value: Any) -> str:
+    return f"{value:.4g}" if type(value) is float else short(value, 20).replace("$", r"\$")
 
 # %% ../../nbs/many/05_pictures.ipynb #09d2b30a
 def importance(points: Iterable[Point],  # of at least two trials
 ) -> dict[str, float]:                   # by parameter, from 0 to 1; the largest first
-    "How much of the spread of the figures goes with each parameter alone."
+    "How much of the spread of the figures goes with each parameter alone, if its values recur."
     import pandas as pd
     points = [*points]
     ranks = pd.Series([o.figure for o in points]).rank().to_numpy()
@@ -56,9 +59,10 @@ def importance(points: Iterable[Point],  # of at least two trials
         places = _fifths(axis.places) if axis.is_number else axis.places
         groups = [ranks[places == o] for o in {*places}]
         free, total = len(ranks) - len(groups), ((ranks - ranks.mean()) ** 2).sum()
+        if not free: continue
         within = sum(((o - o.mean()) ** 2).sum() for o in groups)
-        chance = (len(groups) - 1) * within / free if free else 0
-        found[name] = float(max(total - within - chance, 0) / total) if len(groups) > 1 else 0.0
+        chance = (len(groups) - 1) * within / free
+        found[name] = float(max(total - within - chance, 0) / total) if total else 0.0
     return dict(sorted(found.items(), key=lambda o: -o[1]))
 
 
@@ -68,17 +72,17 @@ def _fifths(places: Any) -> Any:
 
 # %% ../../nbs/many/05_pictures.ipynb #54f25665
 def _history(ax: Any, points: list[Point], metric: str, mode: str):
-    "Each trial, and the best so far."
+    "Each trial, counted from 1, and the best so far."
     import numpy as np
-    better = np.maximum if mode == "max" else np.minimum
+    better = np.fmax if mode == "max" else np.fmin
     looks = {True: dict(color=PALETTE[0], label="done"),
              False: dict(color="0.6", label="pruned", marker="x")}
     for is_done, look in looks.items():
-        some = [(o.trial, o.figure) for o in points if o.is_done == is_done]
+        some = [(o.trial + 1, o.figure) for o in points if o.is_done == is_done]
         if some: ax.scatter(*zip(*some), s=18, **look)
-    done = [o for o in points if o.is_done]
-    best = better.accumulate([o.figure for o in done])
-    ax.step([o.trial for o in done], best, where="post", color=PALETTE[1], label="best so far")
+    best = better.accumulate([o.figure if o.is_done else np.nan for o in points])
+    ax.step([o.trial + 1 for o in points], best, where="post", color=PALETTE[1],
+            label="best so far")
     ax.set(title="history", xlabel="trial", ylabel=metric)
     ax.locator_params(axis="x", integer=True)
     ax.legend(frameon=False, fontsize="small")
@@ -92,11 +96,12 @@ def _importance(ax: Any, points: list[Point], *_):
     ax.set(title="importance", xlabel="share of the spread that goes with it alone", xlim=(0, 1.1))
 
 # %% ../../nbs/many/05_pictures.ipynb #63cc5c76
-def _parallel(ax: Any, points: list[Point], metric: str, mode: str):
+def _parallel(ax: Any, points: list[Point], metric: str, mode: str,
+              logs: Mapping[str, bool] = {}):
     "A line for each trial through its values; the better, the darker, and the best in a colour."
     import numpy as np
-    axes = [_Axis(k, [o.values[k] for o in points]) for k in points[0].values]
-    axes.append(_Axis(metric, [o.figure for o in points]))
+    axes = [_Axis(k, [o.values[k] for o in points], log=logs.get(k)) for k in points[0].values]
+    axes.append(_Axis(metric, [o.figure for o in points], is_figure=True))
     heights = np.stack([(o.places - o.places.min()) / (np.ptp(o.places) or 1) for o in axes], 1)
     order = np.argsort([o.figure for o in points], kind="stable")
     *others, best = heights[order if mode == "max" else order[::-1]]
@@ -119,15 +124,26 @@ def _write_scale(ax: Any, x: int, axis: _Axis):
         ax.text(x + 0.02, height, text, fontsize="small", va="center", bbox=box)
 
 # %% ../../nbs/many/05_pictures.ipynb #198a4f15
-def _slice(ax: Any, points: list[Point], metric: str, mode: str, name: str):
+def _slice(ax: Any, points: list[Point], metric: str, mode: str, name: str,
+           log: bool | None = None):
     "The figure over the values of one parameter; late trials are darker."
-    axis = _Axis(name, [o.values[name] for o in points])
+    axis = _Axis(name, [o.values[name] for o in points], log=log)
     x = axis.places if axis.names else axis.values
     ax.scatter(x, [o.figure for o in points], s=18, c=range(len(points)), cmap="Blues",
-               vmin=-len(points), edgecolors="0.4", linewidths=0.4)
-    if axis.is_log: ax.set_xscale("log")
+               vmin=-len(points) / 3, edgecolors="0.4", linewidths=0.4)
+    if axis.is_log: _scale_by_magnitude(ax, axis.places.max() - axis.places.min())
     if axis.names: ax.set_xticks(range(len(axis.names)), axis.names)
     ax.set(xlabel=axis.name, ylabel=metric)
+
+
+def _scale_by_magnitude(ax: Any, magnitudes: float):
+    "A logarithmic axis, whose few labels have room."
+    from matplotlib.ticker import LogLocator, NullFormatter
+    ax.set_xscale("log")
+    between = (2, 5) if magnitudes < 1.5 else (3,) if magnitudes < 2.5 else ()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, *between)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 # %% ../../nbs/many/05_pictures.ipynb #8f38af2f
 _KINDS = ("history", "importance", "parallel", "slice")
@@ -137,23 +153,25 @@ def plot_points(points: Iterable[Point],  # of the trials that have a figure, by
     metric: str,        # the figure's name
     mode: str = "min",  # which figure is better: min or max
     *kinds: str,        # of 'history', 'importance', 'parallel', 'slice'; none: all
+    logs: Mapping[str, bool] = {},  # was a key drawn by its logarithm? else its values tell
 ):                      # a matplotlib Figure
     "Draw a search. Raises UserError for a kind that there is not, or if no trial has a figure."
     for o in {*kinds} - {*_KINDS}:
         near = did_you_mean(o, _KINDS)
         raise UserError(f"there is no picture {o!r}: there are {', '.join(_KINDS)}{near}")
     if not (points := [*points]): raise UserError("no trial has a figure yet, so nothing is drawn")
-    names, kinds = [*points[0].values], kinds or _KINDS
+    names, kinds, wide = [*points[0].values], kinds or _KINDS, partial(_parallel, logs=logs)
     rows: list[list[Callable]] = [[_history] * ("history" in kinds)]
     if names and points[1:]:
-        rows[0] += [_importance] * ("importance" in kinds)
-        rows.append([_parallel] * ("parallel" in kinds))
-    slices = [partial(_slice, name=k) for k in names * ("slice" in kinds)]
-    rows += [slices[i:i + 3] for i in range(0, len(slices), 3)]
+        rows[0] += [_importance] * ("importance" in kinds and bool(importance(points)))
+        rows.append([wide] * ("parallel" in kinds))
     rows = [*filter(None, rows)]
+    slices = [partial(_slice, name=k, log=logs.get(k)) for k in names * ("slice" in kinds)]
+    n_others, rows = len(rows), rows + [slices[i:i + 3] for i in range(0, len(slices), 3)]
     fig = new_figure(figsize=(10, 3.1 * len(rows)), layout="constrained")
-    for line, row in zip(fig.subfigures(len(rows), squeeze=False)[:, 0], rows):
-        n = len(row) if _parallel in row else max(len(row), 2)
+    for i, (line, row) in enumerate(zip(fig.subfigures(len(rows), squeeze=False)[:, 0], rows)):
+        if i == n_others: line.suptitle("one parameter each: the later the trial, the darker")
+        n = 1 if row == [wide] else max(len(row), 2)
         for ax, draw in zip_longest(line.subplots(1, n, squeeze=False)[0], row):
             if draw is None: ax.remove()
             else: draw(ax, points, metric, mode)

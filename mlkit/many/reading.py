@@ -90,7 +90,9 @@ class Reading:
     ):                           # a matplotlib Figure
         "Draw what it has found. Raises UserError for another kind, or if no trial has a figure."
         name, mode = self.watched
-        return plot_points(self._points(), name or "", mode, *kinds)
+        drawn = {k: o for k, o in (self.info.get("space") or {}).items() if isinstance(o, dict)}
+        logs = {k: o["log"] for k, o in drawn.items()}
+        return plot_points(self._points(), name or "", mode, *kinds, logs=logs)
 
     def best_config(self, path: str | Path | None = None,  # 'configs/best.yaml', of the project
         overwrite: bool = False,  # a file that is there and says something else
@@ -103,7 +105,10 @@ class Reading:
         from mlkit.many.as_config import as_config, extend_config  # and torch
         if (trial := self.best_trial) is None:
             found = Row({}, self.trials).status or "none is begun"
-            raise UserError(f"{self.mark}: no trial is done and kept: {found}")
+            gone = next((o.id for o in self.ranked if o.status == "done" and o.place), "")
+            why = f"the folders of its runs are gone, such as {gone}" if gone else \
+                f"no trial is done and kept: {found}"
+            raise UserError(f"{self.mark}: {why}")
         if path is None:
             cfg = load_config(self.config(trial))  # a copy
             cfg.tags = [o for o in cfg.get("tags") or [] if o != self.mark]

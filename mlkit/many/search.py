@@ -18,7 +18,7 @@ from ..base.errors import Interrupted, UserError, short_traceback
 from ..base.files import full_disk, in_project, show_path, temporary_folder, write_text
 from ..base.notebook import in_notebook
 from ..base.own import remember_runs
-from ..base.text import no_formulas, number, stage_of
+from ..base.text import find_metric, no_formulas, number, stage_of
 from ..config.grammar import parse_value
 from ..config.node import Config, ConfigError, Origin, about, gather
 from ..config.secrets import secret_filter
@@ -61,9 +61,9 @@ class Search(Reading, Trials):
     def watched(self) -> tuple[str | None, str]:
         "The metric by which trials are compared, and which way is better: min or max."
         best: dict = next((o.best for o in self.trials if o.best), None) or {}
-        name = self.settings["monitor"] or best.get("monitor")
-        mode = best.get("mode") if name == best.get("monitor") else None
-        return name, self.settings["mode"] or mode or "min"
+        name, mode = self.info["watched"] or (best.get("monitor"), best.get("mode", "min"))
+        metrics = next((o.metrics for o in self.trials if o.metrics), {})
+        return name and find_metric(name, metrics) or name, mode
 
     @property
     def rows(self) -> list[Row]:  # the best first; last those without a figure to compare
@@ -135,7 +135,8 @@ class Search(Reading, Trials):
             own[key] = parse_value(text)
             if key != "trials": continue
             if not found.info.get("space"):
-                raise UserError(f"{key}={text}: a grid has no more points")
+                raise UserError(f"{key}={text}: a grid has no more points; other values are "
+                                "another search, which takes the same runs with --reuse")
             if text.startswith("+"): own[key] += found.settings[key]
             elif (n := len(found.rows)) > own[key]:
                 raise UserError(f"{key}={text}: {n} are there already; {key}=+{text} adds {text}")
@@ -145,7 +146,9 @@ class Search(Reading, Trials):
         if not found.is_left:
             failures = max([o.failures for o in found.trials if o.status == "failed"], default=0)
             again = f"; what failed is tried again with retry={failures}" if failures else ""
-            say(f"{found.mark}: nothing is left to be trained{again}")
+            gone = [o.id for o in found.trials if o.metrics and not o.run]
+            lost = f"; {', '.join(gone[:3])}: is gone, its figures stay" if gone else ""
+            say(f"{found.mark}: nothing is left to be trained{again}{lost}")
         return _carry_on(found)
 
 
@@ -176,7 +179,7 @@ def _new_search(points: Points,
                    [o.words for o in points if not is_sampled], kept=kept,
                    overrides=[*map(hide, overrides)], settings=asdict(settings),
                    seeds=settings.seeds, strict=strict, project=str(root),
-                   study=study_facts(points), space=points.space if is_sampled else None,
+                   **study_facts(points), space=points.space if is_sampled else None,
                    config=os.path.relpath(in_project(config), root) if is_file else None,
                    threads=threads_of(settings), reuse=wants_reuse(reuse) or reuse)
     except OSError as e: raise no_place(home, e) from e

@@ -65,7 +65,7 @@ def _distribution(values: Mapping[str, Any] | list[str]) -> Any:
 def _sampler(name: str, seed: int) -> Any:
     from optuna import samplers
     if name == "random": return samplers.RandomSampler(seed)
-    if name == "tpe": return samplers.TPESampler(n_startup_trials=6, seed=seed)
+    if name == "tpe": return samplers.TPESampler(seed=seed)
     other = samplers.RandomSampler(seed)  # of lists, which CMA-ES does not know
     return samplers.CmaEsSampler(independent_sampler=other, warn_independent_sampling=False,
                                  seed=seed)
@@ -88,7 +88,8 @@ def watched_metric(cfg: Config,  # of a run
     parts = [o for o in (cfg.get("callbacks") or {}).values() if isinstance(o, Mapping)]
     named = [o for o in parts if str(o.get("_target_")).endswith("Checkpoint")]
     own = next(iter(named), {})
-    known = own.get("monitor", "val/loss") if named else None
+    is_ours = str(own.get("_target_")).startswith("mlkit.")
+    known = own.get("monitor", "val/loss" if is_ours else None)
     if not (monitor := monitor or known):
         says = "is needed: the config keeps no best checkpoint, so nothing says which metric counts"
         raise ConfigError(problem(cfg, ("search", "monitor"), says))
@@ -213,28 +214,29 @@ class Study:
 
 # %% ../../nbs/many/02_study.ipynb #eb4d9307
 def study_facts(points: Any,  # `Points`, with `settings` and `space`
-) -> dict[str, Any] | None:   # for `search.json`; None: nothing is sampled, nor pruned
-    "What a sampler or a pruner needs. Raises as `watched_metric`, UserError for a password."
+) -> dict[str, Any]:          # for `search.json`
+    """What is compared (None: what the checkpoints of the runs go by), and what a study needs.
+
+    Raises as `watched_metric`, UserError for a password."""
     settings, cfg = points.settings, points[0].cfg
     if re.search(r"://[^/@]*:[^/@]+@", url := settings.storage or "") and "${" not in url:
         raise UserError("search.storage: has a password, which would be written down: put all of "
                         "it into a variable: search.storage='${oc.env:NAME}'")
     is_needed = settings.sampler != "grid" or settings.pruner not in (None, "none")
-    if not (is_needed or settings.monitor or settings.mode): return None
-    monitor, mode = watched_metric(cfg, settings.monitor, settings.mode)
-    if not is_needed: return None
+    is_said = is_needed or settings.monitor or settings.mode
+    watched = watched_metric(cfg, settings.monitor, settings.mode) if is_said else None
     most = cfg.trainer.get("max_epochs") or 0
-    return dict(space=points.space, monitor=monitor, mode=mode, epochs=most if most > 0 else None)
+    facts = dict(space=points.space, epochs=most if most > 0 else None)
+    return dict(watched=watched, study=facts if is_needed else None)
 
 
 class Source:
     "Gives a search its points, and ends its runs early, as its `search.json` says."
     def __init__(self, search: Any):  # `Trials`
         "Raises as `Study`."
-        self.search, known = search, search.info["study"]
-        self.monitor, self.seeds = known["monitor"], search.info["seeds"]
-        self.study = Study(search.folder, known["space"], search.settings, known["mode"],
-                           known["epochs"])
+        self.search, known, self.seeds = search, search.info["study"], search.info["seeds"]
+        self.monitor, mode = search.info["watched"]
+        self.study = Study(search.folder, known["space"], search.settings, mode, known["epochs"])
 
     def ask(self, point: int,  # its number, from 0
     ) -> dict[str, str]:       # key -> value as it is written

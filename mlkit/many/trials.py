@@ -55,6 +55,10 @@ class Trials:
             texts = [tuple(o) for o in self.info["configs"]]
             self.files = {o: self.folder / "configs" / f"{i:04}.yaml" for i, o in enumerate(texts)}
             self._first_seeds = dict(zip(texts, self.info["first_seeds"]))
+            if "watched" not in self.info:  # an older mlkit's
+                said = self.info.get("study") or self.info["settings"]
+                name, mode = said.get("monitor"), said.get("mode")
+                self.info["watched"] = (name, mode or "min") if name else None
             self.trials: list[Trial] = []
             for words in self.info["points"]: self._add(words, seeds)
         except (KeyError, TypeError, ValueError, AttributeError) as e:
@@ -190,7 +194,7 @@ class Trials:
     @property
     def unranked(self) -> str:  # '' where all is well
         "Why its runs cannot be compared: none has the metric that the search goes by."
-        name = (self.info.get("study") or self.settings)["monitor"]
+        name, _ = self.info["watched"] or (None, None)
         first = next((o for o in self.trials if o.status == "done" and o.metrics), None)
         if not name or not first or find_metric(name, first.metrics): return ""
         near = did_you_mean(name, first.metrics) or f"; there are: {', '.join(first.metrics)}"
