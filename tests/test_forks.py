@@ -110,6 +110,17 @@ def test_an_interrupt_while_a_trial_is_loaded(project, monkeypatch):
     once(the_search(project), 3)
 
 
+def test_workers_that_somebody_ends(project):
+    command = start(*SLOW)
+    wait_for(lambda: len(trained(project)) == 2)
+    for o in trained(project): os.kill(o, signal.SIGTERM)
+    said = ends(command, 130, 60)
+    assert "0 of 2 runs are done; its workers were interrupted; go on with: " in said
+    said = ends(start("--resume", the_search(project).folder), 0)
+    assert ": done" in said and "interrupted" not in said  # that is no news any more
+    once(the_search(project), 2)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_table_of_a_search_that_stops_at_a_failure(project, workers):
     fail = ["+callbacks.fail={_target_: parts.Fail, file: parts.py}"]
