@@ -147,7 +147,7 @@ class Search(Reading, Trials):
             failures = max([o.failures for o in found.trials if o.status == "failed"], default=0)
             again = f"; what failed is tried again with retry={failures}" if failures else ""
             gone = [o.id for o in found.trials if o.metrics and not o.run]
-            lost = f"; {', '.join(gone[:3])}: is gone, its figures stay" if gone else ""
+            lost = f"; folders of runs are gone, as {gone[0]}: the figures stay" if gone else ""
             say(f"{found.mark}: nothing is left to be trained{again}{lost}")
         return _carry_on(found)
 
