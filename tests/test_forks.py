@@ -1,6 +1,9 @@
 """The workers of a search and what forks them: whatever prints, stands in the way or is killed."""
 import json
 import os
+import pty
+import select
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -15,6 +18,7 @@ from mlkit.many.search import grid, search
 from mlkit.many.trials import Trials
 from mlkit.many.worker import threads_of
 from mlkit.run.folder import list_runs
+from shell import SCRIPTS
 from test_search import PARTS, ROOT, living, once, results, start, the_search, trained, wait_for
 
 project = test_search.project
@@ -118,6 +122,28 @@ def test_workers_that_somebody_ends(project):
     assert "0 of 2 runs are done; its workers were interrupted; go on with: " in said
     said = ends(start("--resume", the_search(project).folder), 0)
     assert ": done" in said and "interrupted" not in said  # that is no news any more
+    once(the_search(project), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_terminal_that_is_closed(project, workers):
+    "The system says so to the command, and then its shell does, too."
+    line = shlex.join([str(SCRIPTS / "mlkit_train"), *SLOW, f"workers={workers}"])
+    shell, terminal = pty.fork()
+    if not shell: os.execvp("bash", ["bash", "-ic", f"{line}; true"])
+    def is_under_way() -> bool:
+        while select.select([terminal], [], [], 0)[0]: os.read(terminal, 2**16)
+        return statuses().count("running") == workers
+    def statuses() -> list[str]:
+        return [json.loads(o.read_text())["status"] for o in project.glob("runs/tiny/*/run.json")]
+    wait_for(is_under_way)
+    os.close(terminal)
+    os.waitpid(shell, 0)
+    wait_for(lambda: statuses() == ["interrupted"] * workers, 30)
+    wait_for(lambda: [*project.glob("runs/tiny/search-*/table.csv")], 30)  # the command's end
+    wait_for(lambda: not test_search.workers_of(project), 30)
+    ends(start("--resume", the_search(project).folder), 0)
     once(the_search(project), 2)
 
 
