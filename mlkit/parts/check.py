@@ -239,7 +239,7 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     top = own_path(cfg)
-    if not top: expect_facts(cfg)
+    lost = expect_facts(cfg) if not top else {}
     for early in (True, False):  # what is known before torch; if that is right, what is so
         view = View(cfg, early)
         try: found = _without_consequences(view, _find(view, top))
@@ -247,6 +247,7 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
             if not early: raise
             continue
         if is_wrong or not view.guesses or not all(map(is_warning, found.values())): break
+    found = {k: lost.get(k, why) for k, why in found.items()}
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
     files = list(dict.fromkeys(o.origin.file for o in problems))

@@ -8,15 +8,15 @@ __all__ = ['expect_facts', 'wants_facts', 'fill_facts', 'is_told']
 # %% ../../nbs/parts/19_facts.ipynb #fac70005
 import dis
 from types import FunctionType
-from typing import Any, Iterator
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ..base.errors import did_you_mean
 from ..base.text import Keys, show_keys
 from ..config.node import ConfigError, about, problem
-from .annotation import Product
 from .outline import real
-from .signature import signature
+from .signature import Unclear, signature
 from .view import DIRECTIVES, View
 
 # %% ../../nbs/parts/19_facts.ipynb #fac70006
@@ -37,31 +37,36 @@ def _names(kind: type) -> set[str] | None:
 
 # %% ../../nbs/parts/19_facts.ipynb #fac7000a
 def expect_facts(cfg: DictConfig,  # a whole config, which gets a place for each
-) -> None:
+) -> dict[Keys, str]:  # what refers to one that they will not tell: why not
     "Find out what only the data will tell. Nothing is built, no data touched."
-    view, facts = View(cfg), about(cfg).facts
+    view, facts = View(cfg, early=True), about(cfg).facts
     data = view.data.get("data")
-    if not isinstance(data, dict) or "_target_" not in data: return
-    asked: dict[str, list[Keys]] = {}
-    for path, o in view.references.all():
-        if o.resolver or o.args[:1] != ("data",) or len(o.args) < 2 or path[:1] == ("data",): continue
-        at, found = view.written(o.args)
-        if len(at) == 1 or found is None: asked.setdefault(str(o.args[1]), []).append(o.args[2:])
-    target: Any = view.find(data["_target_"])
-    takes = signature(target) if callable(target) else None
+    if not isinstance(data, dict) or "_target_" not in data: return {}
+    links = [(path, str(o.args[1]), o.args) for path, o in view.references.all() if not o.resolver
+             and o.args[:1] == ("data",) and len(o.args) > 1 and path[:1] != ("data",)]
+    def is_said(keys): return (found := view.written(keys))[1] is not None and len(found[0]) > 1
+    asked = {k: [o[2:] for _, _, o in links if o[1] == k] for _, k, o in links if not is_said(o)}
+    try:
+        target: Any = view.find(data["_target_"])
+        takes = signature(target) if callable(target) else None
+    except Unclear: takes = None  # importing it will tell what it takes
     params = takes.parameters.values() if takes else ()
     is_open = any(o.kind is o.VAR_KEYWORD for o in params)
     known = {o.name for o in params}
-    others = {str(o) for o in data if o not in DIRECTIVES} - known
-    if not asked and (is_open or not others): return
-    kind = getattr(view.value(("data",)), "kind", None)
+    others = {k for _, k, o in links if is_said(o)} - known if takes and not is_open else set()
+    if not asked and not others: return {}
+    kind = getattr(View(cfg).value(("data",)), "kind", None)
     names, is_ours = kind and _names(kind), str(getattr(kind, "__module__", "")).startswith("mlkit.")
     for name, rests in asked.items():
         is_null = name in known and name in data and not any(rests)  # it may be meant
         if is_null and not is_ours or names is not None and name not in names: continue
         facts["data", name] = True
         OmegaConf.update(cfg, f"data.{name}", _place(rests), force_add=True)
-    for name in () if is_open else others & (names or set()): facts.setdefault(("data", name), False)
+    for name in others & (names or set()): facts.setdefault(("data", name), False)
+    if names is None: return {}
+    def why(name): return f"data has no key '{name}', and {kind.__name__} does not tell it" \
+        f"{did_you_mean(name, {*map(str, data), *names})}"
+    return {path: why(k) for path, k, _ in links if k not in data and k not in names}
 
 
 def _place(rests: list[Keys]) -> Any:

@@ -51,6 +51,8 @@ def _build(data, cfg, path: Keys, kwargs: dict, convert: str = "all"):
     if isinstance(data, list):
         return [_build(v, cfg, (*path, i), {}, convert) for i, v in enumerate(data)]
     if not isinstance(data, dict): return data
+    if facts := about(cfg).facts:  # which are none of a datamodule's arguments
+        data = {k: v for k, v in data.items() if (*own_path(cfg), *path, k) not in facts}
     live = about(cfg).live.get((*own_path(cfg), *path)) if about(cfg).live else None
     if live and not kwargs: return live.taken(data, lambda: _made(data, cfg, path, kwargs, convert))
     return _made(data, cfg, path, kwargs, convert)
@@ -74,7 +76,6 @@ def _call(parts: dict, cfg, path: Keys, kwargs: dict):
     target, args = parts.pop("_target_"), parts.pop("_args_", None) or []
     partial = parts.pop("_partial_", False)
     for key in ("_recursive_", "_convert_"): parts.pop(key, None)
-    for key in [k for k in parts if (*own_path(cfg), *path, k) in about(cfg).facts]: parts.pop(key)
     try:
         obj = locate(target, about(cfg).project, about(cfg).trust)
         if "cdata" in parts:
