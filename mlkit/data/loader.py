@@ -47,7 +47,7 @@ def held_out(n: int,    # how many there are
     if not isinstance(size, Real): raise UserError(f"val_size={size!r}: wants float or int")
     k = round(n * size) if isinstance(size, float) else size
     if 0 < k < n: return k
-    raise UserError(f"val_size={size}: of {n:,} images it holds out {k:,}; "
+    raise UserError(f"val_size={size}: of {n:,} samples it holds out {k:,}; "
                     f"give a share between 0 and 1, or a number from 1 to {n - 1:,}")
 
 # %% ../../nbs/data/02_loader.ipynb #2b01baa3
