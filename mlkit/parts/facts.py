@@ -17,7 +17,7 @@ from ..base.text import Keys, show_keys
 from ..config.node import ConfigError, about, problem
 from .outline import real
 from .signature import Unclear, signature
-from .view import DIRECTIVES, View
+from .view import View
 
 # %% ../../nbs/parts/19_facts.ipynb #fac70006
 _LIGHTNINGS = ("pytorch_lightning", "lightning", "lightning_utilities", "builtins", "abc")
@@ -30,9 +30,10 @@ def _names(kind: type) -> set[str] | None:
         own = vars(cls)
         if "__getattr__" in own: return None
         functions = [o for o in own.values() if isinstance(o, FunctionType)]
-        found |= {k for k, o in own.items() if o not in functions} | {*own.get("__annotations__", ())}
-        found |= {o.argval for f in functions for o in dis.get_instructions(f)
-                  if o.opname == "STORE_ATTR"}
+        steps = (o for f in functions for o in dis.get_instructions(f))
+        found |= {k for k, o in own.items() if o not in functions}
+        found |= {*own.get("__annotations__", ())}
+        found |= {o.argval for o in steps if o.opname == "STORE_ATTR"}
     return {o for o in found if o[0] != "_"}
 
 # %% ../../nbs/parts/19_facts.ipynb #fac7000a
@@ -56,13 +57,13 @@ def expect_facts(cfg: DictConfig,  # a whole config, which gets a place for each
     others = {k for _, k, o in links if is_said(o)} - known if takes and not is_open else set()
     if not asked and not others: return {}
     kind = getattr(View(cfg).value(("data",)), "kind", None)
-    names, is_ours = kind and _names(kind), str(getattr(kind, "__module__", "")).startswith("mlkit.")
+    names, is_ours = kind and _names(kind), getattr(kind, "__module__", "").startswith("mlkit.")
     for name, rests in asked.items():
         is_null = name in known and name in data and not any(rests)  # it may be meant
         if is_null and not is_ours or names is not None and name not in names: continue
         facts["data", name] = True
         OmegaConf.update(cfg, f"data.{name}", _place(rests), force_add=True)
-    for name in others & (names or set()): facts.setdefault(("data", name), False)
+    for name in others.intersection(names or ()): facts.setdefault(("data", name), False)
     if names is None: return {}
     def why(name): return f"data has no key '{name}', and {kind.__name__} does not tell it" \
         f"{did_you_mean(name, {*map(str, data), *names})}"
