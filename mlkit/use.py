@@ -39,6 +39,7 @@ from .fit.weights import load_weights, weights_at_start
 from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
+from .parts.facts import expect_facts
 from .run.folder import Run, find_run
 from .run.info import config_edit
 from .show.columns import by_head, columns, no_numbers
@@ -113,6 +114,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
     except ConfigError as e:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
+    expect_facts(cfg)  # which the run's config has, and are no arguments of the datamodule
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
     if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     return cfg
