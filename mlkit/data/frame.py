@@ -8,7 +8,7 @@ __all__ = ['Frame', 'word', 'read_frame']
 # %% ../../nbs/data/01_frame.ipynb #5f02d003
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, Sized
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..base.text import short
 from .inputs import open_table
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d005
-@dataclass
+@dataclass(eq=False)
 class Frame:
     "The columns of a table, and what its rows are called in an error."
     data: Any            # a pandas DataFrame; its index has the numbers of a file's rows
@@ -27,7 +27,7 @@ class Frame:
 
     def __len__(self) -> int: return len(self.data)
 
-    def at(self, i: int,  # a row
+    def at(self, i: Any,  # a row's number
     ) -> str:             # 'train.csv:17', or 'row 15'
         "Where a row is."
         label = self.data.index[i]
@@ -50,8 +50,7 @@ class Frame:
         found = pd.to_numeric(given, errors="coerce").to_numpy("float64", na_value=np.nan)
         for i in np.flatnonzero(np.isnan(found) & given.notna().to_numpy())[:1]:
             raise UserError(f"{self.at(i)}: {name} is '{given.iloc[i]}', and a number is expected: "
-                            f"mend it, or say that such a word is a gap (missing), or that "
-                            f"{name} is one of the categories")
+                            "mend it, or list that word in missing if it means that there is none")
         for i in np.flatnonzero(np.isinf(found))[:1]:
             raise UserError(f"{self.at(i)}: {name} is infinite")
         return found
@@ -64,6 +63,18 @@ class Frame:
         again, words = pd.factorize(np.array([*map(word, values)], object))
         return np.append(again, -1)[codes], [*words]
 
+    def names(self, id: str | None = None,  # a column; None: the rows are called by their numbers
+    ) -> Any:                               # a pandas Index (N,)
+        "What the rows are called. Raises UserError for an id that is missing, or there twice."
+        import pandas as pd
+        if id is None: return pd.RangeIndex(len(self)) if self.name else self.data.index
+        given = self.column(id)
+        for i in np.flatnonzero(given.isna())[:1]: raise UserError(f"{self.at(i)}: {id} is missing")
+        for i in np.flatnonzero(given.duplicated())[:1]:
+            twin = self.at(np.flatnonzero(given == given.iloc[i])[0])
+            raise UserError(f"{self.at(i)}: {id} '{given.iloc[i]}' is that of {twin}, too")
+        return pd.Index(given)
+
 
 def word(value: Any,  # of a table's cell
 ) -> str:             # whole numbers without '.0'
@@ -73,7 +84,7 @@ def word(value: Any,  # of a table's cell
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d008
 def read_frame(
-    source: Any,                  # a file .csv, .tsv or .parquet; a DataFrame; a dict of columns
+    source: Any,  # a file .csv, .tsv or .parquet; a DataFrame; a dict of columns, or of one row
     missing: Sequence[str] = (),  # words that stand for a gap, besides '', 'NA', 'nan' and such
     text: Sequence[str] = (),     # columns that are words, whatever is in them
 ) -> Frame:
@@ -81,7 +92,8 @@ def read_frame(
 
     Raises NotFound if there is no such file, UserError if it cannot be read or is empty."""
     import pandas as pd
-    if hasattr(source, "columns") or isinstance(source, Mapping):
+    if not isinstance(source, (str, Path)):
+        if isinstance(source, Mapping) and all(map(_is_cell, source.values())): source = [source]
         frame = Frame(pd.DataFrame(source).rename(columns=str))
         if missing: frame.data = frame.data.replace([*missing], np.nan)
     else: frame = _read_file(in_project(source), [*missing], text)
@@ -89,6 +101,9 @@ def read_frame(
     for name in names[names.duplicated()][:1]: raise UserError(f"{what}: two columns '{name}'")
     if not len(frame): raise UserError(f"{what}: has no rows")
     return frame
+
+
+def _is_cell(o: Any) -> bool: return isinstance(o, str) or not isinstance(o, Sized)
 
 
 def _read_file(path: Path, missing: list[str], text: Sequence[str]) -> Frame:

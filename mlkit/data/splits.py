@@ -69,10 +69,13 @@ def split_rows(
     at: Callable[[int], str] = "row {}".format,  # how a row is called in an error
 ) -> dict[str, Tensor]:  # split -> its rows, ascending (n,) int64; 'train', 'val', maybe 'test'
     "Part the rows. Raises UserError for what is empty, unknown, or a group in two parts."
+    import pandas as pd
     at_least_zero(fold=fold)
     part = np.full(len(labels), "train", object) if split_column is None else split_column
     for i in np.flatnonzero(~np.isin(part, ("train", "val", "test")))[:1]:
         raise UserError(f"{at(i)}: the split is '{part[i]}': train, val or test is expected")
+    for i in () if groups is None else np.flatnonzero(pd.isna(groups))[:1]:
+        raise UserError(f"{at(i)}: the group is missing")
     rest = np.flatnonzero(part != "test")
     if not len(rest): raise UserError("train has no rows: all are in test")
     of_rest = None if groups is None else groups[rest]
@@ -103,7 +106,7 @@ def _folds_said(column: np.ndarray, rest: np.ndarray, folds: Any, fold: int, at:
     import pandas as pd
     for i in rest[pd.isna(column[rest])][:1]: raise UserError(f"{at(i)}: the fold is missing")
     dealt, names = pd.factorize(column[rest], sort=True)
-    there = f"the column has {len(names)} folds: {', '.join(map(str, names[:20]))}"
+    there = f"the folds of the column are: {', '.join(map(str, names[:20]))}"
     if folds not in (None, len(names)): raise UserError(f"folds={folds}: {there}")
     if fold >= len(names) or len(names) < 2: raise UserError(f"fold={fold}: {there}")
     return dealt
