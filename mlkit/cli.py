@@ -259,6 +259,19 @@ def _predict(args: argparse.Namespace) -> int:
 def _may_be_written(path: str) -> bool:
     return not os.path.isdir(path) and os.path.isdir(os.path.dirname(os.path.abspath(path)))
 
+# %% ../nbs/cli.ipynb #2be4a6a3
+def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code
+    "Put runs into a file that predicts elsewhere, without a network."
+    p, add = command_parser(mlkit_bundle, "mlkit_bundle mnist/20260101-120000-abcd -o digits.zip")
+    add("runs", nargs="+", metavar="RUN", help="a folder, an id or how it begins; or a search's")
+    add("-o", "--out", required=True, metavar="ZIP", help="the file to write")
+    args = p.parse(argv)
+    def make():
+        from mlkit.ship.bundle import bundle
+        tell(bundle(args.runs, args.out))
+    return _run(make)
+
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code

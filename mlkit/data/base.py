@@ -110,13 +110,17 @@ class ImageData(LightningDataModule):
     ) -> Any:                                                 # what Lightning can iterate over
         "Batches `(x, y)`: x (B, C, H, W) float32; y (B,) int64, or a dict of them."
         self.setup()
-        self._require(split)
+        rows = self.rows_of(split)
         def transform(batch): return self.normalize(batch[0]), batch[1]
         return ArrayLoader((self.images, self.targets), self.batch_size, shuffle, self.seed,
-                           transform=transform, rows=self.rows[split])
+                           transform=transform, rows=rows)
 
-    def _require(self, split: str):
-        if split not in self.rows: raise UserError(f"{split}: there are no such images")
+    def rows_of(self, split: str,  # train, val or test
+    ) -> Tensor:                   # (n,) int64
+        "Raises UserError if there is no such split."
+        self.setup()
+        if split in self.rows: return self.rows[split]
+        raise UserError(f"{split}: there are no such images")
 
     def names(self, split: Literal["train", "val", "test"],  # whose images
     ) -> Sequence:                                           # what they are called

@@ -197,10 +197,10 @@ class ImageFolder(ImageData):
     def loader(self, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
         "An `ArrayLoader`; without a cache, a `DataLoader`."
         self.setup()
-        self._require(split)
+        rows = self.rows_of(split)
         if self.cache: return super().loader(split, shuffle)
         images = _FileImages(self.paths, (self.mode, self.size, self.resize), self.normalize)
-        samples = Subset(StackDataset(images, self.targets), self.rows[split].tolist())
+        samples = Subset(StackDataset(images, self.targets), rows.tolist())
         sampler = EpochSampler(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
                           num_workers=self.num_workers,
