@@ -16,7 +16,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import mlkit
 from .. import __version__
 from ..base.errors import UserError
-from ..base.files import atomic, find_root, show_path
+from ..base.files import atomic, find_root
 from ..base.text import walk
 from ..config.node import plain
 from ..run.folder import Run, find_runs
