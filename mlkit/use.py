@@ -39,7 +39,7 @@ from .parts.check import check, find_problems
 from .parts.facts import expect_facts
 from .run.folder import Run, find_run, find_runs
 from .run.info import config_edit
-from .show.ensemble import Mean, shares, views
+from .show.ensemble import Mean, NoMean, shares, views
 from .show.predictions import Gathered, Predictions
 
 _targets_ = ("trained",)  # what a config may name here
@@ -226,6 +226,7 @@ def _asked(run: Run, inputs: Any, overrides, checkpoint: str, every: bool, folde
         shown = together.seen_by(step, found.classes_of, found.loss_of) if together else step
         model.predict_step = _given(shown, form)
         try: _ask(cfg, run, batches, [found, weights_at_start(run.checkpoint(checkpoint))])
+        except NoMean: raise
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError,
                 TypeError, ValueError) as e:
             errors.append(e)
