@@ -123,10 +123,9 @@ lost = [o for o in (*names, "mlkit", *{distributions!r}) if lacks(o)]
 if lost: sys.exit(f"these are not installed: {{', '.join(lost)}} (see the top of {{__file__}})")
 trust = [os.environ.get("MLKIT_TRUST", ""), f"{{here}}{{os.sep}}", *packages]
 os.environ["MLKIT_TRUST"] = ",".join(o for o in trust if o)
-from mlkit.cli import mlkit_predict
-
+command, *_ = metadata.entry_points(group="console_scripts", name="mlkit_predict")
 runs = sorted(str(o) for o in (here / "runs").iterdir())
-sys.exit(mlkit_predict([*runs, *words, *sys.argv[1:]]))
+sys.exit(command.load()([*runs, *words, *sys.argv[1:]]))
 '''
 
 
