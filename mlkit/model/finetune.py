@@ -142,7 +142,9 @@ class FineTune(pl.Callback):
         if stage != "fit": return
         self._epoch, self._done = -1, []
         self._note(pl_module)
-        if self.freeze is None: self._rest(pl_module, True)  # before processes plan what to share
+        if self.freeze is not None: return
+        for k, p in pl_module.named_parameters():  # before processes plan which gradients to share
+            if k in self._body: p.requires_grad_(False)
 
     def _note(self, model: pl.LightningModule):
         "What rests and thaws, without what is frozen or in eval mode anyway."

@@ -181,15 +181,16 @@ def load_pretrained(model: nn.Module,  # a net, or what has one; changed in plac
     new: Iterable[str] = (),    # modules that may differ: names in the net, or in the file
 ) -> Loaded:                    # what was loaded, and what was not
     "Put a file's weights into a model. Raises UserError if they are another net's."
-    path = in_project(path)
-    names = {k.replace("_orig_mod.", ""): k for k in model.state_dict()}
-    own = {k: model.state_dict()[o] for k, o in names.items() if is_within(o, [net_in(model)])}
-    own, there = {k: v for k, v in own.items() if isinstance(v, Tensor)}, weights_in(path)
-    match = Match.of(own, there, new)
+    path, home = in_project(path), net_in(model)
+    net = model.get_submodule(home)
+    names = {k.replace("_orig_mod.", ""): k for k, v in net.state_dict().items()
+             if isinstance(v, Tensor)}
+    own, there = {k: net.state_dict()[o] for k, o in names.items()}, weights_in(path)
+    match = Match.of(own, there, [o.removeprefix(f"{home}.") for o in new])
     n = len(match.loaded)
     if match.wrong or 2 * n < min(len(own), len(there)):
         raise UserError(f"{show_path(path)}: {_misfit(match, there)}")
-    try: model.load_state_dict({names[k]: there[o] for k, o in match.loaded.items()}, strict=False)
+    try: net.load_state_dict({names[k]: there[o] for k, o in match.loaded.items()}, strict=False)
     except RuntimeError as e: raise UserError(f"{show_path(path)}: {one_line(e)}") from e
     def size(o: Tensor) -> int: return 0 if is_lazy(o) else o.numel()
     return Loaded(path, match, *({k: size(v) for k, v in o.items()} for o in (own, there)))
