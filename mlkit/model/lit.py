@@ -53,7 +53,8 @@ def _by_group(given: Mapping[str, Any], optimizer: Optimizer) -> dict[str, list[
     rates, base = [group["lr"] for group in optimizer.param_groups], optimizer.defaults.get("lr")
     if not base or all(lr == base for lr in rates): return {}
     known = {k: v for k, v in given.items() if k in ("max_lr", "base_lr")}
-    return {k: [v * lr / base for lr in rates] for k, v in known.items() if isinstance(v, (int, float))}
+    known = {k: v for k, v in known.items() if isinstance(v, (int, float))}
+    return {k: [v * lr / base for lr in rates] for k, v in known.items()}
 
 # %% ../../nbs/model/04_lit.ipynb #8fa1c502
 class _Means:
