@@ -19,7 +19,7 @@ from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
 from ..config.load import has_objects
-from ..config.node import Config
+from ..config.node import Config, about
 from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
 from ..fit.live import made_anew, with_objects
@@ -28,6 +28,7 @@ from ..fit.randomness import generators_kept, seed_all
 from ..model.lit import LitModel
 from ..parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from ..parts.check import check
+from ..parts.locate import locate
 from ..run.board import Now, Pace
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
@@ -178,15 +179,21 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     return LRFound(table, float(finite.lr.iloc[low]) / 10, steps=steps)
 
 
+def _beginning(config: Config) -> list[pl.Callback]:
+    "The callbacks without which this would be another net: FineTune loads its weights."
+    known, nodes = about(config), config.get("callbacks") or {}
+    names = {k: o.get("_target_") for k, o in nodes.items() if o} if hasattr(nodes, "items") else {}
+    kinds = {k: locate(o, known.project, known.trust) for k, o in names.items() if o}
+    own = [build(nodes[k]) for k, o in kinds.items() if hasattr(o, "before_run")]
+    return [*own, Interruptible()]
+
+
 def _train_with(ramp: _Ramp, config: Config):
     seed_all(config.seed)
     with temporary_folder() as folder:
         logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
-        built = build(config.get("callbacks")) or {}
-        each = built.values() if isinstance(built, dict) else built
-        own = [o for o in each if hasattr(o, "before_run")]  # FineTune: it loads the weights
-        trainer = make_trainer(config, [ramp, *own, Interruptible()], **here, **_INSTEAD)
+        trainer = make_trainer(config, [ramp, *_beginning(config)], **here, **_INSTEAD)
         datamodule, model = Parts.data_and_model(config)
         data: Any = model if datamodule is None else datamodule
         with blamed_on(config, "data"): data.prepare_data()

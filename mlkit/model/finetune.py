@@ -84,15 +84,15 @@ def body_rates(model: nn.Module,  # a net, or a LightningModule
     decay: float = 1.0,           # from layer to layer downwards
 ) -> Rates:  # parameter -> its group, its rate (None: the optimizer's), what that is multiplied by
     "The rates of the body's parameters. Raises UserError for a part that is not there."
-    home, by_part = net_in(model), isinstance(body_lr, Mapping)
-    places = {o: head_of(model, o)[0] for o in (body_lr if by_part else ())}
+    home, by_part = net_in(model), body_lr if isinstance(body_lr, Mapping) else {}
+    places = {o: head_of(model, o)[0] for o in by_part}
     body = {k: () if is_lazy(p) else tuple(p.shape) for k, p in model.named_parameters()
             if is_within(k, [home]) and not is_within(k, head)}
     found: Rates = {}
     for n, (layer, names) in enumerate(reversed(layers_of(body).items()), 1):
         for name in names:
             part = next((o for o, place in places.items() if is_within(name, [place])), None)
-            lr = body_lr.get(part) if isinstance(body_lr, Mapping) else body_lr
+            lr = by_part.get(part or "") if isinstance(body_lr, Mapping) else body_lr
             found[name] = part or (layer if decay < 1 else "body"), lr, decay**n
     return found
 
@@ -188,7 +188,8 @@ class FineTune(pl.Callback):
             self.group_parameters(pl_module, optimizer)
         groups = [group for o in trainer.optimizers for group in o.param_groups]
         known = {id(p) for o in groups for p in o["params"]}
-        lost = [k for k, p in pl_module.named_parameters() if k in self._body and id(p) not in known]
+        own = dict(pl_module.named_parameters())
+        lost = [k for k in self._body if id(own[k]) not in known]
         if lost and groups and self.freeze is not None:
             raise UserError(f"{name}.configure_optimizers leaves out {lost[0]}, which would never "
                             "learn: give it all parameters, or let the body rest for good: "
