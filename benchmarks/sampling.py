@@ -3,7 +3,7 @@
 
     python benchmarks/sampling.py [--trials 40] [--seeds 0 1 2 3 4] [--at-once 2]
 
-Each search trains an MLP with SGD at most 15 epochs and draws learning rate, momentum, weight
+Each search trains an MLP with SGD at most 20 epochs and draws learning rate, momentum, weight
 decay, dropout, width and the batch's size. For each search seed it prints the best val/acc and the
 epochs that were trained. TPE with Hyperband is to have the better median, with at most half of the
 epochs. (With AdamW, which forgives more, both find the same within two of 600 pictures.)
@@ -22,7 +22,7 @@ name: fashion
 model:
   net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [64], dropout: 0.0}
 optimizer: {lr: 0.01, momentum: 0.9, weight_decay: 0.0}
-trainer: {max_epochs: 15, accelerator: cpu}
+trainer: {max_epochs: 20, accelerator: cpu}
 callbacks: {checkpoint: {monitor: val/acc, mode: max}, progress: null}
 search:
   params:
@@ -38,7 +38,7 @@ SEARCH = """
 import sys
 from mlkit.many.search import search
 found = search("a.yaml", *sys.argv[1:])
-epochs = sum(t.run.info.get("pruned") or 15 for t in found.trials)
+epochs = sum(t.run.info.get("pruned") or 20 for t in found.trials)
 print("RESULT", max(t.metrics["val/acc"] for t in found.trials if t.status == "done"), epochs)
 """
 

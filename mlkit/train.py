@@ -221,6 +221,7 @@ def _requeued(config: Config) -> "Run | None":
     "The run of this SLURM job before it was put back into the queue; or before torchrun's restart."
     found = [(o, os.environ[o]) for o, n in _JOBS.items() if int(os.environ.get(n) or 0)]
     if not found or config.runs is None: return None
+    from mlkit.parts.facts import is_told
     from mlkit.run.folder import read_runs
     from mlkit.run.home import runs_folder
     from mlkit.run.info import as_json
@@ -229,7 +230,9 @@ def _requeued(config: Config) -> "Run | None":
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         names = zip(_JOBS, map(run.info.get, ("slurm_job", "torchrun")))
         mine = job in names and run.info["status"] != "done"
-        if mine and {**flat(run.info["config"]), **own} == same: return run
+        was = {k: v for k, v in flat(run.info["config"]).items() if not is_told(config, k)}
+        if mine and {**was, **own} == {k: v for k, v in same.items() if not is_told(config, k)}:
+            return run
     return None
 
 # %% ../nbs/train.ipynb #c98745c1

@@ -30,6 +30,7 @@ from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.inputs import Batches, list_files, meanings, open_table, rows, to_tensors
+from .data.table import is_table, table_rows
 from .fit.job import CSVLogger
 from .fit.lightning import Interruptible
 from .fit.progress import Progress
@@ -38,6 +39,7 @@ from .fit.weights import load_weights, weights_at_start
 from .model.lit import LitModel
 from .parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from .parts.check import check, find_problems
+from .parts.facts import expect_facts
 from .run.folder import Run, find_run
 from .run.info import config_edit
 from .show.columns import by_head, columns, no_numbers
@@ -112,6 +114,7 @@ def _config_of(run: Run, part: str, overrides=(), trust=()) -> Config:
     except ConfigError as e:
         if e.cfg is None or overrides: raise
         cfg = e.cfg
+    expect_facts(cfg)  # which the run's config has, and are no arguments of the datamodule
     if problems := find_problems(cfg[part]): raise ConfigError(*problems)
     if says := config_edit(run.config_file, run.info, *overrides): tell(says, file=sys.stderr)
     return cfg
@@ -235,7 +238,8 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     Arrays may be meant in several ways, the first that works counts."""
     facts, size = run.info.get("data_facts") or {}, 64
     if isinstance(inputs, Dataset): return [DataLoader(inputs, batch_size=size)], "loader"
-    if inputs is None: return [_own_loader(run, cfg)], "loader"
+    if inputs is None: return _own_loader(run, cfg, facts)
+    if "numbers" in facts and is_table(inputs): return [table_rows(inputs, facts)], "x"
     if isinstance(inputs, (str, Path)): inputs = [inputs]
     is_list = isinstance(inputs, list) and len(inputs) > 0
     if is_list and all(isinstance(o, (str, Path)) for o in inputs):
@@ -256,14 +260,16 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
 
 
-def _own_loader(run: Run, cfg: Config):
+def _own_loader(run: Run, cfg: Config, facts: Mapping) -> tuple[list, str]:
     run.datamodule = _datamodule(run, cfg)
     if not is_overridden("predict_dataloader", run.data):
         raise UserError(f"{type(run.data).__name__} has no predict_dataloader: give files, arrays, "
                         "a DataFrame or a loader")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     make = run.data.predict_dataloader
+    if "numbers" in facts: return [make()], "x"
     run.data.predict_dataloader = lambda: apply_to_collection(make(), DataLoader, _Served)
+    return [None], "loader"
 
 
 class _Served:

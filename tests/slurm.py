@@ -125,7 +125,7 @@ class Slurm:
             with suppress(subprocess.TimeoutExpired): o.wait(5)
             o.kill()
             o.wait()
-        for pid in _processes(f"SLURM_CONF={self.folder}/slurm.conf"):
+        for pid in processes_with(f"SLURM_CONF={self.folder}/slurm.conf"):
             with suppress(OSError): os.kill(pid, signal.SIGKILL)
 
 
@@ -137,7 +137,7 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _processes(word: str) -> Iterator[int]:
+def processes_with(word: str) -> Iterator[int]:
     "Those that have this word in their environment, but for this one."
     for o in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):

@@ -247,7 +247,7 @@ def test_failed_training(tmp_path):
     assert "Traceback" in (run / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_interrupted(tmp_path, name):
     process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
                                 "trainer.max_epochs=500"],

@@ -10,6 +10,8 @@ import torch
 
 from mlkit.base.errors import TrainingFailed, UserError
 from mlkit.base.files import show_path
+from mlkit.many.find import find_search
+from mlkit.many.search import grid
 from mlkit.run.folder import Run, list_runs
 from mlkit.train import resume, train
 from test_damage import config, content
@@ -101,6 +103,33 @@ def test_a_disk_that_fills(disk, whole, capsys, moment):
     for o in run.dir.rglob("*.ckpt"): torch.load(o, weights_only=True)
     if Run(run.dir).info["status"] != "done": resume(run)
     assert content(run.dir) == content(whole.dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_stops_and_goes_on(disk, workers):
+    "Whatever the disk fills with: at its first file, or at a trial's."
+    Fills.at, begun = None, []
+    for left in (4096, 40_000, 150_000, 400_000):
+        for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
+        fill(disk, left)
+        with pytest.raises(UserError, match=": make room|No space left") as e:
+            grid(filled(disk), "seed=range(40)", workers=workers)
+        assert len(str(e.value).splitlines()) == 1
+        (disk / "ballast").unlink()
+        found = [find_search(o) for o in disk.glob("*/search-*") if (o / "search.json").is_file()]
+        assert bool(found) == ("go on with: mlkit_train --resume" in str(e.value)), str(e.value)
+        if not found: continue
+        statuses = [o.status for o in found[0].trials]
+        assert {*statuses} <= {"done", "interrupted", "not begun"}, statuses
+        assert statuses.count("not begun") > 20
+        begun.append(found[0])
+    assert len(begun) > 1
+    subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
+    try: assert begun[-1].go_on().done
+    finally:
+        for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
 
 
 @pytest.mark.slow

@@ -170,5 +170,6 @@ def test_other_commands_say_that_their_output_is_not_whole():
     assert code(f"{print_} > /dev/full") == (1, says)
     assert code(f"{print_} 2> /dev/full") == (0, "")
     assert code(f"{print_} | head -1; exit ${{PIPESTATUS[0]}}") == (0, "")
+    assert code(f"{print_} >&-") == (1, "the output is not whole: it is closed\n")
     assert code(f"{print_} >&- 2>&-")[0] in (0, 1)
     assert code(f"{print_}=1 > /dev/full 2> /dev/full")[0] == 2

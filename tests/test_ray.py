@@ -1,4 +1,4 @@
-"""A grid on a Ray cluster of two nodes, one of which is lost: in a network of its own, always.
+"""A grid on Ray, of which a node, or the command, is lost: in a network of its own, always.
 
 Ray looks for machines around it, and nothing here may reach another one."""
 import importlib.util
@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from clusters import TESTS, begin, here, new_project, same_search, the_search, wait_for
+from shell import SCRIPTS
+from slurm import processes_with
 
 INSIDE = os.environ.get("_MLKIT_TEST_RAY")  # the folder: this is the process in the network
 HAS_ALL = importlib.util.find_spec("ray") and shutil.which("unshare")
@@ -26,12 +28,13 @@ def alone(*command) -> list[str]:
             *map(str, command)]
 
 
-def test_a_lost_node(tmp_path):
-    "The test below, where it can reach nothing."
+@pytest.mark.parametrize("what", ["lost_node", "interrupted_command", "killed_command"])
+def test_a_search_goes_on_after_a(what, tmp_path):
+    "One of the tests below, where it can reach nothing."
     env = os.environ | dict(
         _MLKIT_TEST_RAY=str(tmp_path), RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled",
         PYTHONPATH=os.pathsep.join([str(TESTS.parent), str(TESTS)]), OMP_NUM_THREADS="1")
-    done = subprocess.run(alone(sys.executable, __file__), env=env, cwd=tmp_path, timeout=800,
+    done = subprocess.run(alone(sys.executable, __file__, what), env=env, cwd=tmp_path, timeout=800,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
 
@@ -52,19 +55,21 @@ def cluster(folder: Path):
         finally: process.kill()
 
 
-def lose_a_node(project: Path):
+def both_train(search) -> bool:
+    search.refresh()
+    runs = [o.run for o in search.trials if o.status == "running" and o.run]
+    return sum(len(o.history) > 1 for o in runs) == 2
+
+
+def lost_node(project: Path):
     done = here(project)
     with cluster(project) as address:
         words = ["workers=2", "launch=ray", f"launch.address={address}"]
         process = begin(project, "ray", os.environ, *words)
         try:
             search = the_search(project, "ray")
-            def both_train() -> bool:
-                search.refresh()
-                runs = [o.run for o in search.trials if o.status == "running" and o.run]
-                return sum(len(o.history) > 1 for o in runs) == 2
             def story(): return (project / "ray.txt").read_text()
-            wait_for(both_train, 120, story)
+            wait_for(lambda: both_train(search), 120, story)
             (project / "kill").touch()
             wait_for((project / "killed").exists)
             assert process.wait(300) == 0, story()
@@ -77,6 +82,33 @@ def lose_a_node(project: Path):
                for o in search.trials), "no run was cut off"
 
 
+def lost_command(project: Path, how: signal.Signals):
+    "Its Ray is its own: all ends, the runs are saved, and another command goes on with them."
+    done = here(project)
+    process = begin(project, "ray", os.environ, "workers=2", "launch=ray")
+    search = the_search(project, "ray")
+    def story(): return (project / "ray.txt").read_text()
+    wait_for(lambda: both_train(search), 120, story)
+    if how == signal.SIGINT: os.killpg(process.pid, how)  # as a terminal does
+    else: process.kill()
+    assert process.wait(60) == (130 if how == signal.SIGINT else -how), story()
+    wait_for(lambda: not {*processes_with(f"_MLKIT_TEST_RAY={INSIDE}")} - {os.getppid()}, 60)
+    if how == signal.SIGINT:
+        says = f"go on with: mlkit_train --resume {search.folder.relative_to(project)}"
+        assert says in story() and "Traceback" not in story(), story()
+    search.refresh()
+    cut = [o.run for o in search.trials if o.status == "interrupted"]
+    assert [o.status for o in cut] == ["interrupted"] * 2, story()
+    again = subprocess.run([SCRIPTS / "mlkit_train", "--resume", search.folder], cwd=project,
+                           capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stdout + again.stderr
+    same_search(the_search(project, "ray"), done)
+
+
+def interrupted_command(project: Path): lost_command(project, signal.SIGINT)
+def killed_command(project: Path): lost_command(project, signal.SIGKILL)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    lose_a_node(new_project(Path(INSIDE)))
+    globals()[sys.argv[1]](new_project(Path(INSIDE)))

@@ -204,6 +204,8 @@ def test_a_search_is_named_as_a_run_is(tmp_path, monkeypatch):
     for name in (ids[1], "search-20260102"): assert find_search(name).folder == there / ids[1]
     with pytest.raises(NotFound, match="no search here; did you mean 'lab/search-20260101"):
         find_search("lab/search-20260101-120000-aaax")
+    with pytest.raises(NotFound, match="no search here; the newest is 'lab/search-20260101"):
+        find_search("pets")
     with pytest.raises(NotFound, match="it is a search"): find_run("search-20260101")
     assert completions("mlkit_runs --search search-") == ["search-20260101-120000-aaaa"]
     assert completions("mlkit_train --resume lab/") == [

@@ -422,11 +422,11 @@ def test_what_is_not_kept(project):
     assert not (project / "search").exists()
 
 
-def test_runs_that_are_gone_are_said_and_their_figures_stay(project, capfd):
+def test_runs_that_are_gone_are_said(project, capfd):
     found = grid("tiny.yaml", "seed=1,2", "trainer.max_epochs=1")
     shutil.rmtree(found.trials[0].run.dir)
     assert find_search(found.folder).go_on().best.id == found.trials[1].id
-    assert f"{found.trials[0].id}: is gone, its figures stay" in capfd.readouterr().out
+    assert f"are gone, as {found.trials[0].id}: the figures stay" in capfd.readouterr().out
     moved = find_search(found.folder.rename(project / "elsewhere"))
     with pytest.raises(UserError, match="the folders of its runs are gone, such as "):
         moved.best_config()

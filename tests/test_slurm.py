@@ -1,5 +1,6 @@
 """What SLURM does to runs and searches, by a real one: it requeues, and its time is limited."""
 import os
+import re
 import signal
 
 import pytest
@@ -99,6 +100,15 @@ def test_a_command_that_is_gone(cluster, project, alone, how):
     command("mlkit_train", "--resume", search.folder, cwd=project, code=0, **cluster.env)
     wait_for(lambda: not cluster.jobs())
     same_search(the_search(project, "cut"), alone)
+
+
+def test_a_job_that_ends_before_its_worker_is_there(cluster, project):
+    setup = "launch.setup=['echo there is no such module; exit 3']"
+    process = begin(project, "none", cluster.env, "workers=2", "launch=slurm", setup)
+    assert process.wait(90) == 2
+    said = (project / "none.txt").read_text()
+    assert re.search(r"the workers have ended: .*; there is no such module "
+                     r"\(\S+/slurm/\d+_0_0_log.out says more\)\n$", said), said
 
 
 @pytest.mark.parametrize("words", [["-N2", "-n2"], ["-N1", "-n2"]])

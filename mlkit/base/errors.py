@@ -122,8 +122,8 @@ def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> st
     if "__" in name: key = name.replace("__", ".")
     if f.__name__ == "resume" and name in _OF_SEARCH: key = name
     way = f"dict({name}=…)" if name in _GROUPS else f"dict({group}=dict({name}=…))"
-    several = isinstance(value, (list, tuple, range))
-    if several or isinstance(value, (str, int, float)):
+    several = isinstance(value, (list, tuple, range)) and len(value) > 0
+    if all(isinstance(o, (str, int, float)) for o in (value if several else [value])):
         text = ",".join(map(_written, value if several else [value]))
         is_list = several and "trials" not in known  # else one after the other is tried
         way = f"'{key}=[{text}]'" if is_list else f"'{key}={text}'"

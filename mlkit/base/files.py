@@ -165,10 +165,12 @@ def temporary_folder(kind: str = "mlkit",  # what its name begins with
     with _held(path, lambda: path.mkdir(0o700)): yield path
 
 # %% ../../nbs/base/03_files.ipynb #569c4c36
-def is_full(e: BaseException,  # of any kind
-) -> bool:
-    "Is there no room on the disk, in a quota, or below a limit of files?"
-    return getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def full_disk(e: BaseException | None,  # of any kind
+) -> Any:                               # an OSError; None: it is something else
+    "Which of its causes says that a disk, a quota, or a limit of files has no room."
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    while e and getattr(e, "errno", None) not in full: e = e.__cause__
+    return e
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969
 @contextmanager
@@ -189,8 +191,9 @@ def atomic(path: str | Path,  # where the file goes; its folder is there
                 _sync(path.parent)
         except OSError as e:  # the name that the user knows
             named = str(tmp) in (str(e.filename), str(e.filename2))
-            if named or e.filename is None and is_full(e):
-                e.filename, e.filename2 = show_path(path), None
+            if named or e.filename is None and full_disk(e):
+                e.filename = show_path(path)
+                if e.filename2: del e.filename2
             raise
 
 

@@ -63,7 +63,7 @@ class Unfailing:
                 code = self._stream.encoding
                 return self._stream.write(args[0].encode(code, "replace").decode(code))
         except Exception as e:  # of any kind: the stream may be the user's
-            self.failed = e
+            self.failed = e if self._stream else OSError("it is closed")
             if isinstance(e, BrokenPipeError): self.give_up()  # nobody reads any more
 
     def give_up(self):

@@ -12,8 +12,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Mapping
 
-import numpy as np
-
 from ..base.errors import UserError
 
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c06
@@ -138,5 +136,5 @@ def _be(lease: int, call: str, args: list[str], log: str, env: dict[str, str], c
     os.environ.update(env)
     sys.path[:] = dict.fromkeys([*env["PYTHONPATH"].split(os.pathsep), *sys.path])
     random.seed()
-    np.random.seed()
+    sys.modules["numpy"].random.seed()
     resolve_name(call)(*args)

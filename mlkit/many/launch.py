@@ -13,7 +13,7 @@ from typing import Any, Mapping
 
 from ..base.errors import UserError, one_line
 from .trials import Trials
-from .worker import LEASH, Workers, worker_variables
+from .worker import DISK_FULL, LEASH, Workers, last_words, worker_variables
 
 # %% ../../nbs/many/03_launch.ipynb #3978bec1
 _MACHINE = ("CUDA_", "NVIDIA_", "ROCR_", "SLURM_", "RAY_")  # variables of a machine or its job
@@ -59,8 +59,8 @@ class WorkerJob:
             raise
         return code
 
-    def _interrupt(self, *_):
-        if self.pid and not _is_over(self.pid): os.kill(self.pid, signal.SIGINT)
+    def _interrupt(self, *_):  # by SIGTERM: below Ray, SIGINT is blocked
+        if self.pid and not _is_over(self.pid): os.kill(self.pid, signal.SIGTERM)
 
     def end(self):
         "Let the worker save its run and end, and wait until it has."
@@ -97,15 +97,15 @@ class _Elsewhere(Workers):
     def _running(self) -> list[int]: raise NotImplementedError  # from 0
     def _end_of(self, i: int) -> str: raise NotImplementedError  # in words
     def _cancel(self): raise NotImplementedError
+    def _logs(self, i: int) -> list[Path]: return []  # of its job, which starts the worker
 
     def check(self, is_new: bool = False) -> None:
         if self._running(): return
         self.search.refresh()
         if self.search.over: return
-        log = self.log(0)
-        lines = log.read_text(errors="replace").rstrip().splitlines() if log.exists() else []
-        why = "; ".join(filter(None, [self._end_of(0), *lines[-1:]])) or "no word"
-        raise UserError(f"launch={self.says}: the workers have ended: {why} ({log} says more)")
+        line, more = last_words(self.log(0), *self._logs(0))
+        why = "; ".join(filter(None, [self._end_of(0), line])) or "no word"
+        raise UserError(f"launch={self.says}: the workers have ended: {why}{more}")
 
     def stop(self, seconds: float = 60) -> None:
         self._cancel()
@@ -128,6 +128,7 @@ def _library(name: str, extra: str) -> Any:
 
 def _in_words(code: int) -> str:
     if code == 130: return "interrupted"
+    if code == DISK_FULL: return f"{os.strerror(code)}: make room, and go on with --resume"
     return f"exit code {code}" if code else ""
 
 # %% ../../nbs/many/03_launch.ipynb #fa692f3b
@@ -182,6 +183,8 @@ class SlurmWorkers(_Elsewhere):
         if not job.paths.result_pickle.exists(): return "cancelled, or its machine failed"
         if error := job.exception(): return one_line(error)
         return _in_words(job.result())
+
+    def _logs(self, i: int) -> list[Path]: return [self.jobs[i].paths.stdout]
 
     def _cancel(self): subprocess.run(["scancel", self.id], capture_output=True)
 

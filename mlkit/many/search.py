@@ -7,15 +7,15 @@ __all__ = ['Search', 'search', 'grid']
 
 # %% ../../nbs/many/04_search.ipynb #b25fe4f4
 import json, os, shutil, time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 from ..base.errors import Interrupted, UserError, short_traceback
-from ..base.files import in_project, show_path, temporary_folder, write_text
+from ..base.files import full_disk, in_project, show_path, temporary_folder, write_text
 from ..base.notebook import in_notebook
 from ..base.own import remember_runs
 from ..base.text import find_metric, no_formulas, number, stage_of
@@ -141,13 +141,13 @@ class Search(Reading, Trials):
             elif (n := len(found.rows)) > own[key]:
                 raise UserError(f"{key}={text}: {n} are there already; {key}=+{text} adds {text}")
         read_settings(Tree.of({"search": own}, Origin("command line")))
-        found.update(settings={**found.settings, **own},
-                     reuse=found.info["reuse"] if reuse is None else reuse)
+        found.info["settings"] = {**found.settings, **own}
+        if reuse is not None: found.info["reuse"] = reuse
         if not found.is_left:
             failures = max([o.failures for o in found.trials if o.status == "failed"], default=0)
             again = f"; what failed is tried again with retry={failures}" if failures else ""
             gone = [o.id for o in found.trials if o.metrics and not o.run]
-            lost = f"; {', '.join(gone[:3])}: is gone, its figures stay" if gone else ""
+            lost = f"; folders of runs are gone, as {gone[0]}: the figures stay" if gone else ""
             say(f"{found.mark}: nothing is left to be trained{again}{lost}")
         return _carry_on(found)
 
@@ -199,28 +199,42 @@ def _carry_on(search: Search,  # new, or to go on with
     server: ForkServer | None = None,  # for its workers; None: they make one
 ) -> Search:  # itself
     "Train what is missing. Raises Interrupted, ConfigError if the data of no trial is there."
-    seconds = Settings(timeout=search.settings["timeout"]).seconds
-    search.update(deadline=None if seconds is None else time.time() + seconds)
-    say(f"{search.mark}: {search.n} runs")
-    try:
-        with drawn_search(Search(search.folder, search.trust)):
-            if _is_here(search.settings): _work_here(search)
-            else: _wait_for(search, server)
-    except KeyboardInterrupt as e:
-        search.refresh()
-        done = sum(t.status == "done" for t in search.trials)
-        why = "; ".join(filter(None, [f"{done} of {search.n} runs are done", str(e)]))
-        say("", str(search))
+    with _room_on_disk(search):
+        seconds = Settings(timeout=search.settings["timeout"]).seconds
+        search.update(deadline=None if seconds is None else time.time() + seconds)
+        done = sum(o.status in ("done", "pruned") for o in search.trials)
+        say(f"{search.mark}: {search.n} runs" + f", {done} done before" * bool(done))
+        try:
+            with drawn_search(Search(search.folder, search.trust)):
+                if _is_here(search.settings): _work_here(search)
+                else: _wait_for(search, server)
+        except KeyboardInterrupt as e:
+            search.refresh()
+            n = sum(t.status == "done" for t in search.trials)
+            why = "; ".join(filter(None, [f"{n} of {search.n} runs are done", str(e)]))
+            say("", str(search))
+            search.write_table()
+            raise Interrupted(getattr(e, "run", None), why, search) from e
         search.write_table()
-        raise Interrupted(getattr(e, "run", None), why, search) from e
-    search.write_table()
-    _require_a_run(search)
-    if why := search.stopped or search.unranked:
-        if search.is_left and why != search.unranked:
-            why += f"; to go on: mlkit_train --resume {show_path(search.folder)}"
-            if search.alike: why += f" retry={search.settings['retry'] + 1}"
-        say(f"{search.mark}: {why}")
-    return search
+        _require_a_run(search)
+        if why := search.stopped or search.unranked:
+            if search.is_left and why != search.unranked:
+                why += f"; to go on: mlkit_train --resume {show_path(search.folder)}"
+                if search.alike: why += f" retry={search.settings['retry'] + 1}"
+            say(f"{search.mark}: {why}")
+        return search
+
+
+@contextmanager
+def _room_on_disk(search: Search) -> Iterator[None]:
+    "Raises UserError if there is none."
+    try: yield
+    except Exception as e:
+        if not (why := full_disk(e)): raise
+        where = why.filename or show_path(search.folder)
+        way = f", and go on with: mlkit_train --resume {show_path(search.folder)}"
+        way *= search.kept and _has_begun(search)
+        raise UserError(f"{where}: {why.strerror}: make room{way}") from e
 
 
 def _require_a_run(search: Search):
@@ -261,7 +275,7 @@ def _work_here(search: Search):
 
 def _wait_for(search: Search, server: ForkServer | None):
     "Let workers train, and say what becomes of the trials."
-    known: dict[int, str] = {}
+    known = {o.number: o.status for o in search.trials}  # what is no news
     with workers_of(search, search.info["reuse"], server) as workers:
         while True:
             search.refresh()

@@ -6,11 +6,13 @@
 __all__ = ['say', 'check_devices', 'train_trial', 'work', 'Workers']
 
 # %% ../../nbs/many/03_worker.ipynb #6b0bf7fa
-import gc, os, signal, subprocess, sys, threading, time, traceback
+import errno, gc, os, signal, subprocess, sys, threading, time, traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
 from ..base.errors import TrainingFailed, UserError, one_line
+from ..base.files import full_disk, show_path
 from ..base.own import trusted
 from ..base.notebook import shell
 from ..base.run_names import is_run
@@ -50,7 +52,7 @@ def train_trial(search: Trials,  # whose trial it is
     trial: Trial,                # that this process has claimed
     reuse: bool | None = None,   # as for `train`
 ) -> None:
-    "Train a trial, or go on with its run. Only an interruption goes on to the caller."
+    "Train a trial, or go on with its run. An interruption or a full disk is raised."
     from mlkit.train import resume, train
     hide, config, signals = secret_filter(), None, Signals()
     try:
@@ -76,9 +78,11 @@ def train_trial(search: Trials,  # whose trial it is
             search.note(trial, status="interrupted")
         raise
     except TrainingFailed as e:
+        _stop_if_full(search, trial, e)
         _note_failure(search, trial, e.run.info["error"], e.run)
         if shell(): say(f"failed: {trial.error}")
     except Exception as e:  # whatever the parts of a run can raise; the next trial has others
+        _stop_if_full(search, trial, e)
         problems = getattr(e, "problems", [])
         if not any(o.exception for o in search.trials): trial.exception = e  # it holds the parts
         trial.faults = [[[o.origin.name, o.origin.line, o.origin.col, hide(o.origin.text)], o.key,
@@ -92,6 +96,13 @@ def train_trial(search: Trials,  # whose trial it is
             trial.own_run.model = trial.own_run.datamodule = None
         search.release(trial)
         gc.collect()  # a model and its trainer refer to each other
+
+
+def _stop_if_full(search: Trials, trial: Trial, e: Exception):
+    "A full disk is not the trial's fault, nor would another one fare better."
+    if not full_disk(e): return
+    with suppress(OSError): search.note(trial, status="interrupted")
+    raise e
 
 
 def _note_end(search: Trials, trial: Trial, run: Run):
@@ -142,7 +153,17 @@ def work(search: Trials,       # to work on, together with others
         torch.set_num_threads(before)
 
 # %% ../../nbs/many/03_worker.ipynb #bf9a4c29
+DISK_FULL = errno.ENOSPC  # a worker's exit code
 LEASH = "_MLKIT_WORKER_LEASH"  # says that a worker ends when its standard input does
+
+
+def last_words(*logs: Path,  # files that may be there
+) -> tuple[str, str]:        # '' and '': there is none
+    "The last line of the first that has one, and where there are more, in brackets."
+    for o in logs:
+        lines = o.read_text(errors="replace").split("\n") if o.exists() else []
+        if said := [*filter(str.strip, lines)]: return said[-1], f" ({show_path(o)} says more)"
+    return "", ""
 
 
 def worker_variables(search: Trials,  # to work on
@@ -188,6 +209,7 @@ class Workers:
         self.search, self.n, self.reuse, self.server = search, n, reuse, server or ForkServer()
         self.processes: dict[int, subprocess.Popen | Forked] = {}
         self._failed = 0  # how often one ended with an error since a trial was last begun or done
+        self._interrupted = False  # was any, by somebody else?
 
     def __enter__(self) -> "Workers":
         for i in range(self.n): self._start(i)
@@ -223,18 +245,23 @@ class Workers:
 
     def check(self, is_new: bool = False,  # has a trial begun or ended since?
     ) -> None:
-        "Start anew what was killed. Raises UserError if workers cannot do their work."
+        "Start anew what was killed. Raises UserError, OSError if the disk is full."
         if is_new: self._failed = 0
         for i, o in [*self.processes.items()]:
             if (code := o.poll()) is None: continue
             del self.processes[i]
-            if code in (0, 130) or self.search.over: continue
+            if code == DISK_FULL: raise OSError(code, os.strerror(code))
+            if code in (0, 130) or self.search.over:
+                self._interrupted |= code == 130
+                continue
             self._failed += code > 0
             if self._failed > 2 * self.n:
-                lines = self.log(i).read_text(errors="replace").rstrip().splitlines()
-                raise UserError(f"the workers cannot work: {(lines or ['no word'])[-1]} "
-                                f"({self.log(i)} says more)")
+                line, more = last_words(self.log(i))
+                raise UserError(f"the workers cannot work: {line or 'no word'}{more}")
             self._start(i)
+        if self.processes or not self._interrupted: return
+        self.search.refresh()
+        if not self.search.over: raise KeyboardInterrupt("its workers were interrupted")
 
     def stop(self, seconds: float = 60,  # to wait for the end of their steps
     ) -> None:
@@ -250,7 +277,7 @@ class Workers:
 
     def __exit__(self, kind: Any, *_):
         if kind is None: self._wait(10)
-        if kind is KeyboardInterrupt: tell(_SAYS, file=Unfailing(sys.stderr))
+        if kind is KeyboardInterrupt and self.processes: tell(_SAYS, file=Unfailing(sys.stderr))
         self.stop()
         for o in self.processes.values():
             if isinstance(o, subprocess.Popen) and o.stdin: o.stdin.close()
@@ -278,7 +305,12 @@ def main(folder: str,  # a search's
     try:
         with Signals(): work(Trials(folder), number)
     except KeyboardInterrupt: sys.exit(130)
-    except UserError as e: sys.exit(str(e))
+    except Exception as e:
+        if full_disk(e):
+            for o in (sys.stdout, sys.stderr): Unfailing(o).give_up()  # there is no room for it
+            sys.exit(DISK_FULL)
+        if not isinstance(e, UserError): raise
+        sys.exit(str(e))
     finally: gc.freeze()  # else a second is spent on taking torch apart
 
 

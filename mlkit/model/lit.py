@@ -20,7 +20,7 @@ from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
 from ..base.text import short
-from .losses import HeadsLoss, Mixed, mixed_loss
+from .losses import HeadsLoss, Mixed, mixed_loss, scale_down, scale_up
 
 _targets_ = True  # a config may name what is defined here
 
@@ -128,10 +128,12 @@ class LitModel(pl.LightningModule):
         metrics: Mapping[str, Any] | None = None,   # name -> function or Metric; or by head
         augment: Callable[..., Any] | None = None,  # (x, target) -> (x, target), in training
         compile: bool = False,  # compile the net in place, with torch.compile
+        target_scale: Any = None,  # numbers' [mean, std], or by head: the net's are about 0
     ):
         super().__init__()
         self.net, self.optimizer, self.scheduler, self.augment = net, optimizer, scheduler, augment
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
+        self.target_scale = target_scale
         self.means = {stage: _Means() for stage in ("train", "val", "test")}
         named = {k: o for k, o in _flatten(metrics or {}).items() if o is not None}
         kinds = (Metric, MetricCollection)
@@ -142,7 +144,7 @@ class LitModel(pl.LightningModule):
             self.metrics[stage + "_"] = nn.ModuleDict({k: m.clone() for k, m in kept.items()})
         if compile: self.net.compile()
 
-    def forward(self, x: Tensor) -> Any: return self.net(x)
+    def forward(self, x: Any) -> Any: return scale_up(self.net(x), self.target_scale)
 
     def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
@@ -151,7 +153,10 @@ class LitModel(pl.LightningModule):
         try: x, target = batch
         except (TypeError, ValueError): raise UserError(_not_a_pair(batch)) from None
         logits = self(x)
-        return mixed_loss(self.loss, logits, target), logits, target
+        return mixed_loss(self._scaled_loss, logits, target), logits, target
+
+    def _scaled_loss(self, output: Any, target: Any) -> Any:
+        return self.loss(*(scale_down(o, self.target_scale) for o in (output, target)))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self._shared_step(self._augmented(batch), "train")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator
 
 from ..base.errors import Interrupted, NotBegun, TrainingFailed, one_line
-from ..base.files import is_full, show_path
+from ..base.files import full_disk, show_path
 from ..base.notebook import shell
 from ..base.run_names import is_run
 from ..base.signals import Signals
@@ -164,7 +164,7 @@ def recording(run: Run,  # new, or to go on
                 is_gone = run.kept and not is_run(run.dir)
                 is_why = is_gone and isinstance(e, FileNotFoundError)
                 if is_why: error, story = GONE["error"], ""
-                if is_full(e): run.release()  # for the traceback, and for the status
+                if full_disk(e): run.release()  # for the traceback, and for the status
                 log.write(story)
                 if isinstance(e, KeyboardInterrupt):
                     ended("interrupted", error)
@@ -177,9 +177,9 @@ def recording(run: Run,  # new, or to go on
                 where = show_path(run.dir / "log.txt")
                 more = f"; the traceback is in {where}" if told else story and f"\n{story}"
                 way = f", and go on with: mlkit_train --resume {show_path(run.dir)}" * told
-                if is_full(e): more = f"; make room{way}"
+                if full_disk(e): more = f"; make room{way}"
                 if not shell(): tell(f"training failed: {error}{more}", file=stderr)
-                elif more and (is_full(e) or not told): tell(more.strip("; \n"), file=stderr)
+                elif more and (full_disk(e) or not told): tell(more.strip("; \n"), file=stderr)
                 raise TrainingFailed(run) from (None if is_why else e)
     except KeyboardInterrupt as e:
         if isinstance(e, Interrupted): raise
