@@ -160,7 +160,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs",
     with Signals(), generators_kept():
         reads = Reads()
         seed_all(config.seed)
-        with reads: parts = build_parts(config)
+        with reads: parts = build_parts(config, begins=old is None)
         try: return _trained(config, parts, old, needs, reads, prune, at)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
@@ -189,8 +189,6 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
     from mlkit.show.columns import metrics_table
     if parts.trainer.is_global_zero:
         with reads, blamed_on(config, "data"): parts.data.prepare_data()
-    if old is None:
-        with reads, blamed_on(config, "callbacks"): _before_run(parts)
     run = shared_run(config, parts.trainer, old, at)
     with recording(run, about(config).project), quiet_lightning():
         has_begun = "device" in run.info  # it may have been started behind, and not got so far
@@ -209,12 +207,6 @@ def _trained(config: Config, parts: "Parts", old: "Run | None", needs: "Needs",
 
 
 _JOBS = {"SLURM_JOB_ID": "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID": "TORCHELASTIC_RESTART_COUNT"}
-
-
-def _before_run(parts: "Parts"):
-    "Let callbacks refuse what they can before there is a folder: weights of another net, say."
-    for c in parts.callbacks:
-        if hasattr(c, "before_run"): getattr(c, "before_run")(parts.model)
 
 
 def _requeued(config: Config) -> "Run | None":

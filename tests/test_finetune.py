@@ -266,4 +266,4 @@ def test_fine_tuned_is_better_than_from_scratch(pictures, tmp_path, monkeypatch,
     assert all(tuned > scratch + 0.25 for scratch, _, tuned in rows)
     assert all(probe > scratch + 0.2 for scratch, probe, _ in rows)
     one = sorted(pictures.glob("birds/*.png"))[0]
-    assert len(predict(run, one, trust=["efficientnet_lite_pytorch"])) == 1
+    assert len(predict(run, one, trust=["efficientnet_lite_pytorch"]).table) == 1
