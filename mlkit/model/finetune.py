@@ -93,7 +93,7 @@ def body_rates(model: nn.Module,  # a net, or a LightningModule
         for name in names:
             part = next((o for o, place in places.items() if is_within(name, [place])), None)
             lr = by_part.get(part or "") if isinstance(body_lr, Mapping) else body_lr
-            found[name] = part or (layer if decay < 1 else "body"), lr, decay**n
+            found[name] = layer if decay < 1 else part or "body", lr, decay**n
     return found
 
 
@@ -183,8 +183,8 @@ class FineTune(pl.Callback):
             if any(o is optimizer for o in self._done): continue
             if trainer.lr_scheduler_configs and (self.body_lr or self.decay < 1):
                 raise UserError(f"{name}.configure_optimizers makes a schedule with one rate: take "
-                                "out body_lr and decay, or call group_by_rate(optimizer, self, "
-                                "body_rates(self, head)) in it before the schedule is made")
+                                "out body_lr and decay, and for such rates call, before it makes "
+                                "that, group_by_rate(optimizer, self, body_rates(self, head, …))")
             self.group_parameters(pl_module, optimizer)
         groups = [group for o in trainer.optimizers for group in o.param_groups]
         known = {id(p) for o in groups for p in o["params"]}
@@ -196,8 +196,8 @@ class FineTune(pl.Callback):
                             "freeze=null")
         shared = getattr(trainer.strategy.model, "find_unused_parameters", True)  # of DDP
         if self.freeze and not shared:
-            raise UserError("several processes, and a body that thaws: take "
-                            "trainer.strategy=ddp_find_unused_parameters_true")
+            raise UserError("several processes share gradients by a plan that a body which thaws "
+                            "is not in: trainer.strategy=ddp_find_unused_parameters_true")
 
     def _rest(self, model: pl.LightningModule, rests: bool):
         own, modules = dict(model.named_parameters()), dict(model.named_modules())
