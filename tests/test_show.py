@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_one_line(output, target, message):
     (lambda: plot_confusion(case("heads")), "head=None: a, b are there"),
     (lambda: confusion_matrix(case("classes"), "a"),
      "head='a': there is one answer only, without a head"),
-    (lambda: top_confused(case("values")), "dense values have no classes that could be confused"),
+    (lambda: top_confused(case("values")), "numbers have no classes that could be confused"),
 ])
 def test_more_that_does_not_fit(call, message):
     with pytest.raises(UserError) as e: call()
