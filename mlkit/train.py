@@ -160,7 +160,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs",
     with Signals(), generators_kept():
         reads = Reads()
         seed_all(config.seed)
-        with reads: parts = build_parts(config)
+        with reads: parts = build_parts(config, begins=old is None)
         try: return _trained(config, parts, old, needs, reads, prune, at)
         except Interrupted as e:
             _take_last_weights(e.run, parts)

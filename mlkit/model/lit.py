@@ -38,13 +38,23 @@ def scheduler_config(
     make, length = conf["scheduler"], steps if conf["interval"] == "step" else epochs
     set_already, known = getattr(make, "keywords", {}), inspect.signature(make).parameters
     wanted = [k for k in ("total_steps", "T_max") if k in known and k not in set_already]
+    rates = _by_group(set_already, optimizer)
     if not wanted or "epochs" in set_already:  # OneCycleLR(epochs=…, steps_per_epoch=…)
-        return {**conf, "scheduler": make(optimizer)}
+        return {**conf, "scheduler": make(optimizer, **rates)}
     if length in (None, -1, float("inf")):
         raise UserError(f"the scheduler's {wanted[0]} is the length of the run: "
                         "set trainer.max_epochs or max_steps")
     length = max(1, int(length) // conf["frequency"])
-    return {**conf, "scheduler": make(optimizer, **{k: length for k in wanted})}
+    return {**conf, "scheduler": make(optimizer, **rates, **{k: length for k in wanted})}
+
+
+def _by_group(given: Mapping[str, Any], optimizer: Optimizer) -> dict[str, list[float]]:
+    "A schedule's `max_lr` for each group of an optimizer, where these have rates of their own."
+    rates, base = [group["lr"] for group in optimizer.param_groups], optimizer.defaults.get("lr")
+    if not base or all(lr == base for lr in rates): return {}
+    known = {k: v for k, v in given.items() if k in ("max_lr", "base_lr")}
+    known = {k: v for k, v in known.items() if isinstance(v, (int, float))}
+    return {k: [v * lr / base for lr in rates] for k, v in known.items()}
 
 # %% ../../nbs/model/04_lit.ipynb #8fa1c502
 class _Means:
@@ -173,6 +183,8 @@ class LitModel(pl.LightningModule):
         clipped = trainer.gradient_clip_val and "mixed" in str(trainer.precision)
         if clipped and getattr(make, "keywords", {}).get("fused"): make = partial(make, fused=False)
         optimizer = make([p for p in self.parameters() if p.requires_grad])
+        for c in trainer.callbacks:  # such as FineTune
+            if hasattr(c, "group_parameters"): getattr(c, "group_parameters")(self, optimizer)
         if self.scheduler is None: return optimizer
         steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
         conf = scheduler_config(self.scheduler, optimizer, steps, epochs)

@@ -123,12 +123,15 @@ class Parts:
 
 
 def build_parts(config: Config,  # a config that was checked; seed the generators before
+    begins: bool = False,        # a new run: a callback's `before_run(model)` may refuse it
 ) -> Parts:                      # of this process
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
     trainer = make_trainer(config, callbacks)
     datamodule, model = Parts.data_and_model(config, trainer.world_size, trainer)
     loggers = _build_all(config.get("logger")) if trainer.is_global_zero else []
+    for c in callbacks if begins else ():  # FineTune: are these weights of another net?
+        with blamed_on(config, "callbacks"): getattr(c, "before_run", lambda _: None)(model)
     return Parts(trainer, datamodule, model, callbacks, loggers)
 
 
