@@ -28,7 +28,7 @@ def calibration(answers: Answers,  # of classes
     p, true = _chances(answers.heads[head] if answers.heads and head else answers)
     of = (p * bins).long().clamp(max=bins - 1)
     table = pd.DataFrame(dict(bin=of, probability=p, share=true.float()))
-    counts = table.groupby("bin").size().rename("count")
+    counts = table.groupby("bin").size().to_frame("count")
     return table.groupby("bin").mean().join(counts)
 
 
