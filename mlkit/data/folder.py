@@ -115,8 +115,7 @@ class ImageFolder(ImageData):
         resize: Resize = "squash",    # or 'crop' or 'pad', which keep the aspect ratio
         folds: Count | None = None,   # how many to deal train into; test is a folder then, or none
         fold: Natural = 0,            # which one is val
-        group: str | None = None,     # a pattern, '^\\d+': files whose names have one text for it
-                                      # stay together; without folds, val is some of them
+        group: str | None = None,     # '^\\d+': names with one text for this pattern stay together
     ):
         if mode not in ("L", "RGB"): raise UserError(f"mode={mode!r}: L or RGB is expected")
         self.in_shape = (1 if mode == "L" else 3, *size)
