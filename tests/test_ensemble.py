@@ -180,3 +180,30 @@ def test_folds_of_pictures_and_their_predictions(pictures, tmp_path, capsys):
     found.members[0].update(status="interrupted")
     with pytest.raises(UserError, match="is interrupted: go on with it first"):
         out_of_fold([o.run for o in found.trials])
+
+
+def test_folds_of_a_table_from_its_file_to_the_submission(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 3))
+    table = pd.DataFrame(x, columns=["a", "b", "c"]).assign(
+        id=[f"r{i:03}" for i in range(90)], who=np.arange(90) // 3,
+        y=np.where(x[:, 0] > 0, "yes", "no"))
+    table[:75].to_csv(tmp_path / "train.csv", index=False)
+    table[75:].drop(columns="y").to_csv(tmp_path / "test.csv", index=False)
+    table[75:][::-1][["id"]].assign(y=0.5).to_csv(tmp_path / "sample.csv", index=False)
+    cfg = dict(name="t", runs=str(tmp_path / "runs"),
+               defaults=[dict(data="table"), dict(model="tabular")],
+               data=dict(train=str(tmp_path / "train.csv"), target="y", id="id", group="who"),
+               trainer=dict(max_epochs=2, accelerator="cpu"), callbacks=dict(progress=None))
+    found = folds(cfg, 5)
+    oof = out_of_fold(found)
+    assert [*oof.index] == [*table.id[:75]] and [*oof.target] == [*table.y[:75]]
+    assert oof.groupby(np.arange(75) // 3).fold.nunique().max() == 1
+    words = [str(found.folder), str(tmp_path / "test.csv"), "-o", str(tmp_path / "out.csv"),
+             "--template", str(tmp_path / "sample.csv"), "--column", "y=yes"]
+    assert mlkit_predict(words) == 0
+    filled = pd.read_csv(tmp_path / "out.csv")
+    each = [predict(o, tmp_path / "test.csv", probabilities=True).table for o in found.members]
+    want = sum(o.probability_yes for o in each) / 5
+    assert [*filled.id] == [*table.id[75:]][::-1]
+    assert np.allclose(filled.y, want[filled.id], atol=1e-6)
