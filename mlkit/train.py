@@ -272,7 +272,7 @@ def _pictures(job: "Job") -> dict[str, Any]:
         attempt("predictions", found.table)
         attempt("results", show_results, found)
         attempt("mistakes", show_mistakes, found)
-        heads = {f"confusion/{h}": h for h in found.heads} if found.heads else {"confusion": None}
+        heads = {f"confusion/{h}": h for h in found.names} if found.heads else {"confusion": None}
         for name, head in list(heads.items())[:3] if found.names else ():
             attempt(name, plot_confusion, found, head)
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -282,7 +282,7 @@ def _test_answers(run: "Run") -> "Answers":
     "The answers to the test set, or to as much of it as a gigabyte holds."
     from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
-    return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))
+    return answers(run.model, run.data, limit=max(64, 2**28 // first.values))
 
 # %% ../nbs/train.ipynb #b6c0a002
 def require_elsewhere(*configs: Config,  # that were checked

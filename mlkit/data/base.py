@@ -110,9 +110,23 @@ class ImageData(LightningDataModule):
     ) -> Any:                                                 # what Lightning can iterate over
         "Batches `(x, y)`: x (B, C, H, W) float32; y (B,) int64, or a dict of them."
         self.setup()
+        rows = self.rows_of(split)
         def transform(batch): return self.normalize(batch[0]), batch[1]
         return ArrayLoader((self.images, self.targets), self.batch_size, shuffle, self.seed,
-                           transform=transform, rows=self.rows[split])
+                           transform=transform, rows=rows)
+
+    def rows_of(self, split: str,  # train, val or test
+    ) -> Tensor:                   # (n,) int64
+        "Raises UserError if there is no such split."
+        self.setup()
+        if split in self.rows: return self.rows[split]
+        raise UserError(f"{split}: there are no such images")
+
+    def names(self, split: Literal["train", "val", "test"],  # whose images
+    ) -> Sequence:                                           # what they are called
+        "Their numbers, where they have no names."
+        self.setup()
+        return self.rows[split].tolist()
 
     def train_dataloader(self) -> Any:
         return self.loader("train", shuffle=not getattr(self.trainer, "overfit_batches", 0))

@@ -23,7 +23,7 @@ from ..base.text import short
 from .features import choose_columns, encode_rows, fit_features
 from .frame import read_frame
 from .inputs import Batches, rows as batches_of_rows
-from .loader import ArrayLoader, EpochSampler
+from .loader import ArrayLoader
 from .splits import split_rows
 from .targets import Targets, read_targets
 
@@ -188,13 +188,12 @@ class Table(LightningDataModule):
         self.setup()
         return self.targets
 
-    def show_batch(self, n: Count = 8,  # how many rows
-    ) -> Any:                           # a pandas DataFrame
-        "The first rows that training sees, as they are in the file."
-        at_least_one(n=n)
-        self.setup()
-        order = EpochSampler(len(self.rows["train"]), self.seed).indices(pad=False)
-        return self.frames[0].data.iloc[self.rows["train"][order[:n]].numpy()]
+    def table(self, split: Literal["train", "val", "test"],  # whose rows
+    ) -> Any:                                                # a pandas DataFrame
+        "The rows as they are in their file, by their names."
+        names, rows = self.names(split), self.rows[split].numpy()
+        file = int(np.searchsorted(self._starts, rows[0], side="right")) - 1
+        return self.frames[file].data.iloc[rows - self._starts[file]].set_axis(names)
 
     def __repr__(self):
         if self.rows is None: return shown(f"Table: {self.target}; not read yet: setup() does")

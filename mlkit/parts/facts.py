@@ -63,7 +63,7 @@ def expect_facts(cfg: DictConfig,  # a whole config, which gets a place for each
         if is_null and not is_ours or names is not None and name not in names: continue
         facts["data", name] = True
         OmegaConf.update(cfg, f"data.{name}", _place(rests), force_add=True)
-    for name in others.intersection(names or ()): facts.setdefault(("data", name), False)
+    for name in others if names is None else others & names: facts.setdefault(("data", name), False)
     if names is None: return {}
     def why(name): return f"data has no key '{name}', and {kind.__name__} does not tell it" \
         f"{did_you_mean(name, {*map(str, data), *names})}"
