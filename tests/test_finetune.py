@@ -279,7 +279,7 @@ def test_fine_tuned_is_better_than_from_scratch(pictures, tmp_path, monkeypatch,
             run = train(by_config(pictures, seed, finetune), trust=["efficientnet_lite_pytorch"])
             accs.append(run.metrics["test/acc"])
         rows.append(accs)
-    figure("test/acc of a third of a minute's training  from scratch, head alone, head first\n"
+    figure("test/acc after four epochs: from scratch, head alone, head first\n"
            + "\n".join(f"seed {i}: " + "  ".join(f"{o:.3f}" for o in row)
                        for i, row in enumerate(rows, 1)))
     assert all(tuned > scratch + 0.25 for scratch, _, tuned in rows)

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..base.errors import UserError
 from ..base.plot import COLORS, PALETTE, new_figure
 from ..base.ranges import Count, at_least_one
-from ..base.text import short
 from .answers import Answers
 
 # %% ../../nbs/show/00_figures.ipynb #5f090005
@@ -95,12 +94,14 @@ def draw_rows(answers: Answers,  # of anything but masks and dense values
     cells = [[*map(_cell, row)] for row in table.reset_index().itertuples(index=False)]
     names = [_cell(o) for o in (table.index.name or "sample", *table.columns)]
     if not cells: return fig
-    drawn = ax.table(cells, colLabels=names, loc="center", edges="horizontal")
+    drawn = ax.table(cells, colLabels=names, loc="center", cellLoc="center", edges="horizontal")
     drawn.auto_set_font_size(False)
-    for cell in drawn.get_celld().values(): cell.get_text().set(fontsize=8, parse_math=False)
+    for cell in drawn.get_celld().values():
+        cell.set(linewidth=0.4)
+        cell.get_text().set(fontsize=8, parse_math=False)
     return fig
 
 
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return short(text, 16)
+    return text if len(text) <= 16 else text[:15] + "…"
