@@ -131,7 +131,9 @@ def test_a_terminal_that_is_closed(project, workers):
     "The system says so to the command, and then its shell does, too."
     line = shlex.join([str(SCRIPTS / "mlkit_train"), *SLOW, f"workers={workers}"])
     shell, terminal = pty.fork()
-    if not shell: os.execvp("bash", ["bash", "-ic", f"{line}; true"])
+    if not shell:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        os.execvp("bash", ["bash", "-ic", f"{line}; true"])
     def is_under_way() -> bool:
         while select.select([terminal], [], [], 0)[0]: os.read(terminal, 2**16)
         return statuses().count("running") == workers
