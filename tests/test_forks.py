@@ -17,7 +17,7 @@ from mlkit.config.settings import Settings
 from mlkit.many.search import grid, search
 from mlkit.many.trials import Trials
 from mlkit.many.worker import threads_of
-from mlkit.run.folder import list_runs
+from mlkit.run.folder import Run, list_runs
 from shell import SCRIPTS
 from test_search import PARTS, ROOT, living, once, results, start, the_search, trained, wait_for
 
@@ -138,7 +138,7 @@ def test_a_terminal_that_is_closed(project, workers):
         while select.select([terminal], [], [], 0)[0]: os.read(terminal, 2**16)
         return statuses().count("running") == workers
     def statuses() -> list[str]:
-        return [json.loads(o.read_text())["status"] for o in project.glob("runs/tiny/*/run.json")]
+        return [Run(o.parent).status for o in project.glob("runs/tiny/*/run.json")]
     wait_for(is_under_way)
     os.close(terminal)
     os.waitpid(shell, 0)
