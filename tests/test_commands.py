@@ -247,11 +247,15 @@ def test_failed_training(tmp_path):
     assert "Traceback" in (run / "log.txt").read_text()
 
 
+def not_under_nohup(): signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_interrupted(tmp_path, name):
     process = subprocess.Popen([SCRIPTS / "mlkit_train", MNIST, f"runs={tmp_path}",
                                 "trainer.max_epochs=500"],
-                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=not_under_nohup)
     try:
         deadline = time.time() + 120
         while not list(tmp_path.glob("*/*/checkpoints/last.ckpt")) and time.time() < deadline:

@@ -17,7 +17,7 @@ from mlkit.config.settings import Settings
 from mlkit.many.search import grid, search
 from mlkit.many.trials import Trials
 from mlkit.many.worker import threads_of
-from mlkit.run.folder import list_runs
+from mlkit.run.folder import Run, list_runs
 from shell import SCRIPTS
 from test_search import PARTS, ROOT, living, once, results, start, the_search, trained, wait_for
 
@@ -131,12 +131,14 @@ def test_a_terminal_that_is_closed(project, workers):
     "The system says so to the command, and then its shell does, too."
     line = shlex.join([str(SCRIPTS / "mlkit_train"), *SLOW, f"workers={workers}"])
     shell, terminal = pty.fork()
-    if not shell: os.execvp("bash", ["bash", "-ic", f"{line}; true"])
+    if not shell:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+        os.execvp("bash", ["bash", "-ic", f"{line}; true"])
     def is_under_way() -> bool:
         while select.select([terminal], [], [], 0)[0]: os.read(terminal, 2**16)
         return statuses().count("running") == workers
     def statuses() -> list[str]:
-        return [json.loads(o.read_text())["status"] for o in project.glob("runs/tiny/*/run.json")]
+        return [Run(o.parent).status for o in project.glob("runs/tiny/*/run.json")]
     wait_for(is_under_way)
     os.close(terminal)
     os.waitpid(shell, 0)

@@ -92,7 +92,7 @@ def lost_command(project: Path, how: signal.Signals):
     if how == signal.SIGINT: os.killpg(process.pid, how)  # as a terminal does
     else: process.kill()
     assert process.wait(60) == (130 if how == signal.SIGINT else -how), story()
-    wait_for(lambda: not {*processes_with(f"_MLKIT_TEST_RAY={INSIDE}")} - {os.getppid()}, 60)
+    wait_for(lambda: not {*processes_with(f"_MLKIT_TEST_RAY={INSIDE}")} - {os.getppid()}, 180)
     if how == signal.SIGINT:
         says = f"go on with: mlkit_train --resume {search.folder.relative_to(project)}"
         assert says in story() and "Traceback" not in story(), story()

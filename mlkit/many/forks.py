@@ -8,6 +8,7 @@ __all__ = ['Forked', 'ForkServer']
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c05
 import json, os, random, select, signal, subprocess, sys, tempfile
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Mapping
@@ -35,8 +36,8 @@ class ForkServer:
     "Forks processes that have imported what a training needs; they get SIGTERM when it ends."
     can_be = sys.platform == "linux"
 
-    def __init__(self):
-        self._process: Any = None
+    def __init__(self, *modules: str):  # that are imported first
+        self.modules, self._process = modules, None
         self._forked: dict[int, Forked] = {}
 
     def begin(self, env: Mapping[str, str]):  # with the number of threads, which is read once
@@ -46,7 +47,8 @@ class ForkServer:
         self._printed = tempfile.TemporaryFile()
         mine, its = os.pipe()
         self._said: Any = open(mine, "rb", buffering=0)
-        code = f"import sys; del sys.path[:1]; from mlkit.many.forks import serve; serve({its})"
+        code = "import sys; del sys.path[:1]; from mlkit.many.forks import serve; " \
+               f"serve({its}, *{self.modules})"
         self._process = subprocess.Popen(  # without the current folder, which `-c` puts first
             [sys.executable, "-c", code], env=dict(env), start_new_session=True, pass_fds=[its],
             stdin=subprocess.PIPE, stdout=self._printed, stderr=self._printed)
@@ -100,11 +102,11 @@ class ForkServer:
     def __exit__(self, *_): self.close()
 
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c08
-def serve(out: int):  # where it says what it has forked, and what has ended: a file's number
+def serve(out: int,  # where it says what it has forked, and what has ended: a file's number
+    *modules: str):  # that are imported first
     "What the server does, until what has started it ends, or closes its standard input."
     starter = os.getppid()
-    import mlkit.fit.live, mlkit.fit.progress, mlkit.fit.reuse, mlkit.fit.trackers  # noqa: E401
-    import mlkit.many.worker, mlkit.model.nets, mlkit.show.columns, mlkit.train  # noqa: E401, F401
+    for o in modules: import_module(o)
     lease, held = os.pipe()
     children: set[int] = set()
     def say(*words: int | None): os.write(out, json.dumps(words).encode() + b"\n")
@@ -136,5 +138,5 @@ def _be(lease: int, call: str, args: list[str], log: str, env: dict[str, str], c
     os.environ.update(env)
     sys.path[:] = dict.fromkeys([*env["PYTHONPATH"].split(os.pathsep), *sys.path])
     random.seed()
-    sys.modules["numpy"].random.seed()
+    if "numpy" in sys.modules: sys.modules["numpy"].random.seed()
     resolve_name(call)(*args)

@@ -33,7 +33,7 @@ from .study import study_facts
 from .sweep import FIRST, Points, load_trials
 from .trial import Trial
 from .trials import Trials
-from .worker import check_devices, say, threads_of, warm_up, work
+from .worker import check_devices, fork_server, say, threads_of, warm_up, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
 _CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
@@ -320,7 +320,7 @@ def search(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from `
                  fail_fast=fail_fast, threads=threads)
     words = [f"search.{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
     words = [*overrides, *words, *([f"launch={launch}"] if launch else [])]
-    with ForkServer() as server:
+    with fork_server() as server:
         points = load_trials(cfg, *words, trust=trust, strict=strict, first=FIRST,
                              begins=partial(warm_up, server))
         gather(check_devices, [o.cfg for o in points if o.is_checked])

@@ -189,6 +189,13 @@ def threads_of(settings: Settings,  # of a search
     return settings.threads or (int(first) if first.strip().isdigit() else 1) or 1
 
 
+def fork_server() -> ForkServer:
+    "Not begun; it will have what a training needs."
+    rooms = ("fit.live", "fit.progress", "fit.reuse", "fit.trackers", "many.worker", "model.nets",
+             "show.columns", "train")
+    return ForkServer(*(f"mlkit.{o}" for o in rooms))
+
+
 def warm_up(server: ForkServer,  # not begun
     settings: Settings):         # of the search that it may have workers for
     "Let it get ready, while the configs are checked."
@@ -206,7 +213,7 @@ class Workers:
         reuse: bool | None = None,  # as for `train`
         server: ForkServer | None = None,  # that was made before
     ):
-        self.search, self.n, self.reuse, self.server = search, n, reuse, server or ForkServer()
+        self.search, self.n, self.reuse, self.server = search, n, reuse, server or fork_server()
         self.processes: dict[int, subprocess.Popen | Forked] = {}
         self._failed = 0  # how often one ended with an error since a trial was last begun or done
         self._interrupted = False  # was any, by somebody else?
