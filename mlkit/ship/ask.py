@@ -56,7 +56,7 @@ def ask(words: Sequence[str],      # as for `tell_apart`; no files: what the dat
     "Ask, and write. Raises UserError if it cannot be written, and as `predict` and `submission`."
     _require_place(out)
     runs, files, changes = tell_apart(words)
-    said = dict(o.partition("=")[::2] for o in columns)
+    said = {k: v for k, _, v in (o.partition("=") for o in columns)}
     if said and not template: raise UserError("--column goes with --template")
     try: shares = [float(o) for o in weights.split(",")] if weights else None
     except ValueError: raise UserError(f"--weights {weights}: numbers are expected: 1,3") from None
