@@ -110,7 +110,8 @@ _PLACES = {"batch_size": "data", "num_workers": "data", "lr": "optimizer",
            **dict.fromkeys(("sampler", "pruner", "monitor", "mode", "storage"), "search")}
 
 
-_OF_SEARCH = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
+# What a search may be told anew when it goes on.
+SEARCH_CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
 
 
 def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> str:
@@ -120,7 +121,7 @@ def _no_argument(f: Callable, name: str, value: Any, known: Iterable[str]) -> st
         return f"{f.__name__}() has no {name}={near}"
     key = name if name in _GROUPS else f"{group}.{name}"
     if "__" in name: key = name.replace("__", ".")
-    if f.__name__ == "resume" and name in _OF_SEARCH: key = name
+    if f.__name__ == "resume" and name in SEARCH_CHANGES: key = name
     way = f"dict({name}=…)" if name in _GROUPS else f"dict({group}=dict({name}=…))"
     several = isinstance(value, (list, tuple, range)) and len(value) > 0
     if all(isinstance(o, (str, int, float)) for o in (value if several else [value])):

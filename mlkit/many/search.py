@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
-from ..base.errors import Interrupted, UserError, short_traceback
+from ..base.errors import SEARCH_CHANGES, Interrupted, UserError, short_traceback
 from ..base.files import full_disk, in_project, show_path, temporary_folder, write_text
 from ..base.notebook import in_notebook
 from ..base.own import remember_runs
@@ -36,9 +36,6 @@ from .trials import Trials
 from .worker import check_devices, fork_server, say, threads_of, warm_up, work
 
 # %% ../../nbs/many/04_search.ipynb #67d871ce
-_CHANGES = ("workers", "trials", "retry", "timeout", "fail_fast", "gpus_per_trial")
-
-
 class Search(Reading, Trials):
     "A search and what came of it, as its folder has it, or will have it."
     def __init__(self, folder: str | Path,  # as for `Trials`
@@ -129,7 +126,7 @@ class Search(Reading, Trials):
         found.made = self.made
         own = {}
         for key, text in (o.removeprefix("search.").partition("=")[::2] for o in changes):
-            if key not in _CHANGES:
+            if key not in SEARCH_CHANGES:
                 raise UserError(f"{key}={text}: a search goes on with its config; it takes "
                                 "workers=N, trials=+N, retry=N, timeout=SECONDS")
             own[key] = parse_value(text)
