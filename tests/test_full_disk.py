@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mlkit.base.errors import TrainingFailed, UserError
+from mlkit.base.errors import Interrupted, TrainingFailed, UserError
 from mlkit.base.files import show_path
 from mlkit.many.find import find_search
 from mlkit.many.search import grid
@@ -130,6 +130,25 @@ def test_a_search_stops_and_goes_on(disk, workers):
     finally:
         for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_the_end_is_noted(disk, monkeypatch):
+    "It is still the disk that has ended this trial, which is no failure of its own."
+    for o in disk.iterdir(): subprocess.run(["rm", "-rf", o], check=True)
+    Fills.at, Fills.folder = ("on_train_batch_start", 5, 4096), disk
+    update = Run.update
+    def interrupted(run, **changes):
+        update(run, **changes)
+        if changes.get("status") == "failed": raise KeyboardInterrupt
+    monkeypatch.setattr(Run, "update", interrupted)
+    with pytest.raises(Interrupted) as e: grid(filled(disk), "seed=range(3)")
+    assert [o.status for o in e.value.result.trials] == ["interrupted", *["not begun"] * 2]
+    assert e.value.run.status == "failed"
+    monkeypatch.undo()
+    Fills.at = None
+    (disk / "ballast").unlink()
+    assert e.value.result.go_on().done
 
 
 @pytest.mark.slow

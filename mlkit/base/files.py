@@ -169,7 +169,8 @@ def full_disk(e: BaseException | None,  # of any kind
 ) -> Any:                               # an OSError; None: it is something else
     "Which of its causes says that a disk, a quota, or a limit of files has no room."
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    while e and getattr(e, "errno", None) not in full: e = e.__cause__
+    while e and getattr(e, "errno", None) not in full:
+        e = e.__cause__ or (None if e.__suppress_context__ else e.__context__)
     return e
 
 # %% ../../nbs/base/03_files.ipynb #acfa4969

@@ -72,7 +72,8 @@ def train_trial(search: Trials,  # whose trial it is
     except KeyboardInterrupt as e:
         run = getattr(e, "run", None)
         if run and run.status in ("done", "pruned"): _note_end(search, trial, run)
-        elif run and run.status == "failed": _note_failure(search, trial, run.info["error"], run)
+        elif run and run.status == "failed" and not full_disk(e):
+            _note_failure(search, trial, run.info["error"], run)
         else:
             trial.own_run = run
             search.note(trial, status="interrupted")
