@@ -228,47 +228,49 @@ def _eval(args: argparse.Namespace):
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
-    "Ask a run's model about files, tables, or its datamodule's predict_dataloader."
+    "Ask models about files, tables, or their datamodule's predict_dataloader."
     p, add = command_parser(mlkit_predict, """\
         mlkit_predict mnist/20260101-120000-abcd digits/ -o out.csv    pictures
         mlkit_predict wine/20260101-120000-abcd new.csv                .csv, .npy
-        mlkit_predict mnist/20260101-120000-abcd                           its loader""")
-    add("run", metavar="RUN", help="a folder, an id or how it begins, or last")
-    add("files", nargs="*", metavar="FILES", help="files, or folders; and key=value of the config")
+        mlkit_predict mnist/20260101-120000-abcd                           its loader
+        mlkit_predict RUN RUN digits/ --tta flip                           their mean
+        mlkit_predict RUN test/ --template sample_submission.csv -o submission.csv""")
+    add("run", metavar="RUN", help="a folder, an id or how it begins, or last; or a search's")
+    add("files", nargs="*", metavar="FILES", help="files, or folders; more runs, whose mean is "
+        "given; and key=value of the config")
     add("-o", "--out", metavar="CSV", help="where to write (default: print)")
+    add("--template", metavar="CSV", help="fill its columns, by its ids")
+    add("--column", action="append", default=[], metavar="NAME=ANSWER", dest="columns",
+        help="of a template: the answer that fills it, such as target=probability_yes")
+    add("--tta", metavar="VIEWS", help="flip, flips or d4: the mean over views of pictures")
+    add("--mean", default="probabilities", metavar="OF", help="probabilities (default) or logits")
+    add("--weights", metavar="W,W", help="how much each run counts")
     add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
     return _run(_predict, p.parse(argv))
 
 
+def _predict(args: argparse.Namespace) -> int:
+    from mlkit.ship.ask import ask
+    given = vars(args)
+    return ask([given.pop("run"), *given.pop("files")], **given)
+
+
 def _may_be_written(path: str) -> bool:
     return not os.path.isdir(path) and os.path.isdir(os.path.dirname(os.path.abspath(path)))
 
-
-def _predict(args: argparse.Namespace) -> int:
-    run, out = _find_run(args.run), args.out
-    if out and not _may_be_written(out):
-        return _say(f"{out}: not a file in a folder that exists", 2)
-    if (out or "").lower().endswith((".xlsx", ".xls", ".ods", ".parquet", ".json", ".npy")):
-        return _say(f"{out}: a CSV file is written, which {out}.csv would say", 2)
-    from mlkit.base.files import write_text
-    from mlkit.base.text import no_formulas
-    from mlkit.use import predict
-    changes = [o for o in args.files if "=" in o and not os.path.exists(o)]
-    inputs = [o for o in args.files if o not in changes] or None
-    folder = out and f"{os.path.splitext(out)[0]}_files"
-    found = predict(run, inputs, *changes, checkpoint=args.checkpoint, folder=folder,
-                    probabilities=args.probabilities)
-    if found.dense:
-        return _say("its answers are maps, which fit no table: -o OUT.csv puts each into a file", 2)
-    index, left_out = None if "file" in found.table else "row", len(found.problems)
-    text = no_formulas(found.table).to_csv(index=index is not None, index_label=index)
-    if out: write_text(out, text)
-    else: tell(text, end="")
-    for line in found.problems: _say(line, 1)
-    more = f", {left_out} left out" if left_out else ""
-    if out: tell(f"{len(found.table)} predictions in {out}{more}")
-    return int(left_out > 0)
+# %% ../nbs/cli.ipynb #2be4a6a3
+def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code
+    "Put runs into a file that predicts elsewhere, without a network."
+    p, add = command_parser(mlkit_bundle, "mlkit_bundle mnist/20260101-120000-abcd -o digits.zip")
+    add("runs", nargs="+", metavar="RUN", help="a folder, an id or how it begins; or a search's")
+    add("-o", "--out", required=True, metavar="ZIP", help="the file to write")
+    args = p.parse(argv)
+    def make():
+        from mlkit.ship.bundle import bundle
+        tell(bundle(args.runs, args.out))
+    return _run(make)
 
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process

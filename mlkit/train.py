@@ -160,7 +160,7 @@ def _train(config: Config, old: "Run | None", needs: "Needs",
     with Signals(), generators_kept():
         reads = Reads()
         seed_all(config.seed)
-        with reads: parts = build_parts(config)
+        with reads: parts = build_parts(config, begins=old is None)
         try: return _trained(config, parts, old, needs, reads, prune, at)
         except Interrupted as e:
             _take_last_weights(e.run, parts)
@@ -213,6 +213,7 @@ def _requeued(config: Config) -> "Run | None":
     "The run of this SLURM job before it was put back into the queue; or before torchrun's restart."
     found = [(o, os.environ[o]) for o, n in _JOBS.items() if int(os.environ.get(n) or 0)]
     if not found or config.runs is None: return None
+    from mlkit.parts.facts import is_told
     from mlkit.run.folder import read_runs
     from mlkit.run.home import runs_folder
     from mlkit.run.info import as_json
@@ -221,7 +222,9 @@ def _requeued(config: Config) -> "Run | None":
     for run in read_runs(run_folders(folder)) if folder.is_dir() else ():
         names = zip(_JOBS, map(run.info.get, ("slurm_job", "torchrun")))
         mine = job in names and run.info["status"] != "done"
-        if mine and {**flat(run.info["config"]), **own} == same: return run
+        was = {k: v for k, v in flat(run.info["config"]).items() if not is_told(config, k)}
+        if mine and {**was, **own} == {k: v for k, v in same.items() if not is_told(config, k)}:
+            return run
     return None
 
 # %% ../nbs/train.ipynb #c98745c1
@@ -269,7 +272,7 @@ def _pictures(job: "Job") -> dict[str, Any]:
         attempt("predictions", found.table)
         attempt("results", show_results, found)
         attempt("mistakes", show_mistakes, found)
-        heads = {f"confusion/{h}": h for h in found.heads} if found.heads else {"confusion": None}
+        heads = {f"confusion/{h}": h for h in found.names} if found.heads else {"confusion": None}
         for name, head in list(heads.items())[:3] if found.names else ():
             attempt(name, plot_confusion, found, head)
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -279,7 +282,7 @@ def _test_answers(run: "Run") -> "Answers":
     "The answers to the test set, or to as much of it as a gigabyte holds."
     from mlkit.show.answers import answers
     first = answers(run.model, run.data, limit=1)
-    return answers(run.model, run.data, limit=max(64, 2**28 // first.x.numel()))
+    return answers(run.model, run.data, limit=max(64, 2**28 // first.values))
 
 # %% ../nbs/train.ipynb #b6c0a002
 def require_elsewhere(*configs: Config,  # that were checked

@@ -172,16 +172,17 @@ WANTS = "wants a model that gives"
     ({"a": torch.zeros(2, 3, 1)}, {"a": PAIR},
      f"head 'a': a target (2,) of classes {WANTS} logits (N, classes), not (2, 3, 1)"),
     ({"a": torch.zeros(2, 3)}, {"a": [0, 1]},
-     "head 'a': a target like a list cannot be shown: classes (N,), "),
+     "head 'a': a target like a list cannot be shown: classes or numbers (N,), "),
     (torch.zeros(2, 3), {"a": MASK},
      f"a target of heads a {WANTS} a mapping head -> logits, not (2, 3)"),
     ({"a": torch.zeros(2, 3, 4, 4)}, {"a": MASK},
-     "head 'a': a head has classes (N,), not (2, 4, 4)"),
+     "head 'a': a head has classes or numbers (N,), not (2, 4, 4)"),
     (torch.zeros(2, 3, 2, 2), MASK, f"a target of masks (2, 4, 4) {WANTS} logits "
      "(N, classes, H, W) of the same height and width, not (2, 3, 2, 2)"),
     (torch.zeros(2, 3, 4, 4), FRACTIONS,
      f"a target of values (2, 1, 4, 4) {WANTS} the same shape, not (2, 3, 4, 4)"),
-    (torch.zeros(2), torch.tensor([0.5, 1]), "a target like (2,) of fractions cannot be shown: "),
+    (torch.zeros(2, 3), torch.tensor([0.5, 1]),
+     f"a target (2,) of numbers {WANTS} (N,) or (N, 1), not (2, 3)"),
     (torch.zeros(2, 3), torch.zeros(2, 3), "a target like (2, 3) of fractions cannot be shown: "),
     (torch.zeros(2, 3), "cat", "a target like a str cannot be shown: "),
 ])
@@ -191,14 +192,14 @@ def test_what_does_not_fit_is_one_line(output, target, message):
 
 
 @pytest.mark.parametrize("call,message", [
-    (lambda: Answers(torch.zeros(2, 9), None, PAIR),
+    (lambda: Answers(torch.zeros(2, 9), None, MASK),
      "images (N, C, H, W) can be shown, not (2, 9)"),
     (lambda: Answers(X, torch.zeros(2, 3), PAIR, ["a", "b"]),
      "2 names of classes for 3 classes"),
     (lambda: plot_confusion(case("heads")), "head=None: a, b are there"),
     (lambda: confusion_matrix(case("classes"), "a"),
      "head='a': there is one answer only, without a head"),
-    (lambda: top_confused(case("values")), "dense values have no classes that could be confused"),
+    (lambda: top_confused(case("values")), "numbers have no classes that could be confused"),
 ])
 def test_more_that_does_not_fit(call, message):
     with pytest.raises(UserError) as e: call()
@@ -345,9 +346,9 @@ class DigitTwice(Strokes):
 
 @register
 class Stretched(Strokes):
-    "One number a sample, which is no class: nothing that `show` knows."
+    "Two numbers a sample, which are no class: nothing that `show` knows."
     def _loader(self):
-        return ArrayLoader((self.x, self.x.flatten(1).mean(1, keepdim=True)), 32)
+        return ArrayLoader((self.x, self.x.flatten(2).mean(2).repeat(1, 2)), 32)
 
 
 def tracked(folder, data: str, net: dict, loss: str = "torch.nn.BCEWithLogitsLoss"):
@@ -402,7 +403,7 @@ def test_tensorboard_gets_the_confusion_of_three_heads_at_most(tmp_path):
 
 
 def test_a_task_of_another_kind_is_trained_all_the_same(tmp_path, capsys):
-    net = {"_target_": "mlkit.model.nets.MLP", "in_shape": 784, "num_classes": 1, "hidden": []}
+    net = {"_target_": "mlkit.model.nets.MLP", "in_shape": 784, "num_classes": 2, "hidden": []}
     assert pictures(tracked(tmp_path, "Stretched", net, "torch.nn.MSELoss")) == {}
     said = capsys.readouterr().out
     for name in ("batch", "answers"):

@@ -126,6 +126,7 @@ class About:
     dropped: tuple[str, ...] = ()  # overrides such as '~scheduler', which leave no link
     lost: bool = False               # is there an option that could not be read?
     live: dict[Keys, Any] = field(default_factory=dict, compare=False)  # objects for its nodes
+    facts: dict[Keys, bool] = field(default_factory=dict, compare=False)  # the data's: asked for?
     owned: dict[tuple, bool] = field(default_factory=dict, compare=False)  # files already judged
 
 

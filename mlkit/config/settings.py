@@ -76,6 +76,7 @@ class Settings:
     threads: int | None = _setting(None, 1)  # of each trial; None: one, if there are workers
     gpus_per_trial: float | None = _setting(None, 0)  # 0.5: two trials share one
     seeds: int = _setting(1, 1)  # runs of each point: seed, seed + 1, …
+    folds: int | None = _setting(None, 2)  # runs of each point: with data.folds, data.fold=0, 1, …
     retry: int = _setting(0, 0)  # how often a trial that failed is tried again
     fail_fast: bool = False      # does the first failure end the search?
     params: dict = _setting({})  # what is searched: {optimizer.lr: 'tag(log,interval(1e-4,0.1))'}
@@ -147,7 +148,7 @@ def read_settings(node: Tree,  # a mapping with `search` and `launch`, or one of
 
 # %% ../../nbs/config/10_settings.ipynb #79115157
 SETTINGS: dict[str, tuple[type, ...]] = dict(search=(Settings,), launch=(*_LAUNCHERS.values(),))
-SHORT = ("trials", "workers", "seeds", "timeout", "retry", "sampler", "pruner", "threads",
+SHORT = ("trials", "workers", "seeds", "folds", "timeout", "retry", "sampler", "pruner", "threads",
          "fail_fast", "gpus_per_trial")  # with -m, trials=20 says search.trials=20
 
 

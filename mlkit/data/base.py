@@ -7,6 +7,7 @@ __all__ = ['image_reader', 'ImageData']
 
 # %% ../../nbs/data/04_base.ipynb #c6b37806
 import hashlib, json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Literal, Mapping, Sequence
 
@@ -34,6 +35,10 @@ def image_reader(facts: Mapping[str, Any],  # of an `ImageData`
         raise UserError(f"data_facts: describe no pictures ({type(e).__name__}: {e})") from None
     mode, resize = "L" if c == 1 else "RGB", facts["resize"]
     return lambda path: normalize(decode_image(path, mode, (h, w), resize))
+
+
+def _each_head(f: Callable, o: Any) -> Any:
+    return {k: f(v) for k, v in o.items()} if isinstance(o, Mapping) else f(o)
 
 
 class ImageData(LightningDataModule):
@@ -75,6 +80,21 @@ class ImageData(LightningDataModule):
 
     def prepare_data(self) -> None: self.setup()
 
+    @cached_property
+    def num_classes(self) -> Any:  # how many there are, or head -> how many
+        "What a net may refer to: `${data.num_classes}`."
+        return _each_head(len, self.classes)
+
+    @cached_property
+    def class_weights(self) -> Any:  # a float a class, or head -> such a list
+        "N / (classes * count) in the training part, with which all classes count alike in a loss."
+        self.setup()
+        train = self.rows["train"]
+        def weights(t):
+            counts = t[train].bincount()
+            return (len(train) / (counts.count_nonzero() * counts).clamp(min=1)).tolist()
+        return _each_head(weights, self.targets)
+
     def __repr__(self):
         by_head = self.classes if isinstance(self.classes, Mapping) else {"": self.classes or []}
         heads = [f"{k} " * bool(k) + f"{len(v)} classes ({short(', '.join(map(str, v)), 60)})"
@@ -90,9 +110,23 @@ class ImageData(LightningDataModule):
     ) -> Any:                                                 # what Lightning can iterate over
         "Batches `(x, y)`: x (B, C, H, W) float32; y (B,) int64, or a dict of them."
         self.setup()
+        rows = self.rows_of(split)
         def transform(batch): return self.normalize(batch[0]), batch[1]
         return ArrayLoader((self.images, self.targets), self.batch_size, shuffle, self.seed,
-                           transform=transform, rows=self.rows[split])
+                           transform=transform, rows=rows)
+
+    def rows_of(self, split: str,  # train, val or test
+    ) -> Tensor:                   # (n,) int64
+        "Raises UserError if there is no such split."
+        self.setup()
+        if split in self.rows: return self.rows[split]
+        raise UserError(f"{split}: there are no such images")
+
+    def names(self, split: Literal["train", "val", "test"],  # whose images
+    ) -> Sequence:                                           # what they are called
+        "Their numbers, where they have no names."
+        self.setup()
+        return self.rows[split].tolist()
 
     def train_dataloader(self) -> Any:
         return self.loader("train", shuffle=not getattr(self.trainer, "overfit_batches", 0))

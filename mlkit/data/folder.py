@@ -6,7 +6,7 @@
 __all__ = ['ImageFolder']
 
 # %% ../../nbs/data/07_folder.ipynb #65cb20d6
-import hashlib, json, os, zlib
+import hashlib, json, os, re, zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Iterable, Literal, get_args
@@ -24,6 +24,7 @@ from ..base.shown import shown
 from .base import ImageData
 from .images import Resize, check_image, decode_image
 from .loader import EpochSampler, held_out, stratified_split
+from .splits import split_rows
 
 _targets_ = True  # a config may name what is defined here
 
@@ -112,6 +113,9 @@ class ImageFolder(ImageData):
         in_shape: tuple[int, int, int] | None = None,  # expected shape; UserError if data differ
         num_classes: Count | None = None,  # expected number; UserError if the data differ
         resize: Resize = "squash",    # or 'crop' or 'pad', which keep the aspect ratio
+        folds: Count | None = None,   # how many to deal train into; test is a folder then, or none
+        fold: Natural = 0,            # which one is val
+        group: str | None = None,     # '^\\d+': names with one text for this pattern stay together
     ):
         if mode not in ("L", "RGB"): raise UserError(f"mode={mode!r}: L or RGB is expected")
         self.in_shape = (1 if mode == "L" else 3, *size)
@@ -123,6 +127,9 @@ class ImageFolder(ImageData):
             raise UserError(f"resize={resize!r}: {', '.join(known)} are expected")
         self.resize: Resize = resize
         self.given_classes = classes and list(classes)
+        self.folds, self.fold, self.group = folds, fold, group
+        try: re.compile(group or "")
+        except re.error as e: raise UserError(f"group={group!r}: is no pattern: {e}") from None
         self._digest = None  # of all files, once they were checked
 
     @cached_property
@@ -139,6 +146,7 @@ class ImageFolder(ImageData):
         numbers = torch.arange(len(paths)).split([len(files) for files in splits.values()])
         rows, n = dict(zip(splits, numbers)), len(splits["train"])
         missing = [split for split in ("val", "test") if split not in rows]
+        if self.folds or self.fold or self.group: missing = self._deal(targets, rows)
         k = held_out(n, self.val_size) if missing else 0
         if k and k * len(missing) >= n:
             raise UserError(f"val_size={self.val_size}: {' and '.join(missing)} of {k:,} "
@@ -148,6 +156,28 @@ class ImageFolder(ImageData):
             rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
         images = _FileImages(self.paths, (self.mode, self.size, self.resize))
         return self._cached(images) if self.cache else images, targets, rows
+
+    def _deal(self, targets: Tensor, rows: dict[str, Tensor]) -> list:
+        "Part train by folds, or by groups. Raises UserError if there is a folder val."
+        if "val" in rows: raise UserError(f"{self.root}: there is a folder val, so folds, fold and "
+                                          "group have nothing to say: leave them out")
+        of, groups = rows["train"], None
+        if self.group: groups = np.array([self._group(self.paths[i]) for i in of], object)
+        found = split_rows(targets[of].numpy(), self.val_size, self.seed, self.folds, self.fold,
+                           groups, at=lambda i: self._name(self.paths[of[i]]))
+        rows |= {split: of[o] for split, o in found.items()}
+        if "test" not in rows: self.test_dataloader = super(ImageData, self).test_dataloader
+        return []  # nothing else is held out
+
+    def _group(self, path: str) -> str:
+        found = re.search(str(self.group), name := Path(path).name)
+        if found: return found[1 if found.re.groups else 0]
+        raise UserError(f"{self._name(path)}: group={self.group!r} is not in its name {name}")
+
+    def names(self, split: Literal["train", "val", "test"],  # whose images
+    ) -> list[str]:                                          # paths below the root
+        self.setup()
+        return [self._name(self.paths[i]) for i in self.rows[split]]
 
     def prepare_data(self) -> None:
         self.setup()
@@ -166,9 +196,10 @@ class ImageFolder(ImageData):
     def loader(self, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
         "An `ArrayLoader`; without a cache, a `DataLoader`."
         self.setup()
+        rows = self.rows_of(split)
         if self.cache: return super().loader(split, shuffle)
         images = _FileImages(self.paths, (self.mode, self.size, self.resize), self.normalize)
-        samples = Subset(StackDataset(images, self.targets), self.rows[split].tolist())
+        samples = Subset(StackDataset(images, self.targets), rows.tolist())
         sampler = EpochSampler(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
                           num_workers=self.num_workers,

@@ -47,7 +47,7 @@ def held_out(n: int,    # how many there are
     if not isinstance(size, Real): raise UserError(f"val_size={size!r}: wants float or int")
     k = round(n * size) if isinstance(size, float) else size
     if 0 < k < n: return k
-    raise UserError(f"val_size={size}: of {n:,} images it holds out {k:,}; "
+    raise UserError(f"val_size={size}: of {n:,} samples it holds out {k:,}; "
                     f"give a share between 0 and 1, or a number from 1 to {n - 1:,}")
 
 # %% ../../nbs/data/02_loader.ipynb #2b01baa3
@@ -69,10 +69,11 @@ class EpochSampler(DistributedSampler):
     def __init__(self, n: Natural,  # how many items there are
         seed: Natural = 0,          # of the orders
         shuffle: bool = True,       # False: ascending, in every epoch
+        weights: Tensor | None = None,  # (n,) how often each comes; None: once an epoch
     ):
         dataset: Any = range(n)  # all that is asked of it is its length
         super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
-        self.n = n
+        self.n, self.weights = n, weights
 
     def indices(self, pad: bool = True,  # give all ranks equally many, by repeating a few
     ) -> Tensor:                         # (n / world,) int64
@@ -82,10 +83,17 @@ class EpochSampler(DistributedSampler):
             mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(mixed[0]))
             order = torch.randperm(self.n, generator=generator)
+            if self.weights is not None: order = self._drawn(self.weights, generator)
         world, rank = _world()
         if pad and self.n % world:
             order = order[torch.arange(math.ceil(self.n / world) * world) % self.n]
         return order[rank::world]
+
+    def _drawn(self, weights: Tensor, generator: torch.Generator) -> Tensor:
+        "By chance, with replacement; `torch.multinomial` takes no more than 2**24."
+        upto = weights.double().cumsum(0)
+        places = torch.rand(self.n, generator=generator, dtype=torch.float64) * upto[-1]
+        return torch.searchsorted(upto, places, right=True)
 
     def __iter__(self) -> Iterator[int]: return iter(self.indices(pad=self.shuffle).tolist())
 
@@ -108,6 +116,7 @@ class ArrayLoader:
         drop_last: bool = False,      # leave out a last batch that is not full
         transform: Callable[[Any], Any] | None = None,  # runs on each gathered batch
         rows: Tensor | None = None,   # (n,) int64: serve only these; None: all N
+        weights: Tensor | None = None,  # (n,) how often each is drawn where it shuffles
     ):
         at_least_one(batch_size=batch_size)
         lengths = []
@@ -115,7 +124,8 @@ class ArrayLoader:
         if len(set(lengths)) != 1: raise UserError(f"tensors of one length, not {lengths}")
         self.arrays, self.rows, self.transform = arrays, rows, transform
         self.batch_size, self.drop_last = batch_size, drop_last
-        self.sampler = EpochSampler(lengths[0] if rows is None else len(rows), seed, shuffle)
+        n = lengths[0] if rows is None else len(rows)
+        self.sampler = EpochSampler(n, seed, shuffle, weights)
 
     def __len__(self) -> int:
         n = len(self.sampler) / self.batch_size

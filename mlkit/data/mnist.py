@@ -25,7 +25,7 @@ from ..base.ranges import Count, Natural, Share
 from ..base.files import in_project
 from .base import ImageData
 from .images import IDX_FILES, SAMPLES, read_idx_pair
-from .loader import held_out, stratified_split
+from .splits import split_rows
 
 _targets_ = ("MNIST",)  # a config may name this
 
@@ -95,6 +95,8 @@ class MNIST(ImageData):
         batch_size: Count = 128,       # images in a batch
         val_size: Share | Count = 0.1,  # of the training images: a share, or a number
         seed: Natural = 0,             # of the validation split and the shuffling
+        folds: Count | None = None,    # how many to deal the training images into
+        fold: Natural = 0,             # which one is val
         mirrors: list[str] | None = None,  # base URLs for missing files; None: the public ones
         in_shape: tuple[int, int, int] | None = None,  # expected shape; UserError if data differ
         num_classes: Count | None = None,  # expected number; UserError if the data differ
@@ -104,7 +106,8 @@ class MNIST(ImageData):
         if source not in ("sample", "full"):
             raise UserError(f"source={source!r}: sample or full is expected")
         super().__init__(batch_size, seed, (known["mean"],), (known["std"],), in_shape, num_classes)
-        self.classes, self.source, self.val_size = known["classes"], source, val_size
+        self.classes, self.source = known["classes"], source
+        self.how: Any = dict(val_size=val_size, seed=seed, folds=folds, fold=fold)
         self.root = SAMPLES / name
         if source == "full": self.root = in_project(root or f"~/.cache/mlkit/{name}")
         self.mirrors = known["mirrors"] if mirrors is None else list(mirrors)
@@ -115,8 +118,7 @@ class MNIST(ImageData):
         pairs = [self._read_pair(*IDX_FILES[:2]), self._read_pair(*IDX_FILES[2:])]
         images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*pairs))
         n = len(pairs[0][0])
-        train, val = stratified_split(labels[:n], held_out(n, self.val_size), self.seed)
-        rows = dict(train=train, val=val, test=torch.arange(n, len(images)))
+        rows = split_rows(labels[:n].numpy(), **self.how) | dict(test=torch.arange(n, len(images)))
         return images[:, None], labels.long(), rows
 
     def _read_pair(self, *names: str) -> tuple[np.ndarray, np.ndarray]:  # images, labels

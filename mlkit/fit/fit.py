@@ -142,7 +142,7 @@ def _prepare(job: Job):
     use_plain_io(trainer, secret_filter(about(job.config).project, job.run.dir))
     trainer.loggers = [*trainer.loggers, job.csv]  # a model's `self.logger` is the first
     trainer.callbacks[:0] = [Monitors(), _Batches()]
-    todo = [job] if job.resumed else []
+    todo = [job] if job.resumed or about(job.config).facts else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
     trainer.callbacks += [keep, Pruning(job)] if job.prune else [keep]
     _reseed_on_start(trainer)

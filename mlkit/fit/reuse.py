@@ -27,6 +27,7 @@ from .live import check, made_anew, unwritten
 from .randomness import generators_kept, seed_all
 from ..parts.build import Parts
 from ..parts.cells import cell_notes
+from ..parts.facts import is_told
 from ..parts.locate import locate
 from ..parts.reach import Reach, digest, versions_of
 from ..parts.rebuild import kept
@@ -96,7 +97,8 @@ class Needs:
         skip = ("runs", *moving(config))
         def kept(resolve: bool) -> dict[str, Any]:
             found = flat(as_json(OmegaConf.to_container(config, resolve=resolve)))
-            return {k: v for k, v in found.items() if k not in skip and k[:4] != "tags"}
+            return {k: v for k, v in found.items()
+                    if k not in skip and k[:4] != "tags" and not is_told(config, k)}
         self.written = kept(False)
         known = versions_of({*self.reach.others, "PIL"}) | versions() | {"mlkit code": _engine()}
         old = [f"{', '.join(o)}: {_EDITED}" for o in self.stale.values()]
@@ -242,7 +244,7 @@ def _in_config(run: Run, needs: Needs) -> _Rows:
     was, now, skip = flat(run.info["config"]), needs.written, ("runs", *moving(needs.config))
     def told(o: dict, k: str) -> str: return short(o[k]) if k in o else "not there"
     keys = [k for k in dict.fromkeys([*was, *now]) if was.get(k, was) != now.get(k, was)]
-    keys = [k for k in keys if k not in skip and k[:4] != "tags"]
+    keys = [k for k in keys if k not in skip and k[:4] != "tags" and not is_told(needs.config, k)]
     return [("config", k, told(was, k), told(now, k)) for k in keys]
 
 

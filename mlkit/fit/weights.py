@@ -6,7 +6,6 @@
 __all__ = ['read_checkpoint', 'as_saved', 'load_weights', 'weights_at_start']
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b05
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Sequence
@@ -20,8 +19,9 @@ from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from ..base.errors import UserError, one_line
-from ..base.files import check_sums, plain_zip, show_path
+from ..base.files import show_path
 from .hidden import HiddenState, no_state, saved_tensors
+from ..model.pretrained import read_plain
 
 # %% ../../nbs/fit/05_weights.ipynb #5f2d1b06
 class _Part(BaseModel, strict=True, extra="allow"): "A number is not taken from a text."
@@ -52,17 +52,7 @@ class _Checkpoint(_Part):
 def read_checkpoint(path: str | Path,  # a file, from mlkit or from Lightning
 ) -> dict[str, Any]:                   # its content, on the CPU
     "Tensors and plain data of a checkpoint. Raises UserError if it is damaged, or holds more."
-    path = plain_zip(path)
-    try:
-        check_sums(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError: raise
-    except Exception as e:  # of any kind: nobody knows what a damaged file leads to
-        why, calls = "it is damaged", re.search(r"GLOBAL (\S+)", str(e))  # torch's words
-        if isinstance(e, OSError) and e.filename: why = str(e.strerror)  # it cannot be opened
-        if calls: why = f"it wants {calls[1]}, and only tensors and plain data are let in"
-        raise UserError(f"{show_path(path)}: cannot be loaded: {why}") from e
-    why = ""
+    found, why = read_plain(path), ""
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         try:
             if "mlkit_state" in found: _Checkpoint.model_validate(found)

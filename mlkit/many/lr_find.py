@@ -19,15 +19,16 @@ from ..base.files import temporary_folder
 from ..base.plot import COLORS, new_figure
 from ..base.shown import tell
 from ..config.load import has_objects
-from ..config.node import Config
+from ..config.node import Config, about
 from ..fit.job import CSVLogger, Nothing
 from ..fit.lightning import Interruptible
 from ..fit.live import made_anew, with_objects
 from ..fit.progress import new_display
 from ..fit.randomness import generators_kept, seed_all
 from ..model.lit import LitModel
-from ..parts.build import Parts, blamed_on, make_trainer, quiet_lightning
+from ..parts.build import Parts, blamed_on, build, make_trainer, quiet_lightning
 from ..parts.check import check
+from ..parts.locate import locate
 from ..run.board import Now, Pace
 
 # %% ../../nbs/many/04_lr_find.ipynb #669dc0c2
@@ -109,11 +110,14 @@ class _Ramp(pl.Callback):
         n = len(trainer.optimizers)
         if n != 1:
             raise UserError(f"lr_find: raises the rate of one optimizer, and this model has {n}")
+        rates = [o.get("initial_lr", o["lr"]) for o in trainer.optimizers[0].param_groups]
+        self.shares = [float(o / max(rates)) if max(rates) else 1.0 for o in rates]
         trainer.strategy.lr_scheduler_configs = []
         self.display.start("lr_find", len(self.lrs))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        for group in trainer.optimizers[0].param_groups: group["lr"] = self.lrs[trainer.global_step]
+        groups, lr = trainer.optimizers[0].param_groups, self.lrs[trainer.global_step]
+        for group, share in zip(groups, self.shares): group["lr"] = lr * share
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if not isinstance(outputs, Mapping) or "loss" not in outputs:
@@ -175,12 +179,21 @@ def lr_find(cfg: str | Path | Mapping,  # a YAML file, a dict, or a config from 
     return LRFound(table, float(finite.lr.iloc[low]) / 10, steps=steps)
 
 
+def _beginning(config: Config) -> list[pl.Callback]:
+    "The callbacks without which this would be another net: FineTune loads its weights."
+    known, nodes = about(config), config.get("callbacks") or {}
+    names = {k: o.get("_target_") for k, o in nodes.items() if o} if hasattr(nodes, "items") else {}
+    kinds = {k: locate(o, known.project, known.trust) for k, o in names.items() if o}
+    own = [build(nodes[k]) for k, o in kinds.items() if hasattr(o, "before_run")]
+    return [*own, Interruptible()]
+
+
 def _train_with(ramp: _Ramp, config: Config):
     seed_all(config.seed)
     with temporary_folder() as folder:
         logger = CSVLogger(folder, epoch=lambda: None)  # a model may talk to it
         here = dict(default_root_dir=folder, max_steps=len(ramp.lrs), logger=logger)
-        trainer = make_trainer(config, [ramp, Interruptible()], **here, **_INSTEAD)
+        trainer = make_trainer(config, [ramp, *_beginning(config)], **here, **_INSTEAD)
         datamodule, model = Parts.data_and_model(config)
         data: Any = model if datamodule is None else datamodule
         with blamed_on(config, "data"): data.prepare_data()

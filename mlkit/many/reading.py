@@ -26,7 +26,7 @@ from .trial import Trial
 class Row:
     "A line of a search's table: a point, with all trials of it."
     values: dict[str, Any]  # what sets it apart
-    trials: list[Trial]     # one, or one for each seed
+    trials: list[Trial]     # one, or one for each seed and fold
 
     @cached_property
     def done(self) -> list[Trial]: return [o for o in self.trials if o.metrics]
@@ -56,7 +56,7 @@ class Row:
 # %% ../../nbs/many/05_reading.ipynb #38dc821d
 class Reading:
     "The part of a `Search` that answers those who look at it."
-    mark: Any; info: Any; rows: Any; watched: Any; trials: Any; ranked: Any
+    mark: Any; info: Any; each: Any; rows: Any; watched: Any; trials: Any; ranked: Any
     _columns: Any; best_trial: Any; config: Any  # of `Search`
 
     def _shown(self) -> tuple[Table, list[str]]:
@@ -70,10 +70,21 @@ class Reading:
             if name == "seconds": return f"{value:.0f}"
             std = spread[name][i] if name in spread else None
             return number(value) if std is None else f"{number(value)} ± {std:.2g}"
-        if self.info["seeds"] > 1: del columns["run"]
+        if self.each > 1: del columns["run"]
         shown = {k: [cell(k, v, i) for i, v in enumerate(o)] for k, o in columns.items()}
         errors = [f"{t}: {t.error}" for t in self.ranked if t.error]
         return Table(shown, zip(*shown.values())), errors
+
+    @property
+    def members(self) -> list[Any]:  # runs: one, or one for each seed and each fold
+        "Those of the best point, of which `predict` gives the mean. Raises UserError if one lacks."
+        for o in self.rows[:1]:
+            for t in o.trials:
+                if t.status == "done" and t.run: continue
+                raise UserError(f"{self.mark}: trial {t.number} ({t}) is {t.status}, so its best "
+                                "point is not whole: go on with it, or name runs")
+            return [t.run for t in o.trials]
+        raise UserError(f"{self.mark}: has no runs")
 
     def _points(self) -> list[Point]:
         "Its points that have a figure, with the mean where there are several seeds."
@@ -81,7 +92,7 @@ class Reading:
         for row in self.rows:
             figure = row.mean(name) if name else None
             if figure is None or figure != figure: continue
-            n = row.trials[0].number // self.info["seeds"]
+            n = row.trials[0].number // self.each
             done = any(o.status == "done" for o in row.trials)
             found.append(Point(n, row.values, figure, done))
         return sorted(found, key=lambda o: o.trial)

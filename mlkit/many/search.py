@@ -45,7 +45,7 @@ class Search(Reading, Trials):
 
     mark = property(lambda self: self.folder.name, doc="the tag of its runs")
     kept = property(lambda self: self.info["kept"])
-    n = property(lambda self: self.settings["trials"] * self.info["seeds"]
+    n = property(lambda self: self.settings["trials"] * self.each
                  if self.info.get("space") else len(self.trials), doc="how many trials in all")
 
     @property
@@ -65,10 +65,9 @@ class Search(Reading, Trials):
     @property
     def rows(self) -> list[Row]:  # the best first; last those without a figure to compare
         "A row for each point."
-        (name, mode), n = self.watched, self.info["seeds"]
+        (name, mode), n = self.watched, self.each
         groups = [self.trials[i:i + n] for i in range(0, len(self.trials), n)]
-        rows = [Row({k: v for k, v in o[0].values.items() if n == 1 or k != "seed"}, o)
-                for o in groups]
+        rows = [Row(o[0].point, o) for o in groups]
         figures = {o: o.mean(name) for o in rows} if name else {}
         has = [o for o, v in figures.items() if v is not None and v == v]
         has.sort(key=lambda o: figures[o] or 0.0, reverse=mode == "max")
@@ -87,7 +86,7 @@ class Search(Reading, Trials):
 
     def _columns(self) -> dict[str, list]:
         "The table's columns by name, the best first."
-        rows, (watched, _), n = self.rows, self.watched, self.info["seeds"]
+        rows, (watched, _), n = self.rows, self.watched, self.each
         known = {k for t in self.trials for k in t.metrics}
         shown = [k for k in known if k == watched or stage_of(k)[0] != "train"]
         shown.sort(key=lambda k: (k != watched, stage_of(k)[0] != "test", k))
@@ -175,7 +174,7 @@ def _new_search(points: Points,
         Trials.new(folder, points.configs, points.keys,
                    [o.words for o in points if not is_sampled], kept=kept,
                    overrides=[*map(hide, overrides)], settings=asdict(settings),
-                   seeds=settings.seeds, strict=strict, project=str(root),
+                   seeds=settings.seeds, folds=settings.folds, strict=strict, project=str(root),
                    **study_facts(points), space=points.space if is_sampled else None,
                    config=os.path.relpath(in_project(config), root) if is_file else None,
                    threads=threads_of(settings), reuse=wants_reuse(reuse) or reuse)

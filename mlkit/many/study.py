@@ -234,7 +234,7 @@ class Source:
     "Gives a search its points, and ends its runs early, as its `search.json` says."
     def __init__(self, search: Any):  # `Trials`
         "Raises as `Study`."
-        self.search, known, self.seeds = search, search.info["study"], search.info["seeds"]
+        self.search, known, self.each = search, search.info["study"], search.each
         self.monitor, mode = search.info["watched"]
         self.study = Study(search.folder, known["space"], search.settings, mode, known["epochs"])
 
@@ -246,8 +246,8 @@ class Source:
     def tell(self, trial: Any,  # that is over
     ) -> None:
         "Note what came of it; of a point, when all of its trials are over."
-        point = trial.number // self.seeds
-        group = self.search.trials[point * self.seeds:(point + 1) * self.seeds]
+        point = trial.number // self.each
+        group = self.search.trials[point * self.each:(point + 1) * self.each]
         if not all(o.is_told or o is trial for o in group): return
         values = [self._value(o) for o in group if o.status == "done"]
         found = [v for v in values if v is not None]
@@ -262,7 +262,7 @@ class Source:
     def pruning(self, trial: Any,  # that is about to be trained
     ) -> Callable[[int, dict[str, float]], bool] | None:  # for `train`; None: none is pruned
         "What ends it early."
-        point, is_first = trial.number // self.seeds, trial.number % self.seeds == 0
+        point, is_first = trial.number // self.each, trial.number % self.each == 0
         if self.study.pruner and not self.search.info["space"]: self.study.ask(point, trial.words)
         prune = self.study.pruning(point, self.monitor)
         return prune if is_first or prune is None else lambda epochs, metrics: prune(epochs, {})

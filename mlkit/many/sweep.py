@@ -122,6 +122,10 @@ def load_trials(config: str | Path | Mapping,  # as for `grid`
         why = "there is nothing to search: give a key several values, or an interval, such as " \
               "'optimizer.lr=tag(log,interval(1e-4,0.1))'"
         raise config_error(Origin("command line"), "search.trials", why)
+    if n := space.settings.folds:
+        at = Origin("command line", text=f"folds={n}")
+        more = [[Placed.at(f"++data.{o}", at)] for o in (f"folds={n}", "fold=0")]
+        space = replace(space, choices=(*space.choices, *more))
     spans = {i: o for i, o in enumerate(space.choices) if isinstance(o, Span)}
     for o in filter(None, map(_note_of, spans.values())): tell(o, file=sys.stderr)
     choices = [_ends(o) if isinstance(o, Span) else o for o in space.choices]

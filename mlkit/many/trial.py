@@ -24,6 +24,7 @@ class Trial:
     number: int                # from 0
     words: dict[str, str]      # what sets it apart: keys of the config, and what they are to be
     seed: int | None = None    # if each point has several
+    fold: int | None = None    # if each point has several: which one is held out for validation
     status: str = "not begun"  # then running, done, failed, interrupted or pruned
     error: str | None = None   # why it failed, in one line
     metrics: dict[str, float] = field(default_factory=dict)  # of its best checkpoint
@@ -43,10 +44,16 @@ class Trial:
     lock: Any = None            # while this process trains it
 
     @property
-    def values(self) -> dict[str, Any]:
+    def point(self) -> dict[str, Any]:
         "The keys that are searched over, with its values."
-        found = {k: parse_value(v) for k, v in self.words.items()}
-        return found if self.seed is None else {**found, "seed": self.seed}
+        return {k: parse_value(v) for k, v in self.words.items()}
+
+    @property
+    def repeat(self) -> dict[str, Any]:
+        "What sets it apart from others of its point."
+        return {k: v for k, v in (("seed", self.seed), ("data.fold", self.fold)) if v is not None}
+
+    values = property(lambda self: self.point | self.repeat, doc="of the keys that set it apart")
 
     @property
     def problems(self) -> list[Problem]:

@@ -8,6 +8,7 @@ __all__ = ['Trials']
 # %% ../../nbs/many/02_trials.ipynb #aa788891
 import json, os, time
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -27,7 +28,7 @@ from .trial import Trial, why_none_begins
 
 # %% ../../nbs/many/02_trials.ipynb #2a2f04c6
 _NOTED = ("status", "error", "metrics", "best", "seconds", "place", "failures", "deaths", "mark",
-          "worker", "words", "seed", "is_told", "causes", "faults")
+          "worker", "words", "seed", "fold", "is_told", "causes", "faults")
 _MOST_DEATHS = 10  # of workers in a row, without a new checkpoint: so the trial kills them
 
 
@@ -51,7 +52,8 @@ class Trials:
         if not file.is_file(): raise NotFound(f"{show_path(file.parent)}: no search here")
         try:
             self.info: dict[str, Any] = json.loads(plain_file(file).read_text(encoding="utf-8"))
-            self.keys, seeds = list(self.info["keys"]), self.info["seeds"]
+            self.keys = list(self.info["keys"])
+            self.each = self.info["seeds"] * (self.info.get("folds") or 1)  # trials of a point
             texts = [tuple(o) for o in self.info["configs"]]
             self.files = {o: self.folder / "configs" / f"{i:04}.yaml" for i, o in enumerate(texts)}
             self._first_seeds = dict(zip(texts, self.info["first_seeds"]))
@@ -60,7 +62,7 @@ class Trials:
                 name, mode = said.get("monitor"), said.get("mode")
                 self.info["watched"] = (name, mode or "min") if name else None
             self.trials: list[Trial] = []
-            for words in self.info["points"]: self._add(words, seeds)
+            for words in self.info["points"]: self._add(words)
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise UserError(f"{show_path(file)}: is damaged: {e}") from None
         self.refresh()
@@ -84,11 +86,12 @@ class Trials:
                     first_seeds=[o.get("seed") for o in configs.values()])
         write_text(folder / "search.json", json.dumps(as_json(info), indent=1))
 
-    def _add(self, words: dict[str, str], seeds: int):
+    def _add(self, words: dict[str, str]):
         first = self._first_seeds[self._key(words)]
-        for i in range(seeds):
-            seed = None if seeds == 1 else first + i
-            self.trials.append(Trial(len(self.trials), words, seed, folder=self.folder))
+        seeds, folds = self.info["seeds"], self.info.get("folds")
+        for i, k in product(range(seeds), range(folds or 1)):
+            seed, fold = None if seeds == 1 else first + i, k if folds else None
+            self.trials.append(Trial(len(self.trials), words, seed, fold, folder=self.folder))
 
     def _key(self, words: dict[str, str]) -> tuple[str, ...]:
         return tuple(words[k] for k in self.keys)
@@ -106,7 +109,7 @@ class Trials:
         "What a trial trains. Raises ConfigError."
         key, changes = self._key(trial.words), {k: trial.words[k] for k in trial.words}
         for k in self.keys: del changes[k]
-        if trial.seed is not None: changes["seed"] = str(trial.seed)
+        changes |= {k: str(v) for k, v in trial.repeat.items()}
         base = self.made.get(key)
         if base is not None and not changes: return base
         if base is None:
@@ -229,7 +232,7 @@ class Trials:
     def _lacks(self) -> int:
         "How many points are still to be asked for."
         if not self.info.get("space"): return 0
-        return max(0, self.settings["trials"] - len(self.trials) // self.info["seeds"])
+        return max(0, self.settings["trials"] - len(self.trials) // self.each)
 
     def claim(self, worker: str = "",  # who asks
     ) -> Trial | None:  # locked; None: there is none now
@@ -244,10 +247,10 @@ class Trials:
         with take_lock(self.folder / "search.lock", 600):
             self._tell_source()
             if not self._lacks: return None
-            at, seeds = len(self.trials), self.info["seeds"]
-            words = self.source.ask(at // seeds)
+            at = len(self.trials)
+            words = self.source.ask(at // self.each)
             if words is None: return None
-            self._add(words, seeds)
+            self._add(words)
             for o in self.trials[at:]: self.note(o)
         return self.trials[at] if self._take(self.trials[at], worker) else None
 

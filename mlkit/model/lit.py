@@ -20,7 +20,7 @@ from torchmetrics import Metric, MetricCollection
 
 from ..base.errors import UserError
 from ..base.text import short
-from .losses import HeadsLoss, Mixed, mixed_loss
+from .losses import HeadsLoss, Mixed, mixed_loss, scale_down, scale_up
 
 _targets_ = True  # a config may name what is defined here
 
@@ -38,13 +38,23 @@ def scheduler_config(
     make, length = conf["scheduler"], steps if conf["interval"] == "step" else epochs
     set_already, known = getattr(make, "keywords", {}), inspect.signature(make).parameters
     wanted = [k for k in ("total_steps", "T_max") if k in known and k not in set_already]
+    rates = _by_group(set_already, optimizer)
     if not wanted or "epochs" in set_already:  # OneCycleLR(epochs=…, steps_per_epoch=…)
-        return {**conf, "scheduler": make(optimizer)}
+        return {**conf, "scheduler": make(optimizer, **rates)}
     if length in (None, -1, float("inf")):
         raise UserError(f"the scheduler's {wanted[0]} is the length of the run: "
                         "set trainer.max_epochs or max_steps")
     length = max(1, int(length) // conf["frequency"])
-    return {**conf, "scheduler": make(optimizer, **{k: length for k in wanted})}
+    return {**conf, "scheduler": make(optimizer, **rates, **{k: length for k in wanted})}
+
+
+def _by_group(given: Mapping[str, Any], optimizer: Optimizer) -> dict[str, list[float]]:
+    "A schedule's `max_lr` for each group of an optimizer, where these have rates of their own."
+    rates, base = [group["lr"] for group in optimizer.param_groups], optimizer.defaults.get("lr")
+    if not base or all(lr == base for lr in rates): return {}
+    known = {k: v for k, v in given.items() if k in ("max_lr", "base_lr")}
+    known = {k: v for k, v in known.items() if isinstance(v, (int, float))}
+    return {k: [v * lr / base for lr in rates] for k, v in known.items()}
 
 # %% ../../nbs/model/04_lit.ipynb #8fa1c502
 class _Means:
@@ -118,10 +128,12 @@ class LitModel(pl.LightningModule):
         metrics: Mapping[str, Any] | None = None,   # name -> function or Metric; or by head
         augment: Callable[..., Any] | None = None,  # (x, target) -> (x, target), in training
         compile: bool = False,  # compile the net in place, with torch.compile
+        target_scale: Any = None,  # numbers' [mean, std], or by head: the net's are about 0
     ):
         super().__init__()
         self.net, self.optimizer, self.scheduler, self.augment = net, optimizer, scheduler, augment
         self.loss = HeadsLoss(loss) if isinstance(loss, Mapping) else loss
+        self.target_scale = target_scale
         self.means = {stage: _Means() for stage in ("train", "val", "test")}
         named = {k: o for k, o in _flatten(metrics or {}).items() if o is not None}
         kinds = (Metric, MetricCollection)
@@ -132,7 +144,7 @@ class LitModel(pl.LightningModule):
             self.metrics[stage + "_"] = nn.ModuleDict({k: m.clone() for k, m in kept.items()})
         if compile: self.net.compile()
 
-    def forward(self, x: Tensor) -> Any: return self.net(x)
+    def forward(self, x: Any) -> Any: return scale_up(self.net(x), self.target_scale)
 
     def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
     ) -> tuple[Any, Any, Any]:  # loss (scalar, or a mapping with 'loss'), predictions, target
@@ -141,7 +153,10 @@ class LitModel(pl.LightningModule):
         try: x, target = batch
         except (TypeError, ValueError): raise UserError(_not_a_pair(batch)) from None
         logits = self(x)
-        return mixed_loss(self.loss, logits, target), logits, target
+        return mixed_loss(self._scaled_loss, logits, target), logits, target
+
+    def _scaled_loss(self, output: Any, target: Any) -> Any:
+        return self.loss(*(scale_down(o, self.target_scale) for o in (output, target)))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self._shared_step(self._augmented(batch), "train")
@@ -168,6 +183,8 @@ class LitModel(pl.LightningModule):
         clipped = trainer.gradient_clip_val and "mixed" in str(trainer.precision)
         if clipped and getattr(make, "keywords", {}).get("fused"): make = partial(make, fused=False)
         optimizer = make([p for p in self.parameters() if p.requires_grad])
+        for c in trainer.callbacks:  # such as FineTune
+            if hasattr(c, "group_parameters"): getattr(c, "group_parameters")(self, optimizer)
         if self.scheduler is None: return optimizer
         steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
         conf = scheduler_config(self.scheduler, optimizer, steps, epochs)

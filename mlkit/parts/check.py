@@ -25,6 +25,7 @@ from ..config.node import about, no_gc, origin_of, own_path, problem
 from ..config.secrets import bad_run_name, secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
+from .facts import expect_facts
 from .fits import mismatch, wanted
 from .packages import no_mixing
 from .outline import real
@@ -109,7 +110,8 @@ class _Target:
         if any(p.kind is p.VAR_KEYWORD for p in params):
             known += [k for k in self.keys if isinstance(k, str)]
         near = self.view.suggestions.key
-        unknown = {k: near((*self.path, k), known) for k in self.keys if k not in {*known}}
+        told = {o[-1] for o in self.view.facts if o[:-1] == self.path}  # none of its arguments
+        unknown = {k: near((*self.path, k), known) for k in self.keys if k not in {*known, *told}}
         for key, near in unknown.items():
             yield (*self.path, key), f"{self.name} has no argument '{key}'{near}"
         if not isinstance(self.args, list): return
@@ -237,6 +239,7 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
 ) -> Problems:                      # empty when there are none
     "All mistakes and warnings of a config, by file and line. Nothing is built, no data touched."
     top = own_path(cfg)
+    lost = expect_facts(cfg) if not top else {}
     for early in (True, False):  # what is known before torch; if that is right, what is so
         view = View(cfg, early)
         try: found = _without_consequences(view, _find(view, top))
@@ -244,6 +247,7 @@ def find_problems(cfg: DictConfig,  # from `load_config`, or a node of one
             if not early: raise
             continue
         if is_wrong or not view.guesses or not all(map(is_warning, found.values())): break
+    found = {k: lost.get(k, why) for k, why in found.items()}
     problems = Problems(_problem(view, *o) for o in found.items())
     if not top: problems += about(view.cfg).notes
     files = list(dict.fromkeys(o.origin.file for o in problems))

@@ -161,10 +161,19 @@ def _is_a(value, cls) -> bool:
     except Exception: return True  # a Protocol, or a class with its own idea of its kin
 
 
-def _fit_class(want, cls, value):
+def _is_array(value) -> bool:
+    "A list of numbers, or of such lists of one length?"
+    if not isinstance(value, list) or not value: return False
+    if not isinstance(value[0], list): return all(type(o) in (int, float) for o in value)
+    return all(map(_is_array, value)) and len({*map(len, value)}) == 1
+
+
+def _fit_class(want, cls, value, make: bool = False):
     is_abstract = cls.__module__ in ("typing", "collections.abc", "numbers")
     is_letters = isinstance(value, str) and is_abstract and issubclass(cls, abc.Iterable)
     if _is_a(value, cls) and not is_letters: return value
+    if class_name(cls) == ("torch", "Tensor") and _is_array(value):
+        return importlib.import_module("torch").tensor(value) if make else value.copy()
     named = _by_name(cls, value) if isinstance(value, str) else None
     if named is not None: return named
     if isinstance(value, Product):
@@ -221,7 +230,8 @@ def _fit_each(wants: Iterable, items: dict, make: bool) -> list:
 def _fit_items(want, cls, value, make: bool):
     kind = set if cls in (abc.Set, abc.MutableSet) else cls
     if _is_a(value, cls): kind = type(value)
-    if not issubclass(kind, _LISTS) or hasattr(kind, "_fields"): return _fit_class(want, cls, value)
+    if not issubclass(kind, _LISTS) or hasattr(kind, "_fields"):
+        return _fit_class(want, cls, value, make)
     args = get_args(want) if cls.__module__ in ("builtins", "collections.abc") else ()
     is_fixed = issubclass(cls, tuple) and args and ... not in args  # tuple[int, float]
     if is_fixed and len(args) != len(value): _refuse(want, value)

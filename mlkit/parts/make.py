@@ -51,6 +51,8 @@ def _build(data, cfg, path: Keys, kwargs: dict, convert: str = "all"):
     if isinstance(data, list):
         return [_build(v, cfg, (*path, i), {}, convert) for i, v in enumerate(data)]
     if not isinstance(data, dict): return data
+    if facts := about(cfg).facts:  # which are none of a datamodule's arguments
+        data = {k: v for k, v in data.items() if (*own_path(cfg), *path, k) not in facts}
     live = about(cfg).live.get((*own_path(cfg), *path)) if about(cfg).live else None
     if live and not kwargs: return live.taken(data, lambda: _made(data, cfg, path, kwargs, convert))
     return _made(data, cfg, path, kwargs, convert)

@@ -66,6 +66,7 @@ class View:
         self.data: Any = OmegaConf.to_container(self.cfg, resolve=False)
         self.references, self.suggestions = References(self.data), Suggestions(self.data)
         self.root, self.trust, self._found = about(cfg).project, about(cfg).trust, {}
+        self.facts = about(cfg).facts
         closed = [o for o, v in walk(self.data) if o[-1:] == ("_recursive_",) and v is False]
         self._closed = {id(self._node(o[:-1])) for o in closed}
 
@@ -175,6 +176,7 @@ class View:
         try: node = follow(node)
         except _BROKEN: return Product()
         if leaf(node) == "???" or any(o is node for o in above): return Product()
+        if self.facts and own_path(node)[:2] in self.facts: return Product()
         if not OmegaConf.is_config(node) or leaf(node) is None: return leaf(node)
         nodes = children(node)
         is_target = "_target_" in nodes and not unbuilt

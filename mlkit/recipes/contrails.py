@@ -6,12 +6,13 @@
 __all__ = ['Contrails', 'GlobalDice', 'BCEDice', 'LightUNet', 'RandomCrop', 'submission']
 
 # %% ../../nbs/recipes/contrails.ipynb #a30b2e7e
-import csv, io, json, os
+import json, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, NamedTuple, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
@@ -20,12 +21,13 @@ from torchmetrics.classification import BinaryF1Score
 from tqdm import tqdm
 
 from ..base.errors import NotFound, UserError
-from ..base.files import atomic_folder, in_project, write_text
+from ..base.files import atomic_folder, in_project
 from ..base.shown import shown
 from ..data.base import ImageData
 from ..data.images import read_npy
 from ..data.loader import ArrayLoader
 from ..model.nets import InvertedResidual, conv_block
+from ..ship.submission import submission as fill_template
 from ..show.draw import show_batch
 
 _targets_ = True  # a config may name what is defined here
@@ -523,8 +525,8 @@ def submission(
     found = torch.cat([(model(x.to(model.device)) > 0).cpu() for x, in loader])
     rows = [(folder.name, rle_encode(mask))
             for folder, mask in zip(datamodule.records["predict"], found[:, 0])]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("record_id", "encoded_pixels"), *rows])
+    table = pd.DataFrame(rows, columns=["record_id", "encoded_pixels"])
+    template = datamodule.root / "sample_submission.csv"
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    fill_template(table, template if template.is_file() else table, path)
     return rows

@@ -33,6 +33,7 @@ from ..data.images import SAMPLES, decode_image
 from ..data.loader import ArrayLoader, held_out, stratified_split
 from ..model.losses import HeadsLoss
 from ..model.nets import Heads, InvertedResidual, conv_block
+from ..ship.submission import submission as fill_template
 
 _targets_ = True  # a config may name what is defined here
 
@@ -689,5 +690,7 @@ def submission(
     answer = {head: torch.cat([o[head].argmax(1) for o in found]).tolist() for head in HEADS}
     target = [answer[head][row[name]] for name, head in zip(asked["image_id"], asked["component"])]
     table = pd.DataFrame({"row_id": asked["row_id"], "target": target})
-    if path is not None: table.to_csv(path, index=False)
+    if path is not None:
+        template = datamodule.root / "sample_submission.csv"
+        fill_template(table, template if template.is_file() else table, path)
     return table

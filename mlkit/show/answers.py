@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_utilities import apply_to_collection
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,14 +29,15 @@ class Answers:
     """A model's answers to samples, on the CPU, of the subclass for the target's kind.
 
     Raises UserError if there is none, or the output does not fit."""
-    x: Tensor     # (N, C, H, W), as the net takes them
+    x: Any        # as the net takes them: pictures (N, C, H, W), or another tensor or mapping of N
     output: Any   # what the model gave; None: it was not asked
-    target: Any   # of one of the four kinds
+    target: Any   # of one of the five kinds
     classes: Any = None                # names of the classes, or head -> names; None: numbers
     ignore_value: float | None = None  # in the target of masks or values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None  # x -> (N, 1 or 3, H, W), 0 to 1, to look at
+    inputs: Any = None  # a DataFrame of what the samples are, where that is a table
 
-    kind: ClassVar[Any] = None   # 'classes', 'heads', 'masks' or 'values'
+    kind: ClassVar[Any] = None   # 'classes', 'numbers', 'heads', 'masks' or 'values'
     heads: ClassVar[Any] = None  # head -> its answers, if there are several
     names: ClassVar[Any] = None  # of the classes, if there are some
     loss: ClassVar[Any] = None   # (N,)
@@ -43,12 +45,16 @@ class Answers:
     right: ClassVar[Any] = None  # (N,) bool, if an answer is right or wrong as a whole
 
     def __post_init__(self):
-        if not isinstance(self.x, Tensor) or self.x.ndim != 4:
+        self.__class__ = _kind_of(self.target, self.output, self.classes, self.ignore_value)
+        if self.kind in ("masks", "values") and not self.has_pictures:
             raise UserError(f"images (N, C, H, W) can be shown, not {_shape(self.x)}")
-        self.__class__ = _kind_of(self.target, self.ignore_value)
         self.__post_init__()
 
-    def __len__(self) -> int: return len(self.x)
+    @property
+    def has_pictures(self) -> bool: return isinstance(self.x, Tensor) and self.x.ndim == 4
+    @property
+    def values(self) -> int: return sum(o.numel() for o in _tensors(self.x))  # how many x has
+    def __len__(self) -> int: return len(_tensors(self.x)[0])
     def __repr__(self):
         if self.output is None: return f"{len(self)} samples, about which no model was asked"
         return shown(self.table(), lines=True)
@@ -59,11 +65,16 @@ class Answers:
         known = ~self.target.isnan()
         return known if self.ignore_value is None else known & (self.target != self.ignore_value)
 
-    def table(self) -> Any:  # a pandas DataFrame
-        "A row a sample, the worst first."
+    def rows(self) -> Any:  # a pandas DataFrame
+        "A row a sample, in their order; with what the model says if it was asked."
         import pandas as pd
-        table = pd.DataFrame({**self._columns(), "loss": self.loss})
-        return table.rename_axis("sample").sort_values("loss", ascending=False)
+        known = self.target if isinstance(self.target, Mapping) else {"is": self.target}
+        asked = known if self.output is None else {**self._columns(), "loss": self.loss}
+        table = pd.DataFrame(asked, index=getattr(self.inputs, "index", None))
+        if self.inputs is not None: table = table.join(self.inputs, rsuffix=" (input)")
+        return table.rename_axis(table.index.name or "sample")
+
+    def table(self) -> Any: return self.rows().sort_values("loss", ascending=False)  # worst first
 
     def _need(self, fits: bool, target: str, wanted: str):
         if fits or self.output is None: return
@@ -83,23 +94,31 @@ class Answers:
         self.names = list(range(n) if given is None else given)
 
 
-def _kind_of(target: Any, ignore_value: float | None = None) -> type[Answers]:
+def _kind_of(target: Any, output: Any, classes: Any, ignore_value: Any = None) -> type[Answers]:
     what = f"a target like {_shape(target)}"
     if isinstance(target, Mapping): return _HeadAnswers
     if isinstance(target, Tensor):
         shape, real = target.shape, target.is_floating_point()
         if len(shape) < 3 and shape[1:].numel() == 1:
-            if not real or (target == target.round()).all(): return _ClassAnswers
+            gives_one = isinstance(output, Tensor) and output.shape[1:].numel() == 1
+            whole = (target != 0).float() if gives_one and classes is None else target.round()
+            return _ClassAnswers if not real or (target == whole).all() else _NumberAnswers
         elif len(shape) == 3 or len(shape) == 4 and shape[1] == 1:
             yes_no = ignore_value is None and ((target == 0) | (target == 1)).all()
             return _MaskAnswers if not real or yes_no else _DenseAnswers
         if real: what += " of fractions"
-    raise UserError(f"{what} cannot be shown: classes (N,), a mapping head -> classes, masks or "
-                    "values (N, 1, H, W) can")
+    raise UserError(f"{what} cannot be shown: classes or numbers (N,), a mapping head -> these, "
+                    "masks or values (N, 1, H, W) can")
 
 
 def _shape(o: Any) -> str:
     return str(tuple(o.shape)) if isinstance(o, Tensor) else f"a {type(o).__name__}"
+
+
+def _tensors(o: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    apply_to_collection(o, Tensor, found.append)
+    return found
 
 
 def _two(logits: Tensor) -> Tensor:
@@ -132,9 +151,28 @@ class _ClassAnswers(Answers):
         true, pred = ([self.names[i] for i in numbers] for numbers in (self.target, self.pred))
         return {"is": true, "predicted": pred, "probability": _two(self.output).softmax(1).amax(1)}
 
+# %% ../../nbs/show/00_answers.ipynb #5f080002
+class _NumberAnswers(Answers):
+    "One number a sample: target and output (N,) or (N, 1)."
+    kind = "numbers"
+
+    def __post_init__(self):
+        self.target, o = self.target.flatten().float(), self.output
+        fits = isinstance(o, Tensor) and o.numel() == len(o) == len(self.target)
+        self._need(fits, f"{_shape(self.target)} of numbers", "(N,) or (N, 1)")
+        if self.output is not None: self.output = o.flatten().float()
+
+    @property
+    def pred(self): return self.output  # (N,)
+    @property
+    def error(self) -> Tensor: return self.output - self.target  # (N,), above 0: too much
+    @cached_property
+    def loss(self): return self.error ** 2
+    def _columns(self): return {"is": self.target, "predicted": self.pred, "error": self.error}
+
 # %% ../../nbs/show/00_answers.ipynb #02c3209e
 class _HeadAnswers(Answers):
-    "Several classes a sample: target and output are head -> (N,) and head -> (N, K)."
+    "Several classes or numbers a sample: target and output are mappings from heads."
     kind = "heads"
 
     def __post_init__(self):
@@ -144,25 +182,28 @@ class _HeadAnswers(Answers):
         if lost := [h for h in heads if h not in self.target]:
             raise UserError(f"the model has a head {lost[0]!r}, the target has {known}")
         self.heads = {h: self._of(h) for h in heads}
-        self.names = {h: a.names for h, a in self.heads.items()}
+        self.names = {h: a.names for h, a in self.heads.items() if a.names}
 
     def _of(self, head: str) -> Answers:
         names = self.classes.get(head) if isinstance(self.classes, Mapping) else None
         target, o = self.target[head], self.output and self.output[head]
         try:
-            if _kind_of(target) is _ClassAnswers: return _ClassAnswers(self.x, o, target, names)
-            raise UserError(f"a head has classes (N,), not {_shape(target)}")
+            kind = _kind_of(target, o, names)
+            if kind in (_ClassAnswers, _NumberAnswers): return kind(self.x, o, target, names)
+            raise UserError(f"a head has classes or numbers (N,), not {_shape(target)}")
         except UserError as e: raise UserError(f"head {head!r}: {e}") from None
 
     @cached_property
     def loss(self): return torch.stack([a.loss for a in self.heads.values()]).sum(0)
     @property
-    def right(self): return torch.stack([a.right for a in self.heads.values()]).all(0)
+    def right(self):
+        each = [a.right for a in self.heads.values()]
+        return None if any(o is None for o in each) else torch.stack(each).all(0)
 
     def _columns(self):
         found = {}
         for head, a in self.heads.items():
-            found[head], found[f"{head} predicted"], _ = a._columns().values()
+            found[head], found[f"{head} predicted"], *_ = a._columns().values()
         return found
 
 # %% ../../nbs/show/00_answers.ipynb #be183428
@@ -233,9 +274,11 @@ def answers(model: pl.LightningModule,       # called with x
     model.eval()
     try:
         for x, target in _batches(datamodule, stage, limit):
-            found.append((x, _on_cpu(model(x.to(model.device)), torch.float), target))
+            there = apply_to_collection(x, Tensor, lambda t: t.to(model.device))
+            found.append((x, _on_cpu(model(there), torch.float), target))
     finally: model.train(was_training)
-    return Answers(*(_join(part, limit) for part in zip(*found)), **_hooks(datamodule))
+    parts = [_join(part, limit) for part in zip(*found)]
+    return Answers(*parts, **_hooks(datamodule), inputs=_inputs(datamodule, stage, limit))
 
 
 def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
@@ -247,7 +290,8 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
     is_batch = isinstance(source, (tuple, list))
     found = [map(_on_cpu, source[:2])] if is_batch else _batches(source, stage, n)
     x, target = (_join(part, n) for part in zip(*found))
-    return Answers(x, None, target, **_hooks(source))
+    inputs = None if is_batch else _inputs(source, stage, n)
+    return Answers(x, None, target, **_hooks(source), inputs=inputs)
 
 
 def _require_loader(data: Any, stage: str):
@@ -267,13 +311,17 @@ def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[T
     seen = 0
     for batch in getattr(datamodule, f"{stage}_dataloader")():
         pair = list(batch) if isinstance(batch, (tuple, list)) else []
-        if len(pair) < 2 or not isinstance(pair[0], Tensor):
+        if len(pair) < 2 or not isinstance(pair[0], (Tensor, Mapping)):
             raise UserError("batches (x, target) are expected, with a tensor x; "
                             f"{stage} has {_shape(batch)}")
         yield _on_cpu(pair[0]), _on_cpu(pair[1])
-        seen += len(pair[0])
+        seen += len(_tensors(pair[0])[0])
         if limit is not None and seen >= limit: return
     if not seen: raise UserError(f"{type(datamodule).__name__} has no batches for {stage}")
+
+
+def _inputs(datamodule: Any, stage: str, limit: int | None) -> Any:
+    return datamodule.table(stage)[:limit] if hasattr(datamodule, "table") else None
 
 
 def _hooks(source: Any) -> dict[str, Any]:
@@ -320,8 +368,8 @@ def top_confused(answers: Answers,  # of classes, heads or masks
 
 def _one_head(answers: Answers, head: str | None) -> Answers:
     heads: dict[str | None, Any] = answers.heads or {None: answers}
-    if answers.kind == "values":
-        raise UserError("dense values have no classes that could be confused")
+    if heads.get(head, answers).kind in ("values", "numbers"):
+        raise UserError("numbers have no classes that could be confused")
     if head in heads: return heads[head]
     known = f"{', '.join(answers.heads)} are there" if answers.heads else \
         "there is one answer only, without a head"

@@ -67,13 +67,15 @@ def columns(answer: Any,  # of one head: a tensor (B, ...) or a list of B
     names: Any = None,    # of the classes; None: not known
     loss: str = "",       # as for `chances`
     every: bool = False,  # the probabilities of all classes
+    likely: bool = False,  # are these probabilities already?
 ) -> tuple[dict[str, Any], Tensor | None]:  # column -> its values; (B, ...) what fits none
     "A head's answers as columns; of maps and masks the classes, or what they are made of."
     if not isinstance(answer, Tensor): return {head or "answer": [*map(_cell, answer)]}, None
     v, start = answer.detach().cpu(), f"{head}_" if head else ""
     if v.is_floating_point() and v.element_size() < 4: v = v.float()
     def named(i): return names[i] if names and i < len(names) else i
-    p, each = chances(v, names, loss), asks_each(loss) and v.ndim > 1 and v.shape[1] > 1
+    each = asks_each(loss) and v.ndim > 1 and v.shape[1] > 1
+    p = v if likely else chances(v, names, loss)
     if v.ndim > 2:
         if p is None or every: return {}, v if p is None else p
         return {}, p > 0.5 if each else p.argmax(1)

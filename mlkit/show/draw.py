@@ -16,6 +16,7 @@ from torch import Tensor
 from ..base.plot import COLORS, PALETTE, new_figure
 from ..base.ranges import at_least_one
 from .answers import Answers, confusion_matrix, samples
+from .figures import draw_rows, plot_answers
 
 # %% ../../nbs/show/01_draw.ipynb #a90386ea
 _CLASS_COLORS = PALETTE[4:6] + PALETTE[:4]  # the bright ones first, without grey
@@ -69,7 +70,8 @@ def _draw_classes(answers: Answers, rows: Tensor, loss: bool, ncols: int | None)
                         max(map(len, titles)), top=0.15 if answers.heads else 0)
     for i, lines, (ax,) in zip(rows.tolist(), titles, axes):
         color = "black"
-        if answers.output is not None: color = COLORS["test" if answers.right[i] else "val"]
+        if answers.output is not None and answers.right is not None:
+            color = COLORS["test" if answers.right[i] else "val"]
         text = "\n".join(_clip(line, int(size / _LETTER)) for line in lines)
         ax.set_title(text, fontsize=8, color=color, pad=3, parse_math=False)
     if answers.heads:
@@ -81,6 +83,9 @@ def _draw_classes(answers: Answers, rows: Tensor, loss: bool, ncols: int | None)
 
 def _title(answers: Answers, i: int, lines: int) -> list[str]:
     "What a sample is called, and what it is; long names in two lines, or shortened."
+    if answers.kind == "numbers":
+        true = f"{answers.target[i]:.4g}"
+        return [true if answers.output is None else f"{answers.pred[i]:.4g}, is {true}"]
     true = str(answers.names[answers.target[i]])
     if answers.output is None: return [true]
     if answers.right[i]: return [f"✓ {true}"]
@@ -181,8 +186,9 @@ def show_results(answers: Answers,  # of a model
     worst: bool = False,  # those with the highest loss; False: spread evenly over the stage
     ncols: int | None = None,  # pictures in a row, as in `show_batch`
 ) -> Any:  # a matplotlib Figure
-    "Samples with what they are and what the model says."
+    "Samples with what they are and what the model says; without pictures, a `plot_answers`."
     at_least_one(n=n, ncols=ncols)
+    if not answers.has_pictures and not worst: return plot_answers(answers)
     if worst: rows = answers.loss.argsort(descending=True)[:n]
     else: rows = torch.linspace(0, len(answers) - 1, min(n, len(answers))).long()
     return _draw(answers, rows, worst, ncols)
@@ -196,13 +202,14 @@ def show_mistakes(answers: Answers,  # of a model
     at_least_one(n=n, ncols=ncols)
     worst = answers.loss.argsort(descending=True)
     if answers.right is not None: worst = worst[~answers.right[worst]]
-    if len(worst): return _draw(answers, worst[:n], False, ncols)
+    if len(worst) or not answers.has_pictures: return _draw(answers, worst[:n], False, ncols)
     fig, (panels,) = _canvas(_pictures(answers, torch.arange(1)), 1, 1.2, 1)
     _set_titles(panels, ["no mistakes"])
     return fig
 
 
 def _draw(answers: Answers, rows: Tensor, loss: bool, ncols: int | None) -> Any:
+    if not answers.has_pictures: return draw_rows(answers, rows)
     draw = {"masks": _draw_masks, "values": _draw_values}.get(answers.kind, _draw_classes)
     return draw(answers, rows, loss, ncols)
 
