@@ -105,7 +105,7 @@ def list_files(inputs: Sequence[str | Path],  # files, and folders of files
     if not found: raise NotFound(f"{', '.join(map(str, inputs))}: no files in it")
     return found
 
-# %% ../../nbs/data/08_inputs.ipynb #3e5d0a31
+# %% ../../nbs/data/08_inputs.ipynb #17b05713
 def pictures(inputs: Any,  # a picture of Pillow's, or uint8 pixels (H, W), (H, W, C), (C, H, W);
                            # a list of these, or (N, H, W), (N, C, H, W), (N, H, W, C)
     channels: int = 3,     # that the net takes: (3, H, W) is one colour picture, or three grey ones
