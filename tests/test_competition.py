@@ -34,7 +34,7 @@ defaults: [data: image_table, model: classifier, scheduler: one_cycle]
 data:
   train: train.csv
   test: test.csv
-  images: file
+  image: file
   target: kind
   mode: L
   size: [28, 28]
