@@ -272,6 +272,30 @@ def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: thos
         tell(bundle(args.runs, args.out))
     return _run(make)
 
+# %% ../nbs/cli.ipynb #2e50a001
+def mlkit_new(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code
+    "Make a project of notebooks, a package and a config, for data of yours; or add a notebook."
+    p, add = command_parser(mlkit_new, """\
+        mlkit_new pets --from images data/pets                  a folder for each class
+        mlkit_new wine --from table wine.csv --target quality   rows; which column is learnt
+        mlkit_new mine                                          digits, for a start
+        mlkit_new --notebook losses                             one more, in a project""")
+    add("name", nargs="?", metavar="NAME", help="of the folder and the package")
+    add("--from", nargs="+", default=(), metavar=("KIND", "PATH"), dest="source",
+        help="images FOLDER, table FILE.csv, or blank (default)")
+    add("--target", metavar="COLUMN", help="of a table: what is learnt")
+    add("--notebook", metavar="MODULE", help="add a notebook to the project around here")
+    args = p.parse(argv)
+    if bool(args.name) == bool(args.notebook): p.error("give NAME, or --notebook MODULE")
+    return _run(_new, args)
+
+
+def _new(args: argparse.Namespace):
+    from mlkit.new import new_notebook, new_project
+    if args.notebook: return tell(f"{new_notebook(args.notebook)}: write, then nbdev_export")
+    tell(*new_project(args.name, *args.source, target=args.target))
+
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
