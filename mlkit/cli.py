@@ -44,14 +44,13 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 
 def _how_to_go_on(e) -> str:
+    from mlkit.base.files import show_path
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
     if hasattr(e.result, "go_on"):  # a search
-        from mlkit.base.files import show_path
         way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
         return why + way * e.result.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
-    from mlkit.base.files import show_path
     if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
     return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
@@ -131,9 +130,8 @@ def _train(args: argparse.Namespace) -> int | None:
     given: Any = what if config is None else [config]  # it is composed once
     if args.check or args.strict:
         from mlkit.many.sweep import check_run
-        told = check_run(*given, strict=args.strict, whole=what if args.check else [])
-        says = f"no mistakes, {len(told)} to look at" if told else "no problems"
-        if args.check: return tell(says)
+        odd = check_run(*given, strict=args.strict, whole=what if args.check else [])
+        if args.check: return tell(f"no mistakes, {len(odd)} to look at" if odd else "no problems")
     if shows: config = load_config(*given)  # or why not
     if args.explain is not None: return tell(explain(config, args.explain))
     if args.print:
@@ -160,9 +158,8 @@ def _show_search(found) -> int:
 
 def _describe(words: list[str]):
     from mlkit.parts.describe import describe
-    is_search = "-m" in words or "--multirun" in words
-    words = [o for o in words if not o.startswith("-")]
-    tell(describe(*words, is_search=is_search))
+    plain = [o for o in words if not o.startswith("-")]
+    tell(describe(*plain, is_search=bool({"-m", "--multirun"} & {*words})))
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
@@ -276,25 +273,8 @@ def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: thos
 def mlkit_new(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
     "Make a project of notebooks, a package and a config, for data of yours; or add a notebook."
-    p, add = command_parser(mlkit_new, """\
-        mlkit_new pets --from images data/pets                  a folder for each class
-        mlkit_new wine --from table wine.csv --target quality   rows; which column is learnt
-        mlkit_new mine                                          digits, for a start
-        mlkit_new --notebook losses                             one more, in a project""")
-    add("name", nargs="?", metavar="NAME", help="of the folder and the package")
-    add("--from", nargs="+", default=(), metavar=("KIND", "PATH"), dest="source",
-        help="images FOLDER, table FILE.csv, or blank (default)")
-    add("--target", metavar="COLUMN", help="of a table: what is learnt")
-    add("--notebook", metavar="MODULE", help="add a notebook to the project around here")
-    args = p.parse(argv)
-    if bool(args.name) == bool(args.notebook): p.error("give NAME, or --notebook MODULE")
-    return _run(_new, args)
-
-
-def _new(args: argparse.Namespace):
-    from mlkit.new import new_notebook, new_project
-    if args.notebook: return tell(f"{new_notebook(args.notebook)}: write, then nbdev_export")
-    tell(*new_project(args.name, *args.source, target=args.target))
+    from mlkit.new import parse_new, run_new
+    return _run(run_new, parse_new(mlkit_new, argv))
 
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
