@@ -150,7 +150,8 @@ def bundle(runs: Any,   # a run, a search or several of these, as for `predict`
     tops = sorted({top for o in members for top in _project_tops(o, root)})
     own: list[str] = []
     if tops:
-        own = [said.get("lib_name") or re.sub(r"\W+", "_", root.resolve().name) or "project"]
+        name = said.get("lib_name") or re.sub(r"\W+", "_", root.resolve().name)
+        own = [name if name not in ("", "mlkit") else "project"]  # mlkit has a wheel of its own
         needs = _requires(own[0]) or said.get("requirements", "").split()
         requires = [*requires, *needs]
         inside = {k: o for top in tops for k, o in _files(top).items()}
