@@ -81,7 +81,7 @@ def test_a_project_works_at_once(kind, tmp_path):
     assert package(project) == before, "the template's modules are what its notebooks export"
 
 
-NAMES = {"my-pets": "such as: mlkit_new my_pets", "3d": "mlkit_new my_3d", "class": "word of Python",
+NAMES = {"my-pets": "such as: mlkit_new my_pets", "3d": "mlkit_new my_3d", "class": "of Python",
          "test": "a module of Python", "torch": "an installed module", "Pillow": "package, pillow",
          "nbs": "a folder of each project", "größe": "mlkit_new groe"}
 

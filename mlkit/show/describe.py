@@ -20,6 +20,7 @@ from ..base.plot import COLORS, PALETTE, figure_html, new_figure
 from ..base.ranges import at_least_one
 from ..base.shown import html
 from ..base.text import Table
+from ..data.folder import ImageFolder
 from ..data.images import check_image, open_image, show_images
 from ..data.loader import EpochSampler
 from .draw import show_batch
@@ -154,7 +155,9 @@ def describe(data: Any,  # a datamodule, a DataLoader, or a batch (x, y)
     "What is in some data. Raises UserError if they cannot be read, or are no batches (x, y)."
     at_least_one(n=n, look_into=look_into)
     broken, facts, is_module = {}, [], isinstance(data, (LightningDataModule, LightningModule))
-    if isinstance(data, LightningDataModule): data.setup("fit")
+    if isinstance(data, LightningDataModule):
+        if not isinstance(data, ImageFolder): data.prepare_data()  # which ends at a broken file
+        data.setup("fit")
     rows = getattr(data, "rows", None) if is_module else None
     own = next((o for o in (getattr(data, "y", None), getattr(data, "targets", None))
                 if isinstance(o, (Tensor, Mapping))), None)
@@ -162,8 +165,9 @@ def describe(data: Any,  # a datamodule, a DataLoader, or a batch (x, y)
         targets = {k: apply_to_collection(own, Tensor, lambda t: t[of]) for k, of in rows.items()}
         facts.append(("samples", ", ".join(f"{k} {len(o):,}" for k, o in rows.items())))
     else: rows, targets = None, {}
-    if rows and hasattr(data, "paths"): broken = _look_into(data.paths, look_into)
-    if broken: more, broken = broken; facts += more
+    if rows and hasattr(data, "paths"):
+        about_files, broken = _look_into(data.paths, look_into)
+        facts += about_files
     batch = None if broken else _first_batch(data)
     if batch is not None:
         facts += [("x of a batch", _told(batch[0])), ("y of a batch", _told(batch[1]))]
