@@ -82,7 +82,7 @@ def test_a_project_works_at_once(kind, tmp_path):
 
 
 NAMES = {"my-pets": "such as: mlkit_new my_pets", "3d": "mlkit_new my_3d", "class": "of Python",
-         "test": "a module of Python", "torch": "an installed module", "Pillow": "package, pillow",
+         "test": "an installed module", "torch": "an installed module", "Pillow": "package, pillow",
          "nbs": "a folder of each project", "größe": "mlkit_new groe"}
 
 
