@@ -218,9 +218,8 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
     from mlkit.show.columns import metrics_table
-    from mlkit.use import evaluate
-    found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
-    tell(metrics_table(found))
+    from mlkit.use import evaluate as measure
+    tell(metrics_table(measure(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)))
 
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -344,8 +343,7 @@ def _runs(args: argparse.Namespace):
         from mlkit.many.watch import watch
         return watch(folder, ends=not sys.stderr.isatty())
     if not args.compare: return tell(runs_text(folder, args.where, args.sort, args.metrics))
-    compared = compare([_find_run(o, args.dir) for o in args.compare])
-    tell(compared)
+    tell(compared := compare([_find_run(o, args.dir) for o in args.compare]))
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")
 
 # %% ../nbs/cli.ipynb #18e92497

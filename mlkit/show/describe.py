@@ -71,7 +71,7 @@ def _draw_counts(counts: Mapping[str, Any], targets: Mapping[str, Any]) -> Any:
             if len(table) <= 40:
                 names = [str(o).replace("$", r"\$")[:20] for o in table.index]
                 ax.set_xticks(places, names, rotation=0 if len(table) <= 10 else 90, fontsize=8)
-            ax.legend(frameon=False, fontsize=8)
+            ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
         ax.set_ylabel(head or "samples", parse_math=False)
         ax.spines[["top", "right"]].set_visible(False)
     return fig
