@@ -2,8 +2,8 @@
 
     python benchmarks/table.py [rows] [batch sizes …]
 
-Both train the same net from the same tensors in memory, one after the other, twice; the figure is the
-ratio of the faster of each.
+Both train the same net from the same tensors in memory, one after the other, twice; the figure is
+the ratio of the faster of each.
 """
 import sys
 import tempfile
@@ -58,7 +58,7 @@ def main(rows: int = 1_000_000, *sizes: int):
                 callbacks=dict(progress=None, clock=dict(_target_="__main__.Clock"))))
             hand.append(by_hand(run.model.net, run.datamodule, size))
         a, b = min(Clock.seconds), min(hand)
-        print(f"batch {size:5}: mlkit {a:5.1f} s, by hand {b:5.1f} s, ratio {a / b:.2f}", flush=True)
+        print(f"batch {size:5}: mlkit {a:.1f} s, by hand {b:.1f} s, ratio {a / b:.2f}", flush=True)
 
 
 if __name__ == "__main__": main(*map(int, sys.argv[1:]))

@@ -42,6 +42,7 @@ from .run.folder import Run
 from .ship.bundle import bundle
 from .ship.submission import submission
 from .show.answers import answers
+from .show.describe import describe
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .train import resume, train
 from .use import evaluate, load_run, predict
@@ -55,7 +56,7 @@ __all__ = [
     "folds", "out_of_fold", "submission", "bundle",  # for a competition
     "MNIST", "ImageFolder", "Table", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
-    "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
+    "describe", "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
     "UserError", "ConfigError", "TrainingFailed"]  # errors
 
@@ -98,6 +99,7 @@ _EXAMPLES = dict(
     LitModel="model = LitModel(ConvNet(1, 10), F.cross_entropy, partial(torch.optim.SGD, lr=0.1))",
     MLP="net = MLP((1, 28, 28), num_classes=10, hidden=[128, 64])",
     ConvNet="net = ConvNet(in_channels=1, num_classes=10)",
+    describe='describe(ImageFolder("data/pets"))',
     show_images="show_images(torch.rand(4, 1, 28, 28), titles=list(\"abcd\"))",
     show_batch="show_batch(run.datamodule)",
     answers="found = answers(run.model, run.datamodule)",
