@@ -236,7 +236,7 @@ class ImageFiles(ImageData):
 
     def file_images(self) -> FileImages:
         "The pictures, decoded when asked."
-        return FileImages(self.paths, (self.mode, self.size, self.resize))
+        return FileImages(self.paths, (self.mode, self.size, self.resize), decode_image)
 
     def loader(self, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
         "An `ArrayLoader`; without a cache, or where each picture changes, a `DataLoader`."
@@ -260,8 +260,8 @@ class ImageFiles(ImageData):
         return self.normalize(x), y.long() if is_mask else y
 
     def cached(self, images: FileImages,  # of all rows
+        shape: tuple[int, ...],           # of each
         *looks: Any,                      # what the pixels follow from, besides the files
-        named: Sequence[str] = (),        # what tells this cache's file from others of the folder
     ) -> Tensor:                          # (N, ...) uint8
         "The pixels from the cache, which is built if need be. Raises UserError if it cannot be."
         stats = [(name, os.stat(path)) for name, path in self.files()]
@@ -269,10 +269,10 @@ class ImageFiles(ImageData):
         key = _sha256(["decode_image 1", *looks, files])
         folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
         root = real_path(self.root)
-        path = folder / f"{root.name}-{_sha256([str(root), *named, *looks])[:12]}.npy"
+        path = folder / f"{root.name}-{_sha256([str(root), *self.cache_name(), *looks])[:12]}.npy"
         cache = _open_cache(path, key)
         if not cache:
-            digest, shape = self.content(), (len(images), *images[0].shape)
+            digest, shape = self.content(), (len(images), *shape)
             batches = DataLoader(images, 64, num_workers=self.num_workers,
                                  generator=torch.Generator())
             batches = progress_bar(batches, f"decoding {shown(self.root.name)}", delay=1)
@@ -287,7 +287,7 @@ class ImageFiles(ImageData):
         "All pictures: decoded when asked, or from the cache."
         looks = [self.in_shape] + [self.resize] * (self.resize != "squash")
         images = self.file_images()
-        return self.cached(images, *looks, named=self.cache_name()) if self.cache else images
+        return self.cached(images, self.in_shape, *looks) if self.cache else images
 
     def cache_name(self) -> list[str]:
         "What tells this cache's file from others of the same folder."
