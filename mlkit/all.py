@@ -22,6 +22,7 @@ from .data.folder import ImageFolder
 from .data.images import show_images
 from .data.loader import ArrayLoader
 from .data.mnist import MNIST
+from .data.table import Table
 from .fit.live import check
 from .fit.reuse import why_again
 from .many.as_config import as_config
@@ -29,6 +30,7 @@ from .many.compare import compare
 from .many.lr_find import lr_find
 from .many.reproduce import reproduce
 from .many.find import find_search
+from .many.folds import folds, out_of_fold
 from .many.search import grid, search
 from .many.table import runs
 from .many.watch import watch
@@ -37,6 +39,8 @@ from .model.nets import MLP, ConvNet, ResNet, UNet
 from .parts.build import build
 from .parts.locate import register
 from .run.folder import Run
+from .ship.bundle import bundle
+from .ship.submission import submission
 from .show.answers import answers
 from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
 from .train import resume, train
@@ -48,7 +52,8 @@ __all__ = [
     "train", "resume", "load_run", "evaluate", "predict", "Run",
     "as_config", "why_again",  # a run
     "runs", "watch", "compare", "search", "find_search", "grid", "reproduce", "lr_find",  # many
-    "MNIST", "ImageFolder", "ArrayLoader",  # data
+    "folds", "out_of_fold", "submission", "bundle",  # for a competition
+    "MNIST", "ImageFolder", "Table", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
     "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
@@ -79,9 +84,14 @@ _EXAMPLES = dict(
     grid='found = grid("configs/mnist.yaml", "optimizer.lr=0.1,0.01", "seed=range(3)")\nfound.best',
     as_config='as_config("last", "configs/mine.yaml")    # then: mlkit_train configs/mine.yaml',
     reproduce='reproduce("last").equal',
+    folds='found = folds("configs/wine.yaml", 5)',
+    out_of_fold='table = out_of_fold(folds("configs/wine.yaml", 5))',
+    submission='submission(predict(found, probabilities=True), "sample_submission.csv", "out.csv")',
+    bundle='bundle(found, "wine.zip")              # and there: python predict.py new.csv',
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
+    Table='dm = Table("wine.csv", target="kind")',
     ArrayLoader="loader = ArrayLoader((x, y), batch_size=64, shuffle=True)",
     UNet="net = UNet(in_channels=3, num_classes=2)",
     ResNet="net = ResNet(in_channels=3, num_classes=10)",

@@ -246,6 +246,8 @@ def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: tho
     add("--mean", default="probabilities", metavar="OF", help="probabilities (default) or logits")
     add("--weights", metavar="W,W", help="how much each run counts")
     add("--probabilities", action="store_true", help="of all classes, not only of the likeliest")
+    add("--out-of-fold", action="store_true", help="of a search over folds: what each said of the "
+        "rows that it lacked")
     add("--checkpoint", default="best", metavar="WHICH", help="best (default), last, or a file")
     return _run(_predict, p.parse(argv))
 

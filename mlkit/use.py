@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Sequence
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
@@ -28,7 +27,8 @@ from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
 from .data.image_table import image_rows
-from .data.inputs import Batches, list_files, meanings, open_table, rows, to_tensors
+from .data.inputs import Batches, list_files, meanings, open_table, pictures, rows
+from .data.inputs import to_tensors
 from .data.table import is_table, table_rows
 from .fit.job import CSVLogger
 from .fit.lightning import Interruptible
@@ -280,15 +280,14 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
         table = open_table(inputs[0]) if len(inputs) == 1 else None
         if table is None: return [Batches(list_files(inputs), _reader(run, cfg), size, True)], "x"
         inputs = table
-    elif is_list and isinstance(inputs[0], Image.Image):
-        return [Batches(inputs, _reader(run, cfg), size, True)], "x"
+    found = pictures(inputs, (facts.get("in_shape") or [3])[0])
+    if found and ("resize" in facts or isinstance(found[0], Image.Image)):
+        return [Batches(found, _reader(run, cfg), size, True)], "x"
     is_data = isinstance(inputs, (list, tuple, Mapping)) or hasattr(inputs, "__array__")
     if not is_data and hasattr(inputs, "__iter__"): return [inputs], "loader"
     x = to_tensors(inputs)
     is_alone = isinstance(x, Tensor)
     if is_alone and [*x.shape] == facts.get("in_shape"): x = x[None]
-    if is_alone and x.dtype == torch.uint8 and "resize" in facts and x.ndim in (3, 4):
-        return [Batches(_pictures(x), image_reader(facts), size, True)], "x"
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
     many = [x] if names is not None else meanings(x)
     return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
@@ -328,8 +327,3 @@ def _reader(run: Run, cfg: Config) -> Callable[[Any], Tensor]:
     raise UserError(f"{type(run.data).__name__} reads no files: it needs a read_image(path) -> "
                     "(C, H, W); or give arrays, or a file .npy, .npz, .pt, .csv or .parquet")
 
-
-def _pictures(x: Tensor) -> list[np.ndarray]:
-    "Pixels (N, H, W), (N, C, H, W) or (N, H, W, C) as arrays that Pillow knows."
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3): x = x.permute(0, 2, 3, 1)
-    return [*(x.squeeze(3) if x.ndim == 4 and x.shape[3] == 1 else x).numpy()]

@@ -170,7 +170,8 @@ error  shape: {width: 3, deep: 1}                 it has no 'deep'
 right  limits: {high: 10}                         limits.high == 10
 right  two: 4                                     two == 4
 error  two: 3                                     wants to be even
-warning  weight: [1.0, 2.0]                       wants torch.Tensor or null
+right  weight: [1.0, 2.0]                         torch.equal(weight, torch.tensor([1.0, 2.0]))
+warning  weight: [1.0, [2.0]]                     wants torch.Tensor or null
 warning  array: [1, 2]                            wants numpy.ndarray or null
 warning  data: [1, 2]                             wants torch.utils.data.Dataset or null
 error  weight: heavy                              wants torch.Tensor or null

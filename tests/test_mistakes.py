@@ -1700,11 +1700,14 @@ def test_recipes_are_right(recipe):
                           for o in sorted(packaged_configs().glob("*/*.yaml"))])
 def test_packaged_options_are_right(option, tmp_path):
     group, name = option.split("=")
-    options = ["data=mnist", "model=classifier", option]
+    is_table = option in ("model=tabular", "model=regression")  # with a net of their own
+    options = ["data=table" if is_table else "data=mnist", "model=classifier", option]
     text = (packaged_configs() / group / f"{name}.yaml").read_text()
     blanks = [f"{group}.{k}={tmp_path}" for k, v in yaml.safe_load(text).items() if v == "???"
               and group != "model"]
-    config = write(tmp_path, {"a.yaml": f"model: {{net: {USUAL['net']}}}\n"}) / "a.yaml"
+    if is_table: blanks += ["data.train=train.csv", "data.target=y"]
+    own = "{}\n" if is_table else f"model: {{net: {USUAL['net']}}}\n"
+    config = write(tmp_path, {"a.yaml": own}) / "a.yaml"
     cfg = load_config(config, *[o for o in options if o == option or not o.startswith(f"{group}=")],
                       *blanks)
     assert find_problems(cfg) == [], find_problems(cfg)

@@ -408,6 +408,12 @@ def test_pictures_in_any_form_are_read_alike_without_the_data(seen, tmp_path):
         assert np.allclose(table.iloc[:, -2:], first.table.iloc[:, -2:], atol=1e-5)
     assert np.allclose(predict(seen, x[0], probabilities=True).table.iloc[0, -2:].astype(float),
                        first.table.iloc[0, -2:].astype(float), atol=1e-5)
+    for one in (images[0], pixels[0], as_torch[0], np.dstack([pixels[0], pixels[0][..., :1]]),
+                [images[0], pixels[1][:, ::2]]):
+        table = predict(seen, one, probabilities=True).table
+        assert np.allclose(table.iloc[0, -2:].astype(float),
+                           first.table.iloc[0, -2:].astype(float), atol=1e-5)
+        assert len(table) == (2 if isinstance(one, list) else 1)
     assert list(predict(seen).table) == ["label", "probability"]
     with pytest.raises(NotFound): predict(seen, tmp_path / "nowhere")
 

@@ -121,12 +121,14 @@ class Match:
             is_counter = k.endswith("num_batches_tracked")  # older files do not have it
             (anew if is_new or is_counter else wrong)[o] = f"{shape}, {other}"
         known = {k.partition(".")[0] for k in here}
+        whole = {k.rpartition(".")[0] for k, o in here.items() if o in loaded}  # not in part
         used = {*loaded.values()}
         other = {o for k, o in found.items() if k in here}  # of another shape
         left = [o for o in there if o not in used | other]
         for k, o in found.items():
             if o in used or k in here: continue
-            if k.partition(".")[0] in known and not is_within(k, new) and not is_within(o, new):
+            is_ours = k.partition(".")[0] in known or k.rpartition(".")[0] in whole
+            if is_ours and not is_within(k, new) and not is_within(o, new):
                 wrong[o] = "there, not here"
         return Match(loaded, anew, left, wrong)
 

@@ -127,12 +127,12 @@ def build_parts(config: Config,  # a config that was checked; seed the generator
 ) -> Parts:                      # of this process
     "Build the objects of a run. Raises ConfigError at the node that cannot be built."
     callbacks = _build_all(config.get("callbacks"))
-    trainer = make_trainer(config, callbacks)
+    trainer = make_trainer(config, [*callbacks.values()])
     datamodule, model = Parts.data_and_model(config, trainer.world_size, trainer)
-    loggers = _build_all(config.get("logger")) if trainer.is_global_zero else []
-    for c in callbacks if begins else ():  # FineTune: are these weights of another net?
-        with blamed_on(config, "callbacks"): getattr(c, "before_run", lambda _: None)(model)
-    return Parts(trainer, datamodule, model, callbacks, loggers)
+    loggers = _build_all(config.get("logger")) if trainer.is_global_zero else {}
+    for k, c in callbacks.items() if begins else ():  # FineTune: are these another net's weights?
+        with blamed_on(config, "callbacks", k): getattr(c, "before_run", lambda _: None)(model)
+    return Parts(trainer, datamodule, model, [*callbacks.values()], [*loggers.values()])
 
 
 def _read_facts(config: Config, datamodule: Any, make: Callable[[], Any],
@@ -149,11 +149,11 @@ def _read_facts(config: Config, datamodule: Any, make: Callable[[], Any],
     return datamodule if isinstance(datamodule, ImageData) else make()
 
 
-def _build_all(node: Config | None) -> list:
-    "The objects of a mapping or a list of targets; null stands for nothing."
-    built = build(node) or []
-    each = built.values() if isinstance(built, dict) else built
-    return [o for o in each if o is not None and not isinstance(o, dict)]  # a dict has no target
+def _build_all(node: Config | None) -> dict[str, Any]:
+    "The objects of a mapping or a list of targets, by their keys; null stands for nothing."
+    built = build(node) or {}
+    each = built if isinstance(built, dict) else {str(i): o for i, o in enumerate(built)}
+    return {k: o for k, o in each.items() if o is not None and not isinstance(o, dict)}  # no target
 
 
 def _share_of_batch(config: Config, n: int) -> dict[str, int]:

@@ -15,8 +15,10 @@ from ..base.run_names import SEARCH, is_run
 from ..base.shown import tell
 from ..base.text import no_formulas
 from ..many.find import find_search
+from ..many.folds import out_of_fold as held_out_of
 from ..run.folder import find_run
 from .submission import submission
+from ..show.predictions import Predictions
 from ..use import predict
 
 # %% ../../nbs/ship/01_ask.ipynb #2db1b88b
@@ -51,6 +53,7 @@ def ask(words: Sequence[str],      # as for `tell_apart`; no files: what the dat
     columns: Sequence[str] = (),   # of the template: 'target=probability_yes'
     probabilities: bool = False,   # of all classes
     weights: str | None = None,    # of several runs: '1,3'; None: all the same
+    out_of_fold: bool = False,     # of a search over folds: each row by the run that lacked it
     **how: Any,  # of `predict`: checkpoint, tta, mean
 ) -> int:        # the exit code: 1 if a file could not be read
     "Ask, and write. Raises UserError if it cannot be written, and as `predict` and `submission`."
@@ -60,9 +63,16 @@ def ask(words: Sequence[str],      # as for `tell_apart`; no files: what the dat
     if said and not template: raise UserError("--column goes with --template")
     try: shares = [float(o) for o in weights.split(",")] if weights else None
     except ValueError: raise UserError(f"--weights {weights}: numbers are expected: 1,3") from None
-    folder = out and f"{os.path.splitext(out)[0]}_files"
-    found = predict(runs if runs[1:] else runs[0], files or None, *changes, folder=folder,
-                    probabilities=probabilities or bool(template), weights=shares, **how)
+    which = runs if runs[1:] else runs[0]
+    if out_of_fold:
+        if files or changes or template or weights:
+            raise UserError("--out-of-fold asks each run about the rows that it lacked: leave out "
+                            "files, changes, --template and --weights")
+        found = Predictions(held_out_of(which, **how), [])
+    else:
+        folder = out and f"{os.path.splitext(out)[0]}_files"
+        found = predict(which, files or None, *changes, folder=folder, weights=shares,
+                        probabilities=probabilities or bool(template), **how)
     if found.dense:
         raise UserError("its answers are maps, which fit no table: "
                         "-o OUT.csv puts each into a file")

@@ -6,17 +6,17 @@
 __all__ = ['wheel', 'bundle']
 
 # %% ../../nbs/ship/02_bundle.ipynb #64b451d1
-import base64, hashlib, io, os, re
+import base64, hashlib, io, os, re, subprocess, sys
 from configparser import ConfigParser, Error
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import mlkit
 from .. import __version__
 from ..base.errors import UserError
-from ..base.files import atomic, find_root
+from ..base.files import atomic, find_root, temporary_folder
 from ..base.text import walk
 from ..config.node import plain
 from ..run.folder import Run, find_runs
@@ -98,6 +98,18 @@ def _installed(requires: list[str]) -> Iterator[str]:
         try: yield f"{name}=={metadata.version(name).partition('+')[0]}"
         except metadata.PackageNotFoundError: yield name
 
+
+def _downloaded(packages: Sequence[str]) -> list[tuple[str, bytes]]:
+    "Wheels of the versions that are here. Raises UserError with pip's last word."
+    if not packages: return []
+    with temporary_folder() as folder:
+        words = ["download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
+        done = subprocess.run([sys.executable, "-m", "pip", *words, *_installed([*packages])],
+                              capture_output=True, text=True)
+        if done.returncode == 0: return [(o.name, o.read_bytes()) for o in folder.glob("*.whl")]
+        why = (done.stderr.strip() or "no word").splitlines()[-1]
+        raise UserError(f"wheels of {', '.join(packages)}: pip download cannot get them: {why}")
+
 # %% ../../nbs/ship/02_bundle.ipynb #8aa4862e
 _SCRIPT = '''"""Predict with the models that are in this folder. No network is needed:
 
@@ -132,8 +144,12 @@ sys.exit(command.load()([*runs, *words, *sys.argv[1:]]))
 def bundle(runs: Any,   # a run, a search or several of these, as for `predict`
     file: str | Path,   # the ZIP to write
     *words: str,        # of `mlkit_predict`, which the script says, too: '--tta', 'flip'
+    wheels_of: Sequence[str] = (),  # libraries that are not there; pip downloads their wheels
 ) -> Path:              # the same
-    "Put runs into a file that predicts. Raises NotFound without a run or its weights, UserError."
+    """Put runs into a file that predicts.
+
+    Raises NotFound without a run or its weights, UserError if it cannot be written there, and if
+    pip finds no such wheel."""
     file, members = Path(file), _members(runs)
     if file.suffix != ".zip" or not file.absolute().parent.is_dir():
         raise UserError(f"{file}: a .zip in a folder that exists is expected")
@@ -146,11 +162,13 @@ def bundle(runs: Any,   # a run, a search or several of these, as for `predict`
     said, requires = _said(root), _requires("mlkit")
     scripts = {o.name: o.value for o in metadata.entry_points(group="console_scripts")
                if o.value.startswith("mlkit.")}
-    wheels = [wheel("mlkit", __version__, _files(Path(mlkit.__file__).parent), requires, scripts)]
+    wheels = [wheel("mlkit", __version__, _files(Path(mlkit.__file__).parent), requires, scripts),
+              *_downloaded(wheels_of)]
     tops = sorted({top for o in members for top in _project_tops(o, root)})
     own: list[str] = []
     if tops:
-        own = [said.get("lib_name") or re.sub(r"\W+", "_", root.resolve().name) or "project"]
+        name = said.get("lib_name") or re.sub(r"\W+", "_", root.resolve().name)
+        own = [name if name not in ("", "mlkit") else "project"]  # mlkit has a wheel of its own
         needs = _requires(own[0]) or said.get("requirements", "").split()
         requires = [*requires, *needs]
         inside = {k: o for top in tops for k, o in _files(top).items()}

@@ -53,7 +53,10 @@ def _source(table: Any, column: str, asked: Mapping[str, str], sample: Any, alon
     main = main or [o for o in known if "probability" not in o]  # of one head with a name
     is_class = any("probability" in o for o in known)
     is_sure = not (is_class and any("." in str(o) for o in sample[:100]))
-    if column not in asked and alone and len(main) == 1 and is_sure: return main[0]
+    chances = [o for o in known if o.startswith("probability_")]
+    if column not in asked and alone:
+        if len(main) == 1 and is_sure: return main[0]
+        if chances == ["probability_0", "probability_1"]: return "probability_1"  # that it is so
     way = did_you_mean(given, known) or f"; there are {short(', '.join(known), 200)}"
     raise UserError(f"column '{column}': which answer is meant? Say --column "
                     f"{column}=NAME (columns={{'{column}': NAME}}){way}")
