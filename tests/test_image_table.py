@@ -16,8 +16,8 @@ from mlkit.train import train
 from mlkit.use import load_run, predict
 
 LOOK = dict(suffix=".png", size=[8, 8], mode="L", batch_size=16)
-NET = {"_target_": "mlkit.model.nets.ConvNet", "in_channels": "${data.in_shape[0]}",
-       "num_classes": "${data.num_classes}", "channels": [8]}
+LINEAR = {"_target_": "torch.nn.Linear", "in_features": 64, "out_features": "${data.num_classes}"}
+NET = {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.Flatten"}, LINEAR]}
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_a_test_without_targets_is_predicted_and_fills_a_template(things):
     own, other = predict(run).table, predict(run, things / "test.csv").table
     assert [*own.index] == [*other.index] == [f"{i:03}" for i in range(7)]
     assert [*own.label] == [*other.label] == ["right", "left"] * 3 + ["right"]
-    pd.DataFrame(dict(image=[*own.index][::-1], side="?")).to_csv(things / "sample.csv", index=False)
-    filled = submission(predict(run, things / "test.csv"), things / "sample.csv")
+    sample = pd.DataFrame(dict(image=[*own.index][::-1], side="?"))
+    filled = submission(predict(run, things / "test.csv"), sample)
     assert [*filled.side] == ["right", "left"] * 3 + ["right"]
     assert len(predict(run, things / "003.png").table) == 1
     loaded = load_run(run)
@@ -98,7 +98,7 @@ def test_masks_are_learnt_and_turned_with_their_pictures(things):
             for o in kinds]
     a, b = [list(o.train_dataloader()) for o in both]
     assert all(x.equal(z) and y.equal(w) for (x, y), (z, w) in zip(a, b, strict=True))
-    assert both[0].fingerprint() == both[1].fingerprint() == loaded.datamodule.fingerprint()
+    assert both[0].fingerprint() == both[1].fingerprint()
     for x, y in a: assert ((x[:, 0] > 115 / 127.5 - 1) == (y == 1)).all()
     assert len({y[i, 0, 0].item() for _, y in a for i in range(len(y))}) == 2
     bad = np.full((10, 12), 7, np.uint8)

@@ -37,7 +37,8 @@ class FileImages(Dataset):
     def __len__(self) -> int: return len(self.paths)
 
     def __getitem__(self, rows: Any) -> Tensor:  # a number gives (C, H, W), several (n, C, H, W)
-        if isinstance(rows, Tensor) and rows.ndim: return torch.stack([*map(self.__getitem__, rows)])
+        is_several = isinstance(rows, Tensor) and rows.ndim > 0
+        if is_several: return torch.stack([self[row] for row in rows.tolist()])
         return self.read(self.paths[rows], *self.how)
 
 # %% ../../nbs/data/06_files.ipynb #62726661

@@ -10,7 +10,6 @@ import hashlib, json
 from pathlib import Path
 from typing import Any, Literal, Mapping, Sequence
 
-import numpy as np
 import torch
 from lightning_utilities import apply_to_collection
 from pytorch_lightning import LightningDataModule

@@ -162,7 +162,8 @@ class Labels:
 
     def tensors(self) -> Tensor: return torch.from_numpy(self.values)
 
-    def scale(self, rows: Tensor) -> None: pass  # of labels there is none
+    def scale(self, rows: Tensor,  # that are trained with
+    ) -> None: pass                # of labels there is none
 
     def weights(self, rows: Tensor,  # that are trained with
     ) -> list[float]:                # of each label: rows without it / rows with it
@@ -170,7 +171,8 @@ class Labels:
         ones = self.values[rows.numpy()].sum(0)
         return ((len(rows) - ones) / ones.clip(min=1)).tolist()
 
-    def check(self, rows: dict[str, Tensor], at: Callable[[int], str],  # as for `Targets`
+    def check(self, rows: dict[str, Tensor],  # as for `Targets`
+        at: Callable[[int], str],  # likewise
         listed: bool = False,  # were the labels given?
     ) -> bool:                 # is test labelled?
         "Raises UserError for a row of train or val without its labels, a label that train lacks."
