@@ -26,6 +26,7 @@ from .base.shown import tell
 from .config.load import load_config
 from .config.node import Config, ConfigError
 from .data.base import image_reader
+from .data.image_table import image_rows
 from .data.inputs import Batches, list_files, meanings, open_table, pictures, rows
 from .data.inputs import to_tensors
 from .data.table import is_table, table_rows
@@ -272,6 +273,7 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     if isinstance(inputs, Dataset): return [DataLoader(inputs, batch_size=size)], "loader"
     if inputs is None: return _own_loader(run, cfg, facts)
     if "numbers" in facts and is_table(inputs): return [table_rows(inputs, facts)], "x"
+    if "images" in facts and is_table(inputs): return [image_rows(inputs, facts)], "x"
     if isinstance(inputs, (str, Path)): inputs = [inputs]
     is_list = isinstance(inputs, list) and len(inputs) > 0
     if is_list and all(isinstance(o, (str, Path)) for o in inputs):
@@ -298,7 +300,7 @@ def _own_loader(run: Run, cfg: Config, facts: Mapping) -> tuple[list, str]:
                         "a DataFrame or a loader")
     with blamed_on(cfg, "data"): run.data.prepare_data()
     make = run.data.predict_dataloader
-    if "numbers" in facts: return [make()], "x"
+    if {"numbers", "images"} & {*facts}: return [make()], "x"
     run.data.predict_dataloader = lambda: apply_to_collection(make(), DataLoader, _Served)
     return [None], "loader"
 

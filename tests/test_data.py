@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mlkit.base.errors import UserError
-from mlkit.data import folder as folder_room
+from mlkit.data import files as files_room
 from mlkit.data import loader as loader_room
 from mlkit.data.folder import ImageFolder
 from mlkit.data.images import (
@@ -560,11 +560,11 @@ def cached_file(folder): return next((folder / "cache").glob("*.npy"))
 def cached(folder, monkeypatch):
     "Make a module with a cache; `decoded` counts the images that were decoded."
     decoded = []
-    real = folder_room.decode_image
+    real = files_room.decode_image
     def counted(*args):
         decoded.append(args)
         return real(*args)
-    monkeypatch.setattr(folder_room, "decode_image", counted)
+    monkeypatch.setattr(files_room, "decode_image", counted)
     def open_it(**kwargs):
         decoded.clear()
         data = make(folder, cache=str(folder / "cache"), **kwargs)

@@ -438,7 +438,9 @@ def test_packaged_options_train(tmp_path, choice):
                          ids=lambda p: f"{p.parent.name}={p.stem}")
 def test_packaged_options_have_no_problems(path):
     table = ["data=table", "data.train=train.csv", "data.target=y"]
-    more = dict(image_folder=["data.root=."], table=table, tabular=table, regression=table)
+    pictures = ["data.train=train.csv", "data.target=y"]
+    more = dict(image_folder=["data.root=."], image_table=pictures, table=table, tabular=table,
+                regression=table)
     overrides = [f"{path.parent.name}={path.stem}", *more.get(path.stem, [])]
     if path.stem == "classifier":
         overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, "

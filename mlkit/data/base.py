@@ -72,7 +72,7 @@ class ImageData(LightningDataModule):
         "Read all splits, once. Raises UserError where they are not as expected."
         if self.rows is not None: return
         images, targets, rows = self.read_data()
-        found = dict(in_shape=tuple(self.in_shape), num_classes=len(self.classes))
+        found = dict(in_shape=tuple(self.in_shape), num_classes=self.num_classes)
         for name, expected in self.expected.items():
             if expected not in (None, found[name]):
                 raise UserError(f"{name}={expected} is expected, the data has {found[name]}")

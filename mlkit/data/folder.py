@@ -6,24 +6,21 @@
 __all__ = ['ImageFolder']
 
 # %% ../../nbs/data/07_folder.ipynb #65cb20d6
-import hashlib, json, os, re, zlib
+import os, re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Iterable, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, StackDataset, Subset
 
 from ..base.errors import NotFound, UserError
-from ..base.notebook import progress_bar
+from ..base.files import in_project
 from ..base.ranges import Count, Folder, Natural, Positive, Share
-from ..base.files import atomic, in_project, real_path, write_text
-from ..base.shown import shown
-from .base import ImageData
-from .images import Resize, check_image, decode_image
-from .loader import EpochSampler, held_out, stratified_split
+from .files import ImageFiles
+from .images import Resize
+from .loader import held_out, stratified_split
 from .splits import split_rows
 
 _targets_ = True  # a config may name what is defined here
@@ -57,46 +54,8 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:  # class -> its files
     if not found: raise UserError(f"{folder}: no class folder in it; expected <class>/*.png, ...")
     return found
 
-# %% ../../nbs/data/07_folder.ipynb #3a352cf7
-class _FileImages(Dataset):
-    "Indexed like a tensor (N, C, H, W) uint8; images are decoded when they are asked for."
-    def __init__(self, paths: list[str], how: tuple, transform: Any = None):
-        self.paths, self.how, self.transform = paths, how, transform  # as for `decode_image`
-
-    def __len__(self) -> int: return len(self.paths)
-
-    def __getitem__(self, rows: Any) -> Tensor:  # a number gives (C, H, W), several (n, C, H, W)
-        if isinstance(rows, Tensor): return torch.stack([self[row] for row in rows.tolist()])
-        image = decode_image(self.paths[rows], *self.how)
-        return self.transform(image) if self.transform else image
-
-# %% ../../nbs/data/07_folder.ipynb #62726661
-def _open_cache(path: Path, key: str) -> tuple[Tensor, str] | None:
-    "The pixels and the files' digest, if the cache is there, whole, and has this key."
-    try:
-        note = json.loads(path.with_suffix(".json").read_text())
-        if not isinstance(note, dict) or note.get("key") != key: return None
-        pixels = np.load(path, mmap_mode="c")
-        if zlib.crc32(pixels) != note["crc32"]: return None
-        return torch.from_numpy(pixels), note["digest"]
-    except (OSError, ValueError, EOFError, KeyError): return None  # none yet, or a damaged one
-
-
-def _write_cache(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor], **note) -> None:
-    "Write the pixels batch by batch, as they may be larger than the memory; then the note."
-    crc = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as tmp, open(tmp, "wb") as file:
-        header = dict(descr="|u1", fortran_order=False, shape=shape)
-        np.lib.format.write_array_header_1_0(file, header)
-        for pixels in batches:
-            data = pixels.numpy().tobytes()
-            crc = zlib.crc32(data, crc)
-            file.write(data)
-    write_text(path.with_suffix(".json"), json.dumps(dict(note, crc32=crc)))
-
 # %% ../../nbs/data/07_folder.ipynb #8fa29b1e
-class ImageFolder(ImageData):
+class ImageFolder(ImageFiles):
     "Images in a folder for each class. Raises UserError naming what is missing, empty, no image."
     def __init__(self,
         root: Annotated[str, Folder],  # holds train/<class>/*.png, maybe val/, test/; or classes
@@ -117,20 +76,12 @@ class ImageFolder(ImageData):
         fold: Natural = 0,            # which one is val
         group: str | None = None,     # '^\\d+': names with one text for this pattern stay together
     ):
-        if mode not in ("L", "RGB"): raise UserError(f"mode={mode!r}: L or RGB is expected")
-        self.in_shape = (1 if mode == "L" else 3, *size)
-        def each(o): return (o,) * self.in_shape[0] if isinstance(o, (int, float)) else tuple(o)
-        super().__init__(batch_size, seed, each(mean), each(std), in_shape, num_classes)
-        self.root, self.size, self.mode = in_project(root), tuple(size), mode
-        self.val_size, self.num_workers, self.cache = val_size, num_workers, cache
-        if resize not in (known := get_args(Resize)):
-            raise UserError(f"resize={resize!r}: {', '.join(known)} are expected")
-        self.resize: Resize = resize
+        super().__init__(in_project(root), size, mode, batch_size, val_size, num_workers, cache,
+                         mean, std, seed, resize, in_shape=in_shape, num_classes=num_classes)
         self.given_classes = classes and list(classes)
         self.folds, self.fold, self.group = folds, fold, group
         try: re.compile(group or "")
         except re.error as e: raise UserError(f"group={group!r}: is no pattern: {e}") from None
-        self._digest = None  # of all files, once they were checked
 
     @cached_property
     def _listing(self) -> tuple[list, dict]: return _list_images(self.root, self.given_classes)
@@ -154,8 +105,7 @@ class ImageFolder(ImageData):
         for split in missing:
             rest, held = stratified_split(targets[rows["train"]], k, self.seed)
             rows["train"], rows[split] = rows["train"][rest], rows["train"][held]
-        images = _FileImages(self.paths, (self.mode, self.size, self.resize))
-        return self._cached(images) if self.cache else images, targets, rows
+        return self.pixels(), targets, rows
 
     def _deal(self, targets: Tensor, rows: dict[str, Tensor]) -> list:
         "Part train by folds, or by groups. Raises UserError if there is a folder val."
@@ -164,70 +114,17 @@ class ImageFolder(ImageData):
         of, groups = rows["train"], None
         if self.group: groups = np.array([self._group(self.paths[i]) for i in of], object)
         found = split_rows(targets[of].numpy(), self.val_size, self.seed, self.folds, self.fold,
-                           groups, at=lambda i: self._name(self.paths[of[i]]))
+                           groups, at=lambda i: self.name_of(self.paths[of[i]]))
         rows |= {split: of[o] for split, o in found.items()}
-        if "test" not in rows: self.test_dataloader = super(ImageData, self).test_dataloader
+        if "test" not in rows: self.no_test()
         return []  # nothing else is held out
 
     def _group(self, path: str) -> str:
         found = re.search(str(self.group), name := Path(path).name)
         if found: return found[1 if found.re.groups else 0]
-        raise UserError(f"{self._name(path)}: group={self.group!r} is not in its name {name}")
+        raise UserError(f"{self.name_of(path)}: group={self.group!r} is not in its name {name}")
 
     def names(self, split: Literal["train", "val", "test"],  # whose images
     ) -> list[str]:                                          # paths below the root
         self.setup()
-        return [self._name(self.paths[i]) for i in self.rows[split]]
-
-    def prepare_data(self) -> None:
-        self.setup()
-        self.content()
-
-    def content(self) -> str:
-        "A digest of the names and bytes of all files, which are checked as they are read."
-        if self._digest is None:
-            digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
-            bar = progress_bar(self.paths, f"checking {shown(self.root.name)}", delay=1)
-            for path in bar:
-                digest.update(f"{self._name(path)} {check_image(path, self.mode)}\n".encode())
-            self._digest = digest.hexdigest()
-        return self._digest
-
-    def loader(self, split: Literal["train", "val", "test"], shuffle: bool = False) -> Any:
-        "An `ArrayLoader`; without a cache, a `DataLoader`."
-        self.setup()
-        rows = self.rows_of(split)
-        if self.cache: return super().loader(split, shuffle)
-        images = _FileImages(self.paths, (self.mode, self.size, self.resize), self.normalize)
-        samples = Subset(StackDataset(images, self.targets), rows.tolist())
-        sampler = EpochSampler(len(samples), self.seed, shuffle)
-        return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
-                          num_workers=self.num_workers,
-                          persistent_workers=self.num_workers > 0, generator=torch.Generator())
-
-    def _name(self, path: str) -> str: return Path(path).relative_to(self.root).as_posix()
-
-    def _cached(self, images: _FileImages) -> Tensor:
-        "The pixels from the cache, which is built if need be."
-        stats = {self._name(path): os.stat(path) for path in self.paths}
-        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-        looks = [self.in_shape] + [self.resize] * (self.resize != "squash")
-        key = _sha256(["decode_image 1", *looks, files])
-        folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
-        root = real_path(self.root)
-        path = folder / f"{root.name}-{_sha256([str(root), *looks])[:12]}.npy"
-        cache = _open_cache(path, key)
-        if not cache:
-            digest, shape = self.content(), (len(images), *self.in_shape)
-            batches = DataLoader(images, 64, num_workers=self.num_workers,
-                                 generator=torch.Generator())
-            batches = progress_bar(batches, f"decoding {shown(self.root.name)}", delay=1)
-            try: _write_cache(path, shape, batches, key=key, digest=digest)
-            except OSError as e: raise UserError(f"{path}: cannot be written ({e})") from e
-            cache = _open_cache(path, key)
-        if not cache: raise OSError(f"{path}: it is not as it was written; is the disk failing?")
-        pixels, self._digest = cache
-        return pixels
-
-
-def _sha256(facts: list) -> str: return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        return [self.name_of(self.paths[i]) for i in self.rows[split]]

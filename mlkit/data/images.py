@@ -12,7 +12,7 @@ from importlib import resources
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Iterable, Literal
+from typing import Any, Callable, Iterable, Literal
 
 import numpy as np
 import torch
@@ -68,6 +68,7 @@ Resize = Literal["squash", "crop", "pad"]  # what gives way where the aspect rat
 # Pillow goes by a file's content: what is a picture only by its name may be PostScript, for which
 # it starts Ghostscript. These formats are decoded in this process.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+_SMOOTH = Image.Resampling.BILINEAR
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, ArithmeticError,
                 RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -106,8 +107,8 @@ def decode_image(path: Any,     # a file of one of `FORMATS`; or an image of Pil
     return torch.from_numpy(np.array(image)).view(h, w, -1).permute(2, 0, 1).contiguous()
 
 
-def _to_size(image: Any, w: int, h: int, resize: Resize) -> Any:
-    method, (w_old, h_old) = Image.Resampling.BILINEAR, image.size
+def _to_size(image: Any, w: int, h: int, resize: Resize, method: Any = _SMOOTH) -> Any:
+    w_old, h_old = image.size
     if resize == "squash": return image.resize((w, h), method)
     if resize == "crop": return ImageOps.fit(image, (w, h), method)
     scale = min(w / w_old, h / h_old)
@@ -127,15 +128,56 @@ def check_image(path: str | Path,  # a file of one of `FORMATS`
     mode: str = "RGB",             # 'L' or 'RGB': what it is to be decoded in
 ) -> str:                          # sha256 of the file, 64 hex digits
     "Read a file and see that it is a whole image, to its last pixel. Raises UserError if not."
+    def look(image):
+        image.draft("L", (1, 1))
+        _pixels(image, mode)
+    return _checked(path, look)
+
+
+def _checked(path: str | Path, look: Callable[[Any], Any]) -> str:
     try:
         data = plain_file(path).read_bytes()
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.format == "PNG": image.verify()  # its checksums, which decoding passes over
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            image.draft("L", (1, 1))
-            _pixels(image, mode)
+        with Image.open(BytesIO(data), formats=FORMATS) as image: look(image)
     except IMAGE_ERRORS as error: raise bad_image(path, error) from None
     return hashlib.sha256(data).hexdigest()
+
+# %% ../../nbs/data/00_images.ipynb #5f15a002
+def decode_mask(path: str | Path,  # a picture whose numbers are classes
+    n: int,                     # how many classes there are; of two, the second may be 255
+    size: tuple[int, int],      # (H, W) to resize to
+    resize: Resize = "squash",  # as for the picture that it belongs to; 'pad' adds class 0
+) -> Tensor:                    # (H, W) uint8, numbers that the file has
+    "Read one mask. Raises NotFound, UserError as `check_mask`."
+    h, w = size
+    try:
+        with open_image(path) as image: image = _class_numbers(path, image, n)
+        if image.size != (w, h): image = _to_size(image, w, h, resize, Image.Resampling.NEAREST)
+    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
+    return torch.from_numpy(np.array(image))
+
+
+def check_mask(path: str | Path,  # as for `decode_mask`
+    n: int,                       # likewise
+) -> str:                         # sha256 of the file, 64 hex digits
+    "Raises UserError if a file is no whole picture, has colours, or numbers that are no classes."
+    return _checked(path, lambda image: _class_numbers(path, image, n))
+
+
+def _class_numbers(path: Any, image: Any, n: int) -> Any:
+    if image.mode not in ("1", "L", "P") and image.mode[0] != "I":
+        red, *others = image.convert("RGB").split()
+        if any(o.tobytes() != red.tobytes() for o in others):
+            raise UserError(f"{path}: has colours ({image.mode}); of a mask, one number a pixel is "
+                            "expected, that of its class")
+        image = red
+    numbers = np.asarray(image).astype(np.int64)
+    if n == 2: numbers[numbers == 255] = 1
+    wrong = numbers[(numbers < 0) | (numbers >= n)][:1]
+    if len(wrong): raise UserError(f"{path}: has the value {wrong[0]}; of {n} classes, 0 to {n - 1}"
+                                   " are expected")
+    return ImageOps.exif_transpose(Image.fromarray(numbers.astype(np.uint8)))
 
 # %% ../../nbs/data/00_images.ipynb #bdc5b4b2
 SAMPLES = Path(str(resources.files("mlkit"))) / "samples"  # a folder for each embedded sample

@@ -132,8 +132,10 @@ class Batches:
         read: Callable[[Any], Any],      # an item's tensor (…) or, for a `slice`, the batch itself
         size: int,                       # items in a batch
         is_file: bool = False,           # read each item by itself: it may fail
+        names: Any = None,  # what the items are called; they are read one by one, too
     ):
         self.items, self.read, self.size, self.is_file = items, read, size, is_file
+        self.called = names
         self.names: list[Sequence] = []  # the items of each batch so far
         self.problems: list[str] = []    # a line for each that could not be read
 
@@ -143,17 +145,18 @@ class Batches:
         self.names, self.problems = [], []
         for start in range(0, len(self.items), self.size):
             part = slice(start, start + self.size)
-            names, batch = self.items[part], None
-            if self.is_file: names, batch = self._read_each(names)
+            names, batch = (self.items if self.called is None else self.called)[part], None
+            if self.is_file or self.called is not None:
+                names, batch = self._read_each(names, self.items[part])
             else: batch = self.read(part)
             if not len(names): continue
             self.names.append(names)
             yield batch
 
-    def _read_each(self, items: Sequence) -> tuple[list, Any]:
+    def _read_each(self, names: Sequence, items: Sequence) -> tuple[list, Any]:
         good = []
-        for o in items:
-            try: good.append((o, self.read(o)))
+        for name, o in zip(names, items):
+            try: good.append((name, self.read(o)))
             except (ValueError, OSError) as e: self.problems.append(" ".join(str(e).split()))
         return [o for o, _ in good], torch.stack([x for _, x in good]) if good else None
 

@@ -10,7 +10,6 @@ import hashlib, json
 from pathlib import Path
 from typing import Any, Literal, Mapping, Sequence
 
-import numpy as np
 import torch
 from lightning_utilities import apply_to_collection
 from pytorch_lightning import LightningDataModule
@@ -21,10 +20,10 @@ from ..base.ranges import Count, Natural, Share, at_least_one, at_least_zero
 from ..base.shown import shown
 from ..base.text import short
 from .features import choose_columns, encode_rows, fit_features
-from .frame import read_frame
+from .frame import Frames, read_frame
 from .inputs import Batches, rows as batches_of_rows
 from .loader import ArrayLoader
-from .splits import split_rows
+from .splits import split_frames
 from .targets import Targets, read_targets
 
 _targets_ = True  # a config may name what is defined here
@@ -82,11 +81,11 @@ class Table(LightningDataModule):
         for name in special: first.column(name)
         numbers, categories, self.left_out = choose_columns(first, special, **self.given)
         others = [*self.files.values()][1:]
-        self.frames = [first, *(read_frame(o, self.missing, categories) for o in others)]
+        others = [read_frame(o, self.missing, categories) for o in others]
+        self.frames = Frames(dict(zip(self.files, [first, *others])))
         for frame in self.frames: frame.names(self.id)
-        self._starts = np.cumsum([0, *map(len, self.frames)])
-        self.targets = read_targets(self.frames, self.target, self.task, self.given_classes)
-        rows = self._split()
+        self.targets = read_targets([*self.frames], self.target, self.task, self.given_classes)
+        rows = split_frames(self.frames, self.targets.strata, self.columns, **self.how)
         is_tested = self.targets.check(rows, self.at, listed=self.given_classes is not None)
         if not is_tested: self._has_no_test()
         self.fitted = fit_features(first, rows["train"].numpy(), numbers, categories)
@@ -97,23 +96,7 @@ class Table(LightningDataModule):
     def at(self, i: Any,  # a row, of all files one after the other
     ) -> str:             # 'train.csv:17'
         "Where a row is."
-        file = int(np.searchsorted(self._starts, i, side="right")) - 1
-        return self.frames[file].at(i - self._starts[file])
-
-    def _split(self) -> dict[str, Tensor]:
-        frame, names = self.frames[0], [*self.files]
-        said: dict[str, Any] = {k: name and frame.column(name).to_numpy(object)
-                                for k, name in self.columns.items()}
-        labels = next(iter(self.targets.values.values()))[:len(frame)]
-        rows = {"train": torch.arange(len(frame))}
-        if "val" not in names: rows = split_rows(labels, **self.how, **said, at=self.at)
-        elif self.how["folds"] or any(o is not None for o in said.values()):
-            raise UserError("val: a file, and folds, groups or a column that part train: "
-                            "leave out one of them")
-        for split, start, end in zip(names[1:], self._starts[1:], self._starts[2:]):
-            if split in rows: raise UserError("test: a file, and rows of train: leave out one")
-            rows[split] = torch.arange(start, end)
-        return rows
+        return self.frames.at(i)
 
     def _has_no_test(self): self.test_dataloader = super().test_dataloader
 
@@ -150,9 +133,7 @@ class Table(LightningDataModule):
     ) -> Any:                                                # a pandas Index
         "What the rows are called: their ids, or their numbers within their file."
         self.setup()
-        files, rows = [*self.files], self.rows[split].numpy()
-        file = files.index(split) if split in files else 0
-        return self.frames[file].names(self.id)[rows - self._starts[file]]
+        return self.frames.names(self.rows[split].numpy(), self.id)
 
     def facts(self) -> dict[str, Any]:  # numbers, categories, target, classes, id, missing
         "What using a model needs to know of its data, as plain data; a run keeps it."
@@ -191,9 +172,8 @@ class Table(LightningDataModule):
     def table(self, split: Literal["train", "val", "test"],  # whose rows
     ) -> Any:                                                # a pandas DataFrame
         "The rows as they are in their file, by their names."
-        names, rows = self.names(split), self.rows[split].numpy()
-        file = int(np.searchsorted(self._starts, rows[0], side="right")) - 1
-        return self.frames[file].data.iloc[rows - self._starts[file]].set_axis(names)
+        self.setup()
+        return self.frames.table(self.rows[split].numpy(), self.id)
 
     def __repr__(self):
         if self.rows is None: return shown(f"Table: {self.target}; not read yet: setup() does")

@@ -86,6 +86,7 @@ class _Batch(NamedTuple):
 
 
 _MNIST, _FOLDER = ("mlkit.data.mnist", "MNIST"), ("mlkit.data.folder", "ImageFolder")
+_IMAGES = ("mlkit.data.image_table", "ImageTable")
 _OURS = ("mlkit.", "pytorch_lightning.", "lightning")
 _LOADERS = {"loader", "setup", "train_dataloader", "val_dataloader"}
 _TRANSFER = {"on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"}
@@ -110,6 +111,7 @@ def _batch(cfg: Config, view: View) -> _Batch | None:
     elif is_real:
         made = build(cfg.data)
         x = torch.rand(2, *made.in_shape)
+        if _IMAGES in kinds: return _Batch(x, None, None, kinds[0][1])  # its table says the rest
         if is_ours: x = made.normalize(x.mul(255).byte())
         is_named = {_MNIST, _FOLDER} & {*kinds}
         classes = len(made.classes) if is_named else getattr(made, "num_classes", None)
