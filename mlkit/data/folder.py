@@ -80,7 +80,7 @@ class ImageFolder(ImageFiles):
                          mean, std, seed, resize, in_shape=in_shape, num_classes=num_classes)
         self.given_classes = classes and list(classes)
         self.folds, self.fold, self.group = folds, fold, group
-        try: re.compile(group or "")
+        try: re.search(group or "", "")
         except re.error as e: raise UserError(f"group={group!r}: is no pattern: {e}") from None
 
     @cached_property
