@@ -158,6 +158,6 @@ def test_readme_in_a_fresh_environment(kind, tmp_path):
     own = dict(PATH=f"{env / 'bin'}{os.pathsep}{os.environ['PATH']}", PIP_NO_INDEX="1",
                PIP_NO_BUILD_ISOLATION="0", VIRTUAL_ENV=str(env))
     for line in (*lines, "nbdev_test --n_workers 0", site): sh(project, line, **own)
-    assert (project / "_proc/_docs/data.html").exists()
+    assert (project / "_proc/_docs/00_data.html").exists()
     where = sh(project, f"python -c 'import {project.name} as o; print(o.__file__)'", **own)
     assert where.startswith(str(project)) and sys.prefix not in where
