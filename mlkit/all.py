@@ -19,6 +19,7 @@ from .base.help import give_help
 from .config.load import diff, explain, load_config
 from .config.node import Config, ConfigError
 from .data.folder import ImageFolder
+from .data.image_table import ImageTable
 from .data.images import show_images
 from .data.loader import ArrayLoader
 from .data.mnist import MNIST
@@ -54,7 +55,7 @@ __all__ = [
     "as_config", "why_again",  # a run
     "runs", "watch", "compare", "search", "find_search", "grid", "reproduce", "lr_find",  # many
     "folds", "out_of_fold", "submission", "bundle",  # for a competition
-    "MNIST", "ImageFolder", "Table", "ArrayLoader",  # data
+    "MNIST", "ImageFolder", "ImageTable", "Table", "ArrayLoader",  # data
     "LitModel", "MLP", "ConvNet", "ResNet", "UNet",  # models
     "describe", "show_images", "show_batch", "show_results", "show_mistakes",  # pictures
     "answers", "plot_confusion",  # what a model says
@@ -92,6 +93,7 @@ _EXAMPLES = dict(
     lr_find='lr_find("configs/mnist.yaml", "optimizer=sgd").lr',
     MNIST='dm = MNIST(batch_size=64)\ndm.show_batch()',
     ImageFolder='dm = ImageFolder("data/pets", size=(64, 64))',
+    ImageTable='dm = ImageTable("pets.csv", target="breed", folder="img", suffix=".jpg")',
     Table='dm = Table("wine.csv", target="kind")',
     ArrayLoader="loader = ArrayLoader((x, y), batch_size=64, shuffle=True)",
     UNet="net = UNet(in_channels=3, num_classes=2)",
