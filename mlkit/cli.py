@@ -44,14 +44,13 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 
 def _how_to_go_on(e) -> str:
+    from mlkit.base.files import show_path
     run, why = e.run, f"interrupted: {e}".removesuffix(": ")
     if hasattr(e.result, "go_on"):  # a search
-        from mlkit.base.files import show_path
         way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
         return why + way * e.result.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
-    from mlkit.base.files import show_path
     if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
     return f"{why}; go on with: mlkit_train --resume {show_path(run.dir)}"
 
@@ -131,9 +130,8 @@ def _train(args: argparse.Namespace) -> int | None:
     given: Any = what if config is None else [config]  # it is composed once
     if args.check or args.strict:
         from mlkit.many.sweep import check_run
-        told = check_run(*given, strict=args.strict, whole=what if args.check else [])
-        says = f"no mistakes, {len(told)} to look at" if told else "no problems"
-        if args.check: return tell(says)
+        odd = check_run(*given, strict=args.strict, whole=what if args.check else [])
+        if args.check: return tell(f"no mistakes, {len(odd)} to look at" if odd else "no problems")
     if shows: config = load_config(*given)  # or why not
     if args.explain is not None: return tell(explain(config, args.explain))
     if args.print:
@@ -160,9 +158,8 @@ def _show_search(found) -> int:
 
 def _describe(words: list[str]):
     from mlkit.parts.describe import describe
-    is_search = "-m" in words or "--multirun" in words
-    words = [o for o in words if not o.startswith("-")]
-    tell(describe(*words, is_search=is_search))
+    plain = [o for o in words if not o.startswith("-")]
+    tell(describe(*plain, is_search=bool({"-m", "--multirun"} & {*words})))
 
 
 def _complete(flag: str, shell: str = "", line: str = "") -> int | None:
@@ -221,9 +218,8 @@ def mlkit_eval(argv: Sequence[str] | None = None,  # the arguments; None: those 
 def _eval(args: argparse.Namespace):
     run = _find_run(args.run)
     from mlkit.show.columns import metrics_table
-    from mlkit.use import evaluate
-    found = evaluate(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)
-    tell(metrics_table(found))
+    from mlkit.use import evaluate as measure
+    tell(metrics_table(measure(run, *args.overrides, stage=args.stage, checkpoint=args.checkpoint)))
 
 
 def mlkit_predict(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -273,6 +269,13 @@ def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: thos
         from mlkit.ship.bundle import bundle
         tell(bundle(args.runs, args.out))
     return _run(make)
+
+# %% ../nbs/cli.ipynb #2e50a001
+def mlkit_new(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
+) -> int:  # the exit code
+    "Make a project of notebooks, a package and a config, for data of yours; or add a notebook."
+    from mlkit.new import parse_new, run_new
+    return _run(run_new, parse_new(mlkit_new, argv))
 
 # %% ../nbs/cli.ipynb #18e92496
 def mlkit_reproduce(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -340,8 +343,7 @@ def _runs(args: argparse.Namespace):
         from mlkit.many.watch import watch
         return watch(folder, ends=not sys.stderr.isatty())
     if not args.compare: return tell(runs_text(folder, args.where, args.sort, args.metrics))
-    compared = compare([_find_run(o, args.dir) for o in args.compare])
-    tell(compared)
+    tell(compared := compare([_find_run(o, args.dir) for o in args.compare]))
     if args.html: tell(f"\npage: {show_path(compared.html(args.html))}")
 
 # %% ../nbs/cli.ipynb #18e92497

@@ -20,7 +20,7 @@ FLOORS = {"base": 0, "config": 1, "data": 1, "model": 1, "parts": 2, "run": 2, "
           "train": 4, "use": 4, "many": 5, "doctor": 5, "ship": 6, "recipes": 7,
           "cli": 7, "magic": 7, "completion": 7, "new": 7, "all": 7}
 # Doors on one floor that may lead to each other, as rooms of one wing may.
-TOGETHER = [{"train", "use"}, {"cli", "completion", "all"}]
+TOGETHER = [{"train", "use"}, {"cli", "completion", "all", "new"}]
 # The files that may touch private names of these libraries.
 PRIVATE = {"mlkit/fit/lightning.py": {"pytorch_lightning", "lightning_fabric", "torch",
                                       "torchmetrics"},

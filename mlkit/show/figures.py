@@ -86,7 +86,8 @@ def draw_rows(answers: Answers,  # of anything but masks and dense values
 ) -> Any:                        # a matplotlib Figure
     "Samples as a table: what they are, what the model says, what they were made of."
     at_least_one(most=most)
-    table = answers.rows().iloc[rows.tolist(), :most]
+    table = answers.rows()
+    table = table.drop(columns=table.index.name, errors="ignore").iloc[rows.tolist(), :most]
     fig = new_figure(figsize=(1.2 * (1 + table.shape[1]), 0.27 * (1 + len(table)) + 0.1))
     ax = fig.add_axes((0, 0, 1, 1))
     ax.axis("off")
