@@ -37,9 +37,9 @@ class FileImages(Dataset):
     def __len__(self) -> int: return len(self.paths)
 
     def __getitem__(self, rows: Any) -> Tensor:  # a number gives (C, H, W), several (n, C, H, W)
-        is_several = isinstance(rows, Tensor) and rows.ndim > 0
-        if is_several: return torch.stack([self[row] for row in rows.tolist()])
-        return self.read(self.paths[rows], *self.how)
+        if isinstance(rows, Tensor) and rows.ndim:
+            return torch.stack([self[row] for row in rows.tolist()])
+        return self.read(self.paths[int(rows)], *self.how)
 
 # %% ../../nbs/data/06_files.ipynb #62726661
 def _open_cache(path: Path, key: str) -> tuple[Tensor, str] | None:
@@ -126,7 +126,7 @@ class Changed:
         return (x.contiguous(), y) if self.has_mask else x.contiguous()
 
     def _torchvision(self, *given: Tensor) -> Any:
-        from torchvision.tv_tensors import Image, Mask
+        from torchvision.tv_tensors import Image, Mask  # type: ignore
         if not self.has_mask: return self.transform(Image(given[0])).as_subclass(Tensor)
         return tuple(o.as_subclass(Tensor) for o in self.transform(Image(given[0]), Mask(given[1])))
 

@@ -275,7 +275,7 @@ def image_rows(
     "Raises UserError if there is no such column."
     if isinstance(source, list) and isinstance(source[0], (str, Path)): source = source[0]
     column, id = facts["images"], facts.get("id")
-    frame = read_frame(source, (), [column, *[id] * bool(id)])
+    frame = read_frame(source, (), [column, id] if id else [column])
     is_file = isinstance(source, (str, Path))
     folder = in_project(facts.get("folder") or (in_project(source).parent if is_file else "."))
     paths = file_paths(frame, column, folder, facts.get("suffix") or "")

@@ -102,7 +102,7 @@ def _look_into(paths: list, most: int) -> tuple[list[tuple[str, str]], dict[str,
 def _look_at_columns(data: Any) -> Any:
     "A row a column of a `Table`: what it is for, gaps, different values, what is typical."
     import pandas as pd
-    frame, rows = data.frames[0].data, []
+    frame, rows = data.frames.of["train"].data, []
     targets = [data.target] if isinstance(data.target, str) else data.target
     for name in frame.columns:
         values, what = frame[name], "not used"
