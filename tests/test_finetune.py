@@ -245,7 +245,7 @@ def pictures(tmp_path_factory) -> Path:
     return folder / "pictures"
 
 
-def on_white(file: Path, side: int = 96) -> Image.Image:
+def on_white(file: Path, side: int = 64) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some are large
         image = Image.open(file)
@@ -260,7 +260,7 @@ def by_config(pictures: Path, seed: int, finetune: str | None) -> dict:
     return dict(
         defaults=[dict(data="image_folder"), dict(model="classifier"), dict(scheduler="one_cycle"),
                   *told],
-        data=dict(root=str(pictures), size=[96, 96], batch_size=32, val_size=0.2, num_classes=12),
+        data=dict(root=str(pictures), size=[64, 64], batch_size=32, val_size=0.2, num_classes=12),
         model=dict(net={"_target_": "efficientnet_lite_pytorch.EfficientNet.from_name",
                         "model_name": "efficientnet-lite0", "num_classes": 12}),
         callbacks=dict(progress=None, **(dict(finetune=dict(
