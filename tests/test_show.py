@@ -183,7 +183,10 @@ WANTS = "wants a model that gives"
      f"a target of values (2, 1, 4, 4) {WANTS} the same shape, not (2, 3, 4, 4)"),
     (torch.zeros(2, 3), torch.tensor([0.5, 1]),
      f"a target (2,) of numbers {WANTS} (N,) or (N, 1), not (2, 3)"),
-    (torch.zeros(2, 3), torch.zeros(2, 3), "a target like (2, 3) of fractions cannot be shown: "),
+    (torch.zeros(2, 3), torch.full((2, 3), 0.5),
+     "a target like (2, 3) of fractions cannot be shown"),
+    (torch.zeros(2, 2), torch.ones(2, 3),
+     f"a target (2, 3) of labels {WANTS} logits of the same shape, not (2, 2)"),
     (torch.zeros(2, 3), "cat", "a target like a str cannot be shown: "),
 ])
 def test_what_does_not_fit_is_one_line(output, target, message):
@@ -409,3 +412,11 @@ def test_a_task_of_another_kind_is_trained_all_the_same(tmp_path, capsys):
     for name in ("batch", "answers"):
         assert f"the trackers get no {name}: UserError: a target like " in said
     assert "of fractions cannot be shown" in said
+
+
+def test_labels_of_which_several_are_right_are_shown():
+    target = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    a = Answers(torch.zeros(2, 3, 8, 8), 4 * target - 2, target, ["cat", "dog", "bird"])
+    assert list(a.table()["is"]) == list(a.table()["predicted"]) == ["cat, bird", "none"]
+    assert a.right.all() and a.kind == "labels" and len(show_results(a).axes) == 2
+    assert confusion_matrix(a, "cat").tolist() == [[1, 0], [0, 1]]

@@ -442,7 +442,7 @@ def test_packaged_options_have_no_problems(path):
     more = dict(image_folder=["data.root=."], image_table=pictures, table=table, tabular=table,
                 regression=table)
     overrides = [f"{path.parent.name}={path.stem}", *more.get(path.stem, [])]
-    if path.stem == "classifier":
+    if path.stem in ("classifier", "labels"):
         overrides.append("++model.net={_target_: mlkit.model.nets.ConvNet, in_channels: 1, "
                          "num_classes: 10}")
     base = {} if path.stem in ("tabular", "regression") else MNIST  # which has another net

@@ -18,9 +18,13 @@ _targets_ = True  # a config may name what is defined here
 
 # %% ../../nbs/model/01_losses.ipynb #2473a3bb
 def accuracy(logits: Tensor,  # (B, C) or (B, C, ...)
-    target: Tensor,           # (B,) or (B, ...), class numbers
+    target: Tensor,           # (B,) or (B, ...), class numbers; or labels (B, C) of 0 and 1
 ) -> Tensor:                  # scalar in [0, 1]
-    "The share of samples whose largest logit is the target's. Raises ValueError for other shapes."
+    """The share of samples whose largest logit is the target's; of labels, that of the right ones.
+
+    Raises ValueError for other shapes."""
+    if target.shape == logits.shape and target.is_floating_point() and logits.ndim == 2:
+        return ((logits > 0) == (target > 0.5)).float().mean()
     pred = logits.argmax(1)
     if logits.shape[1] > 1 and pred.shape == target.shape: return (pred == target).float().mean()
     raise ValueError("accuracy wants logits (B, C, ...) of two classes or more, and target "

@@ -6,7 +6,7 @@
 __all__ = ['Answers', 'answers', 'samples', 'confusion_matrix', 'top_confused']
 
 # %% ../../nbs/show/00_answers.ipynb #e8d668f1
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Literal
 import pytorch_lightning as pl
 import torch
 from lightning_utilities import apply_to_collection
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..base.errors import UserError
 from ..base.ranges import at_least_one
 from ..base.shown import shown
-from ..model.losses import Mixed
+from .batches import batches_of, hooks_of, join_batches, on_cpu, rows_of, shape_of
+from .batches import tensors_in
 
 # %% ../../nbs/show/00_answers.ipynb #6d444d9b
 @dataclass(eq=False, repr=False)
@@ -31,13 +31,13 @@ class Answers:
     Raises UserError if there is none, or the output does not fit."""
     x: Any        # as the net takes them: pictures (N, C, H, W), or another tensor or mapping of N
     output: Any   # what the model gave; None: it was not asked
-    target: Any   # of one of the five kinds
+    target: Any   # of one of the six kinds
     classes: Any = None                # names of the classes, or head -> names; None: numbers
     ignore_value: float | None = None  # in the target of masks or values: nothing is known here
     picture: Callable[[Tensor], Tensor] | None = None  # x -> (N, 1 or 3, H, W), 0 to 1, to look at
     inputs: Any = None  # a DataFrame of what the samples are, where that is a table
 
-    kind: ClassVar[Any] = None   # 'classes', 'numbers', 'heads', 'masks' or 'values'
+    kind: ClassVar[Any] = None   # 'classes', 'numbers', 'heads', 'labels', 'masks' or 'values'
     heads: ClassVar[Any] = None  # head -> its answers, if there are several
     names: ClassVar[Any] = None  # of the classes, if there are some
     loss: ClassVar[Any] = None   # (N,)
@@ -47,14 +47,14 @@ class Answers:
     def __post_init__(self):
         self.__class__ = _kind_of(self.target, self.output, self.classes, self.ignore_value)
         if self.kind in ("masks", "values") and not self.has_pictures:
-            raise UserError(f"images (N, C, H, W) can be shown, not {_shape(self.x)}")
+            raise UserError(f"images (N, C, H, W) can be shown, not {shape_of(self.x)}")
         self.__post_init__()
 
     @property
     def has_pictures(self) -> bool: return isinstance(self.x, Tensor) and self.x.ndim == 4
     @property
-    def values(self) -> int: return sum(o.numel() for o in _tensors(self.x))  # how many x has
-    def __len__(self) -> int: return len(_tensors(self.x)[0])
+    def values(self) -> int: return sum(o.numel() for o in tensors_in(self.x))  # how many x has
+    def __len__(self) -> int: return len(tensors_in(self.x)[0])
     def __repr__(self):
         if self.output is None: return f"{len(self)} samples, about which no model was asked"
         return shown(self.table(), lines=True)
@@ -79,7 +79,7 @@ class Answers:
     def _need(self, fits: bool, target: str, wanted: str):
         if fits or self.output is None: return
         raise UserError(f"a target {target} wants a model that gives {wanted}, "
-                        f"not {_shape(self.output)}")
+                        f"not {shape_of(self.output)}")
 
     def _name_classes(self, known: Tensor):
         "As many as the model has, else as there are names, else as occur."
@@ -95,7 +95,7 @@ class Answers:
 
 
 def _kind_of(target: Any, output: Any, classes: Any, ignore_value: Any = None) -> type[Answers]:
-    what = f"a target like {_shape(target)}"
+    what = f"a target like {shape_of(target)}"
     if isinstance(target, Mapping): return _HeadAnswers
     if isinstance(target, Tensor):
         shape, real = target.shape, target.is_floating_point()
@@ -103,22 +103,13 @@ def _kind_of(target: Any, output: Any, classes: Any, ignore_value: Any = None) -
             gives_one = isinstance(output, Tensor) and output.shape[1:].numel() == 1
             whole = (target != 0).float() if gives_one and classes is None else target.round()
             return _ClassAnswers if not real or (target == whole).all() else _NumberAnswers
-        elif len(shape) == 3 or len(shape) == 4 and shape[1] == 1:
+        if len(shape) == 2 and ((target == 0) | (target == 1)).all(): return _LabelAnswers
+        if len(shape) == 3 or len(shape) == 4 and shape[1] == 1:
             yes_no = ignore_value is None and ((target == 0) | (target == 1)).all()
             return _MaskAnswers if not real or yes_no else _DenseAnswers
         if real: what += " of fractions"
     raise UserError(f"{what} cannot be shown: classes or numbers (N,), a mapping head -> these, "
-                    "masks or values (N, 1, H, W) can")
-
-
-def _shape(o: Any) -> str:
-    return str(tuple(o.shape)) if isinstance(o, Tensor) else f"a {type(o).__name__}"
-
-
-def _tensors(o: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    apply_to_collection(o, Tensor, found.append)
-    return found
+                    "labels (N, K) of 0 and 1, masks or values (N, 1, H, W) can")
 
 
 def _two(logits: Tensor) -> Tensor:
@@ -137,7 +128,7 @@ class _ClassAnswers(Answers):
     def __post_init__(self):
         self.target, o = self.target.flatten().long(), self.output
         fits = isinstance(o, Tensor) and o.ndim == 2 and len(o) == len(self.target)
-        self._need(fits, f"{_shape(self.target)} of classes", "logits (N, classes)")
+        self._need(fits, f"{shape_of(self.target)} of classes", "logits (N, classes)")
         self._name_classes(self.target)
 
     @cached_property
@@ -159,7 +150,7 @@ class _NumberAnswers(Answers):
     def __post_init__(self):
         self.target, o = self.target.flatten().float(), self.output
         fits = isinstance(o, Tensor) and o.numel() == len(o) == len(self.target)
-        self._need(fits, f"{_shape(self.target)} of numbers", "(N,) or (N, 1)")
+        self._need(fits, f"{shape_of(self.target)} of numbers", "(N,) or (N, 1)")
         if self.output is not None: self.output = o.flatten().float()
 
     @property
@@ -190,7 +181,7 @@ class _HeadAnswers(Answers):
         try:
             kind = _kind_of(target, o, names)
             if kind in (_ClassAnswers, _NumberAnswers): return kind(self.x, o, target, names)
-            raise UserError(f"a head has classes or numbers (N,), not {_shape(target)}")
+            raise UserError(f"a head has classes or numbers (N,), not {shape_of(target)}")
         except UserError as e: raise UserError(f"head {head!r}: {e}") from None
 
     @cached_property
@@ -206,6 +197,30 @@ class _HeadAnswers(Answers):
             found[head], found[f"{head} predicted"], *_ = a._columns().values()
         return found
 
+# %% ../../nbs/show/00_answers.ipynb #c0f00011
+class _LabelAnswers(_HeadAnswers):
+    "Classes of which several may be right: target (N, K) of 0 and 1, output (N, K)."
+    kind = "labels"
+
+    def __post_init__(self):
+        k, o = self.target.shape[1], self.output
+        fits = isinstance(o, Tensor) and o.shape == self.target.shape
+        self._need(fits, f"{shape_of(self.target)} of labels", "logits of the same shape")
+        given = self.classes if isinstance(self.classes, (list, tuple)) else range(k)
+        if len(given) != k: raise UserError(f"{len(given)} names of labels for {k} of them")
+        self.target = {str(name): self.target[:, i].long() for i, name in enumerate(given)}
+        if o is not None: self.output = {h: o[:, i:i + 1] for i, h in enumerate(self.target)}
+        self.classes = None
+        super().__post_init__()
+
+    def label(self, i: int, of: str) -> str:  # of 'target' or 'pred'
+        "The labels of a sample that are so."
+        return ", ".join(h for h, a in self.heads.items() if getattr(a, of)[i]) or "none"
+
+    def _columns(self):
+        return {k: [self.label(i, of) for i in range(len(self))]
+                for k, of in (("is", "target"), ("predicted", "pred"))}
+
 # %% ../../nbs/show/00_answers.ipynb #be183428
 class _MaskAnswers(Answers):
     "One class a pixel: target (N, [1,] H, W), output (N, K, H, W), or (N, [1,] H, W): yes or no."
@@ -216,7 +231,7 @@ class _MaskAnswers(Answers):
         o, places = self.output, self.target.shape
         if isinstance(o, Tensor) and o.ndim == 3: o = self.output = o[:, None]
         fits = isinstance(o, Tensor) and o.ndim == 4 and (len(o), *o.shape[-2:]) == places
-        self._need(fits, f"of masks {_shape(self.target)}",
+        self._need(fits, f"of masks {shape_of(self.target)}",
                    "logits (N, classes, H, W) of the same height and width")
         self._name_classes(self.target[self.valid])
 
@@ -248,7 +263,7 @@ class _DenseAnswers(Answers):
         four = lambda t: t[:, None].float() if isinstance(t, Tensor) and t.ndim == 3 else t
         self.target, self.output = four(self.target).float(), four(self.output)
         fits = getattr(self.output, "shape", None) == self.target.shape
-        self._need(fits, f"of values {_shape(self.target)}", "the same shape")
+        self._need(fits, f"of values {shape_of(self.target)}", "the same shape")
 
     @property
     def pred(self): return self.output  # (N, 1, H, W)
@@ -273,12 +288,12 @@ def answers(model: pl.LightningModule,       # called with x
     was_training, found = model.training, []
     model.eval()
     try:
-        for x, target in _batches(datamodule, stage, limit):
+        for x, target in batches_of(datamodule, stage, limit):
             there = apply_to_collection(x, Tensor, lambda t: t.to(model.device))
-            found.append((x, _on_cpu(model(there), torch.float), target))
+            found.append((x, on_cpu(model(there), torch.float), target))
     finally: model.train(was_training)
-    parts = [_join(part, limit) for part in zip(*found)]
-    return Answers(*parts, **_hooks(datamodule), inputs=_inputs(datamodule, stage, limit))
+    parts = [join_batches(part, limit) for part in zip(*found)]
+    return Answers(*parts, **hooks_of(datamodule), inputs=rows_of(datamodule, stage, limit))
 
 
 def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` target, its `a`
@@ -288,57 +303,11 @@ def samples(source: Any,  # a datamodule, or a batch (x, target); of a `Mixed` t
     "The first samples of a datamodule or a batch. Raises UserError if they cannot be shown."
     at_least_one(n=n)
     is_batch = isinstance(source, (tuple, list))
-    found = [map(_on_cpu, source[:2])] if is_batch else _batches(source, stage, n)
-    x, target = (_join(part, n) for part in zip(*found))
-    inputs = None if is_batch else _inputs(source, stage, n)
-    return Answers(x, None, target, **_hooks(source), inputs=inputs)
+    found = [map(on_cpu, source[:2])] if is_batch else batches_of(source, stage, n)
+    x, target = (join_batches(part, n) for part in zip(*found))
+    inputs = None if is_batch else rows_of(source, stage, n)
+    return Answers(x, None, target, **hooks_of(source), inputs=inputs)
 
-
-def _require_loader(data: Any, stage: str):
-    "Raises UserError, which names the stages that there are."
-    if not isinstance(data, (pl.LightningDataModule, pl.LightningModule)): return
-    has = [o for o in ("train", "val", "test") if is_overridden(f"{o}_dataloader", data)]
-    if stage in has: return
-    there = f"; there is {' and '.join(f'stage={o!r}' for o in has)}" if has else ""
-    raise UserError(f"{type(data).__name__} has no {stage}_dataloader{there}")
-
-
-def _batches(datamodule: Any, stage: str, limit: int | None) -> Iterator[tuple[Tensor, Any]]:
-    _require_loader(datamodule, stage)
-    if not isinstance(datamodule, pl.LightningModule):  # whose setup might make its layers anew
-        datamodule.prepare_data()
-        datamodule.setup(stage if stage == "test" else "fit")
-    seen = 0
-    for batch in getattr(datamodule, f"{stage}_dataloader")():
-        pair = list(batch) if isinstance(batch, (tuple, list)) else []
-        if len(pair) < 2 or not isinstance(pair[0], (Tensor, Mapping)):
-            raise UserError("batches (x, target) are expected, with a tensor x; "
-                            f"{stage} has {_shape(batch)}")
-        yield _on_cpu(pair[0]), _on_cpu(pair[1])
-        seen += len(_tensors(pair[0])[0])
-        if limit is not None and seen >= limit: return
-    if not seen: raise UserError(f"{type(datamodule).__name__} has no batches for {stage}")
-
-
-def _inputs(datamodule: Any, stage: str, limit: int | None) -> Any:
-    return datamodule.table(stage)[:limit] if hasattr(datamodule, "table") else None
-
-
-def _hooks(source: Any) -> dict[str, Any]:
-    return {name: getattr(source, name, None) for name in ("classes", "ignore_value", "picture")}
-
-
-def _on_cpu(o: Any, dtype: torch.dtype | None = None) -> Any:
-    if isinstance(o, Mixed): o = o.a
-    if isinstance(o, Tensor): return o.to("cpu", dtype)
-    if isinstance(o, Mapping): return {k: _on_cpu(v, dtype) for k, v in o.items()}
-    raise UserError(f"a tensor or a mapping of tensors can be shown, not {_shape(o)}")
-
-
-def _join(parts: Sequence[Any], limit: int | None) -> Any:
-    "Tensors, or mappings of them, of several batches as one."
-    if not isinstance(parts[0], Mapping): return torch.cat(list(parts))[:limit]
-    return {k: _join([part[k] for part in parts], limit) for k in parts[0]}
 
 # %% ../../nbs/show/00_answers.ipynb #5d0ee1a8
 def confusion_matrix(answers: Answers,  # of classes, heads or masks

@@ -26,10 +26,16 @@ from ..data.loader import EpochSampler
 from .draw import show_batch
 
 # %% ../../nbs/show/05_describe.ipynb #de5c0006
+def _are_labels(t: Any) -> bool:  # (N, K) of 0 and 1?
+    is_table = isinstance(t, Tensor) and t.ndim == 2 and t.shape[1] > 1
+    return is_table and bool(((t == 0) | (t == 1)).all())
+
+
 def _heads(targets: Any) -> dict[str, Tensor]:
     "What can be counted: head, '' if there is one -> (N,), without what is not labelled."
     found = {}
     for head, t in (targets.items() if isinstance(targets, Mapping) else [("", targets)]):
+        if _are_labels(t): found[str(head)] = t.nonzero()[:, 1]  # those that are so
         if not isinstance(t, Tensor) or t.ndim == 0 or t.shape[1:].numel() != 1: continue
         found[str(head)] = t.flatten() if t.is_floating_point() else t.flatten().long()
     return found
@@ -210,6 +216,8 @@ def _page(data: Any, broken: Mapping, n: int) -> Any:
              if not broken or str(data.paths[i]) not in broken][:n]
     heads = _heads(data.targets)
     def title(i):
+        if _are_labels(data.targets):
+            return ", ".join(str(data.classes[k]) for k in data.targets[i].nonzero()[:, 0])[:20]
         names = data.classes if isinstance(data.classes, Mapping) else {"": data.classes}
         return "\n".join(str(names[k][t[i]] if names.get(k) else t[i].item())[:20]
                          for k, t in heads.items())

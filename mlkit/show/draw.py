@@ -62,23 +62,31 @@ def _set_titles(panels: list[Any], titles: list[str]):
 def _draw_classes(answers: Answers, rows: Tensor, loss: bool, ncols: int | None) -> Any:
     titles: list[list[str]] = []
     for i in rows.tolist():
-        if answers.heads: lines = [o for a in answers.heads.values() for o in _title(a, i, 1)]
+        if answers.kind == "labels": lines = _label_title(answers, i)
+        elif answers.heads: lines = [o for a in answers.heads.values() for o in _title(a, i, 1)]
         else: lines = _title(answers, i, 2)
         titles.append(lines + ([f"loss {answers.loss[i]:.2f}"] if loss else []))
     size = min(max([1.2, *(len(line) * _LETTER for lines in titles for line in lines)]), 2.2)
     fig, axes = _canvas(_pictures(answers, rows), 1, size, max(1, min(ncols or 6, int(10 / size))),
-                        max(map(len, titles)), top=0.15 if answers.heads else 0)
+                        max(map(len, titles)), top=0.15 if answers.kind == "heads" else 0)
     for i, lines, (ax,) in zip(rows.tolist(), titles, axes):
         color = "black"
         if answers.output is not None and answers.right is not None:
             color = COLORS["test" if answers.right[i] else "val"]
         text = "\n".join(_clip(line, int(size / _LETTER)) for line in lines)
         ax.set_title(text, fontsize=8, color=color, pad=3, parse_math=False)
-    if answers.heads:
+    if answers.kind == "heads":
         w, h = fig.get_size_inches()
         text = _clip(", ".join(answers.heads), int(w / _LETTER))
         fig.text(0.05 / w, 1 - 0.05 / h, text, fontsize=8, va="top", parse_math=False)
     return fig
+
+
+def _label_title(answers: Any, i: int) -> list[str]:
+    true = answers.label(i, "target")
+    if answers.output is None: return [true]
+    called = answers.label(i, "pred")
+    return [f"✓ {true}"] if called == true else [f"✗ {called}", f"is {true}"]
 
 
 def _title(answers: Answers, i: int, lines: int) -> list[str]:
