@@ -9,6 +9,7 @@ __all__ = ['KINDS', 'Seen', 'new_project', 'new_notebook', 'parse_new', 'run_new
 import argparse, json, keyword, os, re, shlex, sys, unicodedata
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 from uuid import uuid4
@@ -72,12 +73,12 @@ def _look_at_table(path: str, target: str | None) -> Seen:
     from mlkit.show.describe import describe
     frame = read_frame(path)
     names, told = [*map(str, frame.data.columns)], []
-    by_name = [o for o in names if o.lower() in ("target", "label", "y", "class")]
+    by_name = [o for o in names if o.lower() in ("target", "label", "labels", "y", "class")]
     if not target:
         target, why = (by_name[0], "by its name") if by_name else (names[-1], "the last column")
         told.append(f"target: {target} ({why}; --target COLUMN names another)")
     frame.column(target)
-    for name in names: _refuse_pictures(frame, name)
+    if (listed := _pictures_of(frame, path)): return _look_at_listed(path, target, listed, told)
     ids = [o for o in names if o.lower() == "id" and frame.data[o].is_unique and o != target]
     id = ids[0] if ids and not frame.data[ids[0]].isna().any() else None
     data = Table(path, target, id=id)
@@ -89,12 +90,35 @@ def _look_at_table(path: str, target: str | None) -> Seen:
     return words, {"describe(data)": describe(data), head: data.table("train").head()}, told
 
 
-def _refuse_pictures(frame: Any, name: str) -> None:
-    known = frame.data[name].dropna()
-    first = str(known.iloc[0]) if len(known) else ""
-    if first.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise UserError(f"{frame.name}: column '{name}' names pictures ({first}), for which there "
-                        "is no template yet: mlkit_new NAME makes a blank project for your data")
+def _pictures_of(frame: Any, path: str) -> dict[str, str]:
+    "Which column names pictures, and where they are; {}: none does."
+    from mlkit.data.frame import word
+    home, ends = Path(path).parent, (".png", ".jpg", ".jpeg")
+    places = [home, *sorted(o for o in home.iterdir() if o.is_dir())]
+    firsts = {k: word(v.dropna().iloc[0]) for k, v in frame.data.items() if v.notna().any()}
+    for name, first in firsts.items():
+        for place, end in product(places, ("", *ends)):
+            if f"{first}{end}".lower().endswith(ends) and (place / f"{first}{end}").is_file():
+                return dict(image=str(name), folder=str(place), suffix=end)
+    for name, first in firsts.items():
+        if first.lower().endswith(ends):
+            raise UserError(f"{frame.name}: column '{name}' names pictures, and {first} is neither "
+                            f"in {show_path(home)} nor in a folder there: put them there")
+    return {}
+
+
+def _look_at_listed(path: str, target: str, listed: dict[str, str], told: list[str]) -> Seen:
+    from mlkit.data.image_table import ImageTable
+    from mlkit.show.describe import describe
+    data = ImageTable(path, target, **listed)
+    data.setup()
+    if not isinstance(data.classes, list):
+        raise UserError(f"{show_path(path)}: column '{target}' is no class of pictures; --target "
+                        "names another one, and mlkit_new NAME makes a project for other tasks")
+    told.append(f"pictures: column {listed['image']}, in {show_path(listed['folder'])}")
+    source = f"the pictures that `{path}` lists, and their `{target}`"
+    words = dict(data=path, source=source, target=target, seen=repr(data), **listed)
+    return dict(words, template="listed"), {"describe(data)": describe(data)}, told
 
 
 def _look_at_digits() -> Seen:
@@ -158,7 +182,8 @@ def new_project(name: str,  # of the folder, and so of the package: 'pets', or '
     kind, path = _kind(source)
     if target and kind != "table": raise UserError("--target is for --from table FILE")
     words, shown, told = _look(kind, path, target)
-    words = dict(project=folder.name, mlkit=_mlkit_for_pip(), **words)
+    kind, words = words.pop("template", kind), dict(project=folder.name, mlkit=_mlkit_for_pip(),
+                                                    **words)
     try:
         with atomic_folder(folder) as made: _write(made, kind, words, shown)
     except OSError as e: raise UserError(f"{show_path(folder)}: cannot be made ({e})") from e
@@ -180,7 +205,8 @@ def _kind(source: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _write(made: Path, kind: str, words: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
-    for top in (_TEMPLATE / "common", _TEMPLATE / kind):
+    layers = ("common", "images", "listed") if kind == "listed" else ("common", kind)
+    for top in (_TEMPLATE / o for o in layers):
         for file in (o for o in top.rglob("*") if o.is_file() and "__pycache__" not in o.parts):
             name = _fill(file.relative_to(top).as_posix().removesuffix(".txt"), words, "")
             text = _fill(file.read_text(encoding="utf-8"), words, file.suffix)

@@ -42,9 +42,20 @@ def table(file: Path) -> Path:
     return file
 
 
+def listed(file: Path) -> Path:
+    "The shades, by their names without the ending."
+    found = sorted(pictures(file.parent / "shades").rglob("*.png"))
+    for o in found: o.rename(o.parents[1] / f"{o.parent.name}{o.name}")
+    rows = [(f"{o.parent.name}{o.stem}", o.parent.name) for o in found]
+    pd.DataFrame(rows, columns=["file", "shade"]).to_csv(file, index=False)
+    return file
+
+
 def made(kind: str, home: Path, name: str = "my_try") -> Path:
-    source = {"images": lambda: pictures(home / "shades"), "table": lambda: table(home / "a.csv")}
-    new_project(str(home / name), kind, *([str(source[kind]())] if kind in source else []))
+    source = {"images": lambda: pictures(home / "shades"), "table": lambda: table(home / "a.csv"),
+              "listed": lambda: listed(home / "b.csv")}
+    words = [kind.replace("listed", "table"), str(source[kind]())] if kind in source else [kind]
+    new_project(str(home / name), *words)
     return home / name
 
 
@@ -64,12 +75,13 @@ def package(project: Path) -> dict:
     return files | {"_modidx.py": ast.literal_eval(index)}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "listed"])
 def test_a_project_works_at_once(kind, tmp_path):
     project = made(kind, tmp_path)
     before, here = package(project), dict(PYTHONPATH=str(ROOT))
     words = [o for o in project.rglob("*") if o.is_file()
-             and re.search("my_(project|data|source|target|id|kind|mlkit)", o.read_text())]
+             and re.search("my_(project|data|source|target|id|kind|mlkit|image|folder|suffix)",
+                           o.read_text())]
     assert words == [], "words of the template that nothing was put in the place of"
     data = json.loads((project / "nbs/00_data.ipynb").read_text())
     assert any("image/png" in str(o.get("outputs")) for o in data["cells"]), "what was seen"
@@ -104,7 +116,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_made(tmp_path, monkeypa
     (tmp_path / "p.csv").write_text("image,y\n" + "x.png,a\ny.png,b\n" * 20)
     lines = {("pets",): "not empty", ("a.csv",): "no name of a package",
              ("new1", "--from", "images", "none"): "no such folder",
-             ("new1", "--from", "table", "p.csv"): "names pictures (x.png)",
+             ("new1", "--from", "table", "p.csv"): "names pictures, and x.png is neither",
              ("new1", "--from", "table", "a.csv", "--target", "c"): "no column 'c'",
              ("new1", "--from", "pictures", "pets"): "images FOLDER, table FILE.csv or blank"}
     for line, says in lines.items():
