@@ -90,7 +90,7 @@ def _look_at_table(path: str, target: str | None) -> Seen:
     return words, {"describe(data)": describe(data), head: data.table("train").head()}, told
 
 
-def _pictures_of(frame: Any, path: str) -> dict[str, str]:
+def _pictures_of(frame: Any, path: str) -> dict[str, Any]:
     "Which column names pictures, and where they are; {}: none does."
     from mlkit.data.frame import word
     home, ends = Path(path).parent, (".png", ".jpg", ".jpeg")
@@ -107,7 +107,7 @@ def _pictures_of(frame: Any, path: str) -> dict[str, str]:
     return {}
 
 
-def _look_at_listed(path: str, target: str, listed: dict[str, str], told: list[str]) -> Seen:
+def _look_at_listed(path: str, target: str, listed: Mapping[str, Any], told: list[str]) -> Seen:
     from mlkit.data.image_table import ImageTable
     from mlkit.show.describe import describe
     data = ImageTable(path, target, **listed)
