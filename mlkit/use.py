@@ -273,7 +273,8 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     if isinstance(inputs, Dataset): return [DataLoader(inputs, batch_size=size)], "loader"
     if inputs is None: return _own_loader(run, cfg, facts)
     if "numbers" in facts and is_table(inputs): return [table_rows(inputs, facts)], "x"
-    if "images" in facts and is_table(inputs): return [image_rows(inputs, facts)], "x"
+    if "images" in facts and is_table(inputs):
+        return [image_rows(inputs, {**facts, **_other_places(run, cfg)})], "x"
     if isinstance(inputs, (str, Path)): inputs = [inputs]
     is_list = isinstance(inputs, list) and len(inputs) > 0
     if is_list and all(isinstance(o, (str, Path)) for o in inputs):
@@ -291,6 +292,14 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     names = getattr(inputs, "index", None) if hasattr(inputs, "columns") else None
     many = [x] if names is not None else meanings(x)
     return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
+
+
+def _other_places(run: Run, cfg: Config) -> dict[str, Any]:
+    "Where an override says that pictures are."
+    now, was = (OmegaConf.to_container(o.data) for o in (cfg, run.cfg))
+    found = {k: now.get(k) for k in ("folder", "suffix") if now.get(k) != was.get(k)}
+    if isinstance(found.get("folder"), dict): found["folder"] = found["folder"].get("test")
+    return found
 
 
 def _own_loader(run: Run, cfg: Config, facts: Mapping) -> tuple[list, str]:

@@ -6,6 +6,7 @@
 __all__ = ['Frame', 'word', 'read_frame', 'Frames']
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d003
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence, Sized
@@ -31,8 +32,13 @@ class Frame:
     ) -> str:             # 'train.csv:17', or 'row 15'
         "Where a row is."
         label = self.data.index[i]
-        if self.lines: return f"{self.name}:{label + 2}"
+        if self.lines: return f"{self.name}:{label + 2 + self._breaks(i)}"
         return f"{self.name}, row {label}" if self.name else f"row {label}"
+
+    def _breaks(self, i: int) -> int:
+        "How many lines more than one the rows above take, of cells with line breaks."
+        texts = self.data.iloc[:i].select_dtypes(exclude="number")
+        return sum(int(texts[k].astype(str).str.count("\n").sum()) for k in texts)
 
     def column(self, name: str,  # one of the table's
     ) -> Any:                    # a pandas Series
@@ -80,6 +86,7 @@ def word(value: Any,  # of a table's cell
 ) -> str:             # whole numbers without '.0'
     "A value as text, the same whether its column has gaps or not."
     is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    if isinstance(value, str) and re.fullmatch(r"-?\d+\.0+", value): return value.partition(".")[0]
     return str(int(value)) if is_whole else str(value)
 
 # %% ../../nbs/data/01_frame.ipynb #5f02d008
@@ -87,6 +94,7 @@ def read_frame(
     source: Any,  # a file .csv, .tsv or .parquet; a DataFrame; a dict of columns, or of one row
     missing: Sequence[str] = (),  # words that stand for a gap, besides '', 'NA', 'nan' and such
     text: Sequence[str] = (),     # columns that are words, whatever is in them
+    id: str | None = None,        # a column of names: 007 stays as it is
 ) -> Frame:
     """A table with at least one row.
 
@@ -96,11 +104,27 @@ def read_frame(
         if isinstance(source, Mapping) and all(map(_is_cell, source.values())): source = [source]
         frame = Frame(pd.DataFrame(source).rename(columns=str))
         if missing: frame.data = frame.data.replace([*missing], np.nan)
-    else: frame = _read_file(in_project(source), [*missing], text)
+    else:
+        frame = _read_file(in_project(source), [*missing], [*text, *([id] if id else [])])
+        if id in frame.data.columns and id not in text: _number_ids(frame, id)
     what, names = frame.name or "the table", frame.data.columns
     for name in names[names.duplicated()][:1]: raise UserError(f"{what}: two columns '{name}'")
     if not len(frame): raise UserError(f"{what}: has no rows")
     return frame
+
+
+def _with_points(given: Any) -> Any:
+    "Numbers whose decimals follow a comma, as many countries write them; a column else as it is."
+    import pandas as pd
+    known = given.dropna().astype(str)
+    if not len(known) or not known.str.fullmatch(r"-?\d+(,\d+)?").all(): return given
+    return pd.to_numeric(known.str.replace(",", ".", regex=False)).reindex(given.index)
+
+
+def _number_ids(frame: Frame, id: str):
+    "Ids are numbers if all are written as numbers are."
+    texts = frame.data[id].astype(str)
+    if texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all(): frame.data[id] = texts.astype("int64")
 
 
 def _is_cell(o: Any) -> bool: return isinstance(o, str) or not isinstance(o, Sized)
@@ -120,8 +144,11 @@ def _read_file(path: Path, missing: list[str], text: Sequence[str]) -> Frame:
         data = pd.read_csv(path, sep=sep, low_memory=False, index_col=False, na_values=missing,
                            skip_blank_lines=False, dtype=dict.fromkeys(text, str))
     except UserError: raise
+    except UnicodeDecodeError: raise UserError(f"{name}: is no UTF-8: save it as such") from None
     except (OSError, ValueError) as e:
         raise UserError(f"{name}: cannot be read: {one_line(e)}") from None
+    for k in [k for k in data if sep != "," and k not in text and data[k].dtype.kind not in "biuf"]:
+        data[k] = _with_points(data[k])
     if len(data.columns) > 1:  # else a blank line is a gap
         blank = data.index[data.iloc[:, 0].isna()]
         data = data.drop(index=blank[data.loc[blank].isna().all(axis=1)])

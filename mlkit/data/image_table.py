@@ -255,8 +255,14 @@ class ImageTable(ImageFiles):
 
     def __repr__(self):
         sizes = [f"{k} {len(rows):,}" for k, rows in (self.rows or {}).items()]
-        said = [*(sizes or ["not read yet: setup() does"]), short(str(self.target), 60)]
-        if self.known: said.append(short(str(self.classes or "a number"), 80))
+        names = [self.target] if isinstance(self.target, str) else self.target
+        said = [*(sizes or ["not read yet: setup() does"]), short(", ".join(names), 60)]
+        each = self.known and self.classes
+        if isinstance(each, list): each = {"": each}
+        for head, found in (each or {}).items():
+            text = ", ".join(map(str, found or ["a number"]))
+            said.append(short(f"{head}: {text}" if head else text, 80))
+        if self.known and not each: said.append("a number")
         return shown(f"{type(self).__name__}: {', '.join(said)}, each {self.in_shape}")
     __str__ = __repr__
 

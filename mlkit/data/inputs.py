@@ -106,8 +106,7 @@ def list_files(inputs: Sequence[str | Path],  # files, and folders of files
     return found
 
 # %% ../../nbs/data/08_inputs.ipynb #17b05713
-def pictures(inputs: Any,  # a picture of Pillow's, or uint8 pixels (H, W), (H, W, C), (C, H, W);
-                           # a list of these, or (N, H, W), (N, C, H, W), (N, H, W, C)
+def pictures(inputs: Any,  # Pillow's; uint8 pixels ([N,] H, W), C before or after; or a list
     channels: int = 3,     # that the net takes: (3, H, W) is one colour picture, or three grey ones
 ) -> list | None:          # each as `decode_image` takes it; None: these are no pictures
     "Each picture by itself."

@@ -75,13 +75,14 @@ class Table(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         "Read, check and encode all files, once."
         if self.rows is not None: return
-        first = read_frame(self.files["train"], self.missing, self.given["categories"] or ())
+        words = self.given["categories"] or ()
+        first = read_frame(self.files["train"], self.missing, words, self.id)
         targets = [self.target] if isinstance(self.target, str) else [*self.target]
         special = [*targets, *filter(None, [self.id, *self.columns.values()]), *self.drop]
         for name in special: first.column(name)
         numbers, categories, self.left_out = choose_columns(first, special, **self.given)
         others = [*self.files.values()][1:]
-        others = [read_frame(o, self.missing, categories) for o in others]
+        others = [read_frame(o, self.missing, categories, self.id) for o in others]
         self.frames = Frames(dict(zip(self.files, [first, *others])))
         for frame in self.frames: frame.names(self.id)
         self.targets = read_targets([*self.frames], self.target, self.task, self.given_classes)
@@ -157,7 +158,11 @@ class Table(LightningDataModule):
     @property
     def class_weights(self) -> Any: return self._known().weights(self.rows["train"])
     @property
-    def target_scale(self) -> Any: return self._known().scale(self.rows["train"])  # [mean, std]
+    def target_scale(self) -> Any:  # [mean, std]
+        "Raises UserError where the target is no number."
+        if not isinstance(self.classes, list): return self._known().scale(self.rows["train"])
+        raise UserError(f"{self.target}: is taken for {len(self.classes)} classes, which have no "
+                        "scale; if it is a number, say task: number")
     @property
     def num_numbers(self) -> int: return self._known() and self.x["numbers"].shape[1]
     @property
@@ -206,6 +211,7 @@ def table_rows(
     "Raises UserError if a column is not there, or is not as it has to be."
     if isinstance(source, list): source = source[0]
     missing, words = facts.get("missing") or (), facts.get("categories") or ()
-    frame, id = read_frame(source, missing, [*words]), facts.get("id")
+    id = facts.get("id")
+    frame = read_frame(source, missing, [*words], id)
     names = frame.names(id if id in frame.data.columns else None)
     return batches_of_rows(encode_rows(frame, facts), names, 1024)

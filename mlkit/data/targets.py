@@ -197,7 +197,8 @@ def read_labels(
         found = [np.stack([_zero_one(o, name) for name in names], 1) for o in frames]
         return Labels(np.concatenate(found), [*(classes or names)], names[0])
     frames[0].column(names)
-    sets = [[*_listed(o, names)] for o in frames]
+    sep = _separator(frames, names)
+    sets = [[*_listed(o, names, sep)] for o in frames]
     known = classes or sorted({w for words in sets for each in words for w in each or ()})
     number_of, values = {str(o): i for i, o in enumerate(known)}, []
     for frame, words in zip(frames, sets):
@@ -212,10 +213,15 @@ def read_labels(
     return Labels(np.concatenate(values), [*known], names)
 
 
-def _listed(frame: Frame, name: str) -> Any:  # a list of words for each row, None for a gap
+def _separator(frames: Sequence[Frame], name: str) -> str | None:  # None: blanks
+    "What is between words, wherever there is more than one."
+    there = [o.data[name].astype(str).str for o in frames if name in o.data.columns]
+    return next((o for o in "|;," if any(t.contains(o, regex=False).any() for t in there)), None)
+
+
+def _listed(frame: Frame, name: str, sep: str | None) -> Any:  # of each row its words; None: a gap
     if name not in frame.data.columns: return [None] * len(frame)
     given = frame.data[name]
-    sep = "|" if given.astype(str).str.contains("|", regex=False).any() else None
     gaps = given.isna()
     return [None if gap else [o.strip() for o in word(v).split(sep)] for v, gap in zip(given, gaps)]
 

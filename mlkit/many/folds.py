@@ -23,10 +23,10 @@ from ..use import load_run, predict
 def folds(cfg: str | Path | Mapping,  # as for `search`
     n: int = 5,       # how many, two or more
     *overrides: str,  # of the config; each point of several has its folds: 'optimizer.lr=0.1,1'
-    **how: Any,       # of `search`: workers, seeds, retry, trust, …
+    **kwargs: Any,    # of `search`: workers, seeds, retry, trust, …
 ) -> Search:          # a row a point, with mean and standard deviation
     "Train a run for each fold. Raises ConfigError if the datamodule deals none, else as `search`."
-    return search(cfg, *overrides, f"search.folds={n}", **how)
+    return search(cfg, *overrides, f"search.folds={n}", **kwargs)
 
 # %% ../../nbs/many/06_folds.ipynb #849b2b4b
 class _Noted:
@@ -83,7 +83,7 @@ def _held_out(run: Run, **how: Any) -> tuple[Any, list[int], set[int]]:
 
 @short_traceback
 def out_of_fold(runs: Any,  # of `folds`; or several runs, one for each fold
-    **how: Any,             # of `predict`: tta, checkpoint, trust
+    **kwargs: Any,          # of `predict`: tta, checkpoint, trust
 ) -> Any:                   # a DataFrame: fold, target, label and probabilities, or value
     """What was said of each row by the run that it was held out of.
 
@@ -94,7 +94,7 @@ def out_of_fold(runs: Any,  # of `folds`; or several runs, one for each fold
     if len(seeds) > 1: members = [o for o in members if o.info["seed"] == members[0].info["seed"]]
     tables, held_by, pool = [], {}, set()
     for k, run in enumerate(members):
-        table, rows, known = _held_out(run, **how)
+        table, rows, known = _held_out(run, **kwargs)
         for o in sorted(held_by.keys() & {*rows})[:1]:
             raise UserError(f"row {o} is held out of {held_by[o]} and of {run.id}: these are not "
                             "the folds of one split")
@@ -111,6 +111,8 @@ def out_of_fold(runs: Any,  # of `folds`; or several runs, one for each fold
 def fit_weights(tables: Sequence[Any],  # of `out_of_fold`, of each model one, of the same rows
 ) -> list[float]:                       # of each model, from 0, with sum 1
     "Weights for `predict`. Raises UserError if the tables are of other rows, classes or kinds."
+    if not len(tables) or any("target" not in o for o in tables):
+        raise UserError("weights are fitted of tables of `out_of_fold`, with one target")
     first, *others = tables
     for i, o in enumerate(others, 2):
         if {*o.index} != {*first.index}: raise UserError(f"table {i}: its rows are not the first's")

@@ -70,7 +70,7 @@ def _project_tops(run: Run, root: Path) -> Iterator[Path]:
     targets = [o.get("_target_") for _, o in walk(plain(run.cfg)) if isinstance(o, dict)]
     names = {str(o).partition(".")[0] for o in targets if o}
     code = [Path(o.removeprefix("src/")).parts[0] for o in run.info.get("code") or {}]
-    names |= {o.removesuffix(".py") for o in code}
+    names |= {o.removesuffix(".py") for o in code} - {"tests"}
     for name in sorted(names - {"mlkit"}):
         for top in (root / name, root / f"{name}.py", root / "src" / name):
             if top.is_file() or top.is_dir() and any(top.rglob("*.py")): yield top

@@ -43,21 +43,28 @@ def _require_alike(names: Sequence[str], ids: Sequence[str], place: str, problem
     if why: raise UserError("; ".join([f"{place}: {why[0]}", *why[1:], *problems[:1]]))
 
 # %% ../../nbs/ship/00_submission.ipynb #93aa023d
+def _is_fraction(o: Any) -> bool:
+    try: return "." in str(o) and float(o) is not None
+    except ValueError: return False
+
+
 def _source(table: Any, column: str, asked: Mapping[str, str], sample: Any, alone: bool) -> str:
     "The column of the answers that fills one of the template. Raises UserError if none is meant."
     known = [o for o in table.columns if o not in ("file", "loader")]
-    given = asked.get(column, column)
-    for o in (given, f"probability_{given}"):
-        if o in known: return o
+    given, is_said = asked.get(column, column), column in asked
     main = [o for o in known if o in ("label", "value", "answer")]
     main = main or [o for o in known if "probability" not in o]  # of one head with a name
     is_class = any("probability" in o for o in known)
-    is_sure = not (is_class and any("." in str(o) for o in sample[:100]))
-    chances = [o for o in known if o.startswith("probability_")]
-    if column not in asked and alone:
-        if len(main) == 1 and is_sure: return main[0]
-        if chances == ["probability_0", "probability_1"]: return "probability_1"  # that it is so
+    is_sure = not (is_class and any(map(_is_fraction, sample[:100])))
+    is_other = given == "probability" or given in main and not is_sure  # than is here
+    for o in (given, f"probability_{given}") if is_said or not is_other else ():
+        if o in known: return o
+    chances = [o.removeprefix("probability_") for o in known if o.startswith("probability_")]
+    if not is_said and alone:
+        if len(main) == 1 and is_sure and given != "probability": return main[0]
+        if chances in (["0", "1"], ["False", "True"]): return f"probability_{chances[1]}"  # a yes
     way = did_you_mean(given, known) or f"; there are {short(', '.join(known), 200)}"
+    if is_class and not chances: way += "; predict(…, probabilities=True) has more"
     raise UserError(f"column '{column}': which answer is meant? Say --column "
                     f"{column}=NAME (columns={{'{column}': NAME}}){way}")
 
