@@ -106,7 +106,7 @@ def read_frame(
         if missing: frame.data = frame.data.replace([*missing], np.nan)
     else:
         frame = _read_file(in_project(source), [*missing], [*text, *([id] if id else [])])
-        if id in frame.data.columns and id not in text: _number_ids(frame, id)
+        if id and id in frame.data.columns and id not in text: _number_ids(frame, id)
     what, names = frame.name or "the table", frame.data.columns
     for name in names[names.duplicated()][:1]: raise UserError(f"{what}: two columns '{name}'")
     if not len(frame): raise UserError(f"{what}: has no rows")
