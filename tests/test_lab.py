@@ -137,7 +137,7 @@ def test_a_run_behind_is_watched_again(lab):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_is_one_table_and_can_be_interrupted(lab, workers):
     "It fills up in place; what is left when the cell is stopped, `resume` finishes."
-    words = f"cfg('many{workers}', 12, {0.03 * workers}), 'seed=1,2,3,4', workers={workers}"
+    words = f"cfg('many{workers}', 12, {0.05 * workers}), 'seed=1,2,3,4', workers={workers}"
     lab.edit(6, f"found = search({words})")
     lab.start(6)
     lab.wait_for(6, "running")

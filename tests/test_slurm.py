@@ -53,7 +53,7 @@ def test_a_requeued_run_goes_on(cluster, project):
 
 
 def test_a_grid_through_submitit_is_as_here(cluster, project, alone):
-    words = ["workers=2", "launch=slurm", "launch.time=1", "launch.notice=10"]
+    words = ["workers=2", "launch=slurm", "launch.time=1", "launch.notice=30"]
     process = begin(project, "slurm", cluster.env, *words)
     try:
         search = the_search(project, "slurm")
