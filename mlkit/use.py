@@ -218,7 +218,7 @@ def _asked(run: Run, inputs: Any, overrides, checkpoint: str, every: bool, folde
     own = is_overridden("predict_step", model)
     if not own and not is_overridden("forward", model):
         raise UserError(f"{type(model).__name__} has no predict_step and no forward: write one")
-    many, kind = _batches(run, cfg, inputs)
+    many, kind = _batches(run, cfg, inputs, overrides)
     forms, errors = _FORMS[kind if kind == ("x" if own else "loader") else "any"], []
     step = model.predict_step
     if together: together.begin()
@@ -265,7 +265,7 @@ def _ask(cfg: Config, run: Run, batches: Any, callbacks: list[Any]):
         trainer.predict(run.model, **source, return_predictions=False)
 
 
-def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
+def _batches(run: Run, cfg: Config, inputs: Any, overrides: Iterable[str]) -> tuple[list, str]:
     """What Lightning iterates over, None for the run's own loader; its kind, see `_FORMS`.
 
     Arrays may be meant in several ways, the first that works counts."""
@@ -274,7 +274,7 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     if inputs is None: return _own_loader(run, cfg, facts)
     if "numbers" in facts and is_table(inputs): return [table_rows(inputs, facts)], "x"
     if "images" in facts and is_table(inputs):
-        return [image_rows(inputs, {**facts, **_other_places(run, cfg)})], "x"
+        return [image_rows(inputs, {**facts, **_other_places(cfg, overrides)})], "x"
     if isinstance(inputs, (str, Path)): inputs = [inputs]
     is_list = isinstance(inputs, list) and len(inputs) > 0
     if is_list and all(isinstance(o, (str, Path)) for o in inputs):
@@ -294,12 +294,11 @@ def _batches(run: Run, cfg: Config, inputs: Any) -> tuple[list, str]:
     return [rows(o, names, size) for o in many], "x" if is_alone or len(many) > 1 else "any"
 
 
-def _other_places(run: Run, cfg: Config) -> dict[str, Any]:
-    "Where an override says that pictures are."
-    now, was = (OmegaConf.to_container(o.data) for o in (cfg, run.cfg))
-    found = {k: now.get(k) for k in ("folder", "suffix") if now.get(k) != was.get(k)}
-    if isinstance(found.get("folder"), dict): found["folder"] = found["folder"].get("test")
-    return found
+def _other_places(cfg: Config, overrides: Iterable[str]) -> dict[str, Any]:
+    "Where overrides say that pictures are."
+    said = {o.lstrip("+").partition("=")[0] for o in overrides}
+    found = {k: cfg.data.get(k) for k in ("folder", "suffix") if f"data.{k}" in said}
+    return {k: o.get("test") if isinstance(o, Mapping) else o for k, o in found.items()}
 
 
 def _own_loader(run: Run, cfg: Config, facts: Mapping) -> tuple[list, str]:

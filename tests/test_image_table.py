@@ -73,7 +73,11 @@ def test_a_test_without_targets_is_predicted_and_fills_a_template(things):
     assert {*said.table().index} == {*loaded.datamodule.names("val")}
     for show in (show_results, show_mistakes): assert show(said).axes
     assert show_batch(loaded.datamodule, 4).axes
-    (things / "000.png").unlink()
+    moved = things / "elsewhere"
+    moved.mkdir()
+    (things / "000.png").rename(moved / "000.png")
+    found = predict(run, things / "test.csv", f"data.folder={moved}")
+    assert [*found.table.label] == ["right"] and len(found.problems) == 6  # the only one there
     problems = predict(run, things / "test.csv").problems
     assert len(problems) == 1 and "test.csv:2: " in problems[0] and "000.png" in problems[0]
 
