@@ -146,11 +146,12 @@ def _changes(top: Path, inside: str, state: dict[str, Any], runs: tuple[str, ...
     new = [o for o in listed if not f"{inside}{o}".startswith(runs)]
     tracked = git_names(top, "ls-files", "-v", "--stage", "-z")  # each with a letter before it
     links = [o.partition("\t")[2] for o in tracked if o[2:].startswith("160000")]
-    hidden = [o.partition("\t")[2] for o in tracked if o[0] == "S" or o[0].islower()]
+    hidden = [o[2:] for o in tracked if o[0] == "S" or o[0].islower()]
     others = sorted({*links, *(o[:-1] for o in new if o.endswith("/"))})
     small = _small(top, new)
     state["left_out"] += [f"{inside}{o}" for o in {*new} - {*small} if not o.endswith("/")]
-    patch = _patch(top, inside, small, [o for o in hidden if os.path.lexists(top / o)])
+    there = [o for o in hidden if os.path.lexists(top / o.partition("\t")[2])]
+    patch = _patch(top, inside, small, there)
     for name in [o for o in others if (top / o / ".git").exists()]:
         try:
             if _history(top / name) == _history(top): continue
@@ -191,18 +192,15 @@ def _small(top: Path, names: list[str]) -> dict[str, int]:
 
 def _patch(top: Path, inside: str, new: dict[str, int], hidden: list[str]) -> bytes:
     """The difference of a repository's working tree to its commit, with these new files, and
-    those in which git was told to look for no changes."""
+    those in which git was told to look for no changes: an entry without dates is looked into."""
     with temporary_folder() as folder:
         index = folder / "index"
         own = Path(_line(top, "rev-parse", "--absolute-git-dir")) / "index"
         if own.exists(): shutil.copy2(own, index)  # its date tells git which files to look into
         commit = _line(top, "rev-parse", "HEAD")  # in place of contents, which git will look at
-        entries = "".join(f"{mode:o} {commit} 0\t{name}\0" for name, mode in new.items())
-        env = dict(GIT_INDEX_FILE=str(index))
-        if new: git(top, "update-index", "-z", "--index-info", stdin=os.fsencode(entries), env=env)
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree") if hidden else ():
-            names = os.fsencode("\0".join(hidden))
-            git(top, "update-index", flag, "-z", "--stdin", stdin=names, env=env)
+        entries = [*(f"{mode:o} {commit} 0\t{name}" for name, mode in new.items()), *hidden]
+        env, told = dict(GIT_INDEX_FILE=str(index)), os.fsencode("".join(f"{o}\0" for o in entries))
+        if told: git(top, "update-index", "-z", "--index-info", stdin=told, env=env)
         prefixes = [f"--src-prefix=a/{inside}", f"--dst-prefix=b/{inside}"]
         return git(top, "diff", *_PLAIN, *prefixes, commit, env=env)
 
