@@ -137,6 +137,6 @@ class ArrayLoader:
         batches = order.split(self.batch_size)
         if len(batches) < len(self): batches = order.tensor_split(len(self))
         for rows in batches[:len(self)]:
-            def gather(t): return t.index_select(0, rows.to(t.device))
+            def gather(t): return t.index_select(0, rows if t.is_cpu else rows.to(t.device))
             batch = apply_to_collection(self.arrays, Tensor, gather)
             yield batch if self.transform is None else self.transform(batch)
