@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 from lightning_utilities import apply_to_collection
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 from torch.utils.data import DistributedSampler
 
 from ..base.errors import UserError
@@ -144,19 +143,12 @@ class ArrayLoader:
             yield batch if self.transform is None else self.transform(batch)
 
 
-_THERE = WeakIdKeyDictionary()  # array -> its copy on a device, for all loaders of a datamodule
-
-
 def _moved(array: Tensor, device: Any) -> Tensor:
     "An array on a device, if a quarter of what is free there holds it; else as it is."
     if device is None or array.device == (device := torch.device(device)): return array
-    key, copy = _THERE.get(array, (None, None))
-    if key == (device, array._version): return copy
-    is_known = device.type in ("cpu", "meta")
-    room = math.inf if is_known else torch.accelerator.get_memory_info(device)[0] / 4
-    if array.nbytes > room: return array
-    _THERE[array] = (device, array._version), (copy := array.to(device))
-    return copy
+    has_room = device.type in ("cpu", "meta")
+    if not has_room: has_room = array.nbytes < torch.accelerator.get_memory_info(device)[0] / 4
+    return array.to(device) if has_room else array
 
 
 def _gathered(array: Tensor, rows: Tensor, device: Any) -> Tensor:
