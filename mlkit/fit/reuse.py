@@ -80,7 +80,8 @@ def _switches(modules: Iterable[str]) -> dict[str, str]:
                  threads=torch.get_num_threads(), accelerator=torch.accelerator.is_available())
     if any(o.partition(".")[0] == "pandas" for o in modules):
         kinds = ("compute", "mode", "future")  # how it shows a table changes none
-        options = {k: o for k, o in sys.modules["pandas"].options.d.items() if k in kinds}
+        import pandas as pd  # a function may, later
+        options = {k: o for k, o in pd.options.d.items() if k in kinds}
         found |= {f"pandas {k}": v for k, v in flat(options).items()}
     return {k: str(v) for k, v in found.items()}
 
