@@ -28,7 +28,7 @@ from ..base.ranges import Count, Natural
 from ..base.shown import shown
 from .base import ImageData
 from .images import Resize, checked_image, decode_image
-from .loader import ArrayLoader, EpochSampler
+from .loader import ArrayLoader, EpochSampler, device_of
 
 # %% ../../nbs/data/06_files.ipynb #3a352cf7
 class FileImages(Dataset):
@@ -288,7 +288,7 @@ class ImageFiles(ImageData):
         change = self.change if split == "train" else None
         if self.cache and not change:
             return ArrayLoader((self.images, targets), self.batch_size, shuffle, self.seed,
-                               transform=self.finish, rows=rows)
+                               transform=self.finish, rows=rows, device=device_of(self.trainer))
         samples = Samples(self.images, targets, rows, change, self.seed)
         sampler = (EpochAndRow if change else EpochSampler)(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
