@@ -43,10 +43,9 @@ trainer: {{max_epochs: 1, accelerator: cpu, limit_test_batches: 0}}
 
 def clock():
     "A callback of the Lightning that is there already: it writes how long the epoch took."
-    if "lightning.pytorch" in sys.modules: from lightning.pytorch import Callback
-    else: from pytorch_lightning import Callback
+    name = "lightning.pytorch" if "lightning.pytorch" in sys.modules else "pytorch_lightning"
 
-    class Clock(Callback):
+    class Clock(sys.modules[name].Callback):
         def on_train_epoch_start(self, *_): self.start = time.perf_counter()
         def on_train_end(self, *_):  # after the checkpoint
             Path(os.environ["CLOCK"]).write_text(str(time.perf_counter() - self.start))
