@@ -4,7 +4,7 @@
     python benchmarks/busy.py [--rounds 5]
 
 It trains a small MLP (784, 64, 128, 64, 10, with batch norm) on the embedded sample of MNIST for
-two epochs, as `mlkit_train`. Without means torch's own number of threads, which spin 300,000 times
+six epochs, as `mlkit_train`. Without means torch's own number of threads, which spin 300,000 times
 while they wait, as they do where nothing is said. The four take turns, after a round that is not
 counted. The others are loops of Python, as nice as this. Measured are the fit, of which the ratios
 are, and the whole command; figures are medians. The exit code is 1 if with mlkit's threads the
@@ -29,7 +29,7 @@ defaults:
 data: {batch_size: 128}
 model:
   net: {_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [64, 128, 64]}
-trainer: {max_epochs: 2, accelerator: cpu, limit_test_batches: 0}
+trainer: {max_epochs: 6, accelerator: cpu, limit_test_batches: 0}
 callbacks: {progress: null}
 """
 SETS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")

@@ -72,14 +72,14 @@ def _cores() -> set[int]:
 
 
 def _others() -> float:
-    "The CPU seconds of all other processes. If this one is nice, those that are nice count, too."
+    "The CPU seconds of all other processes."
     try: lines = Path("/proc/stat").read_text().splitlines()
     except OSError: return 0.
     used, ours = 0, {f"cpu{o}" for o in _cores()}
     for name, *ticks in (o.split() for o in lines):
         if name not in ours: continue
         user, nice, system, _, _, irq, softirq = map(int, ticks[:7])
-        used += user + system + irq + softirq + nice * (os.nice(0) > 0)
+        used += user + nice + system + irq + softirq
     return used / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 # %% ../../nbs/base/11_threads.ipynb #7a1e0018
