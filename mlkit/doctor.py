@@ -186,7 +186,7 @@ def _machine(root: Path, configs: Configs) -> Iterator[Line]:
         yield "warn", "device", f"torch, built for {built}, sees no GPU; there is a driver"
     elif not gpus: yield "ok", "device", f"no NVIDIA GPU; {torch.get_num_threads()} threads"
     if torch.get_num_threads() > (quota := cpu_quota()):
-        says = f"{quota:g} cores are allowed here, and threads wait for each other"
+        says = f"there is a limit of {quota:g} cores, and threads wait for each other"
         yield "warn", "threads", f"{says}: set OMP_NUM_THREADS={max(1, int(quota))}"
     if words := sorted(trusted()): yield "ok", "trust", f"{', '.join(words)} (MLKIT_TRUST)"
     env = root / ".env"
