@@ -3,7 +3,9 @@
 
 Each line is a figure; each part runs in a process of its own. `--scale 0.1` takes a tenth of all:
 of 20,000 keys of a config, 200,000 rows of metrics.csv, 20,000 runs, 1,000 trials, 200,000 points
-of a curve."""
+of a curve. With `--limit` it exits with 1 where `runs()` takes more than 8 s for the first time,
+1 s again or 500 MB, and where `metrics.csv` takes more than 3% of a run that logs each step, or
+the run's memory grows by more than 20 MB; times are the processor's, since machines are shared."""
 import argparse
 import json
 import os
@@ -12,7 +14,6 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,14 @@ def timed(what: str):
     yield
     wall, cpu = time.perf_counter() - start, sum(os.times()[:4]) - cpu
     print(f"{what:58} {wall:7.2f} s   ({cpu:.2f} s of the processor)", flush=True)
+
+
+_over: list[str] = []  # what is above its limit
+
+
+def held(what: str, value: float, limit: float):
+    print(f"{what:58} {value:7.2f}     (limit {limit:g})", flush=True)
+    if value > limit: _over.append(what)
 
 
 def keys(scale: float, folder: Path):
@@ -108,7 +117,10 @@ def rows(scale: float, folder: Path):
 def write_runs(folder: Path, n: int):
     from mlkit.config.load import load_config
     from mlkit.run.folder import Run
-    info = Run.new(load_config(MNIST, f"runs={folder / 'one'}")).info
+    one = Run.new(load_config(MNIST, f"runs={folder.parent / 'one'}"))
+    info, config_file = one.info, one.config_file.read_text()
+    history = "epoch,step,train/loss,val/loss,val/acc\r\n"
+    history += "".join(f"{i},{i * 95},0.{i}123,0.{i}234,0.9{i}\r\n" for i in range(10))
     for i in range(n):
         run = folder / f"job{i % 4}" / f"20260101-{i:06}-abcd"
         for sub in ("checkpoints", "plots"): (run / sub).mkdir(parents=True)
@@ -117,22 +129,37 @@ def write_runs(folder: Path, n: int):
         text = json.dumps({**info, "status": "done", "seconds": 12.3, "config": config,
                            "metrics": metrics})
         (run / "run.json").write_text(text)
+        (run / "config.yaml").write_text(config_file)
+        (run / "metrics.csv").write_text(history)
+
+
+_COMMAND = "import sys; from mlkit.cli import mlkit_runs; sys.exit(mlkit_runs(sys.argv[1:]))"
+_TABLE = """
+import resource, sys, time
+import mlkit.many.frame, mlkit.many.table
+start = time.process_time()
+table = mlkit.many.table.runs(sys.argv[1])
+took = time.process_time() - start
+print(len(table), took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"""
 
 
 def runs(scale: float, folder: Path):
-    "`mlkit_runs`, as a command, for the first time and again."
+    "`runs()` and `mlkit_runs`, for the first time and again, each in a process of its own."
     n = round(20_000 * scale)
     write_runs(folder / "runs", n)
     time.sleep(3)
     env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    def command(*args: str):
-        code = "import sys; from mlkit.cli import mlkit_runs; sys.exit(mlkit_runs(sys.argv[1:]))"
+    def call(code: str, *args: str) -> str:
         line = [sys.executable, "-c", code, str(folder / "runs"), *args]
-        subprocess.run(line, env=env, check=True, stdout=subprocess.DEVNULL)
+        return subprocess.run(line, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+    for what, limit in (("for the first time", 8), ("again", 1)):
+        count, took, peak = map(float, call(_TABLE).split())
+        assert count == n
+        held(f"runs() of {n:,} runs, {what}: seconds", took, limit)
+        held(f"runs() of {n:,} runs, {what}: the process's MB at most", peak, 500)
     by_keys = ("by keys", "--where", "optimizer.lr > 0", "--sort", "seed")
-    for what, *args in (("for the first time",), ("again",), ("again",),
-                        ("by a metric", "--sort", "val/acc"), by_keys):
-        with timed(f"mlkit_runs of {n:,} runs, {what}"): command(*args)
+    for what, *args in (("again",), ("by a metric", "--sort", "val/acc"), by_keys):
+        with timed(f"mlkit_runs of {n:,} runs, {what}"): call(_COMMAND, *args)
 
 
 def grid(scale: float, folder: Path):
@@ -186,14 +213,17 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     p.add_argument("--scale", type=float, default=1.0, help="of all numbers (default: 1)")
+    p.add_argument("--limit", action="store_true", help="exit with 1 where a limit is passed")
     p.add_argument("--here", action="store_true", help="in this process")
     args = p.parse_args()
+    code = 0
     for part in args.parts:
         if args.here:
             with tempfile.TemporaryDirectory() as folder: PARTS[part](args.scale, Path(folder))
         else:
-            again = partial(subprocess.run, check=True)
-            again([sys.executable, __file__, part, "--scale", str(args.scale), "--here"])
+            line = [sys.executable, __file__, part, "--scale", str(args.scale), "--here"]
+            code |= subprocess.run(line + ["--limit"] * args.limit).returncode
+    return code or int(args.limit and bool(_over))
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__": sys.exit(main())

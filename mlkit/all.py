@@ -9,44 +9,46 @@ __all__ = []
 from functools import partial
 from pathlib import Path
 
-import pytorch_lightning as pl
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from .base.threads import waiting_briefly
+from .config.node import Config, ConfigError, no_gc
 
-from .base.errors import TrainingFailed, UserError
-from .base.help import give_help
-from .config.load import diff, explain, load_config
-from .config.node import Config, ConfigError
-from .data.folder import ImageFolder
-from .data.image_table import ImageTable
-from .data.images import show_images
-from .data.loader import ArrayLoader
-from .data.mnist import MNIST
-from .data.table import Table
-from .fit.live import check
-from .fit.reuse import why_again
-from .many.as_config import as_config
-from .many.compare import compare
-from .many.lr_find import lr_find
-from .many.reproduce import reproduce
-from .many.find import find_search
-from .many.folds import folds, out_of_fold
-from .many.search import grid, search
-from .many.table import runs
-from .many.watch import watch
-from .model.lit import LitModel
-from .model.nets import MLP, ConvNet, ResNet, UNet
-from .parts.build import build
-from .parts.locate import register
-from .run.folder import Run
-from .ship.bundle import bundle
-from .ship.submission import submission
-from .show.answers import answers
-from .show.describe import describe
-from .show.draw import plot_confusion, show_batch, show_mistakes, show_results
-from .train import resume, train
-from .use import evaluate, load_run, predict
+with no_gc(), waiting_briefly():  # what is imported stays; and torch's threads sleep soon
+    import pytorch_lightning as pl
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional as F
+    from mlkit.base.errors import TrainingFailed, UserError
+    from mlkit.base.help import give_help
+    from mlkit.config.load import diff, explain, load_config
+    from mlkit.data.folder import ImageFolder
+    from mlkit.data.image_table import ImageTable
+    from mlkit.data.images import show_images
+    from mlkit.data.loader import ArrayLoader
+    from mlkit.data.mnist import MNIST
+    from mlkit.data.table import Table
+    from mlkit.fit.live import check
+    from mlkit.fit.reuse import why_again
+    from mlkit.many.as_config import as_config
+    from mlkit.many.compare import compare
+    from mlkit.many.lr_find import lr_find
+    from mlkit.many.reproduce import reproduce
+    from mlkit.many.find import find_search
+    from mlkit.many.folds import folds, out_of_fold
+    from mlkit.many.search import grid, search
+    from mlkit.many.table import runs
+    from mlkit.many.watch import watch
+    from mlkit.model.lit import LitModel
+    from mlkit.model.nets import MLP, ConvNet, ResNet, UNet
+    from mlkit.parts.build import build
+    from mlkit.parts.locate import register
+    from mlkit.run.folder import Run
+    from mlkit.ship.bundle import bundle
+    from mlkit.ship.submission import submission
+    from mlkit.show.answers import answers
+    from mlkit.show.describe import describe
+    from mlkit.show.draw import plot_confusion, show_batch, show_mistakes, show_results
+    from mlkit.train import resume, train
+    from mlkit.use import evaluate, load_run, predict
 
 __all__ = [
     "partial", "Path", "pl", "torch", "Tensor", "nn", "F",  # of Python, Lightning and torch

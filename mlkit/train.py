@@ -23,7 +23,7 @@ from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
 from .config.load import has_objects
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
-from .config.node import plain, problem
+from .config.node import no_gc, plain, problem
 from .config.secrets import secret_filter
 from .parts.check import check
 
@@ -65,12 +65,13 @@ def train(
     if given or isinstance(cfg, Mapping) and has_objects(cfg):
         from mlkit.fit.live import with_objects
         cfg, overrides = with_objects(cfg, *overrides, trust=trust, **given), ()
-    config = check(cfg or {}, *overrides, trust=trust, told=told)
-    if is_multirun(config):
-        way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
-        raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
-    from mlkit.fit.reuse import Needs, same_run, wants_reuse
-    old, needs = _requeued(config), Needs(config)
+    with no_gc():  # it would look through all of torch again and again, while that is imported
+        config = check(cfg or {}, *overrides, trust=trust, told=told)
+        if is_multirun(config):
+            way = "is many runs, by mlkit_train or grid(…); for one of them, hydra.mode=RUN"
+            raise config_error(origin_of(config), "hydra.mode: MULTIRUN", way)
+        from mlkit.fit.reuse import Needs, same_run, wants_reuse
+        old, needs = _requeued(config), Needs(config)
     if old is None and config.runs is not None and wants_reuse(reuse):
         old, says = same_run(needs)
         tell(says)
@@ -126,13 +127,14 @@ def resume(
     if is_done: raise UserError(f"{run.id}: is done; there is nothing left to do")
     if not run.kept: raise UserError(f"{run.id}: was not kept (runs: null); there is no checkpoint")
     for path in run.dir.rglob("*"): run.file(path.relative_to(run.dir))  # no link leads out of it
-    config = check(run.config_file, *overrides, trust=trust)
+    with no_gc():  # see `train`
+        config = check(run.config_file, *overrides, trust=trust)
+        from mlkit.fit.reuse import Needs
     if says := config_edit(run.config_file, run.info, *overrides): raise UserError(says)
     if overrides: _require_something_to_do(run, config)
     if config.runs is None:
         raise UserError(f"{run.id}: is kept: leave out runs=null (debug=fast says it, too)")
     if background: return _start(config, trust, run, *overrides)
-    from mlkit.fit.reuse import Needs
     return _train(config, run, Needs(config), prune)
 
 
@@ -141,11 +143,10 @@ def _require_something_to_do(run: "Run", config: Config):
     from mlkit.fit.fit import last_whole
     _, saved, _ = last_whole(run)
     if not saved: return  # it starts again
-    done = run.info["status"] == "done"
     epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     for limit, reached in (("max_epochs", epochs), ("max_steps", saved["global_step"])):
         most = config.trainer.get(limit)
-        if most is None or most < 0 or reached < most + (not done): continue
+        if most is None or most < 0 or reached < most + (run.info["status"] != "done"): continue
         raise UserError(f"{run.id}: has had {reached} {limit[4:]}, so trainer.{limit}={most} "
                         "leaves nothing to do; to go on, set it higher")
 
@@ -239,9 +240,8 @@ def _report_if_possible(job: "Job", trackers: list):
 def _report(job: "Job", trackers: list):
     "Draw the run's curves, and hand pictures, a table and the best checkpoint to the trackers."
     from mlkit.fit.trackers import report
-    run, step = job.run, job.parts.trainer.global_step
-    best = run.info["best"]
-    pictures = {"curves": plot_history(run.history, best and best["epoch"])}
+    run, step, best = job.run, job.parts.trainer.global_step, job.run.info["best"]
+    pictures = {"curves": plot_history(job.csv.columns, best and best["epoch"])}
     with atomic(run.dir / "plots" / "curves.png") as tmp:
         pictures["curves"].savefig(tmp, dpi=120, format="png")
     if not trackers: return

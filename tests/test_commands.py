@@ -143,12 +143,32 @@ def test_saved_config_gives_the_same_run(tmp_path):
 
 # -- quick answers
 
+def test_pandas_waits_until_it_is_used(tmp_path):
+    "A whole training, with its table and its curves, is without it."
+    code = f"""
+import sys
+from mlkit.cli import mlkit_train
+assert mlkit_train(["{MNIST}", "trainer.max_epochs=1", "trainer.limit_train_batches=1",
+                    "runs={tmp_path}"]) == 0
+assert "pandas" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [*tmp_path.glob("*/*/plots/curves.png")]
+
+
 def test_answers_import_no_torch():
     code = f"""
 import sys
-from mlkit.cli import mlkit_train, mlkit_runs
-for args in (["{MNIST}", "--print"], ["{MNIST}", "--explain", "optimizer.lr"], ["--help"]):
-    try: mlkit_train(args)
+from mlkit.cli import *
+from mlkit.cli import mlkit_bundle, mlkit_new
+for command, *args in (
+        (mlkit_train, "{MNIST}", "--print"), (mlkit_train, "{MNIST}", "--explain", "optimizer.lr"),
+        (mlkit_train, "--help"), (mlkit_train, "gone.yaml"), (mlkit_train, "--resume", "gone"),
+        (mlkit_train, "{MNIST}", "trainer.max_epoch=1"), (mlkit_eval, "gone"), (mlkit_runs, "gone"),
+        (mlkit_predict, "gone", "a.png"), (mlkit_bundle, "gone", "-o", "a.zip"),
+        (mlkit_reproduce, "gone"), (mlkit_new, "nbs")):
+    try: command(args)
     except SystemExit: pass
 assert not {{"torch", "pytorch_lightning", "pandas", "matplotlib"}} & set(sys.modules), "something \
 heavy was imported"

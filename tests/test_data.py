@@ -36,6 +36,7 @@ from mlkit.data.images import (
 )
 from mlkit.data.loader import ArrayLoader, EpochSampler, stratified_split
 from mlkit.data.mnist import MNIST, datasets, fetch
+from mlkit.run.reads import Reads
 
 
 def line_of(error, *parts):
@@ -553,6 +554,9 @@ def test_fingerprint(folder, tmp_path_factory):
 
 # The cache
 
+KEPT = [".checked", ".json", ".npy"]  # what was found of the files, the note, the pixels
+
+
 def cached_file(folder): return next((folder / "cache").glob("*.npy"))
 
 
@@ -560,11 +564,11 @@ def cached_file(folder): return next((folder / "cache").glob("*.npy"))
 def cached(folder, monkeypatch):
     "Make a module with a cache; `decoded` counts the images that were decoded."
     decoded = []
-    real = files_room.decode_image
-    def counted(*args):
-        decoded.append(args)
-        return real(*args)
-    monkeypatch.setattr(files_room, "decode_image", counted)
+    real = files_room.checked_image
+    def counted(path, mode, *how):
+        decoded.extend([path] * bool(how))
+        return real(path, mode, *how)
+    monkeypatch.setattr(files_room, "checked_image", counted)
     def open_it(**kwargs):
         decoded.clear()
         data = make(folder, cache=str(folder / "cache"), **kwargs)
@@ -577,7 +581,7 @@ def test_a_cache_is_filled_once(cached, folder):
     assert cached()[1] == 24
     data, decoded = cached()
     assert decoded == 0 and isinstance(data.train_dataloader(), ArrayLoader)
-    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == [".json", ".npy"]
+    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == KEPT
     assert cached(seed=5, batch_size=3)[1] == 0  # neither changes the pixels
     assert cached(mode="L")[1] == 24 and cached(size=(8, 8))[1] == 24 and cached()[1] == 0
 
@@ -592,7 +596,7 @@ def test_a_stale_cache_is_rebuilt(cached, folder, change):
     if change == "rename": path.rename(folder / "train/a/0x.png")
     data, decoded = cached()
     assert decoded == len(data.images) == {"add": 25, "remove": 23}.get(change, 24)
-    assert len(list((folder / "cache").iterdir())) == 2  # in place of the old one
+    assert len(list((folder / "cache").iterdir())) == 3  # in place of the old one
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
@@ -621,8 +625,55 @@ def test_a_kill_while_writing_leaves_the_old_cache(cached, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(zlib, "crc32", killed)
         with pytest.raises(KeyboardInterrupt): cached()
-    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == [".json", ".npy"]
+    assert sorted(o.suffix for o in (folder / "cache").iterdir()) == KEPT
     assert cached_file(folder).with_suffix(".json").read_text() == note
+
+
+def looked_at(folder, monkeypatch, **kwargs):
+    "The files that a module reads to check them, in its order; what they are like; the module."
+    seen, real = [], files_room.checked_image
+    def noted(path, *how):
+        seen.append(path)
+        return real(path, *how)
+    with monkeypatch.context() as patch:
+        patch.setattr(files_room, "checked_image", noted)
+        data = make(folder, **kwargs)
+        data.prepare_data()
+    return [Path(o).relative_to(folder).as_posix() for o in sorted(seen)], data.fingerprint(), data
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_file_is_looked_at_once(folder, monkeypatch, tmp_path_factory, cache):
+    home, whole = tmp_path_factory.mktemp("home"), make(folder).fingerprint()
+    for name in ("HOME", "USERPROFILE"): monkeypatch.setenv(name, str(home))
+    if not cache: assert len(looked_at(folder, monkeypatch)[0]) == 24  # little is not remembered
+    assert not any(home.iterdir())
+    if not cache: Image.new("RGB", (3000, 2000)).save(folder / "train/a/large.PNG", "BMP")
+    whole = make(folder).fingerprint() if not cache else whole
+    for i, path in enumerate(sorted(folder.rglob("*.*"))): os.utime(path, ns=(0, i * 10**9))
+    for n in (24 + (not cache), 0):
+        seen, digest, data = looked_at(folder, monkeypatch, cache=cache)
+        assert len(seen) == n and digest == whole
+    with Reads() as reads: make(folder, cache=cache).prepare_data()
+    assert {*data.paths} <= {*reads.files}  # what is known counts as read
+    assert len(looked_at(folder, monkeypatch, cache=cache, mode="L")[0]) == 24 + (not cache)
+    changed = folder / "train/b/03.PNG"
+    size, last = changed.stat().st_size, changed.stat().st_mtime_ns
+    picture(77, (21, 30)).save(changed)
+    assert changed.stat().st_size != size
+    os.utime(changed, ns=(0, last))  # another size alone
+    seen, digest, _ = looked_at(folder, monkeypatch, cache=cache)
+    assert {"train/b/03.PNG"} <= {*seen} and (cache or len(seen) == 1) and digest != whole
+    file = next((home / ".cache/mlkit").glob("*.checked"))
+    for o in (home / ".cache/mlkit").glob("*.checked"): o.write_bytes(b"0" * 99)  # damaged
+    assert looked_at(folder, monkeypatch, cache=cache)[1] == digest
+    file.parent.joinpath("x").touch()
+    changed.write_bytes(changed.read_bytes()[:-40])
+    (folder / "train/b/07.PNG").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(UserError, match="b/03.PNG: not an image"):
+            make(folder, cache=cache).prepare_data()
+    assert not [o for o in file.parent.iterdir() if "tmp" in o.name]
 
 
 def test_writing_to_a_batch_does_not_reach_the_cache(cached):
@@ -649,7 +700,7 @@ def test_without_a_folder_things_go_to_the_users_cache(folder, full, tmp_path_fa
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     make(folder, cache=True).prepare_data()
-    assert sorted(o.suffix for o in (home / ".cache/mlkit").iterdir()) == [".json", ".npy"]
+    assert sorted(o.suffix for o in (home / ".cache/mlkit").iterdir()) == KEPT
     mirror = Mirror({f"{name}.gz": gzip.compress(plain(o), mtime=0)
                      for name in IDX_FILES for o in full.glob(f"{name}*")})
     md5 = [hashlib.md5(mirror.files[f"{name}.gz"]).hexdigest() for name in IDX_FILES]

@@ -6,7 +6,7 @@
 __all__ = ['PALETTE', 'COLORS', 'new_figure', 'Panel', 'panels_of', 'plot_panels', 'plot_history']
 
 # %% ../../nbs/base/05_plot.ipynb #34b89f3b
-import io, sys
+import io, math, sys
 from base64 import b64encode
 from dataclasses import dataclass
 from itertools import accumulate
@@ -80,16 +80,17 @@ class Panel:
 
 
 def panels_of(
-    histories: Mapping[int, Any],  # which run -> DataFrame with 'epoch', 'val/loss', …
+    histories: Mapping[int, Any],  # which run -> DataFrame, or dict of columns: 'epoch', 'val/loss'
 ) -> list[Panel]:                  # in the sequence of the columns
     "Sort the columns of several runs into panels."
-    import numpy as np, pandas as pd
+    import numpy as np
     def numbers(column: Any) -> Any:
-        return np.asarray(pd.to_numeric(column, errors="coerce"), float)
+        try: return np.asarray(column, float)
+        except (TypeError, ValueError): return np.array([*map(_number, column)], float)
     found: dict[str, list] = {}
     for run, history in histories.items():
         axes = {k: numbers(history[k]) for k in ("epoch", "step") if k in history}
-        for column in history.columns.difference([*axes], sort=False):
+        for column in (o for o in history if o not in axes):
             name, y = stage_of(column)[1], numbers(history[column])
             if name not in found and len(found) == _PANELS: continue
             kept = np.all([abs(o) < 1e100 for o in (y, *axes.values())], 0)  # not inf, nan, 1e300
@@ -104,6 +105,11 @@ def panels_of(
             by = np.argsort(x, kind="stable")
             panels[-1].curves.append(_Curve(run, stage, *_thinned(x[by], o[_VALUE][by])))
     return panels
+
+
+def _number(value: Any) -> float:
+    try: return float(value)
+    except (TypeError, ValueError, OverflowError): return math.nan
 
 
 def _thinned(x: Any, y: Any, n: int = 1000):
@@ -142,7 +148,7 @@ def plot_panels(
 
 
 def plot_history(
-    history: Any,  # DataFrame with 'epoch' and columns such as 'train/loss'
+    history: Any,  # DataFrame, or dict of columns, with 'epoch', 'train/loss' and the like
     best: int | None = None,  # an epoch to mark
 ):            # a matplotlib Figure
     "Draw the curves of one run."

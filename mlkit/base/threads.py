@@ -94,7 +94,7 @@ def use_free_threads(
     if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & {*os.environ}: return n
     free = max(1, min(n, had or math.floor(min(quota, round(len(_cores()) - busy)))))
     if free == n: return n
-    why = f"there is a limit of {quota:g} cores" if quota < n else f"others keep {busy:.1f} cores busy"
+    why = f"the limit is {quota:g} cores" if quota < n else f"others keep {busy:.1f} cores busy"
     if had: why = "as the run had before"
     tell(f"{free} of {n} threads: {why}; OMP_NUM_THREADS={n} takes all", file=sys.stderr)
     torch.set_num_threads(free)

@@ -20,7 +20,7 @@ from ..base.ranges import Count, Natural, at_least_one, at_least_zero
 from ..base.shown import shown
 from ..base.text import short
 from .images import Resize, decode_image, show_images
-from .loader import ArrayLoader, EpochSampler, Normalize
+from .loader import ArrayLoader, EpochSampler, Normalize, device_of
 
 _targets_ = True  # a config may name what is defined here
 
@@ -113,7 +113,8 @@ class ImageData(LightningDataModule):
         rows = self.rows_of(split)
         def transform(batch): return self.normalize(batch[0]), batch[1]
         return ArrayLoader((self.images, self.targets), self.batch_size, shuffle, self.seed,
-                           transform=transform, rows=rows)
+                           transform=transform, rows=rows,
+                           device=device_of(self.trainer))
 
     def rows_of(self, split: str,  # train, val or test
     ) -> Tensor:                   # (n,) int64

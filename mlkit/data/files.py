@@ -6,23 +6,28 @@
 __all__ = ['FileImages', 'drawn_by', 'Changed', 'Samples', 'EpochAndRow', 'ImageFiles']
 
 # %% ../../nbs/data/06_files.ipynb #5f15b003
-import hashlib, inspect, json, os, random, zlib
-from contextlib import contextmanager
+import hashlib, inspect, json, os, random, sys, zlib
+from collections import deque
+from contextlib import closing, contextmanager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, Sequence, get_args
+from typing import (
+    Any, Callable, Generator, Iterable, Iterator, Literal, Mapping, Sequence, get_args
+)
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from ..base.checked import Checked, Stamp, in_threads, stamp
 from ..base.errors import UserError
 from ..base.files import atomic, in_project, real_path, write_text
 from ..base.notebook import progress_bar
 from ..base.ranges import Count, Natural
 from ..base.shown import shown
 from .base import ImageData
-from .images import Resize, check_image, decode_image
+from .images import Resize, checked_image, decode_image
 from .loader import ArrayLoader, EpochSampler
 
 # %% ../../nbs/data/06_files.ipynb #3a352cf7
@@ -42,29 +47,28 @@ class FileImages(Dataset):
         return self.read(self.paths[int(rows)], *self.how)
 
 # %% ../../nbs/data/06_files.ipynb #62726661
-def _open_cache(path: Path, key: str) -> tuple[Tensor, str] | None:
-    "The pixels and the files' digest, if the cache is there, whole, and has this key."
+def _open_cache(path: Path, key: str) -> Tensor | None:
+    "The pixels, if the cache is there, whole, and has this key."
     try:
         note = json.loads(path.with_suffix(".json").read_text())
         if not isinstance(note, dict) or note.get("key") != key: return None
         pixels = np.load(path, mmap_mode="c")
-        if zlib.crc32(pixels) != note["crc32"]: return None
-        return torch.from_numpy(pixels), note["digest"]
+        return torch.from_numpy(pixels) if zlib.crc32(pixels) == note["crc32"] else None
     except (OSError, ValueError, EOFError, KeyError): return None  # none yet, or a damaged one
 
 
-def _write_cache(path: Path, shape: tuple[int, ...], batches: Iterable[Tensor], **note) -> None:
-    "Write the pixels batch by batch, as they may be larger than the memory; then the note."
+def _write_cache(path: Path, shape: tuple[int, ...], images: Iterable[Tensor], key: str) -> None:
+    "Write the pixels one by one, as they may be larger than the memory; then the note."
     crc = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as tmp, open(tmp, "wb") as file:
         header = dict(descr="|u1", fortran_order=False, shape=shape)
         np.lib.format.write_array_header_1_0(file, header)
-        for pixels in batches:
+        for pixels in images:
             data = pixels.numpy().tobytes()
             crc = zlib.crc32(data, crc)
             file.write(data)
-    write_text(path.with_suffix(".json"), json.dumps(dict(note, crc32=crc)))
+    write_text(path.with_suffix(".json"), json.dumps(dict(key=key, crc32=crc)))
 
 # %% ../../nbs/data/06_files.ipynb #5f15b007
 @contextmanager
@@ -149,12 +153,11 @@ class Samples(Dataset):
     def __init__(self, images: Any,  # indexed by a row's number: (C, H, W) uint8
         targets: Any,                # indexed likewise; or head -> such a one
         rows: Tensor,                # (n,) int64: the samples
-        finish: Callable[[tuple], tuple],  # what is done to each pair
-        change: Changed | None = None,     # before that
+        change: Changed | None = None,  # of each pair
         seed: Natural = 0,           # of what is drawn
     ):
         self.images, self.targets, self.rows = images, targets, rows.tolist()
-        self.finish, self.change, self.seed = finish, change, seed
+        self.change, self.seed = change, seed
 
     def __len__(self) -> int: return len(self.rows)
 
@@ -164,7 +167,7 @@ class Samples(Dataset):
         x = self.images[row]
         y = {k: o[row] for k, o in targets.items()} if isinstance(targets, Mapping) \
             else targets[row]
-        return self.finish(self.change(x, y, (self.seed, epoch, row)) if self.change else (x, y))
+        return self.change(x, y, (self.seed, epoch, row)) if self.change else (x, y)
 
 
 class EpochAndRow(EpochSampler):
@@ -217,23 +220,61 @@ class ImageFiles(ImageData):
     def name_of(self, path: str,  # one of `paths`
     ) -> str:                     # relative to the root
         "What a file is called."
-        return Path(path).relative_to(self.root).as_posix()
+        return path[len(str(self.root)):].lstrip(os.sep).replace(os.sep, "/")
 
     def check_file(self, i: int,  # a number of `files`
         path: str,                # where it is
-    ) -> str:                     # sha256 of the file
+        *how: Any,                # a `FileImages.how`; or nothing: without its pixels
+    ) -> tuple[str, Any]:         # sha256 of the file; its pixels
         "Raises UserError if it is broken."
-        return check_image(path, self.mode)
+        return checked_image(path, *how or (self.mode,))
+
+    def check_kind(self) -> str:
+        "What besides a file's bytes says whether it is whole."
+        return self.mode
+
+    @cached_property
+    def checked(self) -> Checked:  # by the names of `_stamps`
+        "What is known of the files from before."
+        about = [str(real_path(self.root)), *self.cache_name(), self.check_kind()]
+        return Checked(self._cache_file(about, ".checked"), "check_image 1")
+
+    def _cache_file(self, about: list, suffix: str) -> Path:
+        folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
+        return folder / f"{real_path(self.root).name}-{_sha256(about)[:12]}{suffix}"
+
+    def _stamps(self) -> list[tuple[str, str, Stamp | None]]:
+        "Of all files the name, as a mask another than as a picture; where it is; and its stamp."
+        n = len(self.paths)
+        return [(f"mask {name}" if i >= n else name, path, stamp(path))
+                for i, (name, path) in enumerate(self.files())]
 
     def content(self) -> str:
         "A digest of the names and bytes of all files, which are checked as they are read."
         if self.digest is None:
+            stamps = self._stamps()
+            new = [i for i, (name, _, at) in enumerate(stamps) if not self.checked.digest(name, at)]
+            for i in {*range(len(stamps))}.difference(new):
+                sys.audit("open", stamps[i][1], "rb", os.O_RDONLY)  # as if it were read
+            def look(i): return self.check_file(i, stamps[i][1])
+            deque(self._look(look, new, stamps, "checking"), 0)  # to its end
             digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
-            bar = progress_bar(self.files(), f"checking {shown(self.root.name)}", delay=1)
-            for i, (name, path) in enumerate(bar):
-                digest.update(f"{name} {self.check_file(i, path)}\n".encode())
+            for (name, _), (key, _, at) in zip(self.files(), stamps):
+                digest.update(f"{name} {self.checked.known[key][2]}\n".encode())
             self.digest = digest.hexdigest()
         return self.digest
+
+    def _look(self, f: Callable, numbers: Sequence[int], stamps: list, doing: str) -> Generator:
+        "What `f` finds of files, each (sha256, pixels): the pixels; the sha256 is noted."
+        bar = partial(progress_bar, desc=f"{doing} {shown(self.root.name)}", delay=1)
+        try:
+            with closing(in_threads(f, numbers)) as found:
+                for i, (digest, pixels) in zip(numbers, bar(found, total=len(numbers))):
+                    self.checked.add(stamps[i][0], stamps[i][2], digest)
+                    yield pixels
+        finally:
+            if self.cache or sum(max(at[0], 4096) for *_, at in stamps if at) > 2**24:
+                self.checked.save(name for name, *_ in stamps)
 
     def file_images(self) -> FileImages:
         "The pictures, decoded when asked."
@@ -247,48 +288,46 @@ class ImageFiles(ImageData):
         if self.cache and not change:
             return ArrayLoader((self.images, targets), self.batch_size, shuffle, self.seed,
                                transform=self.finish, rows=rows)
-        samples = Samples(self.images, targets, rows, self.finish, change, self.seed)
+        samples = Samples(self.images, targets, rows, change, self.seed)
         sampler = (EpochAndRow if change else EpochSampler)(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
-                          num_workers=self.num_workers,
+                          num_workers=self.num_workers, collate_fn=self._batch,
                           persistent_workers=self.num_workers > 0, generator=torch.Generator())
+
+    def _batch(self, samples: list) -> tuple: return self.finish(default_collate(samples))
 
     def finish(self, pair: tuple,  # (x, y), x uint8
     ) -> tuple:                    # x normalised; of a mask, y as int64
-        "What is done to a sample, or to a batch of them."
+        "What is done to a batch."
         x, y = pair
         is_mask = isinstance(y, Tensor) and y.dtype == torch.uint8
         return self.normalize(x), y.long() if is_mask else y
 
-    def cached(self, images: FileImages,  # of all rows
+    def cached(self, images: FileImages,  # of rows, from the first on
+        first: int,                       # its number in `files`
         shape: tuple[int, ...],           # of each
         *looks: Any,                      # what the pixels follow from, besides the files
     ) -> Tensor:                          # (N, ...) uint8
         "The pixels from the cache, which is built if need be. Raises UserError if it cannot be."
-        stats = [(name, os.stat(path)) for name, path in self.files()]
-        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        key = _sha256(["decode_image 1", *looks, files])
-        folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
-        root = real_path(self.root)
-        path = folder / f"{root.name}-{_sha256([str(root), *self.cache_name(), *looks])[:12]}.npy"
-        cache = _open_cache(path, key)
-        if not cache:
-            digest, shape = self.content(), (len(images), *shape)
-            batches = DataLoader(images, 64, num_workers=self.num_workers,
-                                 generator=torch.Generator())
-            batches = progress_bar(batches, f"decoding {shown(self.root.name)}", delay=1)
-            try: _write_cache(path, shape, batches, key=key, digest=digest)
-            except OSError as e: raise UserError(f"{path}: cannot be written ({e})") from e
-            cache = _open_cache(path, key)
-        if not cache: raise OSError(f"{path}: it is not as it was written; is the disk failing?")
-        pixels, self.digest = cache
-        return pixels
+        stamps = self._stamps()
+        key = _sha256(["decode_image 2", *looks, [(name, at) for name, _, at in stamps]])
+        path = self._cache_file([str(real_path(self.root)), *self.cache_name(), *looks], ".npy")
+        if (pixels := _open_cache(path, key)) is not None: return pixels
+        def look(i): return self.check_file(i, stamps[i][1], *images.how)
+        numbers = range(first, first + len(images))
+        try:
+            with closing(self._look(look, numbers, stamps, "decoding")) as found:
+                _write_cache(path, (len(images), *shape), found, key)
+        except UserError: raise
+        except OSError as e: raise UserError(f"{path}: cannot be written ({e})") from e
+        if (pixels := _open_cache(path, key)) is not None: return pixels
+        raise OSError(f"{path}: it is not as it was written; is the disk failing?")
 
     def pixels(self) -> Any:
         "All pictures: decoded when asked, or from the cache."
         looks = [self.in_shape] + [self.resize] * (self.resize != "squash")
         images = self.file_images()
-        return self.cached(images, self.in_shape, *looks) if self.cache else images
+        return self.cached(images, 0, self.in_shape, *looks) if self.cache else images
 
     def cache_name(self) -> list[str]:
         "What tells this cache's file from others of the same folder."

@@ -41,16 +41,18 @@ def _list_images(root: Path, classes: list[str] | None = None) -> tuple[list[str
     for split, names in found.items():
         new = [str(dirs[split] / name) for name in names if name not in classes]
         if new: raise UserError(f"{new[0]}: a class that {dirs['train']} does not have")
-        splits[split] = [(path, classes.index(name)) for name in names for path in names[name]]
+        numbers = {name: classes.index(name) for name in names}
+        splits[split] = [(path, i) for name, i in numbers.items() for path in names[name]]
     return classes, splits
 
 
-def _class_folders(folder: Path) -> dict[str, list[Path]]:  # class -> its files, both sorted
+def _class_folders(folder: Path) -> dict[str, list[str]]:  # class -> its files, both sorted
     found, kinds = {}, (".png", ".jpg", ".jpeg")
-    for each in sorted(o for o in folder.iterdir() if o.is_dir() and o.name[0] != "."):
-        files = sorted(o for o in each.iterdir() if o.suffix.lower() in kinds and o.name[0] != ".")
-        if not files: raise UserError(f"{each}: an empty class folder, without any {kinds}")
-        found[each.name] = files
+    for each in sorted(o.name for o in os.scandir(folder) if o.is_dir() and o.name[0] != "."):
+        place = os.path.join(folder, each)
+        names = sorted(o for o in os.listdir(place) if o.lower().endswith(kinds) and o[0] != ".")
+        if not names: raise UserError(f"{place}: an empty class folder, without any {kinds}")
+        found[each] = [os.path.join(place, name) for name in names]
     if not found: raise UserError(f"{folder}: no class folder in it; expected <class>/*.png, ...")
     return found
 
@@ -93,7 +95,7 @@ class ImageFolder(ImageFiles):
         "Images (of files, or from the cache), targets (N,), and the rows of each split."
         splits = self._listing[1]
         paths, targets = zip(*(file for split in splits.values() for file in split))
-        self.paths, targets = [str(path) for path in paths], torch.tensor(targets)
+        self.paths, targets = [*paths], torch.tensor(targets)
         numbers = torch.arange(len(paths)).split([len(files) for files in splits.values()])
         rows, n = dict(zip(splits, numbers)), len(splits["train"])
         missing = [split for split in ("val", "test") if split not in rows]

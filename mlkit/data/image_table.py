@@ -24,7 +24,7 @@ from ..base.text import short
 from .base import image_reader
 from .files import Changed, FileImages, ImageFiles
 from .frame import Frame, Frames, read_frame, word
-from .images import Resize, check_image, check_mask, decode_mask
+from .images import Resize, checked_mask, decode_mask
 from .inputs import Batches
 from .splits import split_frames
 from .targets import read_labels, read_targets
@@ -165,9 +165,11 @@ class ImageTable(ImageFiles):
         if not is_tested: self.no_test()
         self._require_apart([o for k, o in rows.items() if k != "test" or is_tested])
         self.known = known
+        pixels = self.pixels()
         if is_mask and self.cache:
-            self.masks = self.cached(known.files, self.size, "mask", *known.files.how)
-        return self.pixels(), known.tensors(), rows
+            about = self.size, "mask", *known.files.how
+            self.masks = self.cached(known.files, len(self.paths), *about)
+        return pixels, known.tensors(), rows
 
     def _labels(self, targets: list) -> Any:
         frames, given = [*self.frames], self.given_classes
@@ -200,9 +202,12 @@ class ImageTable(ImageFiles):
 
     def name_of(self, path: str) -> str: return os.path.relpath(path, self.root)
 
-    def check_file(self, i: int, path: str) -> str:
+    def check_kind(self) -> str:
+        return f"{self.mode} {len(self.given_classes)}" if self.task == "mask" else self.mode
+
+    def check_file(self, i: int, path: str, *how: Any) -> tuple[str, Any]:
         k, n = i - len(self.paths), len(self.given_classes or ())
-        try: return check_image(path, self.mode) if k < 0 else check_mask(path, n)
+        try: return super().check_file(i, path, *how) if k < 0 else checked_mask(path, *how or (n,))
         except UserError as e:
             raise UserError(f"{self.frames.at(i if k < 0 else k)}: {e}") from None
 

@@ -7,7 +7,6 @@ __all__ = ['show_images', 'decode_image', 'check_image', 'read_idx', 'read_idx_p
 
 # %% ../../nbs/data/00_images.ipynb #2fc30f6f
 import gzip, hashlib, math, struct, zlib
-from contextlib import nullcontext
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Callable, Iterable, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from ..base.errors import NotFound, UserError
@@ -96,52 +95,89 @@ def decode_image(path: Any,     # a file of one of `FORMATS`; or an image of Pil
     resize: Resize = "squash",  # the ratio itself; 'crop': the edges; 'pad': black is added
 ) -> Tensor:                    # (C, H, W) uint8
     "Read one image. Raises NotFound, or UserError if it is no image or a broken one."
-    h, w = size
     try:
         if isinstance(path, np.ndarray): path = Image.fromarray(path)
-        with nullcontext(path) if isinstance(path, Image.Image) else open_image(path) as image:
-            image = _pixels(image, mode)
-        if image.size != (w, h): image = _to_size(image, w, h, resize)
+        if isinstance(path, Image.Image): return _decoded(path, mode, size, resize)
+        with open_image(path) as image: return _decoded(image, mode, size, resize, may_draft=True)
     except UserError: raise
     except IMAGE_ERRORS as error: raise bad_image(path, error) from None
-    return torch.from_numpy(np.array(image)).view(h, w, -1).permute(2, 0, 1).contiguous()
 
 
-def _to_size(image: Any, w: int, h: int, resize: Resize, method: Any = _SMOOTH) -> Any:
-    w_old, h_old = image.size
-    if resize == "squash": return image.resize((w, h), method)
-    if resize == "crop": return ImageOps.fit(image, (w, h), method)
-    scale = min(w / w_old, h / h_old)
-    small = image.resize([max(1, round(o * scale)) for o in image.size], method)
+def _decoded(image: Any, mode: str, size: tuple[int, int], resize: Resize,
+             may_draft: bool = False) -> Tensor:
+    (h, w), box = size, None
+    if may_draft and image.format in ("JPEG", "MPO") and math.prod(image.size) > 2**16:
+        # its size is that before it is turned
+        if image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8): h, w = w, h
+        inner = _within(image.size, w, h, resize)
+        drafted = image.draft(mode, inner)
+        box = drafted and drafted[1]
+    else:
+        image = ImageOps.exif_transpose(image)
+        inner = _within(image.size, w, h, resize)
+    image = ImageOps.exif_transpose(_fit(_converted(image, mode), inner, resize, box=box))
+    pixels = np.asarray(_padded(image, *size)).reshape(*size, -1)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def _converted(image: Any, mode: str) -> Any:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert(mode)
+
+
+def _within(size: tuple[int, int], w: int, h: int, resize: Resize) -> tuple[int, int]:
+    "The size (W, H) that a picture gets, which is smaller than (w, h) if it is to be padded."
+    if resize != "pad": return w, h
+    scale = min(w / size[0], h / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _fit(image: Any, size: tuple[int, int], resize: Resize, method: Any = _SMOOTH,
+         box: Any = None) -> Any:
+    w, h = box[2:] if box else image.size
+    ratio, cut_w, cut_h = size[0] / size[1], w, h
+    if resize == "crop":
+        cut_w, cut_h = (ratio * h if w / h > ratio else w), (w / ratio if w / h < ratio else h)
+    left, top = (w - cut_w) / 2, (h - cut_h) / 2
+    return image.resize(size, method, (left, top, left + cut_w, top + cut_h))
+
+
+def _padded(image: Any, h: int, w: int) -> Any:
+    if image.size == (w, h): return image
     padded = Image.new(image.mode, (w, h))
-    padded.paste(small, ((w - small.width) // 2, (h - small.height) // 2))
+    padded.paste(image, ((w - image.width) // 2, (h - image.height) // 2))
     return padded
 
 
-def _pixels(image: Any, mode: str) -> Any:
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return ImageOps.exif_transpose(image).convert(mode)
+# %% ../../nbs/data/00_images.ipynb #491d050c
+def checked_image(path: str | Path,  # as for `check_image`
+    mode: Literal["L", "RGB"] | str,  # likewise
+    *how: Any,                        # `size` and `resize`, as for `decode_image`; or nothing
+) -> tuple[str, Any]:                 # sha256 of the file; its pixels, if it is said how
+    "Read a file once, for both: its digest and its pixels. Raises UserError as `check_image`."
+    def look(image):
+        if how: return _decoded(image, mode, *how, may_draft=True)
+        image.draft("L", (1, 1))
+        _converted(ImageOps.exif_transpose(image), mode)
+    return _checked(path, look)
+
+
+def _checked(path: str | Path, look: Callable[[Any], Any]) -> tuple[str, Any]:
+    try:
+        data = plain_file(path).read_bytes()
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            if image.format == "PNG": image.verify()  # its checksums, which decoding passes over
+        with Image.open(BytesIO(data), formats=FORMATS) as image: found = look(image)
+    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
+    return hashlib.sha256(data).hexdigest(), found
 
 # %% ../../nbs/data/00_images.ipynb #491d050b
 def check_image(path: str | Path,  # a file of one of `FORMATS`
     mode: str = "RGB",             # 'L' or 'RGB': what it is to be decoded in
 ) -> str:                          # sha256 of the file, 64 hex digits
     "Read a file and see that it is a whole image, to its last pixel. Raises UserError if not."
-    def look(image):
-        image.draft("L", (1, 1))
-        _pixels(image, mode)
-    return _checked(path, look)
-
-
-def _checked(path: str | Path, look: Callable[[Any], Any]) -> str:
-    try:
-        data = plain_file(path).read_bytes()
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            if image.format == "PNG": image.verify()  # its checksums, which decoding passes over
-        with Image.open(BytesIO(data), formats=FORMATS) as image: look(image)
-    except IMAGE_ERRORS as error: raise bad_image(path, error) from None
-    return hashlib.sha256(data).hexdigest()
+    return checked_image(path, mode)[0]
 
 # %% ../../nbs/data/00_images.ipynb #5f15a002
 def decode_mask(path: str | Path,  # a picture whose numbers are classes
@@ -149,20 +185,26 @@ def decode_mask(path: str | Path,  # a picture whose numbers are classes
     size: tuple[int, int],      # (H, W) to resize to
     resize: Resize = "squash",  # as for the picture that it belongs to; 'pad' adds class 0
 ) -> Tensor:                    # (H, W) uint8, numbers that the file has
-    "Read one mask. Raises NotFound, UserError as `check_mask`."
-    h, w = size
+    "Read one mask. Raises NotFound, UserError as `checked_mask`."
     try:
-        with open_image(path) as image: image = _class_numbers(path, image, n)
-        if image.size != (w, h): image = _to_size(image, w, h, resize, Image.Resampling.NEAREST)
+        with open_image(path) as image: return _mask(path, image, n, size, resize)
     except IMAGE_ERRORS as error: raise bad_image(path, error) from None
-    return torch.from_numpy(np.array(image))
 
 
-def check_mask(path: str | Path,  # as for `decode_mask`
-    n: int,                       # likewise
-) -> str:                         # sha256 of the file, 64 hex digits
+def checked_mask(path: str | Path,  # as for `decode_mask`
+    n: int,                         # likewise
+    *how: Any,                      # `size` and `resize`, likewise; or nothing
+) -> tuple[str, Any]:               # sha256 of the file; its numbers, if it is said how
     "Raises UserError if a file is no whole picture, has colours, or numbers that are no classes."
-    return _checked(path, lambda image: _class_numbers(path, image, n))
+    return _checked(path, lambda image: _mask(path, image, n, *how))
+
+
+def _mask(path: Any, image: Any, n: int, size: Any = None, resize: Resize = "squash") -> Any:
+    numbers = _class_numbers(path, image, n)
+    if size is None: return None
+    inner = _within(numbers.size, size[1], size[0], resize)
+    fitted = _fit(numbers, inner, resize, Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(_padded(fitted, *size)))
 
 
 def _class_numbers(path: Any, image: Any, n: int) -> Any:
@@ -178,6 +220,7 @@ def _class_numbers(path: Any, image: Any, n: int) -> Any:
     if len(wrong): raise UserError(f"{path}: has the value {wrong[0]}; of {n} classes, 0 to {n - 1}"
                                    " are expected")
     return ImageOps.exif_transpose(Image.fromarray(numbers.astype(np.uint8)))
+
 
 # %% ../../nbs/data/00_images.ipynb #bdc5b4b2
 SAMPLES = Path(str(resources.files("mlkit"))) / "samples"  # a folder for each embedded sample

@@ -70,12 +70,11 @@ def split_rows(
     at: Callable[[int], str] = "row {}".format,  # how a row is called in an error
 ) -> dict[str, Tensor]:  # split -> its rows, ascending (n,) int64; 'train', 'val', maybe 'test'
     "Part the rows. Raises UserError for what is empty, unknown, or a group in two parts."
-    import pandas as pd
     at_least_zero(fold=fold)
     part = np.full(len(labels), "train", object) if split_column is None else split_column
     for i in np.flatnonzero(~np.isin(part, ("train", "val", "test")))[:1]:
         raise UserError(f"{at(i)}: the split is '{part[i]}': train, val or test is expected")
-    for i in () if groups is None else np.flatnonzero(pd.isna(groups))[:1]:
+    for i in () if groups is None else _missing(groups)[:1]:
         raise UserError(f"{at(i)}: the group is missing")
     rest = np.flatnonzero(part != "test")
     if not len(rest): raise UserError("train has no rows: all are in test")
@@ -103,9 +102,14 @@ def _hold_out(labels: np.ndarray, size: Any, seed: int, groups: Any) -> np.ndarr
     return dealt
 
 
+def _missing(column: np.ndarray) -> np.ndarray:
+    import pandas as pd  # which takes its time, and most data have no such column
+    return np.flatnonzero(pd.isna(column))
+
+
 def _folds_said(column: np.ndarray, rest: np.ndarray, folds: Any, fold: int, at: Any) -> np.ndarray:
     import pandas as pd
-    for i in rest[pd.isna(column[rest])][:1]: raise UserError(f"{at(i)}: the fold is missing")
+    for i in rest[_missing(column[rest])][:1]: raise UserError(f"{at(i)}: the fold is missing")
     dealt, names = pd.factorize(column[rest], sort=True)
     there = f"the folds of the column are: {', '.join(map(str, names[:20]))}"
     if folds not in (None, len(names)): raise UserError(f"folds={folds}: {there}")

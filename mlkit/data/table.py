@@ -22,7 +22,7 @@ from ..base.text import short
 from .features import choose_columns, encode_rows, fit_features
 from .frame import Frames, read_frame
 from .inputs import Batches, rows as batches_of_rows
-from .loader import ArrayLoader
+from .loader import ArrayLoader, device_of
 from .splits import split_frames
 from .targets import Targets, read_targets
 
@@ -110,7 +110,7 @@ class Table(LightningDataModule):
         rows = self.rows[split]
         weights = self._draws(rows) if shuffle and self.balanced else None
         return ArrayLoader((self.x, self.y), self.batch_size, shuffle, self.seed, rows=rows,
-                           weights=weights)
+                           weights=weights, device=device_of(self.trainer))
 
     def _draws(self, rows: Tensor) -> Tensor:
         if not isinstance(self.classes, list):

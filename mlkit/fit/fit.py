@@ -33,6 +33,7 @@ from .processes import together
 from .monitors import Monitors
 from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
+from .steps import FewHooks, lighten
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
 from ..model.lit import LitModel
@@ -101,7 +102,7 @@ def fit(job: Job,                                     # its run is recorded by t
         with run.timed("test"): return _measure_best(job)
 
 
-class _Batches(pl.Callback):
+class _Batches(FewHooks):
     "Raises UserError if there is nothing to train with, or nothing left, where that was wanted."
     def on_train_epoch_end(self, trainer: Any, pl_module: Any):
         n = trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -144,7 +145,8 @@ def _prepare(job: Job):
     trainer.callbacks[:0] = [Monitors(), _Batches()]
     todo = [job] if job.resumed or about(job.config).facts else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
-    trainer.callbacks += [keep, Pruning(job)] if job.prune else [keep]
+    trainer.callbacks += [keep] * len(todo) + ([Pruning(job)] if job.prune else [])
+    lighten(trainer, job.parts.model, job.parts.datamodule)
     _reseed_on_start(trainer)
 
 
@@ -178,14 +180,17 @@ def _which(was: Any, now: Any) -> str:
 
 def _own_code(root: Path) -> list[str]:
     "The project's modules that are imported, relative to its folder."
-    root = real_path(root)
-    names = {getattr(o, "__file__", None) or "/" for o in [*sys.modules.values()]}
-    own = [o for o in map(_real_file, names) if o.is_relative_to(root) and o.suffix == ".py"
-           and not o.is_relative_to(sys.prefix) and not is_installed(o)]
-    return sorted({o.relative_to(root).as_posix() for o in own})
+    root, found = real_path(root), set()
+    names = {str(getattr(o, "__file__", None)) for o in [*sys.modules.values()]}
+    for name in (o for o in names if o.endswith(".py")):
+        file = os.path.join(_real_folder(os.path.dirname(name)), os.path.basename(name))
+        found.add(os.path.realpath(file) if os.path.islink(file) else file)
+    inside = (Path(o) for o in found if o.startswith(os.path.join(root, "")))
+    own = [o for o in inside if not o.is_relative_to(sys.prefix) and not is_installed(o)]
+    return sorted(o.relative_to(root).as_posix() for o in own)
 
 
-_real_file = lru_cache(None)(real_path)  # of thousands of modules, which stay where they are
+_real_folder = lru_cache(None)(real_path)  # of thousands of modules, which stay where they are
 
 
 def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:
@@ -196,21 +201,21 @@ def _sums(root: Path, files: Iterable[str]) -> dict[str, int | None]:
 
 def _measure_best(job: Job) -> tuple[dict[str, float], dict[str, Any] | None]:
     "Metrics of the best epoch and of a test of its weights, which the model keeps."
-    parts, rows, trainer = job.parts, job.csv.rows, job.parts.trainer
+    parts, last, trainer = job.parts, job.csv.last, job.parts.trainer
     found = (getattr(c, "best_checkpoint", None) for c in parts.callbacks)
     best = next(filter(None, found), None)
     watched = (getattr(getattr(c, "best", None), "monitor", None) for c in parts.callbacks)
-    if not best and rows and (name := next(filter(None, watched), None)):
+    if not best and last and (name := next(filter(None, watched), None)):
         why = f"{name} was never a number, so no epoch is the best"
         say(job.run, f"{job.run.id}: {why}: the weights are those of the last")
-    epoch = best["epoch"] if best else rows[-1]["epoch"] if rows else None
+    epoch = best["epoch"] if best else last.get("epoch")
     if best:
         trainer.strategy.barrier()  # the process that writes has written
         file = job.run.dir / best["path"]
         load_weights(parts.model, file)
         trainer.callbacks.append(weights_at_start(file))
-    of_epoch = [item for r in rows if r["epoch"] == epoch for item in r.items()]
-    metrics = {k: v for k, v in of_epoch if k not in ("epoch", "step") and not isinstance(v, str)}
+    of_epoch = {} if epoch is None else job.csv.figures_of(epoch)
+    metrics = {k: v for k, v in of_epoch.items() if not isinstance(v, str)}
     metrics = dict(sorted(metrics.items(), key=stage_order))
     has_test = is_overridden("test_dataloader", parts.data)
     if job.run.ends_as == "done" and has_test and is_overridden("test_step", parts.model):

@@ -10,10 +10,10 @@ import csv, errno, io, math, os, sys, time, zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, takewhile
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import CSVLogger as LightningLogger
@@ -48,12 +48,39 @@ class CSVLogger(LightningLogger):
         self.path, self.epoch = Path(dir) / "metrics.csv", epoch
         folder = Path(dir).absolute()  # <runs>/<name>/<time>
         super().__init__(folder.parents[1], folder.parent.name, folder.name)
-        self.rows: list[dict[str, Any]] = []
         self._written, self._cost, self._dirty = -math.inf, 0.0, False
-        self._summed = 0, 0  # rows, and their sum
         self._nan: set[str] = set()  # what was no number
-        self._names: tuple[str, ...] = ()  # the file's columns; it has `_done` rows before its
-        self._done, self._at, self._size = 0, 0, -1  # last, which begins at the byte `_at`
+        self._new: list[dict[str, Any]] = []  # the last row, and those before it since a writing
+        self._of_epoch: set[str] = set()  # the names that the last row's epoch has
+        self._names: tuple[str, ...] = ()  # the columns of the rows before, which are
+        self._text = bytearray()           # this text, with a head
+        self._n, self._sum = 0, 0          # how many these are, and their sum
+        self._at, self._size = 0, -1  # of the file: where its last row begins, and all of it
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:  # made at each call
+        "All rows."
+        return [*map(_figures, _cells(self._text)), *self._new]
+
+    @property
+    def last(self) -> dict[str, Any]:  # {} if nothing was logged
+        "The last row."
+        return dict(*self._new[-1:])
+
+    @property
+    def columns(self) -> dict[str, list]:  # name -> numbers, or texts of these
+        "All rows by columns."
+        if not self._new: return {}
+        self._settle()
+        names, *rows = csv.reader(_lines(self._text + _text(self._new, self._names)))
+        return dict(zip(names, map(list, zip(*rows))))
+
+    def figures_of(self, epoch: int,  # from 0
+    ) -> dict[str, Any]:              # by name
+        "All figures of an epoch; of a name that several of its rows have, the last."
+        of_epoch = [_figures(o) for o in _cells(self._text) if o["epoch"] == str(epoch)]
+        of_epoch += [o for o in self._new if o["epoch"] == epoch]
+        return {k: v for row in of_epoch for k, v in row.items() if k not in ("epoch", "step")}
 
     @property
     def experiment(self) -> Any: return Nothing(log_dir=self.log_dir)
@@ -66,7 +93,7 @@ class CSVLogger(LightningLogger):
             step: int | None = None):    # optimizer steps that were done; None: the last row's
         "Add figures to the row of their epoch and step. What comes while nothing trains has none."
         figures = {str(k): _figure(v) for k, v in metrics.items() if k not in ("epoch", "step")}
-        last = self.rows[-1] if self.rows else dict(epoch=0, step=0)
+        last = self.last or dict(epoch=0, step=0)
         epoch = self.epoch() if self.epoch else last["epoch"]  # for what does not say its own
         if not figures or epoch is None: return
         if step is None: step = int(metrics.get("step", last["step"]))
@@ -75,26 +102,35 @@ class CSVLogger(LightningLogger):
             self._nan |= lost
             says = f"{', '.join(sorted(lost))}: not a number since epoch {epoch}, step {step}"
             tqdm.write(shown(f"{says}; a lower learning rate may help"), file=sys.stderr)
-        if not self.rows or key != {k: self.rows[-1][k] for k in key}: self.rows.append(key)
-        self.rows[-1].update(figures)
+        if last["epoch"] != key["epoch"]: self._of_epoch = set()
+        if not self._new or key != {k: last[k] for k in key}: self._new.append(key)
+        self._new[-1].update(figures)
+        self._of_epoch.update(figures)
         self._dirty = True
 
     @rank_zero_only
     def complete(self, metrics: Mapping[str, Any],  # name -> number, with 'epoch'
             step: int):                             # of the epoch's row
         "Add figures that no row of the epoch has: of few batches, none may have been logged."
-        own = takewhile(lambda row: row["epoch"] == metrics["epoch"], reversed(self.rows))
-        there = {k for row in own for k in row}
-        there.discard("epoch")
+        there = self._of_epoch if self.last.get("epoch") == metrics["epoch"] else ()
         self.log_metrics({k: v for k, v in metrics.items() if k not in there}, step)
 
     @property
     def state(self) -> dict[str, Any]:  # of plain data
         "What a checkpoint keeps for `go_on`."
-        n, (done, total) = max(len(self.rows) - 1, 0), self._summed
-        for row in self.rows[done:n]: total = _add_sum(total, row)
-        self._summed = n, total
-        return dict(n=len(self.rows), last=dict(*self.rows[-1:]), total=total)
+        self._settle()
+        return dict(n=self._n + len(self._new), last=self.last, total=self._sum)
+
+    def _settle(self):
+        "Let the rows before the last become text."
+        names = tuple(dict.fromkeys([*self._names, *(k for row in self._new for k in row)]))
+        before = self._new[:-1]
+        if names != self._names:  # each row has all columns
+            before, self._n, self._sum, self._size = self.rows[:-1], 0, 0, -1
+            self._names, self._text = names, bytearray(_text([], names, head=True))
+        self._text += _text(before, names)
+        for row in before: self._sum = _add_sum(self._sum, row)
+        self._n, self._new = self._n + len(before), self._new[-1:]
 
     def go_on(self, n: int,        # rows that there were when the checkpoint was made
             last: dict[str, Any],  # the last of them, as it was then; {} if n is 0
@@ -102,15 +138,18 @@ class CSVLogger(LightningLogger):
         "Drop later rows. Raises NotBegun if the file is there and has other rows than then."
         before, now = [], 0
         if n > 1 and self.path.exists():
-            cells = _read(self.path, n - 1)
+            cells = [*islice(_cells(self.path.read_bytes()), n - 1)]  # its end may be torn
             for row in cells: now = _add_sum(now, row)
             is_other = now != total if total is not None else len(cells) < n - 1
             says = "is not as it was written: put it back, or delete it to go on without its rows"
             if is_other: raise NotBegun(f"{show_path(self.path)}: {says}")
-            before = [{k: _number(v) for k, v in row.items()} for row in cells]
+            before = [*map(_figures, cells)]
         elif n > 1: tell(f"{show_path(self.path)}: is gone, with {n - 1} rows", file=sys.stderr)
-        self.rows, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
-        self._summed = len(before), now
+        self._names, self._text, self._n, self._sum = (), bytearray(), 0, 0
+        self._new, self._dirty, self._size = [*before, *([last] if n else [])], True, -1
+        of_epoch = (row for row in self._new if row["epoch"] == last["epoch"])
+        self._of_epoch = {k for row in of_epoch for k in row} - {"epoch"}
+        self._settle()
 
     def save(self):
         "Write, unless the last writing was too short a time ago."
@@ -120,26 +159,21 @@ class CSVLogger(LightningLogger):
         "Write what is not written yet. Raises OSError with the file's name."
         if not self._dirty: return
         start = time.perf_counter()
-        if not self.rows: self.path.unlink(missing_ok=True)  # a file without a head is none
+        if not self._new: self.path.unlink(missing_ok=True)  # a file without a head is none
         else: self._write(sync)
         self._written, self._dirty = time.perf_counter(), False
         self._cost = self._written - start
 
     def _write(self, sync: bool):
         "Write the rows from the file's last on; all, if they have a new column."
+        self._settle()
         there = self.path.stat().st_size if self.path.is_file() else None
-        new = [k for row in self.rows[self._done:] for k in row]
-        names, whole = tuple(dict.fromkeys([*self._names, *new])), there != self._size
-        if whole or names != self._names:  # or the file is not as it was left
-            self._done = self._at = 0
-            names = tuple(dict.fromkeys(k for row in self.rows for k in row))
-        first = _text(self.rows[self._done:-1], names, head=not self._at)
-        last, at, self._size = _text(self.rows[-1:], names), self._at, -1
+        at = self._at if there == self._size else 0  # else the file is not as it was left
+        text, self._size = self._text[at:] + _text(self._new, self._names), -1
         if not at:
-            with atomic(self.path) as tmp: tmp.write_bytes(first + last)
-        else: _replace_end(self.path, at, first + last, sync)
-        self._names, self._done, self._at = names, len(self.rows) - 1, at + len(first)
-        self._size = self._at + len(last)
+            with atomic(self.path) as tmp: tmp.write_bytes(text)
+        else: _replace_end(self.path, at, text, sync)
+        self._at, self._size = len(self._text), at + len(text)
 
     def finalize(self, status: str): self.flush()
 
@@ -160,7 +194,7 @@ def _text(rows: list[dict[str, Any]], names: tuple[str, ...], head: bool = False
     return text.getvalue().encode()
 
 
-def _replace_end(path: Path, at: int, text: bytes, sync: bool):
+def _replace_end(path: Path, at: int, text: bytes | bytearray, sync: bool):
     "Put a text in the place of what a file has from a byte on."
     try:
         with open(path, "r+b", buffering=0) as f:
@@ -174,10 +208,17 @@ def _replace_end(path: Path, at: int, text: bytes, sync: bool):
         raise
 
 
-def _read(path: Path, n: int) -> list[dict[str, str]]:
-    "The first rows of a file; empty cells are left out."
-    with open(path, newline="", encoding="utf-8", errors="replace") as f:  # its end may be torn
-        return [{k: v for k, v in row.items() if v} for row in islice(csv.DictReader(f), n)]
+def _lines(text: bytes | bytearray) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8", errors="replace", newline="")
+
+
+def _cells(text: bytes | bytearray) -> Iterator[dict[str, str]]:  # with a head
+    "The rows of a file; empty cells are left out."
+    for row in csv.DictReader(_lines(text)): yield {k: v for k, v in row.items() if v}
+
+
+def _figures(row: Mapping[str, str]) -> dict[str, Any]:
+    return {k: _number(v) for k, v in row.items()}
 
 
 def _number(text: str) -> Any:

@@ -140,7 +140,7 @@ class ResumePoints:
         self._wrapped = [(fit._data_source, "dataloader", self.order.loaders),
                          (fit, "on_advance_start", self._open_epoch),
                          (epoch, "on_run_start", self._start_batches),
-                         (epoch, "on_advance_end", self._end_batch),
+                         (epoch, "_should_check_val_fx", self._end_batch),
                          (fit, "on_advance_end", self._end_epoch)]
         for loop, name, wrapper in self._wrapped:
             setattr(loop, name, partial(wrapper, getattr(loop, name)))
@@ -270,10 +270,10 @@ class ResumePoints:
             _set_batch_state(self.trainer, self.hidden, mine["now"])
             type(epoch).on_advance_end(epoch, fetcher)
 
-    def _end_batch(self, wrapped: Callable, fetcher):
-        loop = self.trainer.fit_loop.epoch_loop
-        if not loop._should_accumulate(): self.step_over(loop._should_check_val_fx(fetcher))
-        wrapped(fetcher)
+    def _end_batch(self, wrapped: Callable, fetcher) -> bool:
+        loop, is_due = self.trainer.fit_loop.epoch_loop, wrapped(fetcher)
+        if not loop.restarting and not loop._should_accumulate(): self.step_over(is_due)
+        return is_due
 
     def _end_epoch(self, wrapped: Callable):
         wrapped()

@@ -17,6 +17,7 @@ from ..base.shown import is_silent, shown, tell
 from ..base.text import number
 from ..run.board import Display, Now, Pace, clock, draw_board, note_now, stage_order
 from .job import Job
+from .steps import FewHooks
 
 _targets_ = True  # a config may name what is defined here
 
@@ -66,13 +67,14 @@ def new_display() -> Any:  # with `start`, `advance`, `stop`, `show` and `row`
     return _Notebook() if is_seen else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #81cd9ce7
-class Progress(ProgressBar):
+class Progress(FewHooks, ProgressBar):
     "A bar for each epoch and each test, and a table with one row per epoch."
     enabled, running, epoch, began, fit_began, first = True, False, None, 0.0, 0.0, 0
     job: Job | None = None  # what is trained; None: a plain Trainer
     display: Any = None
     took: float | None = None  # seconds, of the last whole epoch
-    loss: Any = None           # a tensor
+    last: Any = None           # the loss of a step's last part, a tensor
+    parts = 1                  # of a step
 
     def enable(self): self.enabled = True
     def disable(self): self.enabled = False
@@ -92,7 +94,10 @@ class Progress(ProgressBar):
         if not self.enabled or status == "running" and not self.pace.due: return
         with self.pace:
             now, passed = self.now, time.perf_counter() - self.fit_began
-            now.took, now.loss = passed, None if self.loss is None else float(self.loss)
+            now.took = passed
+            if self.last is not None:  # smoothed over what is shown
+                loss = float(self.last) * self.parts
+                now.loss = loss if now.loss is None else 0.7 * now.loss + 0.3 * loss
             if self.running and now.epochs and now.epoch is not None:
                 part = now.batch / now.batches if now.batches else 0
                 done = now.epoch + part - self.first
@@ -107,7 +112,8 @@ class Progress(ProgressBar):
 
     def _start(self, what: str, total: float):
         size = int(total) if math.isfinite(total) else None
-        self.now.what, self.now.batch, self.now.batches, self.loss = what, 0, size, None
+        self.now.what, self.now.batch, self.now.batches = what, 0, size
+        self.now.loss = self.last = None
         if self.enabled: self.display.start(what, size)
         self.running = True
         self._show()
@@ -196,8 +202,7 @@ class Progress(ProgressBar):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any):
         if self.enabled and isinstance(outputs, dict) and outputs.get("loss") is not None:
-            loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
-            self.loss = loss if self.loss is None else self.loss.lerp(loss, 0.05)
+            self.last, self.parts = outputs["loss"], trainer.accumulate_grad_batches
         self._advance()
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any): self._advance()

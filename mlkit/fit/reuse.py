@@ -80,7 +80,8 @@ def _switches(modules: Iterable[str]) -> dict[str, str]:
                  threads=torch.get_num_threads(), accelerator=torch.accelerator.is_available())
     if any(o.partition(".")[0] == "pandas" for o in modules):
         kinds = ("compute", "mode", "future")  # how it shows a table changes none
-        options = {k: o for k, o in sys.modules["pandas"].options.d.items() if k in kinds}
+        import pandas as pd  # a function may, later
+        options = {k: o for k, o in pd.options.d.items() if k in kinds}
         found |= {f"pandas {k}": v for k, v in flat(options).items()}
     return {k: str(v) for k, v in found.items()}
 
@@ -193,20 +194,21 @@ def noted(needs: Needs,  # from before the run's parts were built
     ours = run.dir.absolute(), real_path(run.dir), user_state_path("mlkit")
     reads.skip += map(str, ours)
     def counts(path: str) -> bool: return not os.path.abspath(path).startswith((*reads.skip,))
-    def note(*more: str):
+    def note(ended: bool):
         found = _named(needs.config) | dict(
             files=states(filter(counts, reads.files)),
             folders=states(filter(counts, reads.folders), names_only=True))
         data = {k: {**before.get(k, {}), **o} for k, o in found.items()}
-        more += *_unseen(needs.config, job), *reads.says, *filter(counts, reads.changed())
+        more = _unseen(needs.config, job) if ended else [_TRAINS]
+        more += *reads.says, *filter(counts, reads.changed())
         old = {*before.get("unknown", ())} - {_TRAINS}
         said = dict(now, data=dict(data, unknown=sorted(old | {*more})))
         write_text(run.dir / "reuse.json", json.dumps(said))
-    note(_TRAINS)
+    note(ended=False)
     try:
         with reads: yield
     finally:
-        with suppress(OSError): note()
+        with suppress(OSError): note(ended=True)
 
 
 def _read(run: Run) -> dict[str, Any] | None:

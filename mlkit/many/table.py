@@ -6,10 +6,11 @@
 __all__ = ['runs', 'runs_text']
 
 # %% ../../nbs/many/00_table.ipynb #446b9196
-import json, os, re, sys, time
+import json, math, os, re, sys, time
 from contextlib import closing, suppress
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 from zlib import crc32
 
 from ..base.errors import UserError, nearest
@@ -129,6 +130,12 @@ def _note(gone: Iterable[str], new: dict[str, _Record]):
     if gone or new: _use_index(write, make=True)
 
 # %% ../../nbs/many/00_table.ipynb #5e1a7c05
+def _parsed(texts: Iterable[str]) -> Iterator[Any]:
+    "JSON, many at a time, which then share the names of their keys."
+    texts = iter(texts)
+    while some := [*islice(texts, 1000)]: yield from json.loads(f"[{','.join(some)}]")
+
+
 @no_gc()
 def _rows_of(dir: str | Path,  # a folder with runs anywhere below it
     names: Iterable[str] | None = None,  # of the config, what is asked for; None: all
@@ -138,9 +145,10 @@ def _rows_of(dir: str | Path,  # a folder with runs anywhere below it
     metrics = {k for *_, figures in read for k in figures}
     taken, rows = {*_FACTS, *metrics}, []
     columns = None if names is None else {*names} - taken
-    for path, facts, figures in read:
+    configs = repeat({}) if columns == set() else _parsed(o.config for o in found.values())
+    for (path, facts, figures), own in zip(read, configs):
         row = {"run": "/".join(path.split(os.sep)[-2:]), **facts, **figures}
-        own = json.loads(found[path].config) if columns is None or columns else {}
+        if columns is None and taken.isdisjoint(own): own, row = {}, {**row, **own}
         for k, v in own.items():
             column = f"config.{k}" if k in taken else k
             if columns is None or column in columns: row[column] = v
@@ -236,6 +244,13 @@ def _check_column(name: str, rows: list[dict]):
     raise UserError(f"no run has a '{name}'" + (f"; did you mean '{near}'?" if near else ""))
 
 # %% ../../nbs/many/00_table.ipynb #0cf58b4d
+def _column(name: str, rows: list[dict[str, Any]]) -> list[Any]:
+    values = [row.get(name, math.nan) for row in rows]
+    texts = {o for o in values if isinstance(o, str)}
+    odd = {o: new for o in texts if (new := writable(o)) != o}
+    return [odd[o] if isinstance(o, str) and o in odd else o for o in values] if odd else values
+
+
 def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     where: str = "",  # 'val/acc > 0.9'; '': all
     sort: str = "",   # 'val/acc' puts the largest first, '+val/loss' the smallest; '': newest first
@@ -244,10 +259,10 @@ def runs(dir: str | Path = "runs",  # a folder with runs anywhere below it
     from mlkit.many.frame import Runs  # pandas takes its time
     rows, metrics = _rows_of(dir)
     rows = _select(rows, where, sort)
-    names = dict.fromkeys(k for r in rows for k in r) or _FACTS
-    names = sorted(names, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
-    rows = [{writable(k): writable(v) for k, v in r.items()} for r in rows]
-    found = Runs(rows, columns=[*map(writable, names)]).set_index("run")
+    names: dict[str, Any] = {}
+    for row in rows: names.update(row)
+    columns = sorted(names or _FACTS, key=lambda k: 0 if k in _FACTS else 1 if k in metrics else 2)
+    found = Runs({writable(k): _column(k, rows) for k in columns}).set_index("run")
     found.attrs["runs"] = os.path.abspath(in_project(dir))  # where ids of its rows are looked for
     return found
 

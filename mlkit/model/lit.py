@@ -63,8 +63,9 @@ class _Means:
 
     def add(self, values: Mapping[str, Any], n: int):  # the means of a batch of n samples
         for name, v in values.items():
-            v = torch.as_tensor(v).detach().float() * n  # half precision would stop growing
-            self.sums[name] = self.sums[name] + v if name in self.sums else v
+            v, old = torch.as_tensor(v).detach(), self.sums.get(name)
+            if old is None: old = torch.zeros_like(v, dtype=torch.float32)  # half stops growing
+            self.sums[name] = torch.add(old, v, alpha=n)
         self.n += n
 
     def compute(self, reduce: Callable[[Tensor], Tensor] = lambda t: t) -> dict[str, Tensor]:
@@ -100,6 +101,8 @@ def _not_a_pair(batch: Any) -> str:
 
 def _batch_size(batch: Any) -> int:
     "The length of the first tensor in a batch that is not a scalar. Raises ValueError without one."
+    if type(batch) in (tuple, list) and batch and isinstance(batch[0], Tensor) and batch[0].ndim:
+        return len(batch[0])
     sizes: list[int] = []
     apply_to_collection(batch, Tensor, lambda t: sizes.extend(t.shape[:1]))
     if sizes: return sizes[0]
@@ -144,6 +147,11 @@ class LitModel(pl.LightningModule):
             self.metrics[stage + "_"] = nn.ModuleDict({k: m.clone() for k, m in kept.items()})
         if compile: self.net.compile()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        "Lightning notes the name of each hook that it calls: in an nn.Module that takes long."
+        if name == "_current_fx_name": vars(self)[name] = value
+        else: super().__setattr__(name, value)
+
     def forward(self, x: Any) -> Any: return scale_up(self.net(x), self.target_scale)
 
     def step(self, batch: Any,  # (x, target): x (B, C, H, W); target (B,), or by head, or a `Mixed`
@@ -160,6 +168,9 @@ class LitModel(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self._shared_step(self._augmented(batch), "train")
+
+    # Lightning asks for it in each step
+    setattr(training_step, "__signature__", inspect.signature(training_step))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._shared_step(batch, "val")
@@ -189,6 +200,10 @@ class LitModel(pl.LightningModule):
         steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
         conf = scheduler_config(self.scheduler, optimizer, steps, epochs)
         return dict(optimizer=optimizer, lr_scheduler=conf)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        if type(optimizer).zero_grad is not Optimizer.zero_grad: return optimizer.zero_grad()
+        for p in (p for group in optimizer.param_groups for p in group["params"]): p.grad = None
 
     def _augmented(self, batch: Any) -> Any:
         if self.augment is None: return batch

@@ -347,7 +347,7 @@ def versions_of(modules: Iterable[str],  # dotted names
             file = Path(_file_of(word))
             if file.is_file(): found[name] = str(file.stat().st_mtime_ns)
             continue
-        found[name] = package.version
-        needs = [o for o in package.requires or () if "extra ==" not in o]
-        todo += [re.split(r"[^\w.-]", o)[0] for o in needs]
+        found[name] = (head := package.metadata)["Version"]
+        needs = head.get_all("Requires-Dist") or package.requires or ()
+        todo += [re.split(r"[^\w.-]", o)[0] for o in needs if "extra ==" not in o]
     return dict(sorted(found.items()))

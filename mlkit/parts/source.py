@@ -111,18 +111,19 @@ def _parsed(file: str, *stamp: int) -> tuple[set[CodeType], list[tuple[str, Any]
 
 def _spelt(tree: ast.Module) -> dict[str, ast.expr]:
     "The names that a module binds once and for all, each to a constant."
-    bound = Counter(o.id for o in ast.walk(tree) if isinstance(o, ast.Name)
-                    and isinstance(o.ctx, ast.Store))
-    moving = {k for o in ast.walk(tree) if isinstance(o, ast.Global) for k in o.names}
     single = [o for o in tree.body if isinstance(o, ast.Assign)
               and isinstance(o.targets[0], ast.Name) and isinstance(o.value, ast.Constant)]
     found = {getattr(o.targets[0], "id"): o.value for o in single}
+    nodes = [o for o in ast.walk(tree) if isinstance(o, (ast.Name, ast.Global))] if found else ()
+    bound = Counter(o.id for o in nodes if isinstance(o, ast.Name) and type(o.ctx) is ast.Store)
+    moving = {k for o in nodes if isinstance(o, ast.Global) for k in o.names}
     return {k: o for k, o in found.items() if bound[k] == 1 and k not in moving}
 
 
 def _named(node: ast.AST, above: str = "") -> Iterator[tuple[str, Any]]:
     "The definitions in a syntax tree, by their qualified names."
     for o in ast.iter_child_nodes(node):
+        if isinstance(o, ast.expr): continue  # it defines none
         name = f"{above}{getattr(o, 'name', '')}"
         if isinstance(o, _DEFS): yield name, o
         inside = "." if isinstance(o, ast.ClassDef) else ".<locals>."

@@ -15,11 +15,8 @@ from ..base.run_names import SEARCH, is_run
 from ..base.shown import tell
 from ..base.text import no_formulas
 from ..many.find import find_search
-from ..many.folds import out_of_fold as held_out_of
 from ..run.folder import find_run
-from .submission import submission
-from ..show.predictions import Predictions
-from ..use import predict
+
 
 # %% ../../nbs/ship/01_ask.ipynb #2db1b88b
 def tell_apart(words: Sequence[str],  # the first means a run or a search
@@ -63,6 +60,10 @@ def ask(words: Sequence[str],      # as for `tell_apart`; no files: what the dat
     if said and not template: raise UserError("--column goes with --template")
     try: shares = [float(o) for o in weights.split(",")] if weights else None
     except ValueError: raise UserError(f"--weights {weights}: numbers are expected: 1,3") from None
+    from mlkit.many.folds import out_of_fold as held_out_of  # all that imports torch
+    from mlkit.ship.submission import submission
+    from mlkit.show.predictions import Predictions
+    from mlkit.use import predict
     which = runs if runs[1:] else runs[0]
     if out_of_fold:
         if files or changes or template or weights:
