@@ -103,7 +103,7 @@ def decode_image(path: Any,     # a file of one of `FORMATS`; or an image of Pil
     except IMAGE_ERRORS as error: raise bad_image(path, error) from None
 
 
-def _decoded(image: Any, mode: str, size: tuple[int, int], resize: Resize,
+def _decoded(image: Any, mode: str, size: tuple[int, int], resize: Resize = "squash",
              may_draft: bool = False) -> Tensor:
     (h, w), box = size, None
     if may_draft and image.format in ("JPEG", "MPO") and math.prod(image.size) > 2**16:
