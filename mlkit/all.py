@@ -9,9 +9,10 @@ __all__ = []
 from functools import partial
 from pathlib import Path
 
+from .base.threads import waiting_briefly
 from .config.node import Config, ConfigError, no_gc
 
-with no_gc():  # what is imported stays: to look through it again and again takes a third as long
+with no_gc(), waiting_briefly():  # what is imported stays; and torch's threads sleep soon
     import pytorch_lightning as pl
     import torch
     from torch import Tensor, nn

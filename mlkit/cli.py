@@ -13,11 +13,13 @@ from typing import Any, Callable, Sequence
 
 from .base.command import command_parser
 from .base.shown import Unfailing, open_standard_descriptors, shown, tell
+from .base.threads import Load, use_free_threads, wait_briefly
 
 # %% ../nbs/cli.ipynb #2bac15f0
 def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
     "Call a command and turn its exceptions into exit codes. Does it fail if what it `shows` does?"
     from mlkit.base.signals import Signals, end_soon
+    if "torch" not in sys.modules: wait_briefly(os.environ)
     open_standard_descriptors()
     out, err = Unfailing(sys.stdout), Unfailing(sys.stderr)
     try:
@@ -26,8 +28,7 @@ def _run(command: Callable[..., int | None], *args, shows: bool = True) -> int:
             out.flush()
             if out.failed and not isinstance(out.failed, BrokenPipeError):  # else | head
                 code = _say(f"the output is not whole: {out.failed}", code or int(shows))
-        for o in (out, err):
-            if o.failed: o.give_up()
+        for o in (o for o in (out, err) if o.failed): o.give_up()
         return code
     except KeyboardInterrupt: return 130  # again, while it was being said
     finally: atexit.register(end_soon)
@@ -57,8 +58,7 @@ def _how_to_go_on(e) -> str:
 
 def _say(message, code: int) -> int:
     from mlkit.config.secrets import secret_filter
-    tell(secret_filter()(str(message)), file=sys.stderr)
-    return code
+    return tell(secret_filter()(str(message)), file=sys.stderr) or code
 
 # %% ../nbs/cli.ipynb #7d9ead47
 def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -93,6 +93,7 @@ def mlkit_train(argv: Sequence[str] | None = None,  # the arguments; None: those
     if len(words) < len(argv) and any(not o.startswith("-") for o in words):
         return _run(_describe, words)
     args = p.parse(argv)
+    args.load = None if "torch" in sys.modules else Load()  # else the threads are the notebook's
     for flag in ("print", "explain", "resume"):
         if args.multirun and getattr(args, flag) not in (None, False):
             p.error(f"--{flag} is about one run, and -m about many: leave out -m")
@@ -138,6 +139,7 @@ def _train(args: argparse.Namespace) -> int | None:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import train
+    if args.load: use_free_threads(args.load)
     train(*given, reuse=args.reuse or None)
 
 
@@ -196,6 +198,7 @@ def _resume(args: argparse.Namespace) -> int | None:
         if edited: tell(f"{run.id}: {args.config} says something else of {', '.join(edited)} now; "
                         "the run's own config counts")
     from mlkit.train import resume
+    if args.load: use_free_threads(args.load, run.info)
     resume(run, *changes)
 
 
@@ -254,9 +257,6 @@ def _predict(args: argparse.Namespace) -> int:
     return ask([given.pop("run"), *given.pop("files")], **given)
 
 
-def _may_be_written(path: str) -> bool:
-    return not os.path.isdir(path) and os.path.isdir(os.path.dirname(os.path.abspath(path)))
-
 # %% ../nbs/cli.ipynb #2be4a6a3
 def mlkit_bundle(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
 ) -> int:  # the exit code
@@ -298,8 +298,7 @@ def _reproduce(args: argparse.Namespace) -> int | None:
         return tell(f"restored: {restore_code(run, args.restore)}",
                     f"to take it away again: git worktree remove --force {args.restore}")
     again = reproduce(run, anyway=args.anyway)
-    tell("", again)
-    return 0 if again.equal else 1
+    return tell("", again) or int(not again.equal)
 
 
 def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those of the process
@@ -325,7 +324,8 @@ def mlkit_runs(argv: Sequence[str] | None = None,  # the arguments; None: those 
     if args.search and (picks or args.compare): p.error("--search takes a search, and no filter")
     if args.watch and (picks or args.compare): p.error("--watch takes a folder, a run, or nothing")
     if args.html and not args.compare: p.error("--html goes with --compare")
-    if args.html and not _may_be_written(args.html):
+    page = os.path.abspath(args.html or "")
+    if args.html and (os.path.isdir(page) or not os.path.isdir(os.path.dirname(page))):
         p.error(f"{args.html}: not a file in a folder that exists")
     return _run(_runs, args)
 
@@ -353,6 +353,5 @@ def mlkit_doctor(argv: Sequence[str] | None = None,  # the arguments; None: thos
     command_parser(mlkit_doctor, "mlkit_doctor")[0].parse(argv)
     def look() -> int:
         from mlkit.doctor import doctor
-        tell(found := doctor())
-        return int("fail" in [verdict for verdict, *_ in found])
+        return tell(found := doctor()) or int("fail" in [verdict for verdict, *_ in found])
     return _run(look)

@@ -19,6 +19,7 @@ from .base.errors import UserError, one_line
 from .base.files import find_root, leftovers, show_path, temporary_folder
 from .base.own import remembered, trusted
 from .base.text import Table
+from .base.threads import cpu_quota
 from .config.load import load_config
 from .config.node import Config, ConfigError, Problem, about
 from .config.yaml import read_config_file
@@ -184,6 +185,9 @@ def _machine(root: Path, configs: Configs) -> Iterator[Line]:
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
         yield "warn", "device", f"torch, built for {built}, sees no GPU; there is a driver"
     elif not gpus: yield "ok", "device", f"no NVIDIA GPU; {torch.get_num_threads()} threads"
+    if torch.get_num_threads() > (quota := cpu_quota()):
+        says = f"there is a limit of {quota:g} cores, and threads wait for each other"
+        yield "warn", "threads", f"{says}: set OMP_NUM_THREADS={max(1, int(quota))}"
     if words := sorted(trusted()): yield "ok", "trust", f"{', '.join(words)} (MLKIT_TRUST)"
     env = root / ".env"
     if env.is_file() and "MLKIT_TRUST=" in env.read_text(encoding="utf-8", errors="replace"):

@@ -330,14 +330,14 @@ def _start(config: Config, trust: Iterable[str], old: "Run | None" = None,
 
 def _main(folder: str, *overrides: str):
     "What such a process does. Until the run records, what goes wrong is noted here."
+    from mlkit.base.threads import use_free_threads
     from mlkit.run.folder import Run
     run, is_first = Run(folder), not int(os.environ.get("LOCAL_RANK") or 0)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for fd in (1, 2) if is_first else (): os.dup2(nowhere, fd)  # the log is the run's by now
+    for fd in (1, 2) * is_first: os.dup2(os.open(os.devnull, os.O_WRONLY), fd)  # the run logs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a kernel may not want it
+    use_free_threads(None, run.info)
     try: resume(run, *overrides)
-    except Interrupted: sys.exit(130)
-    except TrainingFailed: sys.exit(1)
+    except (Interrupted, TrainingFailed) as e: sys.exit(1 if isinstance(e, TrainingFailed) else 130)
     except BaseException as e:  # of any kind, before anything was recorded
         if not is_first: raise
         hide, is_left = secret_filter(find_root(), folder), isinstance(e, KeyboardInterrupt)

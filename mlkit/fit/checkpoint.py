@@ -28,7 +28,6 @@ from ..base.signals import Signals
 from ..base.shown import shown, tell
 from ..base.text import find_metric, plain
 from .job import Job
-from .steps import FewHooks
 from .processes import requeue, spread
 from .randomness import rng_state, set_rng_state
 from .lightning import ResumePoints, logged_by_step, requeue_signal, take_lengths
@@ -142,7 +141,7 @@ class _Best:
         return True
 
 # %% ../../nbs/fit/04_checkpoint.ipynb #7f524059
-class Checkpoint(FewHooks, LightningCheckpoint):
+class Checkpoint(LightningCheckpoint):
     "Writes `checkpoints/last.ckpt`, and `best.ckpt` after an epoch that was the best so far."
     def __init__(self, monitor: str | None = "val/loss",  # a logged metric; None: the last epoch's
             mode: Literal["min", "max"] = "min",          # which way is better

@@ -33,7 +33,7 @@ from .processes import together
 from .monitors import Monitors
 from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
-from .steps import FewHooks, lighten
+from .steps import lighten
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
 from ..model.lit import LitModel
@@ -102,7 +102,7 @@ def fit(job: Job,                                     # its run is recorded by t
         with run.timed("test"): return _measure_best(job)
 
 
-class _Batches(FewHooks):
+class _Batches(pl.Callback):
     "Raises UserError if there is nothing to train with, or nothing left, where that was wanted."
     def on_train_epoch_end(self, trainer: Any, pl_module: Any):
         n = trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -146,8 +146,8 @@ def _prepare(job: Job):
     todo = [job] if job.resumed or about(job.config).facts else []
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
     trainer.callbacks += [keep] * len(todo) + ([Pruning(job)] if job.prune else [])
-    lighten(trainer, job.parts.model, job.parts.datamodule)
     _reseed_on_start(trainer)
+    lighten(trainer, job.parts.model, job.parts.datamodule)
 
 
 def _note(job: Job):

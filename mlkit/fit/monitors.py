@@ -11,13 +11,13 @@ from inspect import isfunction
 from types import CodeType
 from typing import Any, Iterator
 
+import pytorch_lightning as pl
 from tqdm import tqdm
 
 from ..base.errors import UserError, near_metric
 from ..base.shown import shown
 from ..base.text import find_metric, short, stage_of
 from .lightning import logged_names
-from .steps import FewHooks
 
 # %% ../../nbs/fit/05_monitors.ipynb #3a7c4006
 _LATE = ("on_validation_epoch_end", "on_train_epoch_end")  # hooks that log figures of their own
@@ -39,7 +39,7 @@ def _texts(cls: type, without: tuple[str, ...]) -> Iterator[str]:
         yield from (o for o in code.co_consts if isinstance(o, str))
 
 
-class Monitors(FewHooks):
+class Monitors(pl.Callback):
     "Raises UserError as soon as it is certain that nothing logs what something monitors."
     def __init__(self): self.taken, self.is_done = {}, False  # monitored name -> the logged one
 

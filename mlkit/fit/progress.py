@@ -17,7 +17,6 @@ from ..base.shown import is_silent, shown, tell
 from ..base.text import number
 from ..run.board import Display, Now, Pace, clock, draw_board, note_now, stage_order
 from .job import Job
-from .steps import FewHooks
 
 _targets_ = True  # a config may name what is defined here
 
@@ -67,7 +66,7 @@ def new_display() -> Any:  # with `start`, `advance`, `stop`, `show` and `row`
     return _Notebook() if is_seen else _Terminal()
 
 # %% ../../nbs/fit/03_progress.ipynb #81cd9ce7
-class Progress(FewHooks, ProgressBar):
+class Progress(ProgressBar):
     "A bar for each epoch and each test, and a table with one row per epoch."
     enabled, running, epoch, began, fit_began, first = True, False, None, 0.0, 0.0, 0
     job: Job | None = None  # what is trained; None: a plain Trainer

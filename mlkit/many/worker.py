@@ -19,6 +19,7 @@ from ..base.run_names import is_run
 from ..base.shown import Unfailing, tell
 from ..base.signals import Signals
 from ..base.text import Keys
+from ..base.threads import wait_briefly
 from ..config.layers import keys_of
 from ..config.node import Config, ConfigError, about, plain, problem
 from ..config.secrets import secret_filter
@@ -180,6 +181,7 @@ def worker_variables(search: Trials,  # to work on
 def _variables(threads: int) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # a notebook's own
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(os.path.abspath, sys.path)))
+    wait_briefly(env)
     return env | {"OMP_NUM_THREADS": str(threads)}
 
 

@@ -15,6 +15,7 @@ from ..base.errors import UserError
 from ..base.notebook import in_notebook
 from ..base.own import trusted
 from ..base.shown import tell
+from ..base.threads import wait_briefly
 from .board import Display
 
 # %% ../../nbs/run/04_process.ipynb #c07f9f81
@@ -105,6 +106,7 @@ def start_process(run: Any,      # a `Run` that is kept; its run.json will say w
     "Train a run by a process of its own. Raises UserError if none can be started."
     env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # a notebook's own
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(os.path.abspath, sys.path)))
+    wait_briefly(env)
     if names := trusted(trust): env["MLKIT_TRUST"] = ",".join(sorted(names))
     command = [sys.executable, "-m", module, str(run.dir.absolute()), *words]
     try:
