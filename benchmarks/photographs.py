@@ -121,7 +121,7 @@ def main() -> bool:
         make_small(small, args.small)
         os.sched_setaffinity(0, CORES)
         first, second = [timed(ImageFolder(str(small)).prepare_data)[0] for _ in range(2)]
-    print(f"{args.files:,} photographs: checked in {check:.1f} s, again in {again:.2f} s; "
+    print(f"{args.files:,} photographs: looked at in {check:.1f} s, again in {again:.2f} s; "
           f"cached in {build:.1f} s by {len(CORES)} cores, {one:.1f} s by one")
     middle = {}
     for name, ts in found.items():

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageOps
 from torch.utils.data import DataLoader
 
 from mlkit.base.errors import UserError, one_line
 from mlkit.data.folder import ImageFolder
-from mlkit.data.images import FORMATS, check_image, decode_image
+from mlkit.data.images import FORMATS, check_image, checked_image, decode_image, decode_mask
 from mlkit.recipes.panodepth import read_depth, read_pair
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
@@ -138,6 +138,47 @@ def test_what_was_read_before_is_read_still(tmp_path):
         image.save(file)
         check_image(file)
         assert decode_image(file, "L", (8, 8)).shape == (1, 8, 8)
+
+
+def in_full(path, mode, size, resize):
+    "As `decode_image` without a draft, by Pillow's own functions."
+    image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    if resize == "crop": image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+    if resize == "pad":
+        scale = min(size[1] / image.width, size[0] / image.height)
+        inner, whole = [max(1, round(o * scale)) for o in image.size], Image.new(mode, size[::-1])
+        place = ((size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2)
+        whole.paste(image.resize(inner, Image.Resampling.BILINEAR), place)
+        image = whole
+    image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).view(*size, -1).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "progressive", "CMYK", "L", "MPO"])
+def test_a_draft_looks_like_the_whole(tmp_path, kind):
+    rough = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8))
+    path, how = tmp_path / "a", dict(format="PNG" if kind == "png" else "JPEG", quality=90)
+    if kind == "MPO": how |= dict(format="MPO", save_all=True, append_images=[rough])
+    for w, h in ((601, 399), (37, 2100)):
+        image = rough.resize((w, h)).convert(kind if kind in ("CMYK", "L") else "RGB")
+        for orientation in (1, 2, 5, 6, 8):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            image.save(path, exif=exif, progressive=kind == "progressive", **how)
+            for mode, size, resize in (("RGB", (64, 64), "squash"), ("L", (24, 50), "crop"),
+                                       ("RGB", (99, 33), "pad"), ("L", (90, 90), "pad")):
+                found = decode_image(path, mode, size, resize)
+                apart = (found.float() - in_full(path, mode, size, resize)).abs()
+                assert apart.mean() < 1 and (kind != "png" or apart.max() == 0)
+                digest, pixels = checked_image(path, mode, size, resize)
+                assert pixels.equal(found) and digest == check_image(path)
+
+
+def test_a_mask_is_read_in_full(tmp_path):
+    lines = np.zeros((900, 1200), np.uint8)
+    lines[::5] = 255  # a draft would be grey, which is no class
+    Image.fromarray(lines).save(tmp_path / "a.jpg", quality=100)
+    assert (decode_mask(tmp_path / "a.jpg", 2, (90, 120)) == 1).all()  # of rows 5, 15, …
 
 
 def test_a_workers_message_comes_first(tmp_path):

@@ -28,7 +28,7 @@ from ..base.ranges import Count, Natural
 from ..base.shown import shown
 from .base import ImageData
 from .images import Resize, checked_image, decode_image
-from .loader import ArrayLoader, EpochSampler
+from .loader import ArrayLoader, EpochSampler, device_of
 
 # %% ../../nbs/data/06_files.ipynb #3a352cf7
 class FileImages(Dataset):
@@ -243,23 +243,24 @@ class ImageFiles(ImageData):
         folder = in_project(self.cache if isinstance(self.cache, str) else "~/.cache/mlkit")
         return folder / f"{real_path(self.root).name}-{_sha256(about)[:12]}{suffix}"
 
-    def _stamps(self) -> list[tuple[str, str, Stamp | None]]:
-        "Of all files the name, as a mask another than as a picture; where it is; and its stamp."
+    def _stamps(self, files: list) -> list[tuple[str, str, Stamp | None]]:
+        "Of each file the name, as a mask another than as a picture; where it is; and its stamp."
         n = len(self.paths)
         return [(f"mask {name}" if i >= n else name, path, stamp(path))
-                for i, (name, path) in enumerate(self.files())]
+                for i, (name, path) in enumerate(files)]
 
     def content(self) -> str:
         "A digest of the names and bytes of all files, which are checked as they are read."
         if self.digest is None:
-            stamps = self._stamps()
+            files = self.files()
+            stamps = self._stamps(files)
             new = [i for i, (name, _, at) in enumerate(stamps) if not self.checked.digest(name, at)]
             for i in {*range(len(stamps))}.difference(new):
                 sys.audit("open", stamps[i][1], "rb", os.O_RDONLY)  # as if it were read
             def look(i): return self.check_file(i, stamps[i][1])
             deque(self._look(look, new, stamps, "checking"), 0)  # to its end
             digest = hashlib.sha256(b"" if self.resize == "squash" else self.resize.encode())
-            for (name, _), (key, _, at) in zip(self.files(), stamps):
+            for (name, _), (key, *_) in zip(files, stamps):
                 digest.update(f"{name} {self.checked.known[key][2]}\n".encode())
             self.digest = digest.hexdigest()
         return self.digest
@@ -287,7 +288,7 @@ class ImageFiles(ImageData):
         change = self.change if split == "train" else None
         if self.cache and not change:
             return ArrayLoader((self.images, targets), self.batch_size, shuffle, self.seed,
-                               transform=self.finish, rows=rows)
+                               transform=self.finish, rows=rows, device=device_of(self.trainer))
         samples = Samples(self.images, targets, rows, change, self.seed)
         sampler = (EpochAndRow if change else EpochSampler)(len(samples), self.seed, shuffle)
         return DataLoader(samples, batch_size=self.batch_size, sampler=sampler,
@@ -309,7 +310,7 @@ class ImageFiles(ImageData):
         *looks: Any,                      # what the pixels follow from, besides the files
     ) -> Tensor:                          # (N, ...) uint8
         "The pixels from the cache, which is built if need be. Raises UserError if it cannot be."
-        stamps = self._stamps()
+        stamps = self._stamps(self.files())
         key = _sha256(["decode_image 2", *looks, [(name, at) for name, _, at in stamps]])
         path = self._cache_file([str(real_path(self.root)), *self.cache_name(), *looks], ".npy")
         if (pixels := _open_cache(path, key)) is not None: return pixels

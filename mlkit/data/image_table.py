@@ -200,7 +200,10 @@ class ImageTable(ImageFiles):
         masks = self.known.files.paths if self.task == "mask" else []
         return [(self.name_of(o), o) for o in [*self.paths, *masks]]
 
-    def name_of(self, path: str) -> str: return os.path.relpath(path, self.root)
+    def name_of(self, path: str) -> str:
+        inside = path.removeprefix(os.path.join(self.root, ""))
+        if inside == path or ".." in inside: return os.path.relpath(path, self.root)
+        return os.path.normpath(inside)  # the same, in less time
 
     def check_kind(self) -> str:
         return f"{self.mode} {len(self.given_classes)}" if self.task == "mask" else self.mode

@@ -6,7 +6,7 @@
 __all__ = ['Nothing', 'CSVLogger', 'Job']
 
 # %% ../../nbs/fit/02_job.ipynb #33b155d8
-import csv, errno, io, math, os, sys, time, zlib
+import csv, errno, io, os, sys, time, zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +48,7 @@ class CSVLogger(LightningLogger):
         self.path, self.epoch = Path(dir) / "metrics.csv", epoch
         folder = Path(dir).absolute()  # <runs>/<name>/<time>
         super().__init__(folder.parents[1], folder.parent.name, folder.name)
-        self._written, self._cost, self._dirty = -math.inf, 0.0, False
+        self._written, self._cost, self._dirty = time.perf_counter(), 0.0, False
         self._nan: set[str] = set()  # what was no number
         self._new: list[dict[str, Any]] = []  # the last row, and those before it since a writing
         self._of_epoch: set[str] = set()  # the names that the last row's epoch has
