@@ -9,6 +9,7 @@ the run's memory grows by more than 20 MB; times are the processor's, since mach
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -78,10 +79,14 @@ def rows(scale: float, folder: Path):
             self.log("train/loss", loss)
             return loss
 
+        def on_train_epoch_start(self):
+            if self.current_epoch in (epochs // 10, epochs - 1): peaks.append(peak())
+
         def train_dataloader(self): return DataLoader(torch.randn(1000, 4), batch_size=1)
         def configure_optimizers(self): return torch.optim.SGD(self.parameters(), 1e-3)
 
-    spent, inside = [0.0], [False]
+    spent, inside, peaks = [0.0], [False], list[float]()
+    def peak() -> float: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
     def measured(name: str):
         own = getattr(CSVLogger, name)
         def call(self, *args, **kwargs):
@@ -108,7 +113,9 @@ def rows(scale: float, folder: Path):
     wall = time.perf_counter() - start
     share = spent[0] / (wall - spent[0])
     print(f"{len(run.history):,} rows by step, of {epochs} epochs: a run of {wall:.0f} s, "
-          f"metrics.csv {spent[0]:.2f} s: {share:.1%}")
+          f"metrics.csv {spent[0]:.2f} s")
+    held("  metrics.csv: % of the run's time", 100 * share, 3)
+    held("  MB that the run grows by after a tenth of its epochs", peaks[-1] - peaks[0], 20)
     with timed("  its history, read"): history = run.history
     with timed("  its curves, drawn and saved"): run.plot().savefig(folder / "a.png")
     assert len(history) == epochs * 1000

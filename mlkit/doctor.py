@@ -67,7 +67,8 @@ _NO_CODE = re.compile(r"(^|\.)(tests?|docs?|conftest|test_\w+|_modidx|__main__)(
 def _import(name: str, file: Path) -> Iterator[Line]:
     "Import a module, after the libraries that it needs, which may write caches."
     try:
-        for o in ast.parse(file.read_text(encoding="utf-8"), str(file)).body:
+        body = ast.parse(file.read_text(encoding="utf-8"), str(file)).body
+        for o in [*body, *(line for o in body if isinstance(o, ast.With) for line in o.body)]:
             names = [o.module] if isinstance(o, ast.ImportFrom) and not o.level else []
             if isinstance(o, ast.Import): names = [alias.name for alias in o.names]
             for lib in [o for o in names if o and o.partition(".")[0] != name.partition(".")[0]]:

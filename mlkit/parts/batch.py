@@ -6,7 +6,7 @@
 __all__ = ['only_computes', 'batch_mistakes']
 
 # %% ../../nbs/parts/16_batch.ipynb #ba7c0004
-import functools, io, json, math, os, re, sys, threading, warnings
+import functools, io, json, math, os, re, sys, tempfile, threading, warnings
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from itertools import islice
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
@@ -61,6 +61,7 @@ def _watch() -> dict[int, list[str]]:
 @contextmanager
 def only_computes() -> Iterator[list[str]]:  # what was tried and refused, as Python's audit says it
     "Let this thread write, connect and start nothing, read no large file, and print to nowhere."
+    tempfile.gettempdir()  # looks for it by writing there, once; libraries ask when imported
     threads, me, kept = _watch(), threading.get_ident(), sys.dont_write_bytecode
     nowhere, threads[me], sys.dont_write_bytecode = io.StringIO(), [], True
     try:
