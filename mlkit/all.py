@@ -9,8 +9,9 @@ __all__ = []
 from functools import partial
 from pathlib import Path
 
+from .base.signals import no_gc
 from .base.threads import waiting_briefly
-from .config.node import Config, ConfigError, no_gc
+from .config.node import Config, ConfigError
 
 with no_gc(), waiting_briefly():  # what is imported stays; and torch's threads sleep soon
     import pytorch_lightning as pl

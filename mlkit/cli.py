@@ -138,9 +138,11 @@ def _train(args: argparse.Namespace) -> int | None:
     if args.print:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
-    from mlkit.train import train
+    from mlkit.train import check, train
+    told: set[Any] = set()
+    given = [check(*given, told=told)]  # before torch is imported
     if args.load: use_free_threads(args.load)
-    train(*given, reuse=args.reuse or None)
+    train(*given, reuse=args.reuse or None, told=told)
 
 
 def _sweep(what: Sequence[str], args: argparse.Namespace) -> int | None:

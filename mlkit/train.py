@@ -18,12 +18,12 @@ from .base.plot import plot_history
 from .base.run_names import run_folders
 from .base.files import atomic, find_root, show_path
 from .base.shown import tell
-from .base.signals import Signals
+from .base.signals import Signals, no_gc
 from .base.text import flat, walk
 from .config.hydra import is_multirun, moving
 from .config.load import has_objects
 from .config.node import Config, ConfigError, Problem, about, config_error, origin_of
-from .config.node import no_gc, plain, problem
+from .config.node import plain, problem
 from .config.secrets import secret_filter
 from .parts.check import check
 

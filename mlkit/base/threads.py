@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, MutableMapping
 
 from .shown import tell
+from .signals import no_gc
 
 # %% ../../nbs/base/11_threads.ipynb #7a1e0006
 def wait_briefly(
@@ -25,7 +26,7 @@ def wait_briefly(
 def waiting_briefly() -> Iterator[None]:
     "`wait_briefly` for what is imported within, and for nothing else."
     before = {*os.environ}
-    wait_briefly(os.environ)
+    if "torch" not in sys.modules: wait_briefly(os.environ)
     try: yield
     finally:
         for o in {*os.environ} - before & {"GOMP_SPINCOUNT"}: del os.environ[o]
@@ -88,10 +89,11 @@ def use_free_threads(
     info: Mapping[str, Any] | None = None,  # of a run that goes on, with as many as it had
 ) -> int:                    # how many torch has now
     "Set torch's number of threads, which only falls, unless a variable has set it."
-    import torch
-    n, quota, busy = torch.get_num_threads(), cpu_quota(), (load or Load()).busy
+    with no_gc(): import torch
+    n, quota = torch.get_num_threads(), cpu_quota()
     had = ((info or {}).get("machine") or {}).get("threads")
-    if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & {*os.environ}: return n
+    if n == 1 or {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & {*os.environ}: return n
+    busy = (load or Load()).busy
     free = max(1, min(n, had or math.floor(min(quota, round(len(_cores()) - busy)))))
     if free == n: return n
     why = f"the limit is {quota:g} cores" if quota < n else f"others keep {busy:.1f} cores busy"

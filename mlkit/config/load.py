@@ -18,12 +18,13 @@ from ..base.errors import one_line
 from ..base.files import find_root, packaged_configs
 from ..base.run_names import run_folder
 from ..base.own import granted, is_own, stranger_folder
+from ..base.signals import no_gc
 from ..base.text import DEEPEST, Keys, Suggestions, Table, at_path, has_keys, leaves
 from ..base.text import pairs, short, show_keys, told, walk
 from .defaults import choose
 from .hydra import facts, fill_words, of_hydra, search_path, take_settings
 from .layers import Draft, Override, keys_of, parse_override, parse_overrides
-from .node import About, Config, about, links_of, no_gc, origin_of, plain, same
+from .node import About, Config, about, links_of, origin_of, plain, same
 from .node import ConfigError, Link, Origin, Problem, Problems, config_error, gather
 from .references import References
 from .secrets import env_overrides, secret_filter, use_dotenv

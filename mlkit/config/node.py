@@ -6,12 +6,10 @@
 __all__ = ['Problem', 'Problems', 'ConfigError', 'config_error', 'About', 'Config']
 
 # %% ../../nbs/config/00_node.ipynb #0e9af1f1
-import gc
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
@@ -143,16 +141,6 @@ class Config(DictConfig):
         object.__setattr__(res, "__class__", Config)
         vars(res)["_about"] = about(self)
         return res
-
-# %% ../../nbs/config/00_node.ipynb #a9c4d702
-@contextmanager
-def no_gc() -> Iterator[None]:
-    "Let the garbage collector rest, which would look through 20,000 nodes again and again."
-    was_on = gc.isenabled()
-    gc.disable()
-    try: yield
-    finally:
-        if was_on: gc.enable()
 
 # %% ../../nbs/config/00_node.ipynb #e75072b2
 def whole(cfg: DictConfig,  # a config, or a node of one

@@ -14,6 +14,7 @@ from pkgutil import resolve_name
 from typing import Any, Mapping
 
 from ..base.errors import UserError
+from ..base.signals import no_gc
 
 # %% ../../nbs/many/02_forks.ipynb #5f0a1c06
 class Forked:
@@ -106,7 +107,8 @@ def serve(out: int,  # where it says what it has forked, and what has ended: a f
     *modules: str):  # that are imported first
     "What the server does, until what has started it ends, or closes its standard input."
     starter = os.getppid()
-    for o in modules: import_module(o)
+    with no_gc():
+        for o in modules: import_module(o)
     lease, held = os.pipe()
     children: set[int] = set()
     def say(*words: int | None): os.write(out, json.dumps(words).encode() + b"\n")

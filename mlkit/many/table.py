@@ -18,7 +18,7 @@ from ..base.files import in_project
 from ..base.run_names import run_folders
 from ..base.shown import tell, writable
 from ..base.text import Table, flat, number, short, stage_of
-from ..config.node import no_gc
+from ..base.signals import no_gc
 from ..config.yaml import parse_yaml
 from ..run.folder import Run, read_runs
 

@@ -18,10 +18,11 @@ from ..base.errors import did_you_mean
 from ..base.files import in_project, packaged_configs
 from ..base.ranges import Folder
 from ..base.shown import tell
+from ..base.signals import no_gc
 from ..base.text import Keys, told, walk
 from ..config.load import load_config
 from ..config.node import Config, ConfigError, Problem, Problems
-from ..config.node import about, no_gc, origin_of, own_path, problem
+from ..config.node import about, origin_of, own_path, problem
 from ..config.secrets import bad_run_name, secret_filter
 from .certainty import is_certain, is_strict
 from .annotation import Product
