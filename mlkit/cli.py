@@ -46,10 +46,9 @@ def _exit_code(command: Callable[..., int | None], *args) -> int:
 
 def _how_to_go_on(e) -> str:
     from mlkit.base.files import show_path
-    run, why = e.run, f"interrupted: {e}".removesuffix(": ")
-    if hasattr(e.result, "go_on"):  # a search
-        way = f"; go on with: mlkit_train --resume {show_path(e.result.folder)}"
-        return why + way * e.result.kept
+    run, many, why = e.run, e.result, f"interrupted: {e}".removesuffix(": ")
+    if hasattr(many, "go_on"):  # a search
+        return why + f"; go on with: mlkit_train --resume {show_path(many.folder)}" * many.kept
     last = run and run.writes and run.kept and run.dir / "checkpoints" / "last.ckpt"
     if not last or not last.exists(): return why
     if run.status == "done": return f"{why}; {show_path(run.dir)} is done"
@@ -139,8 +138,7 @@ def _train(args: argparse.Namespace) -> int | None:
         from omegaconf import OmegaConf
         return tell(OmegaConf.to_yaml(config), end="")
     from mlkit.train import check, train
-    told: set[Any] = set()
-    given = [check(*given, told=told)]  # before torch is imported
+    given = [check(*given, told=(told := set()))]  # before torch is imported
     if args.load: use_free_threads(args.load)
     train(*given, reuse=args.reuse or None, told=told)
 
