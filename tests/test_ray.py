@@ -69,7 +69,7 @@ def lost_node(project: Path):
         try:
             search = the_search(project, "ray")
             def story(): return (project / "ray.txt").read_text()
-            wait_for(lambda: both_train(search), 120, story)
+            wait_for(lambda: both_train(search), 240, story)
             (project / "kill").touch()
             wait_for((project / "killed").exists)
             assert process.wait(300) == 0, story()
@@ -88,7 +88,7 @@ def lost_command(project: Path, how: signal.Signals):
     process = begin(project, "ray", os.environ, "workers=2", "launch=ray")
     search = the_search(project, "ray")
     def story(): return (project / "ray.txt").read_text()
-    wait_for(lambda: both_train(search), 120, story)
+    wait_for(lambda: both_train(search), 240, story)
     if how == signal.SIGINT: os.killpg(process.pid, how)  # as a terminal does
     else: process.kill()
     assert process.wait(60) == (130 if how == signal.SIGINT else -how), story()
