@@ -26,19 +26,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from search import CONFIG
+
 N_TRAIN, BATCH = 55_000, 128
-CONFIG = """
-defaults:
-  - data: mnist
-  - model: classifier
-  - optimizer: adam
-data: {{source: full, root: {root}, batch_size: 128, val_size: 5000}}
-model:
-  net: {{_target_: mlkit.model.nets.MLP, in_shape: 784, num_classes: 10, hidden: [64, 128, 64]}}
-callbacks:
-  clock: {{_target_: peers.clock}}
-trainer: {{max_epochs: 1, accelerator: cpu, limit_test_batches: 0}}
-"""
+CLOCK = "callbacks: {clock: {_target_: peers.clock}}\n"
 
 
 def clock():
@@ -126,9 +117,9 @@ def measure(command: list, folder: Path, **env: str) -> tuple[float, float]:
 
 def by_mlkit(root: Path, folder: Path):
     (folder / "pyproject.toml").touch()
-    (folder / "a.yaml").write_text(CONFIG.format(root=root))
-    command = [Path(sys.executable).parent / "mlkit_train", "a.yaml"]
-    return measure(command, folder, MLKIT_TRUST="peers")
+    (folder / "a.yaml").write_text(CONFIG.format(root=root) + CLOCK)
+    command = Path(sys.executable).parent / "mlkit_train"
+    return measure([command, "a.yaml", "trainer.limit_test_batches=0"], folder, MLKIT_TRUST="peers")
 
 
 def by_bare(root: Path, folder: Path):

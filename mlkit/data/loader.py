@@ -146,9 +146,8 @@ class ArrayLoader:
 def _moved(array: Tensor, device: Any) -> Tensor:
     "An array on a device, if a quarter of what is free there holds it; else as it is."
     if device is None or array.device == (device := torch.device(device)): return array
-    has_room = device.type in ("cpu", "meta")
-    if not has_room: has_room = array.nbytes < torch.accelerator.get_memory_info(device)[0] / 4
-    return array.to(device) if has_room else array
+    is_full = device.type == "cuda" and array.nbytes > torch.cuda.mem_get_info(device)[0] / 4
+    return array if is_full else array.to(device)
 
 
 def _gathered(array: Tensor, rows: Tensor, device: Any) -> Tensor:
@@ -165,7 +164,8 @@ def _sent(o: Tensor, device: torch.device) -> Tensor:
 
 # %% ../../nbs/data/02_loader.ipynb #de71ce05
 def device_of(trainer: Any,  # of a datamodule, or None
-) -> Any:                    # the device that it runs on; None: none does
+) -> Any:                    # a GPU of CUDA; None: where the arrays are
     "Where a datamodule's batches should be made."
-    runs = trainer is not None and trainer.state.status == "running"
-    return trainer.strategy.root_device if runs else None
+    if trainer is None or trainer.state.status != "running": return None
+    device = trainer.strategy.root_device
+    return device if device.type == "cuda" else None  # of others torch does not say what is free

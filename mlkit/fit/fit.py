@@ -33,7 +33,7 @@ from .processes import together
 from .monitors import Monitors
 from .prune import Pruning
 from .lightning import set_root_folder, starts_script_again
-from .steps import lighten
+from .steps import lightened
 from ..run.board import stage_order
 from .weights import load_weights, read_checkpoint, weights_at_start
 from ..model.lit import LitModel
@@ -96,7 +96,7 @@ def fit(job: Job,                                     # its run is recorded by t
     size = sum(p.numel() for p in parts.model.parameters() if not is_lazy(p))
     say(run, f"{run.id}: {size:,} parameters on {run.info['device']}")
     with together(run, parts.trainer.world_size):
-        with run.timed("fit"):
+        with run.timed("fit"), lightened(parts.trainer, parts.model, parts.datamodule):
             parts.trainer.fit(parts.model, datamodule=parts.datamodule, ckpt_path=job.checkpoint,
                               weights_only=True)
         with run.timed("test"): return _measure_best(job)
@@ -147,7 +147,6 @@ def _prepare(job: Job):
     keep = LambdaCallback(on_train_batch_end=lambda *_: todo and _keep_config(todo.pop()))
     trainer.callbacks += [keep] * len(todo) + ([Pruning(job)] if job.prune else [])
     _reseed_on_start(trainer)
-    lighten(trainer, job.parts.model, job.parts.datamodule)
 
 
 def _note(job: Job):
